@@ -1,0 +1,230 @@
+//! The server's answer as the client reads it: RFC 6455 section 4.1, from "The client MUST validate".
+
+use std::str::from_utf8;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::client::{ClientRequest, HandshakeError};
+use super::head::{Head, HeadFault, HeadLimits, Scanner, Single, Span, span_in};
+use super::refusal::quote;
+use super::upgrade::accept_key;
+
+/// The most of a refusal's body that is waited for, in bytes.
+const LONGEST_BODY: usize = 1024;
+
+/// The most interim answers (1xx other than 101) that are read over.
+const MOST_INTERIM: u8 = 4;
+
+/// Reads and verifies the answer to one [`ClientRequest`], from a buffer that grows as bytes arrive.
+///
+/// Each byte of the head is looked at once, under the same limits as a request. When the server refuses, the beginning
+/// of its text is waited for.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use stepcast::handshake::{ClientRequest, HandshakeError, HeadLimits, ResponseReader, accept_key};
+///
+/// # fn main() -> Result<(), HandshakeError> {
+/// let request = ClientRequest::new("localhost:8002", "/")?;
+/// let mut reader = ResponseReader::new(&request, HeadLimits::default());
+/// let mut received = BytesMut::from("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n");
+/// assert!(reader.read(&mut received)?.is_none());
+/// received.extend_from_slice(b"Connection: Upgrade\r\nSec-WebSocket-Accept: ");
+/// received.extend_from_slice(&accept_key(request.key().as_bytes()));
+/// received.extend_from_slice(b"\r\n\r\n and frames");
+/// let accepted = reader.read(&mut received)?.expect("the blank line has arrived");
+/// assert_eq!(accepted.protocol(), None);
+/// assert_eq!(received, " and frames");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ResponseReader {
+    scanner: Scanner,
+    accept: [u8; 28],
+    offered: Vec<String>,
+    interim: u8,
+    refused: Option<Refused>,
+}
+
+/// A refusal whose body is still arriving.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    status: u16,
+    /// How many bytes of body to wait for.
+    wanted: usize,
+}
+
+/// A server's 101 that completes the upgrade. Bytes after it are frames.
+#[derive(Clone)]
+pub struct Accepted {
+    head: Head,
+    protocol: Option<Span>,
+}
+
+impl std::fmt::Debug for Accepted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Accepted").field("protocol", &self.protocol()).finish_non_exhaustive()
+    }
+}
+
+impl Accepted {
+    /// The subprotocol the server chose: one of those offered, or none.
+    pub fn protocol(&self) -> Option<&str> {
+        self.protocol.map(|span| self.head.text(span))
+    }
+
+    /// The value of the first header with this name, ASCII case ignored.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.head.first(name)
+    }
+}
+
+impl ResponseReader {
+    /// A reader for the answer to `request`.
+    pub fn new(request: &ClientRequest, limits: HeadLimits) -> Self {
+        Self {
+            scanner: Scanner::new(limits),
+            accept: accept_key(request.key().as_bytes()),
+            offered: request.protocols().to_vec(),
+            interim: 0,
+            refused: None,
+        }
+    }
+
+    /// Looks at what was added to `src` since the last call. `None`: the answer is not complete yet, call again with
+    /// the same buffer and more bytes in it, or call [`eof`](Self::eof) if there will be none. A complete head is
+    /// removed from `src`; what follows a 101 stays.
+    ///
+    /// # Errors
+    ///
+    /// - [`HandshakeError::Refused`]: a status other than 101.
+    /// - [`HandshakeError::TooLarge`], [`HandshakeError::Malformed`]: not an HTTP/1.1 answer within the limits.
+    /// - [`HandshakeError::NotWebSocket`]: `Upgrade`, `Connection` or `Sec-WebSocket-Accept` is not what was asked for,
+    ///   a subprotocol was chosen that was not offered, or an extension (none is ever offered).
+    pub fn read(&mut self, src: &mut BytesMut) -> Result<Option<Accepted>, HandshakeError> {
+        loop {
+            if let Some(refused) = self.refused {
+                return if src.len() < refused.wanted { Ok(None) } else { Err(refused.error(src)) };
+            }
+            let Some((status, head)) = self.read_head(src)? else {
+                return Ok(None);
+            };
+            match status {
+                101 => return self.verify(head).map(Some),
+                // RFC 9110 section 15.2: any number of them may come before the answer.
+                100..200 if self.interim < MOST_INTERIM => self.interim += 1,
+                100..200 => {
+                    return Err(HandshakeError::Malformed("too many interim answers".into()));
+                }
+                _ => self.refused = Some(Refused { status, wanted: body_length(&head) }),
+            }
+        }
+    }
+
+    /// What it means that the connection ended while [`read`](Self::read) said `None`: a refusal with as much of its
+    /// body as came, or [`HandshakeError::Closed`].
+    #[must_use]
+    pub fn eof(&mut self, src: &mut BytesMut) -> HandshakeError {
+        self.refused.map_or(HandshakeError::Closed, |refused| refused.error(src))
+    }
+
+    fn read_head(&mut self, src: &mut BytesMut) -> Result<Option<(u16, Head)>, HandshakeError> {
+        let beginning = &src[..src.len().min(9)];
+        if !b"HTTP/1.1 ".starts_with(beginning) {
+            return Err(HandshakeError::Malformed(quote(beginning).to_string()));
+        }
+        let limits = self.scanner.limits();
+        let Some(length) = self.scanner.scan(src).map_err(|fault| explain(fault, limits))? else {
+            return Ok(None);
+        };
+        let bytes = Bytes::copy_from_slice(&src[..length]);
+        src.advance(length);
+        let headers = self.scanner.headers();
+        self.scanner = Scanner::new(limits);
+        parse(&bytes, headers).map(Some)
+    }
+
+    fn verify(&self, head: Head) -> Result<Accepted, HandshakeError> {
+        let mut upgrades = head.elements("Upgrade");
+        let upgrade = (upgrades.next(), upgrades.next());
+        if !matches!(upgrade, (Some(value), None) if value.eq_ignore_ascii_case(b"websocket")) {
+            return Err(not_websocket("Upgrade: websocket", head.first("Upgrade")));
+        }
+        drop(upgrades);
+        if !head.has_element("Connection", "Upgrade") {
+            return Err(not_websocket("Connection: Upgrade", head.first("Connection")));
+        }
+        if !matches!(head.single("Sec-WebSocket-Accept"), Single::One(value) if value == self.accept)
+        {
+            let got = head.first("Sec-WebSocket-Accept");
+            return Err(not_websocket("one Sec-WebSocket-Accept for the key that was sent", got));
+        }
+        if let Some(extension) = head.first("Sec-WebSocket-Extensions") {
+            return Err(not_websocket("no extension, since none was offered", Some(extension)));
+        }
+        let protocol = match head.single("Sec-WebSocket-Protocol") {
+            Single::Missing => None,
+            Single::One(value) if self.offered.iter().any(|one| one.as_bytes() == value) => {
+                Some(span_in(head.bytes(), value))
+            }
+            Single::One(value) => {
+                return Err(not_websocket("a subprotocol that was offered", Some(value)));
+            }
+            Single::Several => {
+                return Err(HandshakeError::NotWebSocket {
+                    expected: "one subprotocol",
+                    got: "several".to_owned(),
+                });
+            }
+        };
+        Ok(Accepted { head, protocol })
+    }
+}
+
+impl Refused {
+    fn error(self, src: &mut BytesMut) -> HandshakeError {
+        let body = src.split_to(src.len().min(self.wanted));
+        let body = String::from_utf8_lossy(&body).into_owned();
+        HandshakeError::Refused { status: self.status, body }
+    }
+}
+
+/// How much of a refusal's body to wait for. Chunks are not taken apart: the status says enough.
+fn body_length(head: &Head) -> usize {
+    if head.first("Transfer-Encoding").is_some() {
+        return 0;
+    }
+    let announced = head.first("Content-Length").and_then(|value| from_utf8(value).ok());
+    // Without a length it ends with the connection.
+    announced.and_then(|length| length.parse().ok()).unwrap_or(LONGEST_BODY).min(LONGEST_BODY)
+}
+
+fn parse(bytes: &Bytes, headers: usize) -> Result<(u16, Head), HandshakeError> {
+    let mut fields = vec![httparse::EMPTY_HEADER; headers];
+    let mut parsed = httparse::Response::new(&mut fields);
+    let complete = match parsed.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length == bytes.len(),
+        Ok(httparse::Status::Partial) => false,
+        Err(error) => return Err(HandshakeError::Malformed(format!("an {error}"))),
+    };
+    let (true, Some(status)) = (complete, parsed.code) else {
+        return Err(HandshakeError::Malformed("an end before the blank line".into()));
+    };
+    let head = Head::new(bytes.clone(), parsed.headers);
+    Ok((status, head))
+}
+
+fn explain(fault: HeadFault, limits: HeadLimits) -> HandshakeError {
+    match fault {
+        HeadFault::TooLong | HeadFault::TooManyHeaders => {
+            HandshakeError::TooLarge { bytes: limits.bytes(), headers: limits.headers() }
+        }
+        HeadFault::BareLineFeed => HandshakeError::Malformed("a line feed on its own".into()),
+    }
+}
+
+fn not_websocket(expected: &'static str, got: Option<&[u8]>) -> HandshakeError {
+    let got = got.map_or_else(|| "none".to_owned(), |value| quote(value).to_string());
+    HandshakeError::NotWebSocket { expected, got }
+}

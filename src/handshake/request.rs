@@ -1,0 +1,402 @@
+//! The server's side of the request: found, parsed, and checked as far as HTTP/1.1 itself demands.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::head::{Head, HeadFault, HeadLimits, Scanner, Single, Span, is_token_byte, span_in};
+use super::host::{Authority, HostName};
+use super::refusal::{Refusal, quote};
+use super::response::Status;
+
+/// Reads one request head from a buffer that grows as bytes arrive.
+///
+/// Each byte is looked at once and the head is parsed once, however it was cut into packets. What can be known to be
+/// wrong is refused at once: a first byte that begins no method (a TLS hello), the preface of HTTP/2, a request line
+/// that is not HTTP/1.1, a line that does not end with CR LF, a head over the [limits](HeadLimits).
+///
+/// ```
+/// use bytes::BytesMut;
+/// use stepcast::handshake::{HeadLimits, RequestReader};
+///
+/// # fn main() -> Result<(), stepcast::handshake::Refusal> {
+/// let mut reader = RequestReader::new(HeadLimits::default());
+/// let mut received = BytesMut::from("GET /?run=7 HTTP/1.1\r\nHost: local");
+/// assert!(reader.read(&mut received)?.is_none());
+/// received.extend_from_slice(b"host\r\n\r\n and more");
+/// let request = reader.read(&mut received)?.expect("the blank line has arrived");
+/// assert_eq!((request.path(), request.query()), ("/", Some("run=7")));
+/// assert_eq!(received, " and more");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct RequestReader {
+    scanner: Scanner,
+    request_line_checked: bool,
+}
+
+impl RequestReader {
+    /// A reader for one request.
+    pub fn new(limits: HeadLimits) -> Self {
+        Self { scanner: Scanner::new(limits), request_line_checked: false }
+    }
+
+    /// Looks at what was added to `src` since the last call. `None`: the head is not complete yet, call again with
+    /// the same buffer and more bytes in it. A complete head is removed from `src`; what follows it stays.
+    ///
+    /// # Errors
+    ///
+    /// - 431: the head is over the limits.
+    /// - 413: the request announces a body.
+    /// - 400: this is not HTTP/1.1; a line is malformed; `Host` is missing, there twice, or no host; the target is
+    ///   neither a path nor an `http` or `https` URI of the same host; `Transfer-Encoding` or a malformed
+    ///   `Content-Length`.
+    pub fn read(&mut self, src: &mut BytesMut) -> Result<Option<Request>, Refusal> {
+        check_first_bytes(src)?;
+        let found = self.scanner.scan(src);
+        if let (false, Some(end)) = (self.request_line_checked, self.scanner.first_line()) {
+            check_request_line(src.get(..end).unwrap_or_default())?;
+            self.request_line_checked = true;
+        }
+        let limits = self.scanner.limits();
+        let Some(length) = found.map_err(|fault| refuse_head(fault, limits))? else {
+            return Ok(None);
+        };
+        // A copy: the caller's buffer stays its own, so it can be scratch space that a kept request does not pin.
+        let head = Bytes::copy_from_slice(&src[..length]);
+        src.advance(length);
+        let headers = self.scanner.headers();
+        *self = Self::new(limits);
+        Request::parse(&head, headers).map(Some)
+    }
+}
+
+fn check_first_bytes(src: &[u8]) -> Result<(), Refusal> {
+    match src {
+        [first, ..] if !is_token_byte(*first) => Err(Refusal::bad_request(format!(
+            "expected an HTTP/1.1 request, got a first byte of {first:#04x}{}",
+            if *first == 0x16 { ", as TLS begins; use ws:// or http:// here" } else { "" }
+        ))),
+        [b'P', b'R', b'I', b' ', ..] => Err(Refusal::bad_request(
+            "expected an HTTP/1.1 request, got the preface of HTTP/2; use HTTP/1.1",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Only the version, so that other protocols need not be waited for; the rest is httparse's.
+fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
+    if line.ends_with(b" HTTP/1.1") {
+        return Ok(());
+    }
+    Err(Refusal::bad_request(if line.ends_with(b" HTTP/1.0") {
+        "expected HTTP/1.1, got HTTP/1.0; a proxy in between has to be told to use 1.1 \
+         (nginx: proxy_http_version 1.1)"
+            .to_owned()
+    } else {
+        format!("expected a request line such as \"GET / HTTP/1.1\", got {}", quote(line))
+    }))
+}
+
+fn refuse_head(fault: HeadFault, limits: HeadLimits) -> Refusal {
+    match fault {
+        HeadFault::TooLong => Refusal::new(
+            Status::HeadersTooLarge,
+            format!(
+                "expected a request head of at most {} bytes, got more; send fewer or shorter \
+                 headers, such as cookies",
+                limits.bytes()
+            ),
+        ),
+        HeadFault::TooManyHeaders => Refusal::new(
+            Status::HeadersTooLarge,
+            format!("expected at most {} headers, got more; send fewer", limits.headers()),
+        ),
+        HeadFault::BareLineFeed => Refusal::bad_request(
+            "expected lines that end with CR LF, got a line feed on its own; send \\r\\n",
+        ),
+    }
+}
+
+/// A sound HTTP/1.1 request without a body: it has one valid `Host` and a target that names a path.
+///
+/// It keeps its head in one piece, and nothing of the buffer it was read from. `Debug` shows no header's value,
+/// because cookies and credentials are among them.
+#[derive(Clone)]
+pub struct Request {
+    head: Head,
+    method: Span,
+    target: Span,
+    /// The target without scheme and authority.
+    resource: Span,
+    host: Span,
+    ip: Option<IpAddr>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method())
+            .field("target", &self.target())
+            .field("host", &self.host())
+            .field("headers", &self.head.names().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Request {
+    /// The method, such as `GET`. Methods are case-sensitive.
+    pub fn method(&self) -> &str {
+        self.head.text(self.method)
+    }
+
+    /// The target as it was sent: path and query, or a whole URI if the client took this server for a proxy.
+    /// Printable ASCII; percent-escapes are left alone.
+    pub fn target(&self) -> &str {
+        self.head.text(self.target)
+    }
+
+    /// The path without the query; begins with `/`. Percent-escapes are left alone.
+    pub fn path(&self) -> &str {
+        match self.resource().split_once('?').map_or(self.resource(), |(path, _)| path) {
+            "" => "/",
+            path => path,
+        }
+    }
+
+    /// What follows the first `?` of the target. Percent-escapes are left alone.
+    pub fn query(&self) -> Option<&str> {
+        self.resource().split_once('?').map(|(_, query)| query)
+    }
+
+    fn resource(&self) -> &str {
+        self.head.text(self.resource)
+    }
+
+    /// The host the client believes to talk to, without a port; an IPv6 address keeps its brackets.
+    pub fn host(&self) -> &str {
+        self.head.text(self.host)
+    }
+
+    pub(super) fn host_name(&self) -> HostName<'_> {
+        HostName { text: self.host(), ip: self.ip }
+    }
+
+    pub(super) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The value of the first header with this name, ASCII case ignored, without white space around it. Any bytes
+    /// but control characters.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{HeadLimits, RequestReader};
+    /// # fn main() -> Result<(), stepcast::handshake::Refusal> {
+    /// let mut received = BytesMut::from("GET / HTTP/1.1\r\nHost: a\r\nCookie: b=1\r\ncookie: c=2\r\n\r\n");
+    /// let request = RequestReader::new(HeadLimits::default()).read(&mut received)?.expect("complete");
+    /// assert_eq!(request.header("COOKIE"), Some(b"b=1".as_slice()));
+    /// assert_eq!(request.headers("Cookie").count(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        // Not `headers(name).next()`: that would tie the value to the name's lifetime.
+        self.head.first(name)
+    }
+
+    /// The values of every header line with this name, in their order.
+    pub fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.head.values(name)
+    }
+
+    /// Whether the client asks for a WebSocket: `Upgrade` names it, or `Sec-WebSocket-Key` is there (a proxy may have
+    /// dropped the `Upgrade`). Then only an [`Upgrade`](super::Upgrade) or its refusal is a right answer; otherwise
+    /// a page is.
+    pub fn wants_upgrade(&self) -> bool {
+        self.head.has_element("Upgrade", "websocket")
+            || self.head.first("Sec-WebSocket-Key").is_some()
+    }
+
+    fn parse(bytes: &Bytes, headers: usize) -> Result<Self, Refusal> {
+        let mut fields = vec![httparse::EMPTY_HEADER; headers];
+        let mut parsed = httparse::Request::new(&mut fields);
+        match parsed.parse(bytes) {
+            Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+            Ok(_) => {
+                return Err(Refusal::bad_request(
+                    "expected one blank line at the end of the head, got an end before it",
+                ));
+            }
+            Err(error) => {
+                return Err(Refusal::bad_request(format!(
+                    "expected a request head as of RFC 9112, got one with an {error}",
+                )));
+            }
+        }
+        let span = |part: Option<&str>| span_in(bytes, part.unwrap_or_default().as_bytes());
+        let (method, target) = (span(parsed.method), span(parsed.path));
+        let head = Head::new(bytes.clone(), parsed.headers);
+        check_body(&head)?;
+        let host_value = host_value(&head)?;
+        let Some(Authority { host, .. }) = Authority::parse(host_value) else {
+            let got = quote(host_value);
+            return Err(Refusal::bad_request(format!(
+                "expected a Host header of the form name:port, got {got}"
+            )));
+        };
+        let resource = span_in(bytes, resource_of(head.slice(target), host_value)?);
+        let (host, ip) = (span_in(bytes, host.text.as_bytes()), host.ip);
+        Ok(Self { head, method, target, resource, host, ip })
+    }
+}
+
+/// RFC 9112 section 3.2: a request without a Host header, or with more than one, is answered with 400.
+fn host_value(head: &Head) -> Result<&[u8], Refusal> {
+    match head.single("Host") {
+        Single::One(value) => Ok(value),
+        Single::Missing => {
+            Err(Refusal::bad_request("expected a Host header, got none; send Host: name:port"))
+        }
+        Single::Several => {
+            Err(Refusal::bad_request("expected one Host header, got several; send one"))
+        }
+    }
+}
+
+/// Bodies are never read: what follows the head would be taken for frames.
+fn check_body(head: &Head) -> Result<(), Refusal> {
+    if head.values("Transfer-Encoding").next().is_some() {
+        return Err(Refusal::bad_request(
+            "expected a request without a body, got Transfer-Encoding; leave it out",
+        ));
+    }
+    match head.single("Content-Length") {
+        Single::Missing => Ok(()),
+        Single::One(length) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
+            if length.iter().all(|&digit| digit == b'0') {
+                return Ok(());
+            }
+            let got = quote(length);
+            Err(Refusal::new(
+                Status::ContentTooLarge,
+                format!("expected a request without a body, got Content-Length {got}; send none"),
+            ))
+        }
+        Single::One(length) => Err(Refusal::bad_request(format!(
+            "expected a Content-Length of digits, got {}",
+            quote(length)
+        ))),
+        Single::Several => {
+            Err(Refusal::bad_request("expected one Content-Length, got several; send one"))
+        }
+    }
+}
+
+/// The target's path and query.
+fn resource_of<'a>(target: &'a [u8], host_value: &[u8]) -> Result<&'a [u8], Refusal> {
+    let refuse = |expected: &str| {
+        let got = quote(target);
+        Err(Refusal::bad_request(format!("expected {expected}, got {got}")))
+    };
+    // RFC 3986 knows ASCII only; RFC 6455 section 3 forbids fragments.
+    if !target.iter().all(|byte| (b'!'..=b'~').contains(byte) && *byte != b'#') {
+        return refuse("a target of printable ASCII without a fragment");
+    }
+    if target.starts_with(b"/") {
+        return Ok(target);
+    }
+    let Some(rest) = strip_http(target) else {
+        return refuse("a target that begins with /");
+    };
+    let end = rest.iter().position(|byte| b"/?".contains(byte)).unwrap_or(rest.len());
+    let (authority, resource) = rest.split_at(end);
+    // RFC 9112 section 3.2.2: a server MUST accept this form, and take the host from it. The client has to send
+    // the same Host (section 3.2), so two that differ are someone's trick.
+    if !authority.eq_ignore_ascii_case(host_value) {
+        return refuse("a target with the same authority as Host");
+    }
+    Ok(resource)
+}
+
+fn strip_http(target: &[u8]) -> Option<&[u8]> {
+    ["http://", "https://"].into_iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: impl AsRef<[u8]>) -> Result<Option<Request>, Refusal> {
+        RequestReader::new(HeadLimits::default()).read(&mut BytesMut::from(text.as_ref()))
+    }
+
+    fn get(target: &str) -> Result<Request, Refusal> {
+        Ok(read(format!("GET {target} HTTP/1.1\r\nHost: a.example:80\r\n\r\n"))?.unwrap())
+    }
+
+    #[test]
+    fn the_path_ends_where_the_query_begins() {
+        let request = get("/a%2fb/%?c=1?d").unwrap();
+        assert_eq!(request.target(), "/a%2fb/%?c=1?d");
+        assert_eq!((request.path(), request.query()), ("/a%2fb/%", Some("c=1?d")));
+        assert_eq!(get("/").unwrap().query(), None);
+        assert_eq!(get("/?").unwrap().query(), Some(""));
+        assert_eq!(get("//b").unwrap().path(), "//b");
+    }
+
+    #[test]
+    fn a_whole_uri_is_a_target_if_it_names_the_same_host() {
+        let request = get("HTTP://A.example:80/a?b").unwrap();
+        assert_eq!(request.target(), "HTTP://A.example:80/a?b");
+        assert_eq!((request.path(), request.query()), ("/a", Some("b")));
+        assert_eq!(get("https://a.example:80").unwrap().path(), "/");
+        let request = get("http://a.example:80?b").unwrap();
+        assert_eq!((request.path(), request.query()), ("/", Some("b")));
+        for target in
+            ["http://b.example/", "http://a.example/", "http://x@a.example:80/", "http:///"]
+        {
+            assert_eq!(get(target).unwrap_err().status(), Status::BadRequest, "{target}");
+        }
+    }
+
+    #[test]
+    fn other_targets_are_refused() {
+        for target in [
+            "*",
+            "a",
+            "a.example:80",
+            "ftp://a.example:80/",
+            "?a",
+            "/a#b",
+            "/\u{fc}",
+            "/\x7f",
+            "/\0",
+        ] {
+            assert_eq!(get(target).unwrap_err().status(), Status::BadRequest, "{target}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        let request = read("GET / HTTP/1.1\r\nHost: a\r\nCookie: secret\r\n\r\n").unwrap().unwrap();
+        let shown = format!("{request:?}");
+        assert!(shown.contains("Cookie") && !shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
+    fn a_reader_can_read_again_after_a_request() {
+        let mut reader = RequestReader::new(HeadLimits::default());
+        let mut src = BytesMut::from(
+            &b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n"[..],
+        );
+        assert_eq!(reader.read(&mut src).unwrap().unwrap().path(), "/1");
+        assert_eq!(reader.read(&mut src).unwrap().unwrap().path(), "/2");
+        assert!(src.is_empty());
+    }
+}

@@ -1,0 +1,311 @@
+//! Who may come in: which pages (`Origin`), and under which names (`Host`).
+
+use std::sync::OnceLock;
+
+use super::head::Single;
+use super::host::{Authority, HostName, Origin};
+use super::refusal::{Refusal, quote};
+use super::request::Request;
+use super::response::Status;
+
+/// The origin and host rules of a server.
+///
+/// Any page in the world may open a WebSocket to `127.0.0.1`, and any name in the world can be made to point there.
+/// So by default:
+///
+/// - **`Host`**, its port ignored, is `localhost`, an IP address, or the machine's own name; other names by
+///   [`allow_host`](Self::allow_host). This stops DNS rebinding, which needs a name of the attacker's.
+/// - **`Origin`** is absent (not a browser), or has the host of `Host`; scheme and port are ignored, so that a page on
+///   port 3000 may use a hub on 8002. Others by [`allow_origin`](Self::allow_origin).
+///
+/// Names are compared whole, ASCII case ignored, addresses as addresses.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use stepcast::handshake::{HeadLimits, Request, RequestReader, Rules};
+///
+/// fn request(origin: &str) -> Request {
+///     let head = format!("GET / HTTP/1.1\r\nHost: localhost:8002\r\nOrigin: {origin}\r\n\r\n");
+///     let mut received = BytesMut::from(head.as_str());
+///     RequestReader::new(HeadLimits::default()).read(&mut received).unwrap().unwrap()
+/// }
+///
+/// let rules = Rules::default();
+/// assert!(rules.check(&request("http://localhost:3000")).is_ok());
+/// assert!(rules.check(&request("https://app.example")).is_err());
+/// assert!(rules.allow_origin("https://app.example").check(&request("https://app.example")).is_ok());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Rules {
+    origins: Vec<Box<str>>,
+    hosts: Vec<Box<str>>,
+    machine: Option<&'static str>,
+}
+
+impl Default for Rules {
+    /// The rules above with nothing listed. The machine's name is asked for once per process.
+    fn default() -> Self {
+        Self { origins: Vec::new(), hosts: Vec::new(), machine: machine_name() }
+    }
+}
+
+impl Rules {
+    /// Lets pages of one more origin in. `origin` is one of
+    ///
+    /// - an origin as browsers send it, `https://app.example` or `http://app.example:3000` (a `/` at its end is
+    ///   ignored, the scheme's own port is the same as none);
+    /// - a host name alone, `app.example`: any scheme and port;
+    /// - `null`: pages opened from disk, and sandboxed frames of any page in the world;
+    /// - any other text a program is known to send, compared whole.
+    ///
+    /// There are no wildcards.
+    #[must_use]
+    pub fn allow_origin(mut self, origin: &str) -> Self {
+        self.origins.push(origin.into());
+        self
+    }
+
+    /// Answers to one more name, such as `progress.example`; a port is ignored. There are no wildcards.
+    #[must_use]
+    pub fn allow_host(mut self, host: &str) -> Self {
+        let name = Authority::parse(host.as_bytes()).map_or(host, |parsed| parsed.host.text);
+        self.hosts.push(name.into());
+        self
+    }
+
+    /// Whether a request may come in, page or upgrade.
+    ///
+    /// # Errors
+    ///
+    /// 403 for a `Host` or an `Origin` that is not allowed; 400 for an `Origin` that is there twice or that is not of
+    /// the form `scheme://host:port` (RFC 6454 section 6.2).
+    pub fn check(&self, request: &Request) -> Result<(), Refusal> {
+        self.check_host(request.host_name())?;
+        match request.head().single("Origin") {
+            Single::Missing => Ok(()),
+            Single::One(origin) => self.check_origin(origin, request.host_name()),
+            Single::Several => {
+                Err(Refusal::bad_request("expected one Origin header, got several; send one"))
+            }
+        }
+    }
+
+    fn check_host(&self, host: HostName<'_>) -> Result<(), Refusal> {
+        let is = |name: &str| host.text.eq_ignore_ascii_case(name);
+        let allowed = host.ip.is_some()
+            || is("localhost")
+            || self.machine.is_some_and(is)
+            || self.hosts.iter().any(|name| is(name));
+        if allowed {
+            return Ok(());
+        }
+        let got = quote(host.text.as_bytes());
+        Err(Refusal::new(
+            Status::Forbidden,
+            format!(
+                "expected a Host of localhost, an IP address, this machine's name or a listed one, \
+                 got {got}; if it is yours, call .allow_host({got})"
+            ),
+        ))
+    }
+
+    fn check_origin(&self, origin: &[u8], host: HostName<'_>) -> Result<(), Refusal> {
+        let parsed = Origin::parse(origin);
+        if self.origins.iter().any(|listed| is_listed(listed, origin, parsed.as_ref())) {
+            return Ok(());
+        }
+        let got = quote(origin);
+        match parsed {
+            Some(parsed) if parsed.host.is_same(&host) => Ok(()),
+            None if origin != b"null" => Err(Refusal::bad_request(format!(
+                "expected an Origin of the form scheme://host:port, got {got}"
+            ))),
+            _ => Err(Refusal::new(
+                Status::Forbidden,
+                format!(
+                    "expected no Origin, one with the host {}, or a listed one, got {got}; \
+                     if it is yours, call .allow_origin({got})",
+                    quote(host.text.as_bytes())
+                ),
+            )),
+        }
+    }
+}
+
+fn is_listed(listed: &str, origin: &[u8], parsed: Option<&Origin<'_>>) -> bool {
+    if listed.as_bytes().eq_ignore_ascii_case(origin) {
+        return true;
+    }
+    let Some(parsed) = parsed else {
+        return false;
+    };
+    let listed = listed.strip_suffix('/').unwrap_or(listed);
+    match (Origin::parse(listed.as_bytes()), Authority::parse(listed.as_bytes())) {
+        (Some(listed), _) => listed.is_same(parsed),
+        (None, Some(Authority { host, port: None })) => host.is_same(&parsed.host),
+        _ => false,
+    }
+}
+
+fn machine_name() -> Option<&'static str> {
+    static NAME: OnceLock<Option<String>> = OnceLock::new();
+    NAME.get_or_init(|| hostname::get().ok()?.into_string().ok()).as_deref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> Rules {
+        Rules { machine: Some("Workstation"), ..Rules::default() }
+    }
+
+    fn host(rules: &Rules, host: &str) -> bool {
+        rules.check_host(Authority::parse(host.as_bytes()).unwrap().host).is_ok()
+    }
+
+    fn origin(rules: &Rules, origin: &str, host: &str) -> u16 {
+        let host = Authority::parse(host.as_bytes()).unwrap().host;
+        rules.check_origin(origin.as_bytes(), host).map_or_else(|no| no.status().code(), |()| 101)
+    }
+
+    #[test]
+    fn the_machine_answers_to_its_own_names_and_to_addresses() {
+        let rules = rules().allow_host("Progress.example:8002").allow_host("other.example");
+        for name in [
+            "localhost",
+            "LOCALHOST:1",
+            "127.0.0.1:8002",
+            "192.0.2.7",
+            "[::1]:8002",
+            "[2001:db8::1]",
+            "workstation",
+            "WORKSTATION:80",
+            "progress.example",
+            "PROGRESS.EXAMPLE:1",
+            "other.example",
+        ] {
+            assert!(host(&rules, name), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_compared_whole() {
+        let rules = rules().allow_host("progress.example");
+        for name in [
+            "localhost.evil.example",
+            "evil-localhost",
+            "localhost.",
+            "evil.localhost",
+            "127.0.0.1.evil.example",
+            "127.1",
+            "2130706433",
+            "0x7f.0.0.1",
+            "127.0.0.01",
+            "a.progress.example",
+            "progress.example.evil",
+            "workstation.local",
+            "work",
+            "evil.example",
+        ] {
+            assert!(!host(&rules, name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_name_found_for_the_machine_is_its_own() {
+        let name = hostname::get().unwrap().into_string().unwrap();
+        assert_eq!(machine_name(), Some(name.as_str()));
+        assert!(
+            Rules { machine: None, ..Rules::default() }.check_host(parse(&name)).is_err()
+                || name == "localhost"
+        );
+    }
+
+    fn parse(host: &str) -> HostName<'_> {
+        Authority::parse(host.as_bytes()).unwrap().host
+    }
+
+    #[test]
+    fn a_page_of_the_same_host_may_come_from_any_port_and_scheme() {
+        let rules = rules();
+        assert_eq!(origin(&rules, "http://localhost:3000", "localhost:8002"), 101);
+        assert_eq!(origin(&rules, "HTTPS://LocalHost", "localhost:8002"), 101);
+        assert_eq!(origin(&rules, "http://[::1]:3000", "[::1]:8002"), 101);
+        assert_eq!(origin(&rules, "http://[0:0:0:0:0:0:0:1]", "[::1]:8002"), 101);
+        assert_eq!(origin(&rules, "http://192.0.2.7", "192.0.2.7:8002"), 101);
+    }
+
+    #[test]
+    fn another_hosts_page_is_forbidden() {
+        let rules = rules();
+        for from in [
+            "http://evil.example",
+            "http://localhost.evil.example",
+            "http://localhost.",
+            "http://127.0.0.1",
+            "http://[::1]",
+            "null",
+            "NULL",
+        ] {
+            let expected = if from == "NULL" { 400 } else { 403 };
+            assert_eq!(origin(&rules, from, "localhost:8002"), expected, "{from}");
+        }
+        for from in [
+            "http://evil@localhost",
+            "http://localhost/",
+            "localhost",
+            "",
+            "file://",
+            "http://a http://localhost",
+        ] {
+            assert_eq!(origin(&rules, from, "localhost:8002"), 400, "{from}");
+        }
+    }
+
+    #[test]
+    fn a_listed_origin_may_come_in() {
+        let rules = rules()
+            .allow_origin("https://app.example/")
+            .allow_origin("http://dev.example:3000")
+            .allow_origin("any.example")
+            .allow_origin("null")
+            .allow_origin("file://");
+        for from in [
+            "https://app.example",
+            "https://APP.example:443",
+            "http://dev.example:3000",
+            "http://any.example:1",
+            "tauri://any.example",
+            "null",
+            "file://",
+        ] {
+            assert_eq!(origin(&rules, from, "localhost:8002"), 101, "{from}");
+        }
+        for from in [
+            "http://app.example",
+            "https://app.example:8443",
+            "http://dev.example",
+            "https://a.app.example",
+            "https://app.example.evil",
+            "http://x.any.example",
+        ] {
+            assert_eq!(origin(&rules, from, "localhost:8002"), 403, "{from}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_lets_nobody_in() {
+        let rules = rules().allow_origin("*").allow_host("*");
+        assert_eq!(origin(&rules, "http://evil.example", "localhost"), 403);
+        assert!(!host(&rules, "evil.example"));
+    }
+
+    #[test]
+    fn the_refusal_says_what_to_write() {
+        let refusal = rules().check_origin(b"http://a.example", parse("localhost")).unwrap_err();
+        assert!(refusal.reason().ends_with(".allow_origin(\"http://a.example\")"), "{refusal}");
+        let refusal = rules().check_host(parse("a.example")).unwrap_err();
+        assert!(refusal.reason().ends_with(".allow_host(\"a.example\")"), "{refusal}");
+    }
+}
