@@ -1,0 +1,225 @@
+//! Frames to messages.
+
+use bytes::BytesMut;
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::header::{Expected, Turn};
+use super::utf8::Utf8;
+use super::{
+    CloseFrame, CodecError, Control, ControlPayload, Frame, FrameCodec, Incoming, Limits, Message,
+    OpCode, Role, Text, encode,
+};
+
+/// Bytes to whole messages and control frames, and back.
+///
+/// Fragments are put together, text is validated, close frames are read. It answers nothing: what
+/// to send for a ping or a close is [`Control::reply`]'s to say and the caller's to do, and so is
+/// to stop reading after a close. Messages are sent in one frame each.
+///
+/// A codec that is [idle](Self::is_idle) is small and owns no memory, so that a hub may have one
+/// per connection, or one for many.
+///
+/// The contract of `decode` is [the module's](super). `Sink::send` and `encode` take a
+/// [`Message`] or a [`Control`], owned or borrowed.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), stepcast::codec::CodecError> {
+/// use futures_util::{SinkExt, StreamExt};
+/// use stepcast::codec::{Incoming, Limits, Message, MessageCodec, Role};
+/// use tokio_util::codec::Framed;
+///
+/// let (ours, theirs) = tokio::io::duplex(4096);
+/// let mut server = Framed::new(ours, MessageCodec::new(Role::Server, Limits::default()));
+/// let mut client = Framed::new(theirs, MessageCodec::new(Role::Client, Limits::default()));
+///
+/// server.send(Message::from("step 41 of 100")).await?;
+/// let got = client.next().await.expect("the connection is open")?;
+/// assert_eq!(got, Incoming::Message(Message::from("step 41 of 100")));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct MessageCodec {
+    frames: FrameCodec,
+    /// The message whose last fragment has not come. Apart, because most messages have but one,
+    /// and codecs are many.
+    partial: Option<Box<Partial>>,
+    /// Of the text that is being received, whether in one frame or in several.
+    utf8: Utf8,
+}
+
+#[derive(Debug)]
+struct Partial {
+    bytes: BytesMut,
+    fragments: usize,
+    is_text: bool,
+}
+
+impl MessageCodec {
+    /// A codec between two messages.
+    pub fn new(role: Role, limits: Limits) -> Self {
+        Self { frames: FrameCodec::new(role, limits), partial: None, utf8: Utf8::default() }
+    }
+
+    /// Whether it holds nothing of its peer's: no message in progress, no frame half read, no
+    /// failure. Then it may be dropped, or used for another peer.
+    ///
+    /// The bytes of an unfinished header stay in the buffer, not in the codec: at a change of peers
+    /// the buffer has to be looked at too.
+    pub fn is_idle(&self) -> bool {
+        self.frames.is_idle() && self.partial.is_none()
+    }
+
+    fn next_incoming(&mut self, src: &mut BytesMut) -> Result<Option<Incoming>, CodecError> {
+        loop {
+            let expected = self.expected();
+            let continues_text = self.partial.as_ref().is_some_and(|partial| partial.is_text);
+            let utf8 = &mut self.utf8;
+            let frame = self.frames.next_frame(src, &expected, |opcode, payload| match opcode {
+                OpCode::Text => Ok(utf8.push(payload)?),
+                OpCode::Continuation if continues_text => Ok(utf8.push(payload)?),
+                _ => Ok(()),
+            })?;
+            let Some(frame) = frame else { return Ok(None) };
+            let control = match frame.opcode {
+                OpCode::Text | OpCode::Binary | OpCode::Continuation => {
+                    match self.take_fragment(frame)? {
+                        Some(message) => return Ok(Some(Incoming::Message(message))),
+                        None => continue,
+                    }
+                }
+                OpCode::Ping => Control::Ping(ControlPayload::received(frame.payload)),
+                OpCode::Pong => Control::Pong(ControlPayload::received(frame.payload)),
+                OpCode::Close => Control::Close(CloseFrame::from_payload(frame.payload)?),
+            };
+            return Ok(Some(Incoming::Control(control)));
+        }
+    }
+
+    #[inline]
+    fn expected(&self) -> Expected {
+        let limits = self.frames.limits();
+        let turn = match &self.partial {
+            None => Turn::Start,
+            Some(partial) => Turn::Within {
+                bytes: partial.bytes.len(),
+                over: (partial.fragments >= limits.fragments()).then(|| limits.fragments()),
+            },
+        };
+        let (frame, message) = (limits.frame(), limits.message());
+        Expected { role: self.frames.role(), turn, frame, message }
+    }
+
+    /// Takes the next frame of a message, which has been judged to be in its place, and returns
+    /// the message if this was the last.
+    #[inline]
+    fn take_fragment(&mut self, frame: Frame) -> Result<Option<Message>, CodecError> {
+        if frame.fin && self.partial.is_none() {
+            return Ok(Some(match frame.opcode {
+                OpCode::Text => {
+                    self.utf8.finish()?;
+                    Message::Text(Text::validated(frame.payload))
+                }
+                _ => Message::Binary(frame.payload),
+            }));
+        }
+        self.append(&frame)
+    }
+
+    fn append(&mut self, frame: &Frame) -> Result<Option<Message>, CodecError> {
+        let is_text = frame.opcode == OpCode::Text;
+        let mut partial = self
+            .partial
+            .take()
+            .unwrap_or_else(|| Box::new(Partial { bytes: BytesMut::new(), fragments: 0, is_text }));
+        partial.bytes.extend_from_slice(&frame.payload);
+        partial.fragments += 1;
+        if !frame.fin {
+            self.partial = Some(partial);
+            return Ok(None);
+        }
+        let bytes = partial.bytes.freeze();
+        if !partial.is_text {
+            return Ok(Some(Message::Binary(bytes)));
+        }
+        // Here too if the last fragment was empty: it may still have left a character unfinished.
+        self.utf8.finish()?;
+        Ok(Some(Message::Text(Text::validated(bytes))))
+    }
+
+    #[cold]
+    fn fail(&mut self) {
+        self.frames.fail();
+        self.partial = None;
+    }
+}
+
+impl Decoder for MessageCodec {
+    type Item = Incoming;
+    type Error = CodecError;
+
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Incoming>, CodecError> {
+        let incoming = self.next_incoming(src);
+        if incoming.is_err() {
+            self.fail();
+        }
+        incoming
+    }
+
+    fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<Incoming>, CodecError> {
+        let incoming = self.decode(src)?;
+        if incoming.is_none() && !(self.is_idle() && src.is_empty()) {
+            self.fail();
+            return Err(CodecError::UnexpectedEof);
+        }
+        Ok(incoming)
+    }
+}
+
+impl Encoder<Message> for MessageCodec {
+    type Error = CodecError;
+
+    fn encode(&mut self, message: Message, dst: &mut BytesMut) -> Result<(), CodecError> {
+        self.encode(&message, dst)
+    }
+}
+
+impl Encoder<&Message> for MessageCodec {
+    type Error = CodecError;
+
+    #[inline]
+    fn encode(&mut self, message: &Message, dst: &mut BytesMut) -> Result<(), CodecError> {
+        let key = self.frames.next_key()?;
+        encode::put_frame(dst, message.opcode(), true, message.as_bytes(), key);
+        Ok(())
+    }
+}
+
+impl Encoder<Control> for MessageCodec {
+    type Error = CodecError;
+
+    fn encode(&mut self, control: Control, dst: &mut BytesMut) -> Result<(), CodecError> {
+        self.encode(&control, dst)
+    }
+}
+
+impl Encoder<&Control> for MessageCodec {
+    type Error = CodecError;
+
+    fn encode(&mut self, control: &Control, dst: &mut BytesMut) -> Result<(), CodecError> {
+        let key = self.frames.next_key()?;
+        encode::put_control(dst, control, key);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MessageCodec;
+
+    #[test]
+    fn a_codec_is_small_because_a_hub_has_many() {
+        assert!(size_of::<MessageCodec>() <= 80, "{}", size_of::<MessageCodec>());
+    }
+}

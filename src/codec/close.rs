@@ -1,0 +1,177 @@
+//! Why a connection ends: status codes and close frames.
+
+use std::fmt;
+use std::num::NonZeroU16;
+
+use bytes::{Buf as _, Bytes};
+
+use super::{CodecError, Text};
+
+/// A status code that may be sent in a close frame (RFC 6455, 7.4).
+///
+/// Only those can be built: 1000 to 1003 and 1007 to 1014, which are registered, 3000 to 3999 for
+/// libraries and frameworks, 4000 to 4999 for private use. 1005, 1006 and 1015 say something
+/// about a connection on its own side and are never sent.
+///
+/// ```
+/// use stepcast::codec::CloseCode;
+///
+/// assert_eq!(CloseCode::new(1000), Some(CloseCode::NORMAL));
+/// assert_eq!(CloseCode::new(1006), None);
+/// assert_eq!(CloseCode::new(4001).map(CloseCode::get), Some(4001));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CloseCode(NonZeroU16);
+
+impl CloseCode {
+    /// 1000: the purpose of the connection is fulfilled.
+    pub const NORMAL: Self = Self::constant(1000);
+    /// 1001: the server goes down, or the browser leaves the page.
+    pub const GOING_AWAY: Self = Self::constant(1001);
+    /// 1002: the peer broke the protocol.
+    pub const PROTOCOL_ERROR: Self = Self::constant(1002);
+    /// 1003: a kind of data that this end does not take, binary for instance.
+    pub const UNSUPPORTED: Self = Self::constant(1003);
+    /// 1007: a message is not what its type says, a text that is not UTF-8 for instance.
+    pub const INVALID_PAYLOAD: Self = Self::constant(1007);
+    /// 1008: a rule of this end that has no code of its own.
+    pub const POLICY: Self = Self::constant(1008);
+    /// 1009: a message is too big.
+    pub const TOO_BIG: Self = Self::constant(1009);
+    /// 1010: the client needs an extension that the server did not agree to.
+    pub const MANDATORY_EXTENSION: Self = Self::constant(1010);
+    /// 1011: the server met a condition that it did not expect.
+    pub const INTERNAL_ERROR: Self = Self::constant(1011);
+    /// 1012: the server restarts; come again after a random pause.
+    pub const SERVICE_RESTART: Self = Self::constant(1012);
+    /// 1013: the server is overloaded; come again later.
+    pub const TRY_AGAIN_LATER: Self = Self::constant(1013);
+    /// 1014: a gateway got an invalid answer from the server behind it.
+    pub const BAD_GATEWAY: Self = Self::constant(1014);
+
+    const fn constant(code: u16) -> Self {
+        // Evaluated by the compiler, for the constants above.
+        match NonZeroU16::new(code) {
+            Some(code) => Self(code),
+            None => unreachable!(),
+        }
+    }
+
+    /// The code, if it may be sent.
+    pub const fn new(code: u16) -> Option<Self> {
+        match (code, NonZeroU16::new(code)) {
+            (1000..=1003 | 1007..=1014 | 3000..=4999, Some(code)) => Some(Self(code)),
+            _ => None,
+        }
+    }
+
+    /// The code as a number.
+    pub const fn get(self) -> u16 {
+        self.0.get()
+    }
+}
+
+impl fmt::Debug for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CloseCode({})", self.0)
+    }
+}
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl From<CloseCode> for u16 {
+    fn from(code: CloseCode) -> Self {
+        code.get()
+    }
+}
+
+/// A status code and a reason: the payload of a close frame that has one (RFC 6455, 5.5.1).
+///
+/// ```
+/// use stepcast::codec::{CloseCode, CloseFrame};
+///
+/// let goodbye = CloseFrame::new(CloseCode::GOING_AWAY, "the run is over");
+/// assert_eq!(goodbye.code(), CloseCode::GOING_AWAY);
+/// assert_eq!(goodbye.reason(), "the run is over");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseFrame {
+    code: CloseCode,
+    reason: Text,
+}
+
+impl CloseFrame {
+    /// The longest reason, in bytes: 125 for a control frame, less the 2 of the code.
+    pub const MAX_REASON: usize = 123;
+
+    /// A close frame with a code and a reason. A reason of more than
+    /// [`MAX_REASON`](Self::MAX_REASON) bytes is cut there, or up to three bytes earlier, where a
+    /// character ends.
+    pub fn new(code: CloseCode, reason: &str) -> Self {
+        let mut end = reason.len().min(Self::MAX_REASON);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self { code, reason: Text::from(reason[..end].to_owned()) }
+    }
+
+    /// Reads the payload of a close frame: `None` where it is empty, for a close without a code.
+    ///
+    /// [`MessageCodec`](super::MessageCodec) has done this already; it is for those who work
+    /// with a [`FrameCodec`](super::FrameCodec).
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use stepcast::codec::{CloseCode, CloseFrame};
+    ///
+    /// let frame = CloseFrame::from_payload(Bytes::from_static(b"\x03\xE8bye"))?;
+    /// assert_eq!(frame, Some(CloseFrame::new(CloseCode::NORMAL, "bye")));
+    /// # Ok::<(), stepcast::codec::CodecError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ClosePayloadTooShort`](CodecError::ClosePayloadTooShort) for one byte,
+    /// [`CloseCodeNotAllowed`](CodecError::CloseCodeNotAllowed),
+    /// [`InvalidUtf8`](CodecError::InvalidUtf8) for the reason,
+    /// [`ControlTooLong`](CodecError::ControlTooLong) above 125 bytes.
+    pub fn from_payload(mut payload: Bytes) -> Result<Option<Self>, CodecError> {
+        match payload.len() {
+            0 => return Ok(None),
+            1 => return Err(CodecError::ClosePayloadTooShort),
+            2..=125 => {}
+            _ => return Err(CodecError::ControlTooLong),
+        }
+        let code = payload.get_u16();
+        let code = CloseCode::new(code).ok_or(CodecError::CloseCodeNotAllowed(code))?;
+        // An empty reason must not keep the receive buffer alive.
+        let reason = if payload.is_empty() { Text::default() } else { Text::try_from(payload)? };
+        Ok(Some(Self { code, reason }))
+    }
+
+    /// The status code.
+    pub fn code(&self) -> CloseCode {
+        self.code
+    }
+
+    /// The reason, at most [`MAX_REASON`](Self::MAX_REASON) bytes; empty if none was given. For
+    /// logs: "not necessarily human readable" (5.5.1).
+    pub fn reason(&self) -> &str {
+        self.reason.as_str()
+    }
+
+    pub(super) fn reason_bytes(&self) -> &[u8] {
+        self.reason.as_bytes()
+    }
+}
+
+/// A close frame with a code and no reason, as an answer to another is.
+impl From<CloseCode> for CloseFrame {
+    fn from(code: CloseCode) -> Self {
+        Self { code, reason: Text::default() }
+    }
+}

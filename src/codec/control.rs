@@ -1,0 +1,119 @@
+//! Control frames: ping, pong, close.
+
+use bytes::Bytes;
+
+use super::{CloseFrame, OpCode};
+
+/// What a ping or a pong carries: at most 125 bytes (RFC 6455, 5.5).
+///
+/// ```
+/// use stepcast::codec::ControlPayload;
+///
+/// assert_eq!(ControlPayload::new("offset 4096").unwrap().as_bytes(), b"offset 4096");
+/// assert!(ControlPayload::new(vec![0; 126]).is_err());
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ControlPayload(Bytes);
+
+impl ControlPayload {
+    /// The longest payload of a control frame, in bytes.
+    pub const MAX: usize = 125;
+
+    /// A payload.
+    ///
+    /// # Errors
+    ///
+    /// If it is longer than [`MAX`](Self::MAX) bytes.
+    pub fn new(payload: impl Into<Bytes>) -> Result<Self, ControlPayloadTooLong> {
+        let payload = payload.into();
+        if payload.len() > Self::MAX {
+            return Err(ControlPayloadTooLong { len: payload.len() });
+        }
+        Ok(Self(payload))
+    }
+
+    /// The payload of a control frame whose header has been judged, so that it is short enough.
+    pub(super) fn received(payload: Bytes) -> Self {
+        debug_assert!(payload.len() <= Self::MAX);
+        Self(payload)
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes, shared.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+/// A payload is too long for a control frame.
+///
+/// ```
+/// use stepcast::codec::ControlPayload;
+///
+/// let refused = ControlPayload::new(vec![0; 200]).unwrap_err();
+/// assert_eq!(refused.to_string(), "a control frame carries at most 125 bytes, these are 200");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a control frame carries at most 125 bytes, these are {len}")]
+pub struct ControlPayloadTooLong {
+    len: usize,
+}
+
+/// A control frame (RFC 6455, 5.5).
+///
+/// ```
+/// use stepcast::codec::{CloseCode, CloseFrame, Control};
+///
+/// let close = Control::Close(Some(CloseFrame::new(CloseCode::NORMAL, "bye")));
+/// // The answer repeats the code and nothing that the peer wrote.
+/// assert_eq!(close.reply(), Some(Control::Close(Some(CloseCode::NORMAL.into()))));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Asks for a pong.
+    Ping(ControlPayload),
+    /// Answers a ping, or is a heartbeat of its own accord.
+    Pong(ControlPayload),
+    /// The last frame of its sender; without a code if it gave none.
+    Close(Option<CloseFrame>),
+}
+
+impl Control {
+    /// What the protocol asks to be sent in return, for the caller to send: the same bytes as a
+    /// pong (5.5.3), the code of a close without its reason (5.5.1), nothing to a pong.
+    ///
+    /// Only the newest ping needs its pong (5.5.3), and a close is answered only by who has not
+    /// sent one already (5.5.1).
+    pub fn reply(&self) -> Option<Self> {
+        match self {
+            Self::Ping(payload) => Some(Self::Pong(payload.clone())),
+            Self::Pong(_) => None,
+            Self::Close(close) => {
+                Some(Self::Close(close.as_ref().map(|close| close.code().into())))
+            }
+        }
+    }
+
+    pub(super) fn opcode(&self) -> OpCode {
+        match self {
+            Self::Ping(_) => OpCode::Ping,
+            Self::Pong(_) => OpCode::Pong,
+            Self::Close(_) => OpCode::Close,
+        }
+    }
+
+    /// The payload in two parts: the code of a close, and what stands behind it.
+    pub(super) fn payload(&self) -> (Option<[u8; 2]>, &[u8]) {
+        match self {
+            Self::Ping(payload) | Self::Pong(payload) => (None, payload.as_bytes()),
+            Self::Close(None) => (None, &[]),
+            Self::Close(Some(close)) => {
+                (Some(close.code().get().to_be_bytes()), close.reason_bytes())
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Bytes to frames.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::header::{Expected, Head, Turn};
+use super::mask::{self, Key, Keys};
+use super::{CodecError, Limits, OpCode, Role, encode};
+
+/// A payload is unmasked and judged in steps of this many bytes, so that it is still in the
+/// nearest cache when it is judged. A multiple of the masking key's length.
+const STEP: usize = 16 * 1024;
+
+/// How much room `decode` may ask for ahead of the bytes it waits for.
+const MIN_AHEAD: usize = 1024;
+const MAX_AHEAD: usize = 64 * 1024;
+
+/// One frame (RFC 6455, 5.2), unmasked.
+///
+/// ```
+/// use bytes::Bytes;
+/// use stepcast::codec::{Frame, OpCode};
+///
+/// let first = Frame { fin: false, opcode: OpCode::Text, payload: Bytes::from_static(b"step ") };
+/// let last = Frame { fin: true, opcode: OpCode::Continuation, payload: Bytes::from_static(b"41") };
+/// assert_ne!(first, last);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Whether it is the last fragment of its message, or the only one.
+    pub fin: bool,
+    /// What it is.
+    pub opcode: OpCode,
+    /// What it carries.
+    pub payload: Bytes,
+}
+
+/// Bytes to frames and back, each frame judged on its own.
+///
+/// It refuses what is wrong with a single frame, its length against [`Limits::frame`] included.
+/// What takes more than one to see is not its business: the order of fragments, the limits on
+/// messages, UTF-8, close codes. [`MessageCodec`](super::MessageCodec) sees to them.
+///
+/// The contract of `decode` is [the module's](super).
+///
+/// ```
+/// use bytes::BytesMut;
+/// use stepcast::codec::{FrameCodec, Limits, OpCode, Role};
+/// use tokio_util::codec::Decoder;
+///
+/// let mut client = FrameCodec::new(Role::Client, Limits::default());
+/// let mut received = BytesMut::from(&b"\x81\x02hi"[..]);
+/// let frame = client.decode(&mut received)?.expect("a whole frame");
+/// assert_eq!((frame.fin, frame.opcode), (true, OpCode::Text));
+/// assert_eq!(frame.payload, "hi");
+/// # Ok::<(), stepcast::codec::CodecError>(())
+/// ```
+#[derive(Debug)]
+pub struct FrameCodec {
+    state: State,
+    limits: Limits,
+    keys: Keys,
+    role: Role,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    BetweenFrames,
+    InFrame(Unfinished),
+    Failed,
+}
+
+/// A frame whose header has been taken from the buffer, and whose payload is at its front.
+#[derive(Clone, Copy, Debug)]
+struct Unfinished {
+    len: usize,
+    /// How much of the payload has come, been unmasked and judged.
+    done: usize,
+    key: Key,
+    opcode: OpCode,
+    fin: bool,
+}
+
+impl FrameCodec {
+    /// A codec between two frames.
+    pub fn new(role: Role, limits: Limits) -> Self {
+        Self { state: State::BetweenFrames, limits, keys: Keys::default(), role }
+    }
+
+    /// Whether no frame is half read: neither between header and last byte, nor failed. Bytes of
+    /// an unfinished header may be in the buffer.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::BetweenFrames)
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// For ever: what follows in the stream cannot be trusted to be a frame.
+    #[cold]
+    pub(super) fn fail(&mut self) {
+        self.state = State::Failed;
+    }
+
+    /// The next frame, if it is the one that is `expected`. `judge` is shown every byte of
+    /// payload once, unmasked, in order, as soon as it has come.
+    #[inline]
+    pub(super) fn next_frame(
+        &mut self,
+        src: &mut BytesMut,
+        expected: &Expected,
+        mut judge: impl FnMut(OpCode, &[u8]) -> Result<(), CodecError>,
+    ) -> Result<Option<Frame>, CodecError> {
+        let mut frame = match self.state {
+            State::BetweenFrames => {
+                let Some(head) = Head::parse(src, expected)? else { return Ok(None) };
+                src.advance(head.size);
+                let Head { fin, opcode, key, len, size: _ } = head;
+                Unfinished { len, done: 0, key, opcode, fin }
+            }
+            State::InFrame(unfinished) => unfinished,
+            State::Failed => return Err(CodecError::AfterError),
+        };
+
+        let here = src.len().min(frame.len);
+        if let Some(fresh) = src.get_mut(frame.done..here) {
+            let key = mask::key_at(frame.key, frame.done);
+            for step in fresh.chunks_mut(STEP) {
+                mask::apply(step, key);
+                judge(frame.opcode, step)?;
+            }
+            frame.done = here;
+        }
+
+        if here < frame.len {
+            self.state = State::InFrame(frame);
+            // Never the whole of what was declared, which costs the peer nothing to declare.
+            src.reserve((frame.len - here).min(here.clamp(MIN_AHEAD, MAX_AHEAD)));
+            return Ok(None);
+        }
+        self.state = State::BetweenFrames;
+        // An empty slice would still share, and so keep, the receive buffer.
+        let payload = if frame.len == 0 { Bytes::new() } else { src.split_to(frame.len).freeze() };
+        Ok(Some(Frame { fin: frame.fin, opcode: frame.opcode, payload }))
+    }
+
+    /// A new key for a client's frame, none for a server's.
+    #[inline]
+    pub(super) fn next_key(&mut self) -> Result<Option<Key>, CodecError> {
+        match self.role {
+            Role::Server => Ok(None),
+            Role::Client => Ok(Some(self.keys.next()?)),
+        }
+    }
+}
+
+impl Decoder for FrameCodec {
+    type Item = Frame;
+    type Error = CodecError;
+
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, CodecError> {
+        let expected = Expected {
+            role: self.role,
+            turn: Turn::Any,
+            frame: self.limits.frame(),
+            message: usize::MAX,
+        };
+        let frame = self.next_frame(src, &expected, |_, _| Ok(()));
+        if frame.is_err() {
+            self.fail();
+        }
+        frame
+    }
+
+    fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, CodecError> {
+        let frame = self.decode(src)?;
+        if frame.is_none() && !(self.is_idle() && src.is_empty()) {
+            self.fail();
+            return Err(CodecError::UnexpectedEof);
+        }
+        Ok(frame)
+    }
+}
+
+/// Refuses a control frame that RFC 6455 does not allow (5.5), and then writes nothing.
+impl Encoder<Frame> for FrameCodec {
+    type Error = CodecError;
+
+    fn encode(&mut self, frame: Frame, dst: &mut BytesMut) -> Result<(), CodecError> {
+        if frame.opcode.is_control() {
+            if !frame.fin {
+                return Err(CodecError::FragmentedControl);
+            }
+            if frame.payload.len() > 125 {
+                return Err(CodecError::ControlTooLong);
+            }
+        }
+        let key = self.next_key()?;
+        encode::put_frame(dst, frame.opcode, frame.fin, &frame.payload, key);
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! Masking (RFC 6455, 5.3): the XOR of a payload and a key of four bytes, over and over.
+
+use std::fmt;
+use std::io;
+
+/// A frame's masking key. All zeros for a frame that is not masked: it changes nothing.
+pub(super) type Key = [u8; 4];
+
+pub(super) const UNMASKED: Key = [0; 4];
+
+/// The key to go on with, at `offset` bytes into the payload.
+#[inline]
+pub(super) fn key_at(mut key: Key, offset: usize) -> Key {
+    key.rotate_left(offset % size_of::<Key>());
+    key
+}
+
+/// Masks or unmasks in place, starting with the key's first byte.
+///
+/// The key is repeated to a width that the compiler turns into vector instructions; no alignment
+/// is asked for, so there is no head to treat apart.
+#[inline]
+pub(super) fn apply(bytes: &mut [u8], key: Key) {
+    if key == UNMASKED {
+        return;
+    }
+    let word = u64::from_ne_bytes([key[0], key[1], key[2], key[3], key[0], key[1], key[2], key[3]]);
+    let mut blocks = bytes.chunks_exact_mut(32);
+    for block in &mut blocks {
+        for lane in block.chunks_exact_mut(8) {
+            xor_word(lane, word);
+        }
+    }
+    let mut words = blocks.into_remainder().chunks_exact_mut(8);
+    for lane in &mut words {
+        xor_word(lane, word);
+    }
+    for (byte, key) in words.into_remainder().iter_mut().zip(word.to_ne_bytes()) {
+        *byte ^= key;
+    }
+}
+
+#[inline]
+fn xor_word(lane: &mut [u8], word: u64) {
+    if let Ok(bytes) = <[u8; 8]>::try_from(&*lane) {
+        lane.copy_from_slice(&(u64::from_ne_bytes(bytes) ^ word).to_ne_bytes());
+    }
+}
+
+/// Where a client's keys come from.
+///
+/// "The masking key needs to be unpredictable; thus, the masking key MUST be derived from a strong
+/// source of entropy" (5.3): so that nobody who chooses the payload can choose what is seen on
+/// the wire. Here every key comes from the operating system, 64 keys to a call, because a call
+/// costs as much as a few hundred bytes of framing.
+#[derive(Default)]
+pub(super) struct Keys {
+    /// Made at the first use: a server has none.
+    drawn: Option<Box<Drawn>>,
+}
+
+struct Drawn {
+    keys: [u8; 4 * 64],
+    used: usize,
+}
+
+impl Keys {
+    pub(super) fn next(&mut self) -> io::Result<Key> {
+        let drawn =
+            self.drawn.get_or_insert_with(|| Box::new(Drawn { keys: [0; 4 * 64], used: 4 * 64 }));
+        if let Some(key) = drawn.keys[drawn.used..].first_chunk() {
+            drawn.used += 4;
+            return Ok(*key);
+        }
+        getrandom::fill(&mut drawn.keys).map_err(|error| io::Error::other(error.to_string()))?;
+        drawn.used = 4;
+        Ok([drawn.keys[0], drawn.keys[1], drawn.keys[2], drawn.keys[3]])
+    }
+}
+
+/// Shows no key: they are secret until they are used.
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Octet by octet, as 5.3 has it: "j = i MOD 4".
+    fn by_the_book(bytes: &mut [u8], key: Key) {
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            *byte ^= key[i % 4];
+        }
+    }
+
+    fn sample(len: usize) -> Vec<u8> {
+        (0..len).map(|i| u8::try_from(i % 251).unwrap()).collect()
+    }
+
+    #[test]
+    fn masking_in_blocks_is_masking_octet_by_octet() {
+        let key = [0x12, 0x34, 0x56, 0x78];
+        for len in 0..200 {
+            for start in 0..4.min(len) {
+                let mut fast = sample(len);
+                let mut slow = sample(len);
+                apply(&mut fast[start..], key);
+                by_the_book(&mut slow[start..], key);
+                assert_eq!(fast, slow, "{len} bytes from {start}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_key_goes_on_where_the_last_piece_ended() {
+        let key = [0x12, 0x34, 0x56, 0x78];
+        let mut whole = sample(100);
+        by_the_book(&mut whole, key);
+        for cut in 0..100 {
+            let mut pieces = sample(100);
+            apply(&mut pieces[..cut], key);
+            apply(&mut pieces[cut..], key_at(key, cut));
+            assert_eq!(pieces, whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn keys_do_not_repeat_across_a_refill() {
+        let mut keys = Keys::default();
+        let drawn: std::collections::HashSet<Key> =
+            (0..200).map(|_| keys.next().unwrap()).collect();
+        // Two of 200 random keys are the same once in 200 000 runs; 198 or more differ always.
+        assert!(drawn.len() >= 198);
+    }
+
+    #[test]
+    fn a_server_pays_for_no_keys() {
+        assert_eq!(size_of::<Keys>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let mut keys = Keys::default();
+        keys.next().unwrap();
+        assert_eq!(format!("{keys:?}"), "Keys");
+    }
+}

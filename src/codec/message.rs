@@ -1,0 +1,122 @@
+//! What is sent and received: messages.
+
+use bytes::Bytes;
+
+use super::{Control, OpCode, Text};
+
+/// A whole message (RFC 6455, 5.6). Its `Clone` counts a reference.
+///
+/// ```
+/// use stepcast::codec::Message;
+///
+/// assert_eq!(Message::from("step 41").as_text(), Some("step 41"));
+/// assert_eq!(Message::from(vec![1, 2, 3]).as_text(), None);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// Text, valid UTF-8.
+    Text(Text),
+    /// Bytes, of any kind.
+    Binary(Bytes),
+}
+
+impl Message {
+    /// The length in bytes.
+    pub fn len(&self) -> usize {
+        self.as_bytes().len()
+    }
+
+    /// Whether it carries nothing, which is legal.
+    pub fn is_empty(&self) -> bool {
+        self.as_bytes().is_empty()
+    }
+
+    /// The payload, of either kind.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+
+    /// The payload, of either kind, shared.
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Text(text) => text.into_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+
+    /// Whether it is text.
+    pub fn is_text(&self) -> bool {
+        matches!(self, Self::Text(_))
+    }
+
+    /// The text, if it is one, at the cost of [`Text::as_str`].
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text.as_str()),
+            Self::Binary(_) => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn opcode(&self) -> OpCode {
+        match self {
+            Self::Text(_) => OpCode::Text,
+            Self::Binary(_) => OpCode::Binary,
+        }
+    }
+}
+
+impl From<Text> for Message {
+    fn from(text: Text) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&'static str> for Message {
+    fn from(text: &'static str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<Bytes> for Message {
+    fn from(bytes: Bytes) -> Self {
+        Self::Binary(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Message {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Binary(bytes.into())
+    }
+}
+
+/// What [`MessageCodec`](super::MessageCodec) finds in the bytes of a peer.
+///
+/// ```
+/// use stepcast::codec::{Control, ControlPayload, Incoming, Message};
+///
+/// let what = |incoming| match incoming {
+///     Incoming::Message(message) => if message.is_text() { "text" } else { "bytes" },
+///     Incoming::Control(Control::Close(_)) => "the end",
+///     Incoming::Control(_) => "a sign of life",
+/// };
+/// assert_eq!(what(Incoming::Message(Message::from("stop"))), "text");
+/// assert_eq!(what(Incoming::Control(Control::Ping(ControlPayload::default()))), "a sign of life");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A whole message, however many fragments it came in.
+    Message(Message),
+    /// A control frame. Nothing has been answered: see [`Control::reply`].
+    Control(Control),
+}

@@ -1,0 +1,182 @@
+//! Text that has been validated once.
+
+use std::fmt;
+
+use bytes::Bytes;
+use simdutf8::basic::from_utf8;
+
+/// Shared text: valid UTF-8 whose `Clone` counts a reference and copies nothing.
+///
+/// It can only be made from text or through validation. Safe Rust has no way to remember that
+/// for somebody else's bytes, so [`as_str`](Self::as_str) validates once more; what needs no
+/// `&str` (sending, comparing, hashing) works on [`as_bytes`](Self::as_bytes) and costs nothing.
+///
+/// ```
+/// use bytes::Bytes;
+/// use stepcast::codec::Text;
+///
+/// let text = Text::try_from(Bytes::from_static("步骤 41".as_bytes()))?;
+/// assert_eq!(text, "步骤 41");
+/// assert_eq!(text.as_bytes().len(), 9);
+/// assert!(Text::try_from(Bytes::from_static(b"\xFF")).is_err());
+/// # Ok::<(), stepcast::codec::NotUtf8>(())
+/// ```
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text(Bytes);
+
+impl Text {
+    /// Text that lives as long as the program: no allocation, no count.
+    pub const fn from_static(text: &'static str) -> Self {
+        Self(Bytes::from_static(text.as_bytes()))
+    }
+
+    /// Received bytes that [`Utf8`](super::utf8::Utf8) has seen all of, and found complete.
+    pub(super) fn validated(bytes: Bytes) -> Self {
+        debug_assert!(from_utf8(&bytes).is_ok());
+        Self(bytes)
+    }
+
+    /// The text. Costs a validation, O(n): some 15 ns for 1 KiB of ASCII, 50 ns for 1 KiB of
+    /// Chinese. Call it once and keep the `&str`.
+    pub fn as_str(&self) -> &str {
+        match from_utf8(&self.0) {
+            Ok(text) => text,
+            Err(_) => unreachable!("every constructor of `Text` has validated its bytes"),
+        }
+    }
+
+    /// The bytes of the text.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes of the text, shared.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+
+    /// The length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<&'static str> for Text {
+    fn from(text: &'static str) -> Self {
+        Self::from_static(text)
+    }
+}
+
+/// Takes over the string's memory.
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self(Bytes::from(text))
+    }
+}
+
+/// Validates, and shares.
+impl TryFrom<Bytes> for Text {
+    type Error = NotUtf8;
+
+    fn try_from(bytes: Bytes) -> Result<Self, NotUtf8> {
+        match from_utf8(&bytes) {
+            Ok(_) => Ok(Self(bytes)),
+            Err(_) => Err(NotUtf8),
+        }
+    }
+}
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl PartialEq<str> for Text {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other.as_bytes()
+    }
+}
+
+impl PartialEq<&str> for Text {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == other.as_bytes()
+    }
+}
+
+impl PartialEq<Text> for str {
+    fn eq(&self, other: &Text) -> bool {
+        other == self
+    }
+}
+
+impl PartialEq<Text> for &str {
+    fn eq(&self, other: &Text) -> bool {
+        other == *self
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.as_str(), f)
+    }
+}
+
+/// Bytes that are not UTF-8, and so no [`Text`].
+///
+/// ```
+/// use bytes::Bytes;
+/// use stepcast::codec::{NotUtf8, Text};
+///
+/// assert_eq!(Text::try_from(Bytes::from_static(b"\xC0\x80")), Err(NotUtf8));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes are not valid UTF-8; send them as a binary message")]
+pub struct NotUtf8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clone_shares_the_bytes() {
+        let text = Text::from("x".repeat(100));
+        assert_eq!(text.clone().as_bytes().as_ptr(), text.as_bytes().as_ptr());
+    }
+
+    #[test]
+    fn a_string_becomes_text_without_being_copied() {
+        let string = String::from("residual");
+        let place = string.as_ptr();
+        assert_eq!(Text::from(string).as_bytes().as_ptr(), place);
+    }
+
+    #[test]
+    fn text_prints_as_the_string_that_it_is() {
+        let text = Text::from_static("a \"b\" ü");
+        assert_eq!(format!("{text}"), "a \"b\" ü");
+        assert_eq!(format!("{text:?}"), "\"a \\\"b\\\" ü\"");
+        assert_eq!(format!("{text:>9}"), "  a \"b\" ü");
+    }
+
+    #[test]
+    fn text_compares_with_strings_from_either_side() {
+        let text = Text::from_static("步");
+        assert_eq!(text, "步");
+        assert_eq!("步", text);
+        assert_eq!(text, *"步");
+        assert_ne!(text, "骤");
+    }
+}
