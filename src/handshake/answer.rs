@@ -117,7 +117,7 @@ impl ResponseReader {
                 100..200 => {
                     return Err(HandshakeError::Malformed("too many interim answers".into()));
                 }
-                _ => self.refused = Some(Refused { status, wanted: body_length(&head) }),
+                _ => self.refused = Some(Refused { status, wanted: body_length(status, &head) }),
             }
         }
     }
@@ -130,8 +130,8 @@ impl ResponseReader {
     }
 
     fn read_head(&mut self, src: &mut BytesMut) -> Result<Option<(u16, Head)>, HandshakeError> {
-        let beginning = &src[..src.len().min(9)];
-        if !b"HTTP/1.1 ".starts_with(beginning) {
+        let beginning = &src[..src.len().min(7)];
+        if !b"HTTP/1.".starts_with(beginning) {
             return Err(HandshakeError::Malformed(quote(beginning).to_string()));
         }
         let limits = self.scanner.limits();
@@ -191,8 +191,8 @@ impl Refused {
 }
 
 /// How much of a refusal's body to wait for. Chunks are not taken apart: the status says enough.
-fn body_length(head: &Head) -> usize {
-    if head.first("Transfer-Encoding").is_some() {
+fn body_length(status: u16, head: &Head) -> usize {
+    if matches!(status, 204 | 304) || head.first("Transfer-Encoding").is_some() {
         return 0;
     }
     let announced = head.first("Content-Length").and_then(|value| from_utf8(value).ok());
@@ -208,6 +208,10 @@ fn parse(bytes: &Bytes, headers: usize) -> Result<(u16, Head), HandshakeError> {
         Ok(httparse::Status::Partial) => false,
         Err(error) => return Err(HandshakeError::Malformed(format!("an {error}"))),
     };
+    // A refusal may come from an old proxy; an upgrade is HTTP/1.1 (RFC 9110 section 7.8).
+    if (parsed.version, parsed.code) == (Some(0), Some(101)) {
+        return Err(HandshakeError::Malformed("a 101 of HTTP/1.0".into()));
+    }
     let (true, Some(status)) = (complete, parsed.code) else {
         return Err(HandshakeError::Malformed("an end before the blank line".into()));
     };
