@@ -167,6 +167,16 @@ fn a_refusals_text_is_cut_and_shown_on_one_line() {
 }
 
 #[test]
+fn no_more_of_a_refusal_is_waited_for_than_is_shown() {
+    for length in ["1025", "18446744073709551616"] {
+        let body = "x".repeat(1024);
+        let answer = format!("HTTP/1.1 404 Not Found\r\nContent-Length: {length}\r\n\r\n{body}");
+        let error = read(&request(), &answer).unwrap_err();
+        assert_eq!(error, HandshakeError::Refused { status: 404, body });
+    }
+}
+
+#[test]
 fn a_refusal_without_a_length_ends_with_the_connection() {
     let request = request();
     let mut reader = ResponseReader::new(&request, HeadLimits::default());

@@ -124,6 +124,20 @@ impl ResponseReader {
 
     /// What it means that the connection ended while [`read`](Self::read) said `None`: a refusal with as much of its
     /// body as came, or [`HandshakeError::Closed`].
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use stepcast::handshake::{ClientRequest, HandshakeError, HeadLimits, ResponseReader};
+    ///
+    /// # fn main() -> Result<(), HandshakeError> {
+    /// let request = ClientRequest::new("localhost:8002", "/")?;
+    /// let mut reader = ResponseReader::new(&request, HeadLimits::default());
+    /// let mut received = BytesMut::from("HTTP/1.1 101 Swi");
+    /// assert!(reader.read(&mut received)?.is_none());
+    /// assert_eq!(reader.eof(&mut received), HandshakeError::Closed);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn eof(&mut self, src: &mut BytesMut) -> HandshakeError {
         self.refused.map_or(HandshakeError::Closed, |refused| refused.error(src))

@@ -10,6 +10,19 @@ use super::refusal::one_line;
 use super::response::put;
 
 /// Why a client's handshake failed.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use stepcast::handshake::{ClientRequest, HandshakeError, HeadLimits, Refusal, ResponseReader};
+///
+/// # fn main() -> Result<(), HandshakeError> {
+/// let request = ClientRequest::new("localhost:8002", "/")?;
+/// let mut received = BytesMut::from(&Refusal::full("clients", 100).response()[..]);
+/// let answer = ResponseReader::new(&request, HeadLimits::default()).read(&mut received);
+/// assert!(matches!(answer, Err(HandshakeError::Refused { status: 503, .. })));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
