@@ -117,21 +117,35 @@ impl ResponseReader {
                 100..200 => {
                     return Err(HandshakeError::Malformed("too many interim answers".into()));
                 }
-                _ => self.refused = Some(Refused { status, wanted: body_length(&head) }),
+                _ => self.refused = Some(Refused { status, wanted: body_length(status, &head) }),
             }
         }
     }
 
     /// What it means that the connection ended while [`read`](Self::read) said `None`: a refusal with as much of its
     /// body as came, or [`HandshakeError::Closed`].
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use stepcast::handshake::{ClientRequest, HandshakeError, HeadLimits, ResponseReader};
+    ///
+    /// # fn main() -> Result<(), HandshakeError> {
+    /// let request = ClientRequest::new("localhost:8002", "/")?;
+    /// let mut reader = ResponseReader::new(&request, HeadLimits::default());
+    /// let mut received = BytesMut::from("HTTP/1.1 101 Swi");
+    /// assert!(reader.read(&mut received)?.is_none());
+    /// assert_eq!(reader.eof(&mut received), HandshakeError::Closed);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn eof(&mut self, src: &mut BytesMut) -> HandshakeError {
         self.refused.map_or(HandshakeError::Closed, |refused| refused.error(src))
     }
 
     fn read_head(&mut self, src: &mut BytesMut) -> Result<Option<(u16, Head)>, HandshakeError> {
-        let beginning = &src[..src.len().min(9)];
-        if !b"HTTP/1.1 ".starts_with(beginning) {
+        let beginning = &src[..src.len().min(7)];
+        if !b"HTTP/1.".starts_with(beginning) {
             return Err(HandshakeError::Malformed(quote(beginning).to_string()));
         }
         let limits = self.scanner.limits();
@@ -191,8 +205,8 @@ impl Refused {
 }
 
 /// How much of a refusal's body to wait for. Chunks are not taken apart: the status says enough.
-fn body_length(head: &Head) -> usize {
-    if head.first("Transfer-Encoding").is_some() {
+fn body_length(status: u16, head: &Head) -> usize {
+    if matches!(status, 204 | 304) || head.first("Transfer-Encoding").is_some() {
         return 0;
     }
     let announced = head.first("Content-Length").and_then(|value| from_utf8(value).ok());
@@ -208,6 +222,10 @@ fn parse(bytes: &Bytes, headers: usize) -> Result<(u16, Head), HandshakeError> {
         Ok(httparse::Status::Partial) => false,
         Err(error) => return Err(HandshakeError::Malformed(format!("an {error}"))),
     };
+    // A refusal may come from an old proxy; an upgrade is HTTP/1.1 (RFC 9110 section 7.8).
+    if (parsed.version, parsed.code) == (Some(0), Some(101)) {
+        return Err(HandshakeError::Malformed("a 101 of HTTP/1.0".into()));
+    }
     let (true, Some(status)) = (complete, parsed.code) else {
         return Err(HandshakeError::Malformed("an end before the blank line".into()));
     };

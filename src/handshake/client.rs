@@ -6,9 +6,23 @@ use bytes::{Bytes, BytesMut};
 
 use super::head::{is_field_value, is_token};
 use super::host::{Authority, Origin};
+use super::refusal::one_line;
 use super::response::put;
 
 /// Why a client's handshake failed.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use stepcast::handshake::{ClientRequest, HandshakeError, HeadLimits, Refusal, ResponseReader};
+///
+/// # fn main() -> Result<(), HandshakeError> {
+/// let request = ClientRequest::new("localhost:8002", "/")?;
+/// let mut received = BytesMut::from(&Refusal::full("clients", 100).response()[..]);
+/// let answer = ResponseReader::new(&request, HeadLimits::default()).read(&mut received);
+/// assert!(matches!(answer, Err(HandshakeError::Refused { status: 503, .. })));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
@@ -26,12 +40,13 @@ pub enum HandshakeError {
     #[error("expected random bytes from the operating system, got an error: {0}")]
     Random(String),
     /// The server answered with a status other than 101.
-    #[error("expected the server to upgrade, got {status}: {}", body.trim_end())]
+    #[error("expected the server to upgrade, got {status}: {}", one_line(body.trim_end().into()))]
     Refused {
         /// The answer's status code.
         status: u16,
         /// The beginning of the answer's body, at most 1 KiB; bytes that are not UTF-8 are replaced. Empty if it
-        /// is chunked. It is the server's text: escape it before showing it.
+        /// is chunked. It is the server's text as it came; `Display` shows it as one
+        /// escaped line.
         body: String,
     },
     /// The server's answer is over the limits.

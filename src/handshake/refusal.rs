@@ -148,7 +148,8 @@ impl fmt::Display for Quote<'_> {
     }
 }
 
-fn one_line(text: Cow<'static, str>) -> Cow<'static, str> {
+/// Text of any origin as one printable line of at most 512 bytes.
+pub(super) fn one_line(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.len() <= LONGEST_REASON && !text.contains(is_unprintable) {
         return text;
     }

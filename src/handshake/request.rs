@@ -215,6 +215,17 @@ impl Request {
     /// Whether the client asks for a WebSocket: `Upgrade` names it, or `Sec-WebSocket-Key` is there (a proxy may have
     /// dropped the `Upgrade`). Then only an [`Upgrade`](super::Upgrade) or its refusal is a right answer; otherwise
     /// a page is.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{HeadLimits, RequestReader};
+    /// # fn main() -> Result<(), stepcast::handshake::Refusal> {
+    /// let mut received = BytesMut::from("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    /// let request = RequestReader::new(HeadLimits::default()).read(&mut received)?.expect("complete");
+    /// assert!(!request.wants_upgrade());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wants_upgrade(&self) -> bool {
         self.head.has_element("Upgrade", "websocket")
             || self.head.first("Sec-WebSocket-Key").is_some()

@@ -80,6 +80,13 @@ impl fmt::Display for Status {
 }
 
 /// A header that would break the answer it was meant for.
+///
+/// ```
+/// use stepcast::handshake::{InvalidHeader, Status, http_response};
+///
+/// let answer = http_response(Status::Ok, &[("Content Type", "text/html")], b"");
+/// assert_eq!(answer, Err(InvalidHeader::Name("Content Type".to_owned())));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidHeader {
