@@ -1,0 +1,90 @@
+// The hub's own page, as the main example serves it.
+
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { launch, open, picture, seen, start, until } from './harness.mjs';
+
+/** The share of the run at which the pattern is worth a picture. */
+const PICTURE = 0.08;
+
+test('the page shows the bar and the field of a running model', async (t) => {
+  const run = await start(t, 'gray_scott', '--addr', '127.0.0.1:0');
+  const browser = await launch(t);
+  const { page, complaints } = await open(browser, { colorScheme: 'light' });
+  await page.goto(run.url);
+
+  const first = await until('a connection, an id, a bar and a field', async () => {
+    const now = await seen(page);
+    return now.state === 'open' && /^\d+$/.test(now.id) && now.max > 0 && now.field.ny && now;
+  });
+  assert.equal(first.min, 0);
+  assert.ok(first.lines[0].includes(`{"type":1,"body":${first.id}}`), first.lines[0]);
+  const next = await until('the bar moves', async () => {
+    const now = await seen(page);
+    return now.now > first.now && now.colours > 16 && now;
+  });
+  assert.ok(next.now <= next.max);
+  assert.match(next.title, /^\d+ % /);
+  const { ny, nx, min, max } = next.field;
+  assert.ok(Number(ny) > 1 && Number(nx) > 1);
+  assert.ok(Number(min) < Number(max), `the field goes from ${min} to ${max}`);
+  assert.ok(next.count > first.count);
+
+  // More than one looks at the same run, each in its own way, and each has an id of its own.
+  const dark = await open(browser, { colorScheme: 'dark' });
+  const phone = await open(browser, { colorScheme: 'light', viewport: { width: 390, height: 844 } });
+  await dark.page.goto(run.url);
+  await phone.page.goto(run.url);
+  await until('the pattern', async () => {
+    const now = await seen(page);
+    return now.now / now.max >= PICTURE;
+  }, 120_000);
+  const ids = new Set([first.id]);
+  for (const [name, viewer] of [['-dark', dark], ['-phone', phone]]) {
+    const now = await until(`the field at${name}`, async () => {
+      const now = await seen(viewer.page);
+      return now.now > 0 && now.colours > 16 && now;
+    });
+    ids.add(now.id);
+    assert.ok(now.wider <= 0, `${name} is ${now.wider} px wider than its window`);
+    await picture(viewer.page, `gray_scott${name}`);
+    assert.deepEqual(viewer.complaints, []);
+  }
+  await picture(page, 'gray_scott');
+  assert.equal(ids.size, 3, 'three viewers, three ids');
+  assert.deepEqual(complaints, []);
+});
+
+test('the page comes back to a run that was started again', async (t) => {
+  const run = await start(t, 'gray_scott', '--addr', '127.0.0.1:0');
+  const { page } = await open(await launch(t));
+  await page.goto(run.url);
+  const before = await until('an id', async () => {
+    const now = await seen(page);
+    return now.state === 'open' && /^\d+$/.test(now.id) && now;
+  });
+  await run.stop();
+  await until('the loss to be seen', async () => (await seen(page)).state !== 'open');
+  await start(t, 'gray_scott', '--addr', `127.0.0.1:${run.port}`);
+  await until('a new id and progress', async () => {
+    const now = await seen(page);
+    return now.state === 'open' && /^\d+$/.test(now.id) && now.id !== before.id && now.now > 0;
+  });
+});
+
+test('every answer has a policy with a nonce of its own', async (t) => {
+  const run = await start(t, 'gray_scott', '--addr', '127.0.0.1:0');
+  const nonces = [];
+  for (let i = 0; i < 2; i++) {
+    const answer = await fetch(run.url);
+    const [policy, body] = [answer.headers.get('content-security-policy'), await answer.text()];
+    assert.match(policy, /default-src 'none'/);
+    assert.doesNotMatch(policy, /unsafe|\*/);
+    const nonce = /script-src 'nonce-([^']+)'/.exec(policy)[1];
+    assert.ok(nonce.length >= 16, nonce);
+    assert.equal(body.split(`nonce="${nonce}"`).length, 3, 'one style and one script');
+    assert.ok(!body.includes('{{'), 'a place for the nonce was left open');
+    nonces.push(nonce);
+  }
+  assert.notEqual(nonces[0], nonces[1]);
+});
