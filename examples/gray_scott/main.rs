@@ -1,18 +1,24 @@
-//! A reaction-diffusion model that runs for about two minutes.
+//! A reaction-diffusion model that runs for about two minutes, seen in a browser while it runs.
 //!
-//!     cargo run --release --example gray_scott -- --help
+//!     cargo run --release --example gray_scott
+//!
+//! It is a plain program without async: a loop on the main thread, and a hub beside it.
 
 mod model;
 
 use std::io::Write as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use model::GrayScott;
+use stepcast::Hub;
+
+/// How often browsers are shown the run.
+const EVERY: Duration = Duration::from_millis(100);
 
 const HELP: &str = "\
-Runs the Gray-Scott model.
+Runs the Gray-Scott model, and shows it in the browser.
 
 usage: gray_scott [--steps N] [--size N] [--addr HOST:PORT]
 
@@ -76,20 +82,50 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let hub = match Hub::spawn_thread(addr) {
+        Ok(hub) => hub,
+        Err(error) => {
+            eprintln!("gray_scott: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("{steps} steps of {size} x {size} cells: watch them at {}", hub.url());
+    run(&hub, steps, size);
+    ExitCode::SUCCESS // dropping the hub delivers the last messages
+}
+
+/// The model's loop, with the two lines in it that let browsers see it.
+fn run(hub: &Hub, steps: u64, size: usize) {
     let started = Instant::now();
     let mut model = GrayScott::new(size);
-    println!("{steps} steps of {size} x {size} cells, {addr}");
-    for _ in 0..steps {
+    let mut shown = started;
+    for step in 1..=steps {
         model.step();
+        // Reading the clock at every step would be a part of the step's time.
+        if step % 64 == 0 && shown.elapsed() >= EVERY && hub.client_count() > 0 {
+            shown = Instant::now();
+            hub.broadcast(progress(&model, step, steps, started));
+            hub.broadcast(field(&model.v, size));
+        }
     }
+    hub.broadcast(progress(&model, steps, steps, started));
+    hub.broadcast(field(&model.v, size));
+    println!("done in {:.1} s", started.elapsed().as_secs_f64());
+}
+
+fn progress(model: &GrayScott, step: u64, steps: u64, started: Instant) -> String {
     let (feed, kill) = model.parameters();
-    let eaten = model.u.iter().filter(|u| **u < 0.5).count();
-    let most = model.v.iter().copied().fold(0.0, f32::max);
-    println!(
-        "done in {:.1} s at F = {feed:.4}, k = {kill:.4}: v up to {most:.3}, {eaten} cells with u under 1/2",
-        started.elapsed().as_secs_f64(),
-    );
-    ExitCode::SUCCESS
+    let rate = step as f64 / started.elapsed().as_secs_f64();
+    format!(
+        r#"{{"progress":{step},"total":{steps},"rate":{rate:.0},"feed":{feed:.5},"kill":{kill:.5}}}"#
+    )
+}
+
+/// A field as the page takes it: rows and columns as little-endian u32, then the values as f32.
+fn field(values: &[f32], size: usize) -> Vec<u8> {
+    let edge = u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes();
+    let cells = values.iter().flat_map(|value| value.to_le_bytes());
+    edge.into_iter().chain(edge).chain(cells).collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,20 @@
+//! The hub that `plain.html` talks to: open that file from disk, or serve it from anywhere.
+//!
+//!     cargo run --release --example plain
+
+use stepcast::{Event, Hub};
+
+fn main() -> Result<(), stepcast::SpawnError> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "0.0.0.0:8002".to_owned());
+    // Other machines can reach that address, and a page from disk has the origin "null": both
+    // have to be said.
+    let hub = Hub::builder().open_to_everyone().allow_origin("null").spawn_thread(address)?;
+    let mut events = hub.events();
+    println!("open examples/plain.html, which connects to {}", hub.url());
+    while let Some(event) = events.recv_blocking() {
+        if let Event::Connected { id } = event {
+            let _ = hub.send(id, format!("hello, client {id}: nobody else gets this"));
+        }
+    }
+    Ok(())
+}

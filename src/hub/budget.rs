@@ -1,0 +1,131 @@
+//! How many bytes the hub holds for its clients, all together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+/// Bytes held for clients: entries waiting in queues, frames being written, inbound messages that
+/// are not complete, events nobody has taken. Each is counted once, however many clients share it,
+/// from when it is made to when its last holder drops it.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { used: AtomicUsize::new(0), limit })
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.used() > self.limit
+    }
+
+    /// Whether less than a quarter of the limit is free: what giving relief is to change.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.used() > self.limit - self.limit / 4
+    }
+
+    /// Counts `bytes` whether they fit or not: for what has a bound of its own.
+    pub(crate) fn add(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts `bytes` if they fit.
+    pub(crate) fn try_add(&self, bytes: usize) -> bool {
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before.saturating_add(bytes) <= self.limit;
+        if !fits {
+            self.sub(bytes);
+        }
+        fits
+    }
+
+    pub(crate) fn sub(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Some bytes of the budget, given back on drop.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Charge {
+    pub(crate) fn none(budget: &Arc<Budget>) -> Self {
+        Self { budget: Arc::clone(budget), bytes: 0 }
+    }
+
+    /// Takes over bytes that are already counted.
+    pub(crate) fn adopt(budget: &Arc<Budget>, bytes: usize) -> Self {
+        Self { budget: Arc::clone(budget), bytes }
+    }
+
+    /// Changes the amount; whether the hub is within its budget afterwards.
+    pub(crate) fn set(&mut self, bytes: usize) -> bool {
+        if bytes > self.bytes {
+            self.budget.add(bytes - self.bytes);
+        } else {
+            self.budget.sub(self.bytes - bytes);
+        }
+        self.bytes = bytes;
+        !self.budget.is_over()
+    }
+
+    /// These bytes, counted until the last clone and the last slice of them is dropped.
+    pub(crate) fn attach(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Charged { bytes, _charge: self })
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.sub(self.bytes);
+    }
+}
+
+struct Charged {
+    bytes: Bytes,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_bytes_are_counted_once_until_the_last_slice_is_gone() {
+        let budget = Budget::new(100);
+        budget.add(5);
+        let bytes = Charge::adopt(&budget, 5).attach(Bytes::from_static(b"hello"));
+        let (clone, slice) = (bytes.clone(), bytes.slice(1..3));
+        drop((bytes, clone));
+        assert_eq!(budget.used(), 5);
+        assert_eq!(slice, "el");
+        drop(slice);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_counted() {
+        let budget = Budget::new(10);
+        assert!(budget.try_add(10));
+        assert!(!budget.try_add(1));
+        assert_eq!(budget.used(), 10);
+        assert!(!budget.try_add(usize::MAX - 10));
+    }
+}

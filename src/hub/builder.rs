@@ -1,0 +1,307 @@
+//! Options, and how a hub starts.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as StdToSocketAddrs};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use tokio::net::ToSocketAddrs;
+use tokio::runtime::{self, Handle};
+
+use super::driver::Driver;
+use super::engine::{Engine, Reception};
+use super::id::IdSource;
+use super::listener::{self, Listener};
+use super::shared::{Ending, Shared};
+use super::{Hub, Limits, Overflow, SpawnError, Timeouts};
+use crate::handshake::Rules;
+use crate::page::Page;
+
+/// Options of a [`Hub`], by [`Hub::builder`].
+///
+/// ```
+/// use stepcast::Hub;
+///
+/// let hub = Hub::builder()
+///     .allow_origin("https://dashboard.example")
+///     .keep_header("user-agent")
+///     .spawn_thread("127.0.0.1:0")?;
+/// # Ok::<(), stepcast::SpawnError>(())
+/// ```
+#[must_use = "a builder does nothing until it spawns"]
+pub struct HubBuilder {
+    limits: Limits,
+    timeouts: Timeouts,
+    overflow: Overflow,
+    rules: Rules,
+    page: Page,
+    keep_headers: Vec<String>,
+    greet: bool,
+    open_to_everyone: bool,
+    runtime: Option<Handle>,
+}
+
+impl fmt::Debug for HubBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubBuilder")
+            .field("limits", &self.limits)
+            .field("timeouts", &self.timeouts)
+            .field("overflow", &self.overflow)
+            .field("rules", &self.rules)
+            .field("open_to_everyone", &self.open_to_everyone)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HubBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            overflow: Overflow::default(),
+            rules: Rules::default(),
+            page: Page::default(),
+            keep_headers: Vec::new(),
+            greet: true,
+            open_to_everyone: false,
+            runtime: None,
+        }
+    }
+
+    /// What clients may do, and how much is kept for them.
+    ///
+    /// ```
+    /// # use stepcast::{Hub, Limits};
+    /// let builder = Hub::builder().limits(Limits::default().clients(10));
+    /// ```
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long the hub waits for its peers.
+    ///
+    /// ```
+    /// # use stepcast::{Hub, Timeouts};
+    /// # use std::time::Duration;
+    /// let builder = Hub::builder().timeouts(Timeouts::default().stall(Duration::from_secs(3)));
+    /// ```
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// What happens to a client that is too far behind. Default: it skips the oldest.
+    ///
+    /// ```
+    /// # use stepcast::{Hub, Overflow};
+    /// let builder = Hub::builder().overflow(Overflow::Disconnect);
+    /// ```
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
+        self
+    }
+
+    /// Lets in pages of this origin, such as `https://app.example`, beside those of the hub's own
+    /// host. `"null"` is the origin of a page opened from disk. May be called several times.
+    ///
+    /// ```
+    /// # use stepcast::Hub;
+    /// let builder = Hub::builder().allow_origin("https://app.example").allow_origin("null");
+    /// ```
+    pub fn allow_origin(mut self, origin: &str) -> Self {
+        self.rules = self.rules.allow_origin(origin);
+        self
+    }
+
+    /// Answers to this host name, without port, beside `localhost`, the machine's own name and IP
+    /// addresses. May be called several times.
+    ///
+    /// Without this rule a page of a stranger could reach the hub by a name that it lets point to
+    /// this machine ("DNS rebinding").
+    ///
+    /// ```
+    /// # use stepcast::Hub;
+    /// let builder = Hub::builder().allow_host("sim.lab.example");
+    /// ```
+    pub fn allow_host(mut self, host: &str) -> Self {
+        self.rules = self.rules.allow_host(host);
+        self
+    }
+
+    /// States that whoever reaches the address may watch: what a hub on an address that other
+    /// machines can reach needs. The rules on origins and hosts stay.
+    ///
+    /// ```
+    /// # use stepcast::Hub;
+    /// let hub = Hub::builder().open_to_everyone().spawn_thread("0.0.0.0:0")?;
+    /// assert!(Hub::spawn_thread("0.0.0.0:0").is_err());
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn open_to_everyone(mut self) -> Self {
+        self.open_to_everyone = true;
+        self
+    }
+
+    /// Serves this page at `/` in place of the one that comes with the crate, and without its
+    /// content security policy.
+    ///
+    /// ```
+    /// # use stepcast::Hub;
+    /// let builder = Hub::builder().page("<!doctype html><title>my run</title>");
+    /// ```
+    pub fn page(mut self, html: impl Into<Cow<'static, str>>) -> Self {
+        self.page = Page::Custom(html.into());
+        self
+    }
+
+    /// Does not tell clients their id when they connect: for programs whose own protocol says
+    /// everything. The program learns of clients by [`Hub::events`].
+    ///
+    /// ```
+    /// # use stepcast::Hub;
+    /// let builder = Hub::builder().without_greeting();
+    /// ```
+    pub fn without_greeting(mut self) -> Self {
+        self.greet = false;
+        self
+    }
+
+    /// Keeps the value of this request header of every client, for
+    /// [`ClientInfo::headers`](crate::ClientInfo::headers). May be called several times.
+    ///
+    /// ```
+    /// # use stepcast::Hub;
+    /// let builder = Hub::builder().keep_header("user-agent");
+    /// ```
+    pub fn keep_header(mut self, name: &str) -> Self {
+        self.keep_headers.push(name.to_owned());
+        self
+    }
+
+    /// Runs the hub as a task on this runtime, which must have I/O and time enabled, instead of on
+    /// a thread of its own. A computation that does not let the runtime's threads go then keeps
+    /// viewers waiting, which is why it is not the default. The hub ends with the runtime.
+    ///
+    /// ```
+    /// # use stepcast::Hub;
+    /// let runtime = tokio::runtime::Runtime::new().unwrap();
+    /// let hub = Hub::builder().runtime(runtime.handle().clone()).spawn_thread("127.0.0.1:0")?;
+    /// # hub.shutdown_blocking(std::time::Duration::from_secs(1));
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Starts the hub from async code; see [`Hub::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::spawn`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, nothing has been started.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let hub = stepcast::Hub::builder().spawn("127.0.0.1:0").await?;
+    /// # Ok::<(), stepcast::SpawnError>(()) }).unwrap();
+    /// ```
+    pub async fn spawn(self, address: impl ToSocketAddrs) -> Result<Hub, SpawnError> {
+        let addresses = tokio::net::lookup_host(address).await.map_err(SpawnError::Address)?;
+        let addresses: Vec<_> = addresses.collect();
+        self.start(&addresses)
+    }
+
+    /// Starts the hub from a program without async; see [`Hub::spawn_thread`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::spawn_thread`].
+    ///
+    /// ```
+    /// let hub = stepcast::Hub::builder().spawn_thread(("127.0.0.1", 0))?;
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn spawn_thread(self, address: impl StdToSocketAddrs) -> Result<Hub, SpawnError> {
+        let addresses: Vec<_> = address.to_socket_addrs().map_err(SpawnError::Address)?.collect();
+        self.start(&addresses)
+    }
+
+    /// Listens on the first of these that works.
+    fn start(self, addresses: &[SocketAddr]) -> Result<Hub, SpawnError> {
+        let reachable = addresses.iter().find(|address| !address.ip().is_loopback());
+        if let (Some(&address), false) = (reachable, self.open_to_everyone) {
+            return Err(SpawnError::NotLoopback { address });
+        }
+        let mut listener = Err(SpawnError::Address(io::Error::from(io::ErrorKind::NotFound)));
+        for address in addresses {
+            listener = listener.or_else(|_| listener::bind(*address));
+        }
+        let listener = listener?;
+        let address = listener.local_addr().map_err(SpawnError::System)?;
+        let ids = IdSource::new().map_err(|error| SpawnError::System(io::Error::other(error)))?;
+        let shared = Arc::new(Shared::new(self.limits, self.overflow, ids));
+        let reception = Reception {
+            rules: self.rules,
+            page: self.page,
+            keep_headers: self.keep_headers,
+            greet: self.greet,
+        };
+        let engine = Engine::new(Arc::clone(&shared), &self.timeouts, reception);
+        let thread = match self.runtime {
+            Some(handle) => {
+                start_on(&handle, listener, engine)?;
+                None
+            }
+            None => Some(start_thread(listener, engine)?),
+        };
+        tracing::info!(%address, "hub listening");
+        Ok(Hub::new(shared, address, thread, self.timeouts.shutdown))
+    }
+}
+
+fn start_on(
+    handle: &Handle,
+    listener: std::net::TcpListener,
+    engine: Engine,
+) -> Result<(), SpawnError> {
+    let _context = handle.enter();
+    let listener = Listener::new(listener).map_err(SpawnError::System)?;
+    let ending = Ending(Arc::clone(&engine.shared));
+    handle.spawn(async move {
+        let _ending = ending; // dropped last
+        // Its turns are bounded, and it yields between them by itself.
+        tokio::task::unconstrained(Driver::new(engine, listener).run()).await;
+    });
+    Ok(())
+}
+
+fn start_thread(
+    listener: std::net::TcpListener,
+    engine: Engine,
+) -> Result<JoinHandle<()>, SpawnError> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(SpawnError::System)?;
+    let listener = {
+        let _context = runtime.enter();
+        Listener::new(listener).map_err(SpawnError::System)?
+    };
+    let ending = Ending(Arc::clone(&engine.shared));
+    let run = move || {
+        let _ending = ending; // dropped last, when no socket is left
+        let runtime = runtime;
+        runtime.block_on(async {
+            tokio::task::unconstrained(Driver::new(engine, listener).run()).await;
+        });
+    };
+    thread::Builder::new().name("stepcast".to_owned()).spawn(run).map_err(SpawnError::System)
+}

@@ -1,0 +1,172 @@
+//! One connected client as the callers' threads see it, and the table of them.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use super::ClientId;
+use super::lock::Lock;
+use super::queue::Queue;
+
+/// What is known about one connected client.
+///
+/// ```
+/// let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+/// for client in hub.clients() {
+///     println!("{} from {}, {} bytes behind", client.id, client.address, client.queued_bytes);
+/// }
+/// # Ok::<(), stepcast::SpawnError>(())
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ClientInfo {
+    /// Its id.
+    pub id: ClientId,
+    /// Where it connects from; a proxy's address where there is one between.
+    pub address: SocketAddr,
+    /// The path and query of its request.
+    pub path: String,
+    /// When it connected.
+    pub since: SystemTime,
+    /// Bytes pushed to it alone and not yet handed to the operating system, together with the
+    /// broadcast messages that are being written to it.
+    pub queued_bytes: usize,
+    /// Messages that it did not get because it was too far behind.
+    pub skipped: u64,
+    /// The request headers named by
+    /// [`HubBuilder::keep_header`](crate::HubBuilder::keep_header), in that order, where it sent them.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A connected client. Small, since there are many: what most clients do not have is boxed.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) id: ClientId,
+    /// Its place in the driver's table.
+    pub(crate) key: usize,
+    address: SocketAddr,
+    since: SystemTime,
+    details: Option<Box<Details>>,
+    pub(crate) mailbox: Lock<Mailbox>,
+    /// Bytes that the driver has taken up for it and not yet written.
+    pub(crate) writing: AtomicUsize,
+    pub(crate) skipped: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Details {
+    /// Empty for `/`.
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+/// What waits for one client alone. It costs nothing while it is empty, and it has messages exactly
+/// while the driver has been told that it has.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    pub(crate) queue: Option<Box<Queue>>,
+    /// Set when the client has gone: nothing is taken any more.
+    pub(crate) closed: bool,
+}
+
+impl Client {
+    pub(crate) fn new(id: ClientId, key: usize, address: SocketAddr, details: Details) -> Self {
+        let plain = details.path == "/" && details.headers.is_empty();
+        Self {
+            id,
+            key,
+            address,
+            since: SystemTime::now(),
+            details: (!plain).then(|| Box::new(details)),
+            mailbox: Lock::default(),
+            writing: AtomicUsize::new(0),
+            skipped: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn info(&self) -> ClientInfo {
+        let waiting = self.mailbox.lock().queue.as_ref().map_or(0, |queue| queue.bytes());
+        let details = self.details.as_ref();
+        ClientInfo {
+            id: self.id,
+            address: self.address,
+            path: details.map_or_else(|| "/".to_owned(), |details| details.path.clone()),
+            since: self.since,
+            queued_bytes: waiting + self.writing.load(Ordering::Relaxed),
+            skipped: self.skipped.load(Ordering::Relaxed),
+            headers: details.map_or_else(Vec::new, |details| details.headers.clone()),
+        }
+    }
+}
+
+/// Every connected client by its id.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    clients: RwLock<HashMap<ClientId, Arc<Client>, BuildHasherDefault<IdHasher>>>,
+    count: AtomicUsize,
+}
+
+impl Registry {
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn get(&self, id: ClientId) -> Option<Arc<Client>> {
+        self.clients.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// All clients, in no order.
+    pub(crate) fn all(&self) -> Vec<Arc<Client>> {
+        self.clients.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(crate) fn insert(&self, client: Arc<Client>) {
+        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+        clients.insert(client.id, client);
+        self.count.store(clients.len(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove(&self, id: ClientId) {
+        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+        clients.remove(&id);
+        if clients.len() < clients.capacity() / 4 {
+            clients.shrink_to_fit();
+        }
+        self.count.store(clients.len(), Ordering::Relaxed);
+    }
+}
+
+/// Ids are random already, and not chosen by a peer: they are their own hash.
+#[derive(Debug, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The map takes its tag from the top seven bits, which are zero in an id of 53 bits.
+        self.0 = number ^ number << 32;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_small() {
+        // 1 000 of them are in the cache's reach; `docs/architecture.md` counts what a client costs.
+        assert!(size_of::<Client>() <= 144, "{}", size_of::<Client>());
+    }
+}

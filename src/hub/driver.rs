@@ -1,0 +1,410 @@
+//! The driver: the one task that owns the listener and every connection.
+//!
+//! It works in turns. A turn takes a bounded number of steps of each kind (accept, sockets that
+//! are ready, mailboxes, the fan-out of what was broadcast), so that a handshake or a ping does not
+//! wait behind a long fan-out; between turns the runtime looks at the sockets. With nothing to do
+//! it rests: while pushes keep coming it looks by itself every millisecond, so that a caller in a
+//! hot loop does not pay for waking it; after some silence it sleeps until it is rung for.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::connection::{Connection, Over};
+use super::engine::{Engine, millis};
+use super::events::DisconnectReason;
+use super::listener::Listener;
+use super::queue::Queue;
+use super::shared::{Command, Shared};
+use super::signal::ReadyList;
+use crate::handshake::Refusal;
+
+/// Sockets served, of each kind, before the runtime looks at the sockets again.
+const STEPS: usize = 64;
+
+/// How long after the last push the driver goes on looking by itself, in milliseconds.
+const LOOK_FOR: u64 = 10;
+
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+pub(crate) struct Driver {
+    engine: Engine,
+    /// Given up when the hub ends.
+    listener: Option<Listener>,
+    connections: Slab<Connection>,
+    ready: Arc<ReadyList>,
+    /// Keys taken from the ready list, and not yet served.
+    todo: VecDeque<usize>,
+    /// The room of the ready list that is not in use.
+    taken: Vec<usize>,
+    /// Keys of connections whose mailbox is to be looked at.
+    mail: VecDeque<usize>,
+    /// Connections in their handshake, oldest first, with the time it must be complete by. Those
+    /// who have left it are passed over.
+    handshakes: VecDeque<(usize, u64)>,
+    /// How many connections are in their handshake.
+    shaking: usize,
+    pass: Option<Pass>,
+    /// The position in the feed that passes have come to.
+    passed: u64,
+    /// The room of the feed's queue that is not in use.
+    emptied: Queue,
+    epoch: Instant,
+    next_tick: u64,
+    look_until: u64,
+    /// By when everything is to have ended, once that is decided.
+    end_by: Option<u64>,
+}
+
+/// One walk over all connections with what has been broadcast.
+struct Pass {
+    /// Where it starts: another place each time, so that nobody is always last.
+    start: usize,
+    done: usize,
+    all_caught_up: bool,
+}
+
+enum Turn {
+    /// There is more to do at once.
+    More,
+    Rest,
+    Ended,
+}
+
+impl Driver {
+    pub(crate) fn new(engine: Engine, listener: Listener) -> Self {
+        let ready = ReadyList::new(Arc::clone(&engine.shared.bell));
+        Self {
+            engine,
+            listener: Some(listener),
+            connections: Slab::new(),
+            ready,
+            todo: VecDeque::new(),
+            taken: Vec::new(),
+            mail: VecDeque::new(),
+            handshakes: VecDeque::new(),
+            shaking: 0,
+            pass: None,
+            passed: 0,
+            emptied: Queue::default(),
+            epoch: Instant::now(),
+            next_tick: 0,
+            look_until: 0,
+            end_by: None,
+        }
+    }
+
+    /// Runs until the hub has been shut down and every connection has ended.
+    pub(crate) async fn run(mut self) {
+        let mut timer = Box::pin(sleep_until(self.epoch));
+        loop {
+            match poll_fn(|cx| Poll::Ready(self.turn(cx))).await {
+                Turn::More => tokio::task::yield_now().await,
+                Turn::Rest => self.rest(timer.as_mut()).await,
+                Turn::Ended => return,
+            }
+        }
+    }
+
+    fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.engine.shared)
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
+        self.engine.shared.bell.register(cx.waker());
+        self.engine.now = millis(self.epoch.elapsed());
+        self.look_for_shutdown();
+        if self.end_by.is_some_and(|by| self.engine.now >= by) {
+            self.abort_all();
+        }
+        let more_to_accept = self.accept(cx);
+        self.tick();
+        self.serve_ready();
+        self.serve_commands();
+        self.take_pushes();
+        self.deliver_mail();
+        self.fan_out();
+        if self.end_by.is_some() && self.connections.is_empty() {
+            return Turn::Ended;
+        }
+        let more = more_to_accept
+            || !self.todo.is_empty()
+            || !self.mail.is_empty()
+            || self.pass.is_some()
+            || !self.engine.window.all_visible();
+        if more { Turn::More } else { Turn::Rest }
+    }
+
+    /// Waits until there may be something to do.
+    async fn rest(&mut self, mut timer: Pin<&mut Sleep>) {
+        let bell = Arc::clone(&self.engine.shared.bell);
+        let mut rested = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut rested, true) {
+                return Poll::Ready(());
+            }
+            let mut wake_at = self.next_deadline();
+            if self.engine.now < self.look_until {
+                let look = self.epoch.elapsed() + LOOK_EVERY;
+                wake_at = Some(wake_at.map_or(look, |at| at.min(look)));
+            } else {
+                bell.sleep();
+                if self.has_pushes() {
+                    return Poll::Ready(());
+                }
+            }
+            if let Some(at) = wake_at {
+                timer.as_mut().reset(self.epoch + at);
+                return timer.as_mut().poll(cx);
+            }
+            Poll::Pending
+        })
+        .await;
+        bell.rise();
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        let tick = (!self.connections.is_empty()).then_some(self.next_tick);
+        let accept = self.listener.as_ref().and_then(|l| l.resumes_at(self.engine.now));
+        [tick, accept, self.end_by].into_iter().flatten().min().map(Duration::from_millis)
+    }
+
+    /// Whether there is a push that the driver has not seen, under the locks that the bell needs.
+    fn has_pushes(&self) -> bool {
+        let shared = &self.engine.shared;
+        !shared.feed.lock().queue.is_empty() || !shared.mail.lock().is_empty()
+    }
+
+    // ---- accepting ----
+
+    /// Whether there may be more to accept.
+    fn accept(&mut self, cx: &mut Context<'_>) -> bool {
+        for _ in 0..STEPS {
+            let Some(listener) = &mut self.listener else { return false };
+            let Poll::Ready((stream, address)) = listener.poll_accept(cx, self.engine.now) else {
+                return false;
+            };
+            // Small messages leave at once instead of waiting for the peer's acknowledgement.
+            let _ = stream.set_nodelay(true);
+            let entry = self.connections.vacant_entry();
+            let key = entry.key();
+            entry.insert(Connection::new(stream, address, self.ready.waker(key)));
+            if self.connections.len() == 1 {
+                self.next_tick = self.engine.now + self.engine.timeouts.tick;
+            }
+            self.handshakes.push_back((key, self.engine.now + self.engine.timeouts.handshake));
+            self.shaking += 1;
+            self.step(key, |connection, engine| connection.ready(engine, key));
+            if self.shaking > self.engine.shared.limits.handshakes {
+                self.end_oldest_handshake();
+            }
+        }
+        true
+    }
+
+    fn end_oldest_handshake(&mut self) {
+        let limit = self.engine.shared.limits.handshakes;
+        while let Some((key, _)) = self.handshakes.pop_front() {
+            if self.connections.get(key).is_some_and(Connection::in_handshake) {
+                let refusal = Refusal::full("handshakes in progress", limit);
+                return self.step(key, |connection, engine| {
+                    connection.give_up_handshake(&refusal, engine)
+                });
+            }
+        }
+    }
+
+    fn time_out_handshakes(&mut self) {
+        while let Some(&(key, deadline)) = self.handshakes.front() {
+            let waiting = self.connections.get(key).is_some_and(Connection::in_handshake);
+            if waiting && self.engine.now < deadline {
+                return;
+            }
+            self.handshakes.pop_front();
+            if waiting {
+                let refusal = Refusal::timeout();
+                self.step(key, |connection, engine| connection.give_up_handshake(&refusal, engine));
+            }
+        }
+    }
+
+    // ---- serving ----
+
+    /// One step of one connection, if it is still there; it goes when it is over.
+    fn step(
+        &mut self,
+        key: usize,
+        step: impl FnOnce(&mut Connection, &mut Engine) -> Result<(), Over>,
+    ) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let was_shaking = connection.in_handshake();
+        let result = step(connection, &mut self.engine);
+        if was_shaking && (result.is_err() || !connection.in_handshake()) {
+            self.shaking -= 1;
+        }
+        if result.is_err() {
+            self.connections.remove(key);
+            if self.connections.is_empty() {
+                self.handshakes.clear();
+            }
+        } else if connection.has_mail_to_take() {
+            self.mail.push_back(key);
+        }
+    }
+
+    fn serve_ready(&mut self) {
+        if self.todo.is_empty() {
+            self.ready.swap(&mut self.taken);
+            self.todo.extend(self.taken.drain(..));
+        }
+        for _ in 0..STEPS {
+            let Some(key) = self.todo.pop_front() else { return };
+            self.step(key, |connection, engine| connection.ready(engine, key));
+        }
+    }
+
+    fn serve_commands(&mut self) {
+        let commands = std::mem::take(&mut *self.engine.shared.commands.lock());
+        for command in commands {
+            let (Command::Disconnect { key, id, .. } | Command::TooSlow { key, id }) = command;
+            let client = self.connections.get(key).and_then(Connection::client);
+            if client.is_some_and(|client| client.id == id) {
+                self.step(key, |connection, engine| match command {
+                    Command::Disconnect { close, .. } => connection.leave(engine, close),
+                    Command::TooSlow { .. } => connection.drop_too_slow(engine),
+                });
+            }
+        }
+    }
+
+    fn take_pushes(&mut self) {
+        let shared = self.shared();
+        if shared.starved.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            self.engine.relieve();
+        }
+        let (any, lost) = self.engine.take_feed(&mut self.emptied);
+        if lost > 0 {
+            for (_, connection) in &self.connections {
+                if let Some(client) = connection.client() {
+                    self.engine.count_skipped(client, lost);
+                }
+            }
+        }
+        let keys = std::mem::take(&mut *shared.mail.lock());
+        if any || !keys.is_empty() {
+            self.look_until = self.engine.now + LOOK_FOR;
+        }
+        for key in keys {
+            self.step(key, Connection::mail);
+        }
+    }
+
+    /// Those who had mail that was too new when they looked.
+    fn deliver_mail(&mut self) {
+        for _ in 0..STEPS.min(self.mail.len()) {
+            let Some(key) = self.mail.pop_front() else { return };
+            self.step(key, Connection::flush);
+        }
+    }
+
+    /// Goes on with the walk over all connections, or starts one if there is news.
+    fn fan_out(&mut self) {
+        let live = self.engine.window.live();
+        let Some(pass) = &mut self.pass else {
+            let from = self.passed.max(self.engine.window.first());
+            if live > from {
+                let batch = self.engine.window.batch(from);
+                self.passed = batch.to();
+                self.engine.batch = Some(batch);
+                let start = usize::try_from(live % 1024).unwrap_or(0) * STEPS;
+                self.pass = Some(Pass { start, done: 0, all_caught_up: true });
+                self.fan_out();
+            }
+            return;
+        };
+        let places = self.connections.capacity().max(1);
+        let (start, from) = (pass.start, pass.done);
+        let to = (from + STEPS).min(places);
+        for place in from..to {
+            let key = (start + place) % places;
+            self.step(key, Connection::flush);
+            let Some(connection) = self.connections.get(key) else { continue };
+            if !connection.is_caught_up(live) {
+                if let Some(pass) = &mut self.pass {
+                    pass.all_caught_up = false;
+                }
+            }
+        }
+        let Some(pass) = &mut self.pass else { return };
+        pass.done = to;
+        if to == places {
+            let all_caught_up = pass.all_caught_up;
+            self.pass = None;
+            self.engine.batch = None;
+            if all_caught_up && self.engine.window.all_visible() {
+                self.engine.window.clear();
+            }
+        }
+    }
+
+    // ---- time ----
+
+    fn tick(&mut self) {
+        if self.engine.now < self.next_tick {
+            return;
+        }
+        self.next_tick = self.engine.now + self.engine.timeouts.tick;
+        self.time_out_handshakes();
+        let live = self.engine.window.live();
+        let mut all_caught_up = true;
+        for key in 0..self.connections.capacity() {
+            self.step(key, Connection::tick);
+            all_caught_up &= self.connections.get(key).is_none_or(|c| c.is_caught_up(live));
+        }
+        if all_caught_up && self.pass.is_none() && self.engine.window.all_visible() {
+            self.engine.window.clear();
+        }
+    }
+
+    // ---- the end ----
+
+    fn look_for_shutdown(&mut self) {
+        let shared = self.shared();
+        let Some(by) = *shared.shutdown.lock() else { return };
+        let left = by.saturating_duration_since(std::time::Instant::now());
+        let by = self.engine.now + millis(left);
+        if self.end_by.is_some() {
+            self.end_by = self.end_by.min(Some(by));
+            return;
+        }
+        self.end_by = Some(by);
+        self.listener = None;
+        self.mail.extend(std::mem::take(&mut *shared.mail.lock()));
+        shared.feed.lock().closed = true;
+        self.engine.take_feed(&mut self.emptied);
+        self.engine.say_farewell();
+        for key in 0..self.connections.capacity() {
+            if self.connections.get(key).is_some_and(Connection::in_handshake) {
+                self.step(key, |_, _| Err(Over));
+            } else {
+                self.step(key, Connection::mail);
+            }
+        }
+    }
+
+    fn abort_all(&mut self) {
+        for key in 0..self.connections.capacity() {
+            self.step(key, |connection, engine| {
+                connection.abort(engine, DisconnectReason::ByHub);
+                Err(Over)
+            });
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! What all connections of one driver share: the window they read, the scratch space, the answers
+//! to requests, the accounts.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Bytes, BytesMut};
+
+use super::budget::Charge;
+use super::client::{Client, Details};
+use super::connection::Inbound;
+use super::events::{DisconnectReason, Event};
+use super::feed::{self, Batch, Window};
+use super::queue::Entry;
+use super::shared::Shared;
+use super::{ClientId, Timeouts};
+use crate::codec::{self, CloseCode, CloseFrame, Message, MessageCodec, Role};
+use crate::handshake::{Refusal, Request, Rules, Upgrade};
+use crate::page::Page;
+use crate::wire::plain;
+
+/// [`Timeouts`] in the driver's milliseconds.
+pub(crate) struct Deadlines {
+    pub(crate) handshake: u64,
+    pub(crate) keepalive: u64,
+    pub(crate) pong: u64,
+    pub(crate) stall: u64,
+    pub(crate) frame: u64,
+    pub(crate) close: u64,
+    pub(crate) tick: u64,
+}
+
+pub(crate) fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
+}
+
+impl From<&Timeouts> for Deadlines {
+    fn from(timeouts: &Timeouts) -> Self {
+        Self {
+            handshake: millis(timeouts.handshake),
+            keepalive: millis(timeouts.keepalive),
+            pong: millis(timeouts.pong),
+            stall: millis(timeouts.stall),
+            frame: millis(timeouts.frame),
+            close: millis(timeouts.close),
+            tick: millis(timeouts.tick()),
+        }
+    }
+}
+
+/// Who may connect, and what else a request gets.
+pub(crate) struct Reception {
+    pub(crate) rules: Rules,
+    pub(crate) page: Page,
+    pub(crate) keep_headers: Vec<String>,
+    /// Whether a client is told its id.
+    pub(crate) greet: bool,
+}
+
+/// What a request that is not refused gets.
+pub(crate) enum Answer {
+    Page(Bytes),
+    /// The 101.
+    Upgrade(Bytes),
+}
+
+pub(crate) struct Engine {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) timeouts: Deadlines,
+    reception: Reception,
+    /// Milliseconds since the driver's start, taken once a turn.
+    pub(crate) now: u64,
+    /// Everyone's feed.
+    pub(crate) window: Window,
+    /// What most clients are owed in the pass that is going on.
+    pub(crate) batch: Option<Batch>,
+    /// Stamps below this have been made visible: what was pushed with them may be delivered.
+    pub(crate) upto: u64,
+    pub(crate) scratch: BytesMut,
+    spare: Option<Box<Inbound>>,
+    codec_limits: codec::Limits,
+    per_address: HashMap<IpAddr, usize>,
+    /// Set when the hub ends: every client gets what it is owed, and then this.
+    farewell: Option<CloseFrame>,
+}
+
+impl Engine {
+    /// How much is read at once.
+    pub(crate) const SCRATCH: usize = 64 * 1024;
+
+    pub(crate) fn new(shared: Arc<Shared>, timeouts: &Timeouts, reception: Reception) -> Self {
+        let limits = &shared.limits;
+        let codec_limits = codec::Limits::default()
+            .max_frame(limits.inbound_message)
+            .max_message(limits.inbound_message)
+            .max_fragments(limits.inbound_fragments);
+        Self {
+            timeouts: timeouts.into(),
+            reception,
+            now: 0,
+            window: Window::new(limits.feed),
+            batch: None,
+            upto: 0,
+            scratch: BytesMut::new(),
+            spare: None,
+            codec_limits,
+            per_address: HashMap::new(),
+            farewell: None,
+            shared,
+        }
+    }
+
+    // ---- requests ----
+
+    /// What a request gets.
+    pub(crate) fn decide(&self, request: &Request, address: SocketAddr) -> Result<Answer, Refusal> {
+        self.reception.rules.check(request)?;
+        if !request.wants_upgrade() {
+            if request.method() != "GET" {
+                return Err(Refusal::method_not_allowed(request.method()));
+            }
+            return match request.path() {
+                "/" => self.reception.page.response().map(Answer::Page),
+                path => Err(Refusal::not_found(path)),
+            };
+        }
+        let upgrade = Upgrade::from_request(request)?;
+        if request.path() != "/" {
+            return Err(Refusal::not_found(request.path()));
+        }
+        let limits = &self.shared.limits;
+        if self.shared.registry.count() >= limits.clients {
+            return Err(Refusal::full("clients", limits.clients));
+        }
+        if self.count_at(address) >= limits.clients_per_address {
+            return Err(Refusal::full("clients from one address", limits.clients_per_address));
+        }
+        // The plain wire has no subprotocol: one that is offered is not agreed to.
+        match upgrade.accept(None) {
+            Ok(response) => Ok(Answer::Upgrade(response)),
+            Err(_) => unreachable!("only a named subprotocol can fail to have been offered"),
+        }
+    }
+
+    fn count_at(&self, address: SocketAddr) -> usize {
+        self.per_address.get(&address.ip()).copied().unwrap_or(0)
+    }
+
+    /// Makes a client of whoever sent this request.
+    pub(crate) fn admit(
+        &mut self,
+        request: &Request,
+        address: SocketAddr,
+        key: usize,
+    ) -> Arc<Client> {
+        let value = |name: &String| {
+            let value = String::from_utf8_lossy(request.header(name)?).into_owned();
+            Some((name.clone(), value))
+        };
+        let details = Details {
+            path: request.target().to_owned(),
+            headers: self.reception.keep_headers.iter().filter_map(value).collect(),
+        };
+        let client = Arc::new(Client::new(self.shared.ids.draw(), key, address, details));
+        if !address.ip().is_loopback() {
+            *self.per_address.entry(address.ip()).or_default() += 1;
+        }
+        self.shared.registry.insert(Arc::clone(&client));
+        self.shared.counters.accepted.add(1);
+        tracing::debug!(id = %client.id, %address, "client connected");
+        self.shared.listeners.tell(|| Event::Connected { id: client.id });
+        client
+    }
+
+    /// Ends being a client: nothing can be sent to it any more, and what waited for it is freed.
+    pub(crate) fn dismiss(
+        &mut self,
+        client: &Client,
+        address: SocketAddr,
+        reason: DisconnectReason,
+    ) {
+        self.shared.registry.remove(client.id);
+        let waiting = {
+            let mut mailbox = client.mailbox.lock();
+            mailbox.closed = true;
+            mailbox.queue.take()
+        };
+        self.shared.budget.sub(waiting.map_or(0, |queue| queue.bytes()));
+        if let Some(count) = self.per_address.get_mut(&address.ip()) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_address.remove(&address.ip());
+            }
+        }
+        tracing::debug!(id = %client.id, %reason, "client disconnected");
+        self.shared.listeners.tell(|| Event::Disconnected { id: client.id, reason });
+    }
+
+    /// What a client gets first of all.
+    pub(crate) fn greeting(&self, id: ClientId) -> Bytes {
+        if self.reception.greet { plain::greeting(id.get()) } else { Bytes::new() }
+    }
+
+    pub(crate) fn tell_refused(&self, address: SocketAddr, refusal: &Refusal) {
+        self.shared.counters.refused.add(1);
+        let (status, reason) = (refusal.status().code(), refusal.reason());
+        tracing::warn!(%address, status, reason, "request refused");
+        let event = || Event::Refused { address, status, reason: reason.to_owned() };
+        self.shared.listeners.tell(event);
+    }
+
+    // ---- inbound ----
+
+    pub(crate) fn spare_inbound(&mut self) -> Box<Inbound> {
+        self.spare.take().unwrap_or_else(|| {
+            let codec = MessageCodec::new(Role::Server, self.codec_limits);
+            Box::new(Inbound::new(codec, Charge::none(&self.shared.budget)))
+        })
+    }
+
+    /// Keeps one for the next connection that has something to decode.
+    pub(crate) fn keep_inbound(&mut self, inbound: Box<Inbound>) {
+        self.spare = Some(inbound);
+    }
+
+    /// Whether one more inbound message is within the rate, which has room for a burst of two
+    /// seconds' worth (the "virtual scheduling" form of the generic cell rate algorithm, ITU-T
+    /// I.371).
+    pub(crate) fn is_within_rate(&self, due: &mut u64) -> bool {
+        let now = self.now.saturating_mul(1000);
+        let interval = 1_000_000 / u64::from(self.shared.limits.inbound_per_second.max(1));
+        *due = now.max(*due) + interval;
+        *due - now <= 2_000_000
+    }
+
+    pub(crate) fn tell_message(&self, id: ClientId, message: &Message) {
+        self.shared.counters.received.add(1);
+        self.shared.listeners.tell(|| {
+            // A copy: the payload is a slice of a block that others' bytes are in, too.
+            let copy = Bytes::copy_from_slice(message.as_bytes());
+            let mut charge = Charge::none(&self.shared.budget);
+            charge.set(copy.len());
+            let bytes = charge.attach(copy);
+            let message = match message {
+                Message::Text(_) => match codec::Text::try_from(bytes) {
+                    Ok(text) => Message::Text(text),
+                    Err(_) => unreachable!("a copy of valid text is valid"),
+                },
+                Message::Binary(_) => Message::Binary(bytes),
+            };
+            Event::Message { id, message }
+        });
+    }
+
+    // ---- accounts ----
+
+    pub(crate) fn count_skipped(&self, client: &Client, skipped: u64) {
+        client.skipped.fetch_add(skipped, Ordering::Relaxed);
+        self.shared.counters.skipped.add(skipped);
+    }
+
+    /// When this client is to be pinged: up to a fifth earlier than said, by its id.
+    pub(crate) fn keepalive_of(&self, id: ClientId) -> u64 {
+        let keepalive = self.timeouts.keepalive;
+        keepalive - keepalive / 5 * (id.get() % 16) / 16
+    }
+
+    /// From now on every client that has what it is owed is told good-bye.
+    pub(crate) fn say_farewell(&mut self) {
+        self.farewell = Some(CloseFrame::new(CloseCode::GOING_AWAY, "the hub has ended"));
+    }
+
+    pub(crate) fn farewell(&self) -> Option<CloseFrame> {
+        self.farewell.clone()
+    }
+
+    /// Takes over what callers have pushed to everyone's feed. Returns whether there was anything,
+    /// and how many messages were lost before they could be taken over.
+    pub(crate) fn take_feed(&mut self, emptied: &mut super::queue::Queue) -> (bool, u64) {
+        // The stamp first: all that was stamped before it is in its queue by the time that the
+        // queue's lock has been taken.
+        self.upto = self.shared.stamps.load(Ordering::Relaxed);
+        let lost = {
+            let mut feed = self.shared.feed.lock();
+            std::mem::swap(&mut feed.queue, emptied);
+            std::mem::take(&mut feed.lost)
+        };
+        let any = !emptied.is_empty();
+        while let Some(entry) = emptied.pop() {
+            let stamp = entry.stamp;
+            self.window.push(stamp, feed::encode(entry, &self.shared.budget));
+        }
+        self.window.reveal(self.upto);
+        (any, lost)
+    }
+
+    /// Over the hub's memory limit: the fullest mailboxes lose their older half.
+    pub(crate) fn relieve(&self) {
+        let mut full: Vec<_> = self.shared.registry.all();
+        full.retain(|client| client.mailbox.lock().queue.is_some());
+        full.sort_by_cached_key(|client| {
+            std::cmp::Reverse(client.mailbox.lock().queue.as_ref().map_or(0, |queue| queue.bytes()))
+        });
+        for client in full {
+            if !self.shared.budget.is_tight() {
+                return;
+            }
+            let evicted = {
+                let mut mailbox = client.mailbox.lock();
+                let Some(queue) = &mut mailbox.queue else { continue };
+                let evicted = queue.make_room(0, queue.bytes());
+                if queue.is_empty() {
+                    mailbox.queue = None;
+                }
+                evicted
+            };
+            let bytes = evicted.iter().map(|entry| Entry::cost(&entry.message)).sum();
+            self.shared.budget.sub(bytes);
+            self.count_skipped(&client, evicted.len() as u64);
+        }
+    }
+}

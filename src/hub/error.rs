@@ -1,0 +1,98 @@
+//! What can go wrong for the program that owns a hub.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::ClientId;
+
+/// Why a hub could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The address was not understood, or its name is not known.
+    #[error("no address to listen on: {0}; give one such as \"127.0.0.1:8002\"")]
+    Address(#[source] io::Error),
+    /// The address is reachable from other machines, and nothing says who may connect.
+    #[error(
+        "{address} can be reached from other machines, and no rule says who may connect: bind to \
+         127.0.0.1:{port} for this machine alone, or call Hub::builder().open_to_everyone()",
+        port = address.port()
+    )]
+    NotLoopback {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// Listening failed.
+    #[error("cannot listen on {address}: {source}; {}", advice(source))]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The operating system gave no thread, no event queue, or no random bytes.
+    #[error("cannot start the hub: {0}")]
+    System(#[source] io::Error),
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program, perhaps an earlier run of this one, listens there: end it, choose \
+             another port, or use port 0 to get a free one"
+        }
+        io::ErrorKind::PermissionDenied => "choose a port above 1023",
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address: use 127.0.0.1, or 0.0.0.0 for all it has"
+        }
+        _ => "choose another address, or use port 0 to get a free port",
+    }
+}
+
+/// Why [`Hub::send`](crate::Hub::send) did not take a message.
+///
+/// None of these is a reason to end a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// Nobody with this id is connected: it has left, or never was.
+    #[error("no client {0} is connected")]
+    NoSuchClient(ClientId),
+    /// The client's mailbox is full and the hub's policy is to refuse
+    /// ([`Overflow::Refuse`](crate::Overflow::Refuse)), or the hub's memory limit is reached.
+    #[error("the mailbox of client {0} is full")]
+    Full(ClientId),
+    /// The message is larger than the hub sends.
+    #[error(
+        "a message of {bytes} bytes is above the limit of {limit}; see Limits::outbound_message"
+    )]
+    TooLarge {
+        /// The message's size in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The hub has been shut down.
+    #[error("the hub has been shut down")]
+    ShutDown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bind_failure_names_the_address_and_what_to_do() {
+        let address = "127.0.0.1:8002".parse().unwrap();
+        let source = io::Error::from(io::ErrorKind::AddrInUse);
+        let text = SpawnError::Bind { address, source }.to_string();
+        assert!(text.contains("127.0.0.1:8002") && text.contains("port 0"), "{text}");
+    }
+
+    #[test]
+    fn an_open_address_without_a_rule_is_an_error_that_names_the_ways_out() {
+        let address = "0.0.0.0:8002".parse().unwrap();
+        let text = SpawnError::NotLoopback { address }.to_string();
+        assert!(text.contains("127.0.0.1:8002") && text.contains("open_to_everyone"), "{text}");
+    }
+}

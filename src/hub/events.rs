@@ -1,0 +1,322 @@
+//! What happens at a hub, for the program that wants to know.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::ClientId;
+use super::lock::Lock;
+use crate::codec::{CloseFrame, Message};
+
+/// Something that happened at a hub.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A client has connected; from now on it can be sent messages.
+    Connected {
+        /// Its id.
+        id: ClientId,
+    },
+    /// A client sent a message.
+    Message {
+        /// The client's id.
+        id: ClientId,
+        /// What it sent.
+        message: Message,
+    },
+    /// A client has gone; its id will not come again.
+    Disconnected {
+        /// Its id.
+        id: ClientId,
+        /// Why.
+        reason: DisconnectReason,
+    },
+    /// A request was refused. Browsers hide the answer's text, so it is here and in the log.
+    Refused {
+        /// Where the request came from.
+        address: SocketAddr,
+        /// The HTTP status of the answer.
+        status: u16,
+        /// What was wrong, in one line.
+        reason: String,
+    },
+    /// This many events were not kept, because nobody took them in time.
+    Missed(u64),
+}
+
+/// Why a client is no longer connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DisconnectReason {
+    /// The client closed, with its code and reason if it gave any.
+    Closed(Option<CloseFrame>),
+    /// The connection was lost without a Close: code 1006 in the API of browsers (RFC 6455,
+    /// section 7.1.5).
+    Lost,
+    /// The client broke the protocol or a limit, and was told so with this Close.
+    Violation(CloseFrame),
+    /// The client did not answer a ping, or took nothing of what it was owed, for too long.
+    TimedOut,
+    /// The client fell too far behind; see [`Overflow::Disconnect`](crate::Overflow::Disconnect).
+    TooSlow,
+    /// The program closed it, by [`Hub::disconnect`](crate::Hub::disconnect) or by ending the hub.
+    ByHub,
+}
+
+impl fmt::Display for DisconnectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(Some(close)) => {
+                write!(f, "closed by the client with {} {:?}", close.code().get(), close.reason())
+            }
+            Self::Closed(None) => f.write_str("closed by the client"),
+            Self::Lost => f.write_str("connection lost"),
+            Self::Violation(close) => {
+                write!(f, "closed with {}: {}", close.code().get(), close.reason())
+            }
+            Self::TimedOut => f.write_str("timed out"),
+            Self::TooSlow => f.write_str("too slow"),
+            Self::ByHub => f.write_str("closed by the hub"),
+        }
+    }
+}
+
+/// A hub's events from the moment of [`Hub::events`](crate::Hub::events) on, in their order.
+///
+/// At most [`Limits::events`](crate::Limits::events) wait to be taken; when there are more, the
+/// newest are not kept and their number is told by [`Event::Missed`]. A hub goes on without its
+/// reader, and this ends, with `None`, when the hub has.
+///
+/// ```
+/// let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+/// let mut events = hub.events();
+/// drop(hub);
+/// assert!(events.recv_blocking().is_none());
+/// # Ok::<(), stepcast::SpawnError>(())
+/// ```
+#[derive(Debug)]
+pub struct Events {
+    receiver: mpsc::Receiver<Event>,
+    missed: Arc<AtomicU64>,
+}
+
+impl Events {
+    /// The next event, or `None` when the hub has ended and all were taken.
+    ///
+    /// # Cancel safety
+    ///
+    /// An event that a dropped future has not returned stays for the next call.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let hub = stepcast::Hub::spawn("127.0.0.1:0").await?;
+    /// let mut events = hub.events();
+    /// hub.shutdown().await;
+    /// assert!(events.recv().await.is_none());
+    /// # Ok::<(), stepcast::SpawnError>(()) }).unwrap();
+    /// ```
+    pub async fn recv(&mut self) -> Option<Event> {
+        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// The next event, for a thread without a runtime: waits until there is one.
+    ///
+    /// Called in an async task it blocks that task's thread.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// let mut events = hub.events();
+    /// std::thread::spawn(move || {
+    ///     while let Some(event) = events.recv_blocking() {
+    ///         println!("{event:?}");
+    ///     }
+    /// });
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn recv_blocking(&mut self) -> Option<Event> {
+        let unpark = Arc::new(Unpark { thread: thread::current(), woken: AtomicBool::new(false) });
+        let waker = Waker::from(Arc::clone(&unpark));
+        let mut cx = Context::from_waker(&waker);
+        let mut recv = pin!(self.recv());
+        loop {
+            if let Poll::Ready(event) = recv.as_mut().poll(&mut cx) {
+                return event;
+            }
+            while !unpark.woken.swap(false, Ordering::Acquire) {
+                thread::park();
+            }
+        }
+    }
+
+    /// The next event if one is waiting.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// assert!(hub.events().try_recv().is_none());
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn try_recv(&mut self) -> Option<Event> {
+        match self.poll_recv(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(event) => event,
+            Poll::Pending => None,
+        }
+    }
+
+    /// The next event, as a poll function: for a `Stream` of your own.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let mut events = hub.events();
+    /// let next = std::future::poll_fn(|cx| events.poll_recv(cx));
+    /// # drop(next);
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        // What was missed came after all that waits, so it is told when the queue is empty.
+        match self.receiver.poll_recv(cx) {
+            Poll::Ready(Some(event)) => Poll::Ready(Some(event)),
+            empty => match self.missed.swap(0, Ordering::Relaxed) {
+                0 => empty,
+                missed => Poll::Ready(Some(Event::Missed(missed))),
+            },
+        }
+    }
+}
+
+struct Unpark {
+    thread: Thread,
+    woken: AtomicBool,
+}
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.woken.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+/// The hub's side: everybody who listens.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    any: AtomicBool,
+    list: Lock<List>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    ended: bool,
+    listeners: Vec<Listener>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    sender: mpsc::Sender<Event>,
+    missed: Arc<AtomicU64>,
+}
+
+impl Listeners {
+    pub(crate) fn listen(&self, capacity: usize) -> Events {
+        let (sender, receiver) = mpsc::channel(capacity.clamp(1, 1 << 20));
+        let missed = Arc::new(AtomicU64::new(0));
+        let mut list = self.list.lock();
+        if !list.ended {
+            list.listeners.push(Listener { sender, missed: Arc::clone(&missed) });
+            self.any.store(true, Ordering::Relaxed);
+        }
+        Events { receiver, missed }
+    }
+
+    /// Whether anybody listens: where nobody does, an event is not even made.
+    pub(crate) fn any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
+        if !self.any() {
+            return;
+        }
+        let event = event();
+        let mut list = self.list.lock();
+        list.listeners.retain(|listener| {
+            // While some are missed all that follow are, until the reader has been told.
+            if listener.missed.load(Ordering::Relaxed) > 0 {
+                listener.missed.fetch_add(1, Ordering::Relaxed);
+                return !listener.sender.is_closed();
+            }
+            match listener.sender.try_send(event.clone()) {
+                Ok(()) => true,
+                Err(TrySendError::Full(_)) => {
+                    listener.missed.fetch_add(1, Ordering::Relaxed);
+                    true
+                }
+                Err(TrySendError::Closed(_)) => false,
+            }
+        });
+        self.any.store(!list.listeners.is_empty(), Ordering::Relaxed);
+    }
+
+    /// Ends every [`Events`].
+    pub(crate) fn end(&self) {
+        let mut list = self.list.lock();
+        list.ended = true;
+        list.listeners.clear();
+        self.any.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connected(number: u64) -> Event {
+        Event::Connected { id: ClientId::new(number).unwrap() }
+    }
+
+    fn drain(events: &mut Events) -> Vec<String> {
+        std::iter::from_fn(|| events.try_recv())
+            .map(|event| match event {
+                Event::Connected { id } => id.to_string(),
+                Event::Missed(count) => format!("missed {count}"),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_not_taken_in_time_is_counted_and_told_in_its_place() {
+        let listeners = Listeners::default();
+        let mut events = listeners.listen(2);
+        (1..=5).for_each(|n| listeners.tell(|| connected(n)));
+        assert_eq!(drain(&mut events), ["1", "2", "missed 3"]);
+        listeners.tell(|| connected(6));
+        assert_eq!(drain(&mut events), ["6"]);
+    }
+
+    #[test]
+    fn where_nobody_listens_no_event_is_made() {
+        let listeners = Listeners::default();
+        listeners.tell(|| panic!("made an event for nobody"));
+        let events = listeners.listen(2);
+        drop(events);
+        listeners.tell(|| connected(1)); // finds that the listener has gone
+        listeners.tell(|| panic!("made an event for nobody"));
+    }
+
+    #[test]
+    fn listening_after_the_end_ends_at_once() {
+        let listeners = Listeners::default();
+        let mut before = listeners.listen(2);
+        listeners.tell(|| connected(1));
+        listeners.end();
+        assert!(matches!(before.recv_blocking(), Some(Event::Connected { .. })));
+        assert!(before.recv_blocking().is_none());
+        assert!(listeners.listen(2).recv_blocking().is_none());
+    }
+}

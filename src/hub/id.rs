@@ -1,0 +1,203 @@
+//! Client ids: unguessable, never reused, and plain JSON numbers.
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha1::{Digest, Sha1};
+
+/// 2^53: the first integer above those that an IEEE double, and so JSON in a browser, holds exactly.
+const END: u64 = 1 << 53;
+
+/// The id of one connected client.
+///
+/// A client is told its id in the first message it gets, and carries it in later HTTP requests, so
+/// that the program can push to that browser alone. Ids are unguessable, are never given twice by
+/// one hub, are never zero, and are below 2^53, so that they are plain numbers in JSON and in
+/// JavaScript.
+///
+/// With the feature `serde` it serialises as that number.
+///
+/// ```
+/// use stepcast::ClientId;
+///
+/// let id: ClientId = "4711".parse().unwrap();
+/// assert_eq!(id.to_string(), "4711");
+/// assert_eq!(id.get(), 4711);
+/// assert!("0".parse::<ClientId>().is_err());
+/// assert!("9007199254740992".parse::<ClientId>().is_err()); // 2^53
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(NonZeroU64);
+
+impl ClientId {
+    /// The id as a number, from 1 to 2^53 - 1.
+    ///
+    /// ```
+    /// # use stepcast::ClientId;
+    /// assert_eq!("7".parse::<ClientId>().unwrap().get(), 7);
+    /// ```
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The id with this number, if it can be one: from 1 to 2^53 - 1.
+    ///
+    /// ```
+    /// # use stepcast::ClientId;
+    /// assert!(ClientId::new(1).is_some());
+    /// assert!(ClientId::new(0).is_none());
+    /// assert!(ClientId::new(1 << 53).is_none());
+    /// ```
+    pub fn new(number: u64) -> Option<Self> {
+        if number < END { NonZeroU64::new(number).map(Self) } else { None }
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientId({})", self.0)
+    }
+}
+
+/// The text was not a client id.
+///
+/// ```
+/// # use stepcast::ClientId;
+/// let error = "browser".parse::<ClientId>().unwrap_err();
+/// assert_eq!(error.to_string(), "a client id is a whole number from 1 to 9007199254740991");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a client id is a whole number from 1 to 9007199254740991")]
+#[non_exhaustive]
+pub struct InvalidClientId;
+
+impl FromStr for ClientId {
+    type Err = InvalidClientId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidClientId> {
+        text.parse().ok().and_then(Self::new).ok_or(InvalidClientId)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for ClientId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.get())
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for ClientId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u64::deserialize(deserializer)?;
+        Self::new(number).ok_or_else(|| serde::de::Error::custom(InvalidClientId))
+    }
+}
+
+/// Draws ids that look random and never repeat: a secret permutation of a counter.
+///
+/// Random numbers of 53 bits would collide after some ten million clients, and remembering every id
+/// given costs memory. A Feistel network (Luby and Rackoff, "How to construct pseudorandom
+/// permutations from pseudorandom functions", 1988) with a keyed hash as its round function is a
+/// permutation of 54 bits: distinct counters give distinct ids, and who does not know the key can
+/// predict none from others. Results outside 1..2^53 are fed through again ("cycle walking", Black
+/// and Rogaway 2002), which keeps it a permutation of that range.
+pub(crate) struct IdSource {
+    key: [u8; 32],
+    next: AtomicU64,
+}
+
+impl IdSource {
+    const HALF_BITS: u32 = 27;
+    const HALF: u64 = (1 << Self::HALF_BITS) - 1;
+    const ROUNDS: u8 = 8;
+
+    /// # Errors
+    ///
+    /// Where the operating system gives no random bytes.
+    pub(crate) fn new() -> Result<Self, getrandom::Error> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key)?;
+        Ok(Self { key, next: AtomicU64::new(1) })
+    }
+
+    pub(crate) fn draw(&self) -> ClientId {
+        let mut number = self.next.fetch_add(1, Ordering::Relaxed);
+        loop {
+            number = self.permute(number);
+            if let Some(id) = ClientId::new(number) {
+                return id;
+            }
+        }
+    }
+
+    fn permute(&self, number: u64) -> u64 {
+        let (mut left, mut right) = ((number >> Self::HALF_BITS) & Self::HALF, number & Self::HALF);
+        for round in 0..Self::ROUNDS {
+            (left, right) = (right, left ^ self.round(round, right));
+        }
+        left << Self::HALF_BITS | right
+    }
+
+    fn round(&self, round: u8, half: u64) -> u64 {
+        let digest = Sha1::new()
+            .chain_update(self.key)
+            .chain_update([round])
+            .chain_update(half.to_le_bytes());
+        let digest = digest.finalize();
+        u64::from(u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])) & Self::HALF
+    }
+}
+
+impl fmt::Debug for IdSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdSource").finish_non_exhaustive() // the key is a secret
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn ids_never_repeat() {
+        let source = IdSource::new().unwrap();
+        let ids: HashSet<_> = (0..20_000).map(|_| source.draw()).collect();
+        assert_eq!(ids.len(), 20_000);
+    }
+
+    #[test]
+    fn the_permutation_is_one() {
+        // Each round can be undone, so no two numbers share an image: walk one back.
+        let source = IdSource::new().unwrap();
+        for number in [0, 1, 2, 1 << 26, (1 << 27) - 1, 1 << 27, (1 << 53) - 1, (1 << 54) - 1] {
+            let image = source.permute(number);
+            let (mut left, mut right) = (image >> 27, image & IdSource::HALF);
+            for round in (0..IdSource::ROUNDS).rev() {
+                (left, right) = (right ^ source.round(round, left), left);
+            }
+            assert_eq!(left << 27 | right, number);
+        }
+    }
+
+    #[test]
+    fn ids_cover_their_range_evenly_and_differ_from_hub_to_hub() {
+        let source = IdSource::new().unwrap();
+        let mut sixteenths = [0; 16];
+        for _ in 0..16_000 {
+            sixteenths[usize::try_from(source.draw().get() >> 49).unwrap()] += 1;
+        }
+        // Binomial with mean 1000 and deviation 31: eight deviations either way.
+        assert!(sixteenths.iter().all(|n| (750..1250).contains(n)), "{sixteenths:?}");
+        assert_ne!(IdSource::new().unwrap().draw(), IdSource::new().unwrap().draw());
+    }
+}

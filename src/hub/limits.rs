@@ -1,0 +1,190 @@
+//! What others may do to a hub, and how long it waits for them.
+
+use std::time::Duration;
+
+/// What clients may do to a hub, and how much the hub keeps for them.
+///
+/// ```
+/// use stepcast::{Hub, Limits};
+///
+/// let limits = Limits::default().clients(50).inbound_message(4 * 1024);
+/// let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0")?;
+/// # Ok::<(), stepcast::SpawnError>(())
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Limits {
+    pub(crate) clients: usize,
+    pub(crate) clients_per_address: usize,
+    pub(crate) handshakes: usize,
+    pub(crate) inbound_message: usize,
+    pub(crate) inbound_fragments: usize,
+    pub(crate) inbound_per_second: u32,
+    pub(crate) outbound_message: usize,
+    pub(crate) mailbox: usize,
+    pub(crate) feed: usize,
+    pub(crate) events: usize,
+    pub(crate) memory: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            clients: 10_000,
+            clients_per_address: 256,
+            handshakes: 1024,
+            inbound_message: 64 * 1024,
+            inbound_fragments: 128,
+            inbound_per_second: 1000,
+            outbound_message: 64 * 1024 * 1024,
+            mailbox: 1024 * 1024,
+            feed: 8 * 1024 * 1024,
+            events: 1024,
+            memory: 256 * 1024 * 1024,
+        }
+    }
+}
+
+/// Writes the chained setters of [`Limits`] and [`Timeouts`].
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {
+        $($(#[$doc])* #[must_use] pub fn $name(mut self, $name: $type) -> Self {
+            self.$name = $name;
+            self
+        })*
+    };
+}
+
+impl Limits {
+    setters! {
+        /// Clients connected at once; one more is refused with 503. Default 10 000: half of the
+        /// 20 000 file descriptors that a process commonly may open.
+        clients: usize;
+        /// Clients connected at once from one IP address; one more is refused with 503. Default
+        /// 256, room for an office behind one address. Loopback addresses are not counted.
+        clients_per_address: usize;
+        /// Connections whose request has not been answered yet. One more is accepted and ends the
+        /// oldest of them, so that peers who send nothing cannot keep others out. Default 1024.
+        handshakes: usize;
+        /// Bytes in one message from a client; more closes the connection with 1009. Default
+        /// 64 KiB, plenty for commands.
+        inbound_message: usize;
+        /// Frames that one message from a client may come in; more closes the connection with
+        /// 1009. Default 128: browsers do not fragment what fits the message limit.
+        inbound_fragments: usize;
+        /// Messages, pings and pongs from one client in a second, on average; twice as many may
+        /// come at once. More closes the connection with 1008. Default 1000: a mouse sends 125.
+        inbound_per_second: u32;
+        /// Bytes in one pushed message; more is refused at the call. Default 64 MiB.
+        outbound_message: usize;
+        /// Bytes waiting for one client alone, each message counted with 64 more. Beyond it
+        /// [`Overflow`](crate::Overflow) decides. One larger message is kept alone. Default 1 MiB.
+        mailbox: usize;
+        /// Bytes of broadcast messages kept for clients that are behind, each message counted
+        /// with 64 more. A client that falls further behind skips to the middle of what is kept.
+        /// One larger message is kept alone. Default 8 MiB.
+        feed: usize;
+        /// Events waiting in one [`Events`](crate::Events); more are counted as
+        /// [`Event::Missed`](crate::Event::Missed). Default 1024.
+        events: usize;
+        /// Bytes held for all clients together: queues, frames being written, inbound messages
+        /// that are not complete, events not taken. Beyond it [`Hub::send`](crate::Hub::send)
+        /// refuses, and the fullest mailboxes lose their older half. Default 256 MiB.
+        memory: usize;
+    }
+}
+
+/// How long a hub waits for its peers.
+///
+/// The hub looks at them a few times within the shortest of these, and at most every second, so
+/// each may last that much longer.
+///
+/// ```
+/// use std::time::Duration;
+/// use stepcast::{Hub, Timeouts};
+///
+/// let timeouts = Timeouts::default().keepalive(Duration::from_secs(10));
+/// let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0")?;
+/// # Ok::<(), stepcast::SpawnError>(())
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Timeouts {
+    pub(crate) handshake: Duration,
+    pub(crate) keepalive: Duration,
+    pub(crate) pong: Duration,
+    pub(crate) stall: Duration,
+    pub(crate) frame: Duration,
+    pub(crate) close: Duration,
+    pub(crate) shutdown: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            keepalive: Duration::from_secs(25),
+            pong: Duration::from_secs(10),
+            stall: Duration::from_secs(10),
+            frame: Duration::from_secs(60),
+            close: Duration::from_secs(5),
+            shutdown: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Timeouts {
+    setters! {
+        /// From accepting a connection to its complete request. Default 10 s.
+        handshake: Duration;
+        /// Silence after which a client is sent a ping. Default 25 s: proxies commonly cut after
+        /// 60 s of silence. A client is pinged up to a fifth earlier, so that those who came
+        /// together are not pinged together.
+        keepalive: Duration;
+        /// From the ping's leaving to any byte from the client; then it is cut. Default 10 s.
+        pong: Duration;
+        /// How long a client that is owed data may take none of it; then it is cut without
+        /// waiting for what it is owed. Default 10 s.
+        stall: Duration;
+        /// How long one message may take to be written to one client. Default 60 s.
+        frame: Duration;
+        /// How long the closing handshake may take, and a refused peer's taking of its answer.
+        /// Default 5 s.
+        close: Duration;
+        /// How long a hub that ends, because its last handle was dropped, goes on delivering.
+        /// Default 5 s; at most 1 s where the dropping thread waits for it.
+        shutdown: Duration;
+    }
+
+    /// How often to look: several times within the shortest timeout.
+    pub(crate) fn tick(&self) -> Duration {
+        [self.handshake, self.keepalive, self.pong, self.stall, self.frame, self.close]
+            .into_iter()
+            .min()
+            .map_or(Duration::from_secs(1), |shortest| shortest / 5)
+            .clamp(Duration::from_millis(5), Duration::from_secs(1))
+    }
+}
+
+/// What happens when a client's mailbox is full, or when it falls too far behind the broadcasts.
+///
+/// ```
+/// use stepcast::{Hub, Overflow};
+///
+/// let hub = Hub::builder().overflow(Overflow::Refuse).spawn_thread("127.0.0.1:0")?;
+/// # Ok::<(), stepcast::SpawnError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The client loses the older half of what waits for it, which is counted in
+    /// [`ClientInfo::skipped`](crate::ClientInfo::skipped) and in the hub's stats. The default: a
+    /// viewer wants the newest.
+    #[default]
+    SkipOldest,
+    /// [`Hub::send`](crate::Hub::send) returns [`SendError::Full`](crate::SendError::Full) and
+    /// nothing is lost. Broadcasts, which nobody could refuse, skip.
+    Refuse,
+    /// The client is disconnected, with close code 1013.
+    Disconnect,
+}

@@ -1,0 +1,90 @@
+//! Accepting connections, for ever.
+
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::SpawnError;
+
+/// Connections that the kernel keeps for us while we are busy: those of a thousand viewers who
+/// reload at once. Linux cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 1024;
+
+/// How long to leave the listener alone after an error, in milliseconds: doubled each time.
+const FIRST_PAUSE: u64 = 10;
+const LONGEST_PAUSE: u64 = 1000;
+
+/// Opens a listening socket.
+pub(crate) fn bind(address: SocketAddr) -> Result<std::net::TcpListener, SpawnError> {
+    let open = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // On Unix: connections of an earlier run that linger must not keep the port. On Windows
+        // the option means something else, and there the port is free at once.
+        #[cfg(unix)]
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    open().map_err(|source| SpawnError::Bind { address, source })
+}
+
+/// The hub's listener. No error ends it: out of descriptors, it waits until some are free.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    /// Not before this time, in the driver's milliseconds.
+    paused_until: u64,
+    pause: u64,
+}
+
+impl Listener {
+    pub(crate) fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+        Ok(Self { socket: TcpListener::from_std(listener)?, paused_until: 0, pause: 0 })
+    }
+
+    /// When the pause after an error ends, if there is one.
+    pub(crate) fn resumes_at(&self, now: u64) -> Option<u64> {
+        (now < self.paused_until).then_some(self.paused_until)
+    }
+
+    /// The next connection.
+    pub(crate) fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: u64,
+    ) -> Poll<(TcpStream, SocketAddr)> {
+        while now >= self.paused_until {
+            match self.socket.poll_accept(cx) {
+                Poll::Ready(Ok(accepted)) => {
+                    self.pause = 0;
+                    return Poll::Ready(accepted);
+                }
+                Poll::Ready(Err(error)) if is_of_one_connection(&error) => {}
+                Poll::Ready(Err(error)) => {
+                    if self.pause == 0 {
+                        tracing::warn!(%error, "cannot accept connections; trying again");
+                    }
+                    self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+                    self.paused_until = now + self.pause;
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// Errors of a connection that was gone before it was accepted; the next one is another.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}

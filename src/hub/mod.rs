@@ -1,0 +1,423 @@
+//! The hub: who is connected, what each is owed, and the thread that delivers it.
+//!
+//! A [`Hub`] is a handle for the callers' threads. Behind it is a driver with a thread of its own,
+//! which owns the listener and every connection. They meet in a few places, each under a lock that
+//! is held for some lines: everyone's feed, the clients' mailboxes, and the table of clients.
+//! `docs/architecture.md` follows a message through them.
+
+mod budget;
+mod builder;
+mod client;
+mod connection;
+mod driver;
+mod engine;
+mod error;
+mod events;
+mod feed;
+mod id;
+mod limits;
+mod listener;
+mod lock;
+mod outbox;
+mod queue;
+mod shared;
+mod signal;
+mod stats;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as StdToSocketAddrs};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::net::ToSocketAddrs;
+use tokio::runtime::Handle;
+
+use crate::codec::{CloseCode, CloseFrame, Message};
+use lock::Lock;
+use shared::{Command, Shared};
+
+pub use builder::HubBuilder;
+pub use client::ClientInfo;
+pub use error::{SendError, SpawnError};
+pub use events::{DisconnectReason, Event, Events};
+pub use id::{ClientId, InvalidClientId};
+pub use limits::{Limits, Overflow, Timeouts};
+pub use stats::Stats;
+
+/// How long the driver may go on delivering after the last handle was dropped on a thread that
+/// waits for it; with the grace below it waits at most a second.
+const LINGER: Duration = Duration::from_millis(900);
+
+/// How much longer than the driver's own deadline its end is waited for.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// A running server inside your program, which pushes messages to browsers.
+///
+/// It is a handle: cloning it is cheap, and every clone means the same hub. All calls that push are
+/// synchronous and work from any thread, inside or outside a runtime. They do not block, do no I/O,
+/// and cost the same for one viewer and for ten thousand: what a viewer does not read in time is
+/// skipped for that viewer alone.
+///
+/// The hub ends when its last handle is dropped or by [`shutdown`](Hub::shutdown).
+///
+/// ```
+/// use stepcast::Hub;
+///
+/// let hub = Hub::spawn_thread("127.0.0.1:0")?;
+/// println!("watch at {}", hub.url());
+/// for step in 1..=100 {
+///     // model.step();
+///     hub.broadcast(format!(r#"{{"progress":{step},"total":100}}"#));
+/// }
+/// # Ok::<(), stepcast::SpawnError>(())
+/// ```
+#[derive(Clone)]
+pub struct Hub {
+    /// `None` where it is disabled.
+    inner: Option<Arc<Inner>>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    thread: Lock<Option<JoinHandle<()>>>,
+    /// How long the end may take when nobody says.
+    shutdown: Duration,
+}
+
+impl Hub {
+    /// Starts a hub that listens on `address`, from async code on tokio.
+    ///
+    /// The hub has a thread of its own for its I/O, so that viewers do not wait for a model that
+    /// computes inside a task and never awaits; [`HubBuilder::runtime`] changes that. Port 0 means
+    /// a free port, which [`local_addr`](Hub::local_addr) tells.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`], which says what to do: the address cannot be listened on; or it can be
+    /// reached from other machines, which [`HubBuilder::open_to_everyone`] has to permit.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, nothing has been started.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let hub = stepcast::Hub::spawn("127.0.0.1:0").await?;
+    /// hub.broadcast("started");
+    /// hub.shutdown().await;
+    /// # Ok::<(), stepcast::SpawnError>(()) }).unwrap();
+    /// ```
+    pub async fn spawn(address: impl ToSocketAddrs) -> Result<Self, SpawnError> {
+        Self::builder().spawn(address).await
+    }
+
+    /// Starts a hub that listens on `address`, from a program without async.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Hub::spawn).
+    ///
+    /// ```
+    /// let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// hub.broadcast("started");
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn spawn_thread(address: impl StdToSocketAddrs) -> Result<Self, SpawnError> {
+        Self::builder().spawn_thread(address)
+    }
+
+    /// Options, before a hub starts.
+    ///
+    /// ```
+    /// # use stepcast::{Hub, Overflow};
+    /// let hub = Hub::builder().overflow(Overflow::Refuse).spawn_thread("127.0.0.1:0")?;
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn builder() -> HubBuilder {
+        HubBuilder::new()
+    }
+
+    /// A hub that is not there: every push goes nowhere and costs nothing, nobody is ever
+    /// connected. For runs without viewers, and for all but one of the processes of an MPI run.
+    ///
+    /// ```
+    /// use stepcast::Hub;
+    ///
+    /// let hub = Hub::spawn_thread("256.0.0.1:8002").unwrap_or_else(|error| {
+    ///     eprintln!("no live view: {error}");
+    ///     Hub::disabled()
+    /// });
+    /// hub.broadcast("into the void");
+    /// assert!(hub.local_addr().is_none());
+    /// ```
+    pub const fn disabled() -> Self {
+        Self { inner: None }
+    }
+
+    fn new(
+        shared: Arc<Shared>,
+        address: SocketAddr,
+        thread: Option<JoinHandle<()>>,
+        shutdown: Duration,
+    ) -> Self {
+        let thread = Lock::new(thread);
+        Self { inner: Some(Arc::new(Inner { shared, address, thread, shutdown })) }
+    }
+
+    fn shared(&self) -> Option<&Shared> {
+        self.inner.as_ref().map(|inner| &*inner.shared)
+    }
+
+    /// The address that the hub listens on; `None` where it is [disabled](Hub::disabled).
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// assert_ne!(hub.local_addr().unwrap().port(), 0);
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.inner.as_ref().map(|inner| inner.address)
+    }
+
+    /// Where to point a browser on this machine, such as `http://127.0.0.1:8002/`; empty where the
+    /// hub is [disabled](Hub::disabled).
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// assert!(hub.url().starts_with("http://127.0.0.1:"));
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn url(&self) -> String {
+        let Some(mut address) = self.local_addr() else { return String::new() };
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        format!("http://{address}/")
+    }
+
+    /// Sends a message to one client.
+    ///
+    /// It does not block, whatever the client does. Messages from one thread to one client, and to
+    /// everyone, arrive in the order of the calls.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]: the client has left, is too far behind and the policy is to refuse, the
+    /// message is too large, or the hub has ended. None of these should end a run: a program that
+    /// has nothing to do about it writes `let _ = hub.send(..)`.
+    ///
+    /// ```
+    /// use stepcast::{ClientId, Hub, SendError};
+    ///
+    /// let hub = Hub::spawn_thread("127.0.0.1:0")?;
+    /// let id: ClientId = "4711".parse().unwrap(); // from the request that started the run
+    /// assert_eq!(hub.send(id, "step 41 of 100"), Err(SendError::NoSuchClient(id)));
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn send(&self, id: ClientId, message: impl Into<Message>) -> Result<(), SendError> {
+        self.shared().map_or(Ok(()), |shared| shared.send(id, message.into()))
+    }
+
+    /// Sends a message to every client that is connected.
+    ///
+    /// It does not block, whatever the clients do, and costs the same for any number of them. With
+    /// nobody connected it costs almost nothing; the message's making can be saved, too, by asking
+    /// [`client_count`](Hub::client_count) first. What is above
+    /// [`Limits::outbound_message`], or comes after the hub's end, is counted in
+    /// [`stats`](Hub::stats) and logged once.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// hub.broadcast("converged");
+    /// hub.broadcast(vec![0u8, 1, 2]);
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn broadcast(&self, message: impl Into<Message>) {
+        if let Some(shared) = self.shared() {
+            shared.broadcast(message.into());
+        }
+    }
+
+    /// How many clients are connected: one relaxed load, so that a loop can leave out making a
+    /// message that nobody would get.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// if hub.client_count() > 0 {
+    ///     hub.broadcast(format!("residual {:e}", 1e-9));
+    /// }
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn client_count(&self) -> usize {
+        self.shared().map_or(0, |shared| shared.registry.count())
+    }
+
+    /// What is known about every connected client, in no order.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// assert!(hub.clients().is_empty());
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn clients(&self) -> Vec<ClientInfo> {
+        let Some(shared) = self.shared() else { return Vec::new() };
+        shared.registry.all().iter().map(|client| client.info()).collect()
+    }
+
+    /// What is known about one client, if it is connected.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// assert!(hub.client("4711".parse().unwrap()).is_none());
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn client(&self, id: ClientId) -> Option<ClientInfo> {
+        Some(self.shared()?.registry.get(id)?.info())
+    }
+
+    /// Closes the connection of one client, with code 1000 and this reason (of which 123 bytes are
+    /// sent), after it has been sent what was pushed to it before.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NoSuchClient`] and [`SendError::ShutDown`].
+    ///
+    /// ```
+    /// # use stepcast::{ClientId, Hub};
+    /// # let hub = Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let id: ClientId = "4711".parse().unwrap();
+    /// let _ = hub.disconnect(id, "the run is over");
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn disconnect(&self, id: ClientId, reason: &str) -> Result<(), SendError> {
+        let Some(shared) = self.shared() else { return Ok(()) };
+        if shared.closed.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(SendError::ShutDown);
+        }
+        let client = shared.registry.get(id).ok_or(SendError::NoSuchClient(id))?;
+        let close = CloseFrame::new(CloseCode::NORMAL, reason);
+        shared.command(Command::Disconnect { key: client.key, id, close });
+        Ok(())
+    }
+
+    /// What happens from now on: clients that come and go, their messages, refused requests.
+    ///
+    /// Who does not call this pays nothing for it. See [`Events`] for its bounds.
+    ///
+    /// ```
+    /// use stepcast::Event;
+    ///
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// let mut events = hub.events();
+    /// std::thread::spawn(move || {
+    ///     while let Some(event) = events.recv_blocking() {
+    ///         if let Event::Message { id, message } = event {
+    ///             println!("{id} says {:?}", message.as_text());
+    ///         }
+    ///     }
+    /// });
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn events(&self) -> Events {
+        match self.shared() {
+            Some(shared) => shared.listeners.listen(shared.limits.events),
+            None => events::Listeners::default().listen(1),
+        }
+    }
+
+    /// What the hub has done so far.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// println!("{:?}", hub.stats());
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn stats(&self) -> Stats {
+        self.shared().map_or_else(Stats::default, Shared::stats)
+    }
+
+    /// Ends the hub and waits for its end: no new clients; those connected get what was pushed
+    /// before, then a Close with code 1001; whoever has not taken it within
+    /// [`Timeouts::shutdown`] is cut. Pushes fail from the start of the call on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, the hub still ends, and nobody waits for it.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let hub = stepcast::Hub::spawn("127.0.0.1:0").await?;
+    /// hub.broadcast("done");
+    /// hub.shutdown().await;
+    /// # Ok::<(), stepcast::SpawnError>(()) }).unwrap();
+    /// ```
+    pub async fn shutdown(&self) {
+        if let Some(inner) = &self.inner {
+            inner.shared.request_shutdown(inner.shutdown);
+            inner.shared.end.wait().await;
+            inner.join();
+        }
+    }
+
+    /// As [`shutdown`](Hub::shutdown), for a program without async, within this time.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// hub.broadcast("done");
+    /// hub.shutdown_blocking(Duration::from_secs(2));
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn shutdown_blocking(&self, within: Duration) {
+        if let Some(inner) = &self.inner {
+            inner.shared.request_shutdown(within);
+            inner.wait(within);
+        }
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub")
+            .field("address", &self.local_addr())
+            .field("clients", &self.client_count())
+            .finish()
+    }
+}
+
+impl Inner {
+    /// Waits for the end that has been asked for within this time.
+    fn wait(&self, within: Duration) {
+        // The driver's own deadline ends it; the rest is for a machine that is busy elsewhere.
+        if self.shared.end.wait_blocking(within.saturating_add(GRACE)) {
+            self.join();
+        }
+    }
+
+    /// Waits for the thread, which has nothing left to do.
+    fn join(&self) {
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread.filter(|own| own.thread().id() != thread::current().id()) {
+            let _ = thread.join(); // it panicked: the end came all the same
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let on_hub_thread =
+            self.thread.lock().as_ref().is_some_and(|t| t.thread().id() == thread::current().id());
+        // A thread of a runtime must not be held up, and may be the one that the hub runs on.
+        if on_hub_thread || Handle::try_current().is_ok() {
+            self.shared.request_shutdown(self.shutdown);
+        } else {
+            let within = self.shutdown.min(LINGER);
+            self.shared.request_shutdown(within);
+            self.wait(within);
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! What one connection has still to write: one frame begun, a control lane, and frames after it.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+
+use crate::codec::{self, CloseFrame, Control, ControlPayload};
+use crate::wire::Frame;
+
+/// The most parts handed to one vectored write: the standard library passes no more to Linux in
+/// one call than 1024, and from 64 on the call is a small part of the cost.
+const PARTS: usize = 64;
+
+/// The bytes that a connection owes its peer. It exists while there are any.
+///
+/// The frame begun is finished first, whatever comes: a frame cannot be taken back. Then control
+/// frames, so that a Pong does not wait behind data, then data. The control lane has one place for
+/// each kind: a newer Ping's Pong takes the place of one not yet begun (RFC 6455, section 5.5.3),
+/// so a peer that sends pings and does not read makes nothing grow.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    begun: Frame,
+    pong: Option<ControlPayload>,
+    ping: Option<ControlPayload>,
+    queue: VecDeque<Frame>,
+    /// Sent after everything else; then the connection's writing ends.
+    close: Option<Close>,
+    /// When the frame begun was begun, and when bytes last left, in the driver's milliseconds.
+    pub(crate) begun_at: u64,
+    pub(crate) progress_at: u64,
+    /// Whether a ping has left since this was last asked.
+    ping_left: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Close {
+    Waiting(Option<CloseFrame>),
+    Begun,
+}
+
+impl Outbox {
+    pub(crate) fn new(now: u64) -> Self {
+        Self { begun_at: now, progress_at: now, ..Self::default() }
+    }
+
+    /// Adds data behind what is there.
+    pub(crate) fn push(&mut self, frame: Frame) {
+        if !frame.is_empty() {
+            self.queue.push_back(frame);
+        }
+    }
+
+    /// What is left of a frame that was begun elsewhere.
+    pub(crate) fn begin(&mut self, rest: Frame) {
+        self.begun = rest;
+    }
+
+    pub(crate) fn pong(&mut self, payload: ControlPayload) {
+        if self.close.is_none() {
+            self.pong = Some(payload);
+        }
+    }
+
+    pub(crate) fn ping(&mut self, payload: ControlPayload) {
+        if self.close.is_none() {
+            self.ping = Some(payload);
+        }
+    }
+
+    /// A Close after the data that is queued.
+    pub(crate) fn close(&mut self, frame: Option<CloseFrame>) {
+        if self.close.is_none() {
+            self.close = Some(Close::Waiting(frame));
+        }
+    }
+
+    /// A Close after the frame that is begun: what is queued is given up.
+    pub(crate) fn close_now(&mut self, frame: Option<CloseFrame>) {
+        self.queue.clear();
+        self.close(frame);
+    }
+
+    /// Whether a Close is, or has been, in line: no data may follow it.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.close.is_some()
+    }
+
+    pub(crate) fn has_data(&self) -> bool {
+        !self.begun.is_empty() || !self.queue.is_empty()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.has_data()
+            && self.pong.is_none()
+            && self.ping.is_none()
+            && !matches!(self.close, Some(Close::Waiting(_)))
+    }
+
+    /// Bytes of data, begun and queued.
+    pub(crate) fn bytes(&self) -> usize {
+        self.begun.len() + self.queue.iter().map(Frame::len).sum::<usize>()
+    }
+
+    /// Whether a frame, once begun, is still not written whole.
+    pub(crate) fn in_frame(&self) -> bool {
+        !self.begun.is_empty()
+    }
+
+    /// Whether a ping has left since this was last called.
+    pub(crate) fn take_ping_left(&mut self) -> bool {
+        std::mem::take(&mut self.ping_left)
+    }
+
+    /// The control frames that wait, encoded one after the other.
+    fn control(&self) -> Bytes {
+        let answer = self.pong.clone().map(Control::Pong);
+        let question = self.ping.clone().map(Control::Ping);
+        let close = match &self.close {
+            Some(Close::Waiting(frame)) if self.queue.is_empty() => {
+                Some(Control::Close(frame.clone()))
+            }
+            _ => None,
+        };
+        let mut frames =
+            [answer, question, close].into_iter().flatten().map(|c| codec::server_control(&c));
+        match (frames.next(), frames.next()) {
+            (None, _) => Bytes::new(),
+            (Some(only), None) => only,
+            (Some(first), Some(second)) => {
+                let mut all = [first, second].concat();
+                frames.for_each(|frame| all.extend_from_slice(&frame));
+                Bytes::from(all)
+            }
+        }
+    }
+
+    /// Writes until everything has left or the socket takes no more. Returns the bytes that left.
+    ///
+    /// Where the socket is full the task is registered with it.
+    ///
+    /// # Errors
+    ///
+    /// The socket's, and [`io::ErrorKind::WriteZero`] where it takes nothing and says that it did.
+    pub(crate) fn poll_write(
+        &mut self,
+        stream: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+        now: u64,
+    ) -> Poll<io::Result<usize>> {
+        let mut total = 0;
+        while !self.is_empty() {
+            let control = self.control();
+            let parts = self
+                .begun
+                .parts()
+                .chain((!control.is_empty()).then_some(&control))
+                .chain(self.queue.iter().flat_map(Frame::parts));
+            match poll_write_parts(stream, cx, parts) {
+                Poll::Ready(Ok(count)) => {
+                    total += count;
+                    self.progress_at = now;
+                    self.consume(count, &control, now);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if total == 0 => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(Ok(total)),
+            }
+        }
+        Poll::Ready(Ok(total))
+    }
+
+    /// Takes out `count` bytes that have left, of the frame begun, `control`, and the queue.
+    fn consume(&mut self, mut count: usize, control: &Bytes, now: u64) {
+        let of_begun = count.min(self.begun.len());
+        self.begun.advance(of_begun);
+        count -= of_begun;
+        if count > 0 && !control.is_empty() {
+            let of_control = count.min(control.len());
+            count -= of_control;
+            self.ping_left |= self.ping.is_some();
+            (self.pong, self.ping) = (None, None);
+            if self.queue.is_empty() && self.close.is_some() {
+                self.close = Some(Close::Begun);
+            }
+            // A control frame that has begun is finished as it is.
+            self.begun = control.slice(of_control..).into();
+            self.begun_at = now;
+        }
+        while count > 0 {
+            let Some(mut frame) = self.queue.pop_front() else { return };
+            let of_frame = count.min(frame.len());
+            frame.advance(of_frame);
+            count -= of_frame;
+            self.begun = frame;
+            self.begun_at = now;
+        }
+    }
+}
+
+/// One vectored write of at most [`PARTS`] parts.
+///
+/// # Errors
+///
+/// The socket's, and [`io::ErrorKind::WriteZero`] where it takes nothing and says that it did.
+pub(crate) fn poll_write_parts<'a>(
+    stream: &mut (impl AsyncWrite + Unpin),
+    cx: &mut Context<'_>,
+    parts: impl Iterator<Item = &'a Bytes>,
+) -> Poll<io::Result<usize>> {
+    let mut slices = [IoSlice::new(&[]); PARTS];
+    let mut filled = 0;
+    for (slice, part) in slices.iter_mut().zip(parts) {
+        *slice = IoSlice::new(part);
+        filled += 1;
+    }
+    match ready!(Pin::new(stream).poll_write_vectored(cx, &slices[..filled])) {
+        Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        other => Poll::Ready(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::CloseCode;
+    use std::task::Waker;
+
+    /// A socket with room for a number of bytes.
+    struct Socket {
+        room: usize,
+        taken: Vec<u8>,
+    }
+
+    impl AsyncWrite for Socket {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let count = bytes.len().min(self.room);
+            self.room -= count;
+            self.taken.extend_from_slice(&bytes[..count]);
+            if count == 0 { Poll::Pending } else { Poll::Ready(Ok(count)) }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn write(outbox: &mut Outbox, socket: &mut Socket, room: usize) {
+        socket.room = room;
+        let mut cx = Context::from_waker(Waker::noop());
+        if let Poll::Ready(result) = outbox.poll_write(socket, &mut cx, 0) {
+            result.unwrap();
+        }
+    }
+
+    fn socket() -> Socket {
+        Socket { room: 0, taken: Vec::new() }
+    }
+
+    fn frame(text: &'static str) -> Frame {
+        Bytes::from_static(text.as_bytes()).into()
+    }
+
+    fn payload(text: &'static str) -> ControlPayload {
+        ControlPayload::new(Bytes::from_static(text.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn a_pong_waits_for_the_frame_begun_but_not_for_the_others() {
+        let (mut outbox, mut socket) = (Outbox::new(0), socket());
+        outbox.push(frame("first "));
+        outbox.push(frame("second"));
+        write(&mut outbox, &mut socket, 2);
+        outbox.pong(payload("P"));
+        write(&mut outbox, &mut socket, 100);
+        assert_eq!(socket.taken, b"first \x8a\x01Psecond");
+        assert!(outbox.is_empty());
+    }
+
+    // RFC 6455, 5.5.3: "If an endpoint receives a Ping frame and has not yet sent Pong frame(s) in
+    // response to previous Ping frame(s), the endpoint MAY elect to send a Pong frame for only the
+    // most recently processed Ping frame."
+    #[test]
+    fn only_the_newest_ping_is_answered_while_the_socket_is_full() {
+        let (mut outbox, mut socket) = (Outbox::new(0), socket());
+        outbox.push(frame("data"));
+        write(&mut outbox, &mut socket, 1);
+        for text in ["a", "b", "c"] {
+            outbox.pong(payload(text));
+            write(&mut outbox, &mut socket, 0);
+        }
+        write(&mut outbox, &mut socket, 100);
+        assert_eq!(socket.taken, b"data\x8a\x01c");
+    }
+
+    #[test]
+    fn nothing_follows_a_close_and_queued_data_goes_before_it() {
+        let (mut outbox, mut socket) = (Outbox::new(0), socket());
+        outbox.push(frame("data"));
+        outbox.close(Some(CloseFrame::new(CloseCode::GOING_AWAY, "")));
+        outbox.pong(payload("late"));
+        write(&mut outbox, &mut socket, 100);
+        assert_eq!(socket.taken, b"data\x88\x02\x03\xe9");
+        assert!(outbox.is_empty() && outbox.is_closing());
+    }
+
+    #[test]
+    fn a_close_for_a_violation_gives_up_what_is_queued_but_not_the_frame_begun() {
+        let (mut outbox, mut socket) = (Outbox::new(0), socket());
+        outbox.push(frame("first"));
+        outbox.push(frame("second"));
+        write(&mut outbox, &mut socket, 2);
+        outbox.close_now(None);
+        write(&mut outbox, &mut socket, 100);
+        assert_eq!(socket.taken, b"first\x88\x00");
+    }
+
+    #[test]
+    fn wherever_the_socket_stops_the_bytes_are_the_same() {
+        for step in 1..30 {
+            let (mut outbox, mut socket) = (Outbox::new(0), socket());
+            outbox.ping(payload("ping"));
+            outbox.pong(payload("pong"));
+            outbox.push(Frame::new(Bytes::from_static(b"he"), Bytes::from_static(b"ad")));
+            outbox.push(frame("body"));
+            outbox.close(None);
+            for _ in 0..40 {
+                write(&mut outbox, &mut socket, step);
+            }
+            assert_eq!(socket.taken, b"\x8a\x04pong\x89\x04pingheadbody\x88\x00", "{step}");
+            assert!(outbox.is_empty() && outbox.take_ping_left());
+        }
+    }
+
+    #[test]
+    fn a_socket_that_takes_nothing_and_says_so_is_an_error() {
+        struct Zero;
+        impl AsyncWrite for Zero {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+                _: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                Poll::Ready(Ok(0))
+            }
+            fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+            fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+        }
+        let mut outbox = Outbox::new(0);
+        outbox.push(frame("data"));
+        let result = outbox.poll_write(&mut Zero, &mut Context::from_waker(Waker::noop()), 0);
+        let Poll::Ready(Err(error)) = result else { panic!("{result:?}") };
+        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+    }
+}

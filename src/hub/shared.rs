@@ -1,0 +1,295 @@
+//! What the callers' threads and the driver share: every push goes through here.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::budget::Budget;
+use super::client::Registry;
+use super::events::Listeners;
+use super::id::IdSource;
+use super::lock::Lock;
+use super::queue::{Entry, Queue};
+use super::signal::Bell;
+use super::stats::Counters;
+use super::{ClientId, Limits, Overflow, SendError, Stats};
+use crate::codec::{CloseFrame, Message};
+
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) overflow: Overflow,
+    /// The stamp of the next push. Taken under the lock of the queue that the push goes to.
+    pub(crate) stamps: AtomicU64,
+    pub(crate) feed: Lock<Inbox>,
+    pub(crate) registry: Registry,
+    /// Clients whose mailbox has become one that holds something, by their place in the driver's
+    /// table. At most one entry for each client, and stale ones are harmless.
+    pub(crate) mail: Lock<Vec<usize>>,
+    pub(crate) commands: Lock<Vec<Command>>,
+    pub(crate) budget: Arc<Budget>,
+    /// A push was refused for want of memory.
+    pub(crate) starved: AtomicBool,
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) listeners: Listeners,
+    pub(crate) counters: Counters,
+    pub(crate) ids: IdSource,
+    /// Set first of all when the hub ends: nothing is taken any more.
+    pub(crate) closed: AtomicBool,
+    /// By when the hub is to have ended, once that is decided.
+    pub(crate) shutdown: Lock<Option<Instant>>,
+    pub(crate) end: End,
+}
+
+/// What has been broadcast and not yet taken over by the driver.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub(crate) queue: Queue,
+    /// Messages that had to make room before the driver took them over.
+    pub(crate) lost: u64,
+    pub(crate) closed: bool,
+}
+
+/// Something rare that the driver is to do.
+pub(crate) enum Command {
+    /// Close a client when it has what it is owed.
+    Disconnect { key: usize, id: ClientId, close: CloseFrame },
+    /// Close a client at once: its mailbox overflowed.
+    TooSlow { key: usize, id: ClientId },
+}
+
+impl Shared {
+    pub(crate) fn new(limits: Limits, overflow: Overflow, ids: IdSource) -> Self {
+        Self {
+            budget: Budget::new(limits.memory),
+            limits,
+            overflow,
+            stamps: AtomicU64::new(0),
+            feed: Lock::default(),
+            registry: Registry::default(),
+            mail: Lock::default(),
+            commands: Lock::default(),
+            starved: AtomicBool::new(false),
+            bell: Arc::default(),
+            listeners: Listeners::default(),
+            counters: Counters::default(),
+            ids,
+            closed: AtomicBool::new(false),
+            shutdown: Lock::default(),
+            end: End::default(),
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    fn check_size(&self, message: &Message) -> Result<(), SendError> {
+        let (bytes, limit) = (message.len(), self.limits.outbound_message);
+        if bytes <= limit {
+            return Ok(());
+        }
+        self.counters.too_large.add(1);
+        Err(SendError::TooLarge { bytes, limit })
+    }
+
+    pub(crate) fn broadcast(&self, message: Message) {
+        if self.is_closed() {
+            return self.count_after_shutdown();
+        }
+        if let Err(error) = self.check_size(&message) {
+            if self.counters.too_large.get() == 1 {
+                tracing::warn!(%error, "broadcast not sent; more of them will only be counted");
+            }
+            return;
+        }
+        if self.registry.count() == 0 {
+            return; // a client starts at the live end, so nobody will ever be owed this
+        }
+        let (cost, bound) = (Entry::cost(&message), self.limits.feed);
+        self.budget.add(cost); // the feed has a bound of its own, and reaches it before the hub's
+        let mut evicted = Vec::new();
+        let closed = {
+            let mut feed = self.feed.lock();
+            if feed.closed {
+                true
+            } else {
+                if !feed.queue.has_room(cost, bound) {
+                    evicted = feed.queue.make_room(cost, bound);
+                    feed.lost += evicted.len() as u64;
+                }
+                let stamp = self.stamps.fetch_add(1, Ordering::Relaxed);
+                feed.queue.push(Entry { stamp, message });
+                false
+            }
+        };
+        if closed {
+            self.budget.sub(cost);
+            return self.count_after_shutdown();
+        }
+        self.bell.ring();
+        if !evicted.is_empty() {
+            self.budget.sub(evicted.iter().map(|entry| Entry::cost(&entry.message)).sum());
+        }
+    }
+
+    fn count_after_shutdown(&self) {
+        if self.counters.after_shutdown.add(1) == 0 {
+            tracing::warn!("broadcast after the hub's end; more of them will only be counted");
+        }
+    }
+
+    pub(crate) fn send(&self, id: ClientId, message: Message) -> Result<(), SendError> {
+        if self.is_closed() {
+            return Err(SendError::ShutDown);
+        }
+        self.check_size(&message)?;
+        let client = self.registry.get(id).ok_or(SendError::NoSuchClient(id))?;
+        let (cost, bound) = (Entry::cost(&message), self.limits.mailbox);
+        let mut evicted = Vec::new();
+        let first = {
+            let mut mailbox = client.mailbox.lock();
+            if mailbox.closed {
+                let ended = self.is_closed();
+                return Err(if ended { SendError::ShutDown } else { SendError::NoSuchClient(id) });
+            }
+            if mailbox.queue.as_ref().is_some_and(|queue| !queue.has_room(cost, bound)) {
+                match self.overflow {
+                    Overflow::Refuse => return Err(SendError::Full(id)),
+                    Overflow::SkipOldest => {
+                        if let Some(queue) = &mut mailbox.queue {
+                            evicted = queue.make_room(cost, bound);
+                        }
+                    }
+                    Overflow::Disconnect => {
+                        mailbox.closed = true;
+                        drop(mailbox);
+                        self.command(Command::TooSlow { key: client.key, id });
+                        return Err(SendError::Full(id));
+                    }
+                }
+            }
+            // What made room is given back first: it may be what the new message fits into.
+            self.budget.sub(evicted.iter().map(|entry| Entry::cost(&entry.message)).sum());
+            if self.budget.try_add(cost) {
+                let first = mailbox.queue.is_none();
+                let stamp = self.stamps.fetch_add(1, Ordering::Relaxed);
+                mailbox.queue.get_or_insert_default().push(Entry { stamp, message });
+                Some(first)
+            } else {
+                None
+            }
+        };
+        if !evicted.is_empty() {
+            client.skipped.fetch_add(evicted.len() as u64, Ordering::Relaxed);
+            self.counters.skipped.add(evicted.len() as u64);
+        }
+        let Some(first) = first else {
+            self.starved.store(true, Ordering::Relaxed);
+            self.bell.wake_driver();
+            return Err(SendError::Full(id));
+        };
+        if first {
+            self.mail.lock().push(client.key);
+        }
+        self.bell.ring();
+        Ok(())
+    }
+
+    pub(crate) fn command(&self, command: Command) {
+        self.commands.lock().push(command);
+        self.bell.wake_driver();
+    }
+
+    /// Asks the driver to end by then; an earlier time asked for before stands.
+    pub(crate) fn request_shutdown(&self, within: Duration) {
+        self.closed.store(true, Ordering::Relaxed);
+        let now = Instant::now();
+        let by = now.checked_add(within).unwrap_or(now);
+        {
+            let mut shutdown = self.shutdown.lock();
+            *shutdown = Some(shutdown.map_or(by, |earlier| earlier.min(by)));
+        }
+        self.bell.wake_driver();
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let counters = &self.counters;
+        Stats {
+            clients: self.registry.count(),
+            accepted: counters.accepted.get(),
+            refused: counters.refused.get(),
+            pushed: self.stamps.load(Ordering::Relaxed),
+            skipped: counters.skipped.get(),
+            too_large: counters.too_large.get(),
+            after_shutdown: counters.after_shutdown.get(),
+            received: counters.received.get(),
+            bytes_out: counters.bytes_out.get(),
+            bytes_in: counters.bytes_in.get(),
+            memory: self.budget.used(),
+        }
+    }
+}
+
+/// Whether the driver has ended, and a way to wait for it from a thread and from a task.
+pub(crate) struct End {
+    ended: Mutex<bool>,
+    condvar: Condvar,
+    watch: watch::Sender<bool>,
+}
+
+impl Default for End {
+    fn default() -> Self {
+        let (watch, _) = watch::channel(false);
+        Self { ended: Mutex::new(false), condvar: Condvar::new(), watch }
+    }
+}
+
+impl End {
+    fn set(&self) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.condvar.notify_all();
+        self.watch.send_replace(true);
+    }
+
+    pub(crate) async fn wait(&self) {
+        // It fails only when the sender has gone, which `self` holds.
+        let _ = self.watch.subscribe().wait_for(|ended| *ended).await;
+    }
+
+    /// Whether it has come within the time.
+    pub(crate) fn wait_blocking(&self, within: Duration) -> bool {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = self.condvar.wait_timeout_while(ended, within, |ended| !*ended);
+        *result.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// Marks the end of the hub when it is dropped, however the driver ended: by itself, because the
+/// runtime it was given ended, or in a panic.
+pub(crate) struct Ending(pub(crate) Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let shared = &self.0;
+        shared.closed.store(true, Ordering::Relaxed);
+        let left = {
+            let mut feed = shared.feed.lock();
+            feed.closed = true;
+            std::mem::take(&mut feed.queue)
+        };
+        shared.budget.sub(left.bytes());
+        drop(left);
+        for client in shared.registry.all() {
+            let mut mailbox = client.mailbox.lock();
+            mailbox.closed = true;
+            let left = mailbox.queue.take();
+            drop(mailbox);
+            shared.budget.sub(left.map_or(0, |queue| queue.bytes()));
+            shared.registry.remove(client.id);
+        }
+        shared.listeners.end();
+        shared.end.set();
+    }
+}

@@ -1,0 +1,99 @@
+//! How callers' threads and sockets make the driver look.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+
+use super::lock::Lock;
+
+/// The driver's bell.
+///
+/// A caller first makes its work visible under a lock (a queue's), then rings. The driver, before
+/// it sleeps, first says that it does, then looks at every such queue under its lock. Whichever of
+/// the two takes that lock second sees what the other did before, so no push is slept over, and a
+/// ring while the driver is awake costs one load.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    asleep: AtomicBool,
+    driver: Lock<Option<Waker>>,
+}
+
+impl Bell {
+    /// Callers: there is something new in a queue.
+    pub(crate) fn ring(&self) {
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+            self.wake_driver();
+        }
+    }
+
+    /// Sockets and rare commands: the driver has to look now, asleep or not.
+    pub(crate) fn wake_driver(&self) {
+        if let Some(driver) = &*self.driver.lock() {
+            driver.wake_by_ref();
+        }
+    }
+
+    /// The driver: from now on it has to be rung for.
+    pub(crate) fn sleep(&self) {
+        self.asleep.store(true, Ordering::Relaxed);
+    }
+
+    /// The driver: it looks by itself.
+    pub(crate) fn rise(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// The driver: whom to wake.
+    pub(crate) fn register(&self, waker: &Waker) {
+        let mut driver = self.driver.lock();
+        if !driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *driver = Some(waker.clone());
+        }
+    }
+}
+
+/// The connections whose sockets have become readable or writable.
+#[derive(Debug)]
+pub(crate) struct ReadyList {
+    keys: Lock<Vec<usize>>,
+    bell: Arc<Bell>,
+}
+
+impl ReadyList {
+    pub(crate) fn new(bell: Arc<Bell>) -> Arc<Self> {
+        Arc::new(Self { keys: Lock::default(), bell })
+    }
+
+    /// The waker for the connection at `key`. A key may be of a connection that has gone, and may
+    /// come twice: looking once too often is harmless.
+    pub(crate) fn waker(self: &Arc<Self>, key: usize) -> Waker {
+        Waker::from(Arc::new(SocketWaker { key, list: Arc::clone(self) }))
+    }
+
+    /// Exchanges the list for an empty one, whose room is kept in use.
+    pub(crate) fn swap(&self, empty: &mut Vec<usize>) {
+        std::mem::swap(&mut *self.keys.lock(), empty);
+    }
+}
+
+struct SocketWaker {
+    key: usize,
+    list: Arc<ReadyList>,
+}
+
+impl Wake for SocketWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let was_empty = {
+            let mut keys = self.list.keys.lock();
+            keys.push(self.key);
+            keys.len() == 1
+        };
+        if was_empty {
+            self.list.bell.wake_driver();
+        }
+    }
+}

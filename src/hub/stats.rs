@@ -1,0 +1,66 @@
+//! What a hub has done so far, counted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A snapshot of a hub's counters, from its start on.
+///
+/// ```
+/// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+/// let stats = hub.stats();
+/// assert_eq!(stats.accepted, 0);
+/// # Ok::<(), stepcast::SpawnError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Clients connected now.
+    pub clients: usize,
+    /// Clients that were ever connected.
+    pub accepted: u64,
+    /// Requests that were refused.
+    pub refused: u64,
+    /// Messages pushed: calls of `send` and `broadcast` that were taken. Broadcasts without a
+    /// client connected are not counted: they cost nothing.
+    pub pushed: u64,
+    /// Messages that a client did not get because it was too far behind, summed over clients.
+    pub skipped: u64,
+    /// Messages refused because they were larger than the hub sends.
+    pub too_large: u64,
+    /// Broadcasts after the hub's end.
+    pub after_shutdown: u64,
+    /// Messages received from clients.
+    pub received: u64,
+    /// Bytes written to sockets.
+    pub bytes_out: u64,
+    /// Bytes read from sockets.
+    pub bytes_in: u64,
+    /// Bytes held for clients now; see [`Limits::memory`](crate::Limits::memory).
+    pub memory: usize,
+}
+
+/// The counters behind [`Stats`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) accepted: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) skipped: Counter,
+    pub(crate) too_large: Counter,
+    pub(crate) after_shutdown: Counter,
+    pub(crate) received: Counter,
+    pub(crate) bytes_out: Counter,
+    pub(crate) bytes_in: Counter,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds, and returns what it was before.
+    pub(crate) fn add(&self, count: u64) -> u64 {
+        self.0.fetch_add(count, Ordering::Relaxed)
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

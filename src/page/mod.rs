@@ -1,0 +1,79 @@
+//! What the hub answers to a browser that opens its address: data, and how it is served.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use crate::handshake::{Refusal, Status, http_response};
+
+/// The page at `/`.
+pub(crate) enum Page {
+    /// The one that comes with this crate.
+    #[cfg(feature = "page")]
+    Own,
+    /// The user's.
+    Custom(Cow<'static, str>),
+    #[cfg(not(feature = "page"))]
+    None,
+}
+
+impl Default for Page {
+    #[cfg(feature = "page")]
+    fn default() -> Self {
+        Self::Own
+    }
+
+    #[cfg(not(feature = "page"))]
+    fn default() -> Self {
+        Self::None
+    }
+}
+
+const HTML: (&str, &str) = ("Content-Type", "text/html; charset=utf-8");
+const NO_SNIFF: (&str, &str) = ("X-Content-Type-Options", "nosniff");
+/// A page that stays the same while the program behind it changes is worse than one more request.
+const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
+
+impl Page {
+    /// The answer to `GET /`.
+    pub(crate) fn response(&self) -> Result<Bytes, Refusal> {
+        match self {
+            #[cfg(feature = "page")]
+            Self::Own => own(),
+            Self::Custom(html) => answer(&[HTML, NO_STORE], html),
+            #[cfg(not(feature = "page"))]
+            Self::None => Err(Refusal::not_found("/")),
+        }
+    }
+}
+
+fn answer(headers: &[(&str, &str)], html: &str) -> Result<Bytes, Refusal> {
+    http_response(Status::Ok, headers, html.as_bytes())
+        .map_err(|_| Refusal::new(Status::InternalError, "the page's headers are not valid"))
+}
+
+/// The page of this crate, in which only the script and the style that came with it run: each
+/// answer has a nonce of its own (Content Security Policy Level 3, section 2.3.1).
+#[cfg(feature = "page")]
+fn own() -> Result<Bytes, Refusal> {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)
+        .map_err(|_| Refusal::new(Status::InternalError, "the system gave no random bytes"))?;
+    let nonce = STANDARD.encode(random);
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; \
+         connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'self'"
+    );
+    let headers = [
+        HTML,
+        NO_STORE,
+        NO_SNIFF,
+        ("Content-Security-Policy", policy.as_str()),
+        ("Referrer-Policy", "no-referrer"),
+    ];
+    answer(&headers, &include_str!("index.html").replace("{{nonce}}", &nonce))
+}

@@ -1,0 +1,51 @@
+//! The plain wire: messages exactly as they were sent, for any WebSocket client.
+
+use bytes::Bytes;
+
+use super::Frame;
+use crate::codec::{self, FrameHeader, Message, OpCode};
+
+/// From this size on a payload is shared with the message instead of copied behind its header.
+/// Copying less than this costs about what a second part costs in the vectored write.
+const SHARED_FROM: usize = 4096;
+
+/// The first message that a client gets: its id.
+pub(crate) fn greeting(id: u64) -> Bytes {
+    codec::server_frame(&Message::from(format!(r#"{{"type":1,"body":{id}}}"#)))
+}
+
+/// Encodes one message.
+pub(crate) fn encode(message: Message) -> Frame {
+    if message.len() < SHARED_FROM {
+        return codec::server_frame(&message).into();
+    }
+    let opcode = if message.is_text() { OpCode::Text } else { OpCode::Binary };
+    let header = FrameHeader::server(opcode, true, message.len());
+    Frame::new(Bytes::copy_from_slice(header.as_ref()), message.into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_payload_is_shared_and_a_small_one_is_not() {
+        for (size, shared) in
+            [(0, false), (125, false), (4095, false), (4096, true), (70_000, true)]
+        {
+            let payload = Bytes::from(vec![7; size]);
+            let message = Message::from(payload.clone());
+            let whole = codec::server_frame(&message);
+            let frame = encode(message);
+            let parts: Vec<&[u8]> = frame.parts().map(AsRef::as_ref).collect();
+            assert_eq!(parts.concat(), whole);
+            let same = parts.last().unwrap().as_ptr_range().end == payload.as_ptr_range().end;
+            assert_eq!(same && size > 0, shared, "{size}");
+        }
+    }
+
+    #[test]
+    fn the_greeting_is_the_id_as_a_json_number() {
+        assert_eq!(greeting(4711).slice(2..), r#"{"type":1,"body":4711}"#);
+    }
+}

@@ -1,0 +1,276 @@
+//! How a hub starts and ends, with tokio and without.
+
+mod peer;
+
+use std::io::ErrorKind;
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use peer::{PATIENCE, Peer, until};
+use stepcast::{Hub, SendError, SpawnError, Timeouts};
+use tokio::runtime::{Builder, Runtime};
+
+fn is_handle<T: Clone + Send + Sync + 'static>(_: &T) {}
+
+#[test]
+fn a_hub_is_a_handle_that_any_thread_can_have() {
+    is_handle(&Hub::disabled());
+}
+
+#[test]
+fn port_0_gives_a_free_port_and_the_url_names_it() {
+    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let port = hub.local_addr().unwrap().port();
+    assert_ne!(port, 0);
+    assert_eq!(hub.url(), format!("http://127.0.0.1:{port}/"));
+}
+
+#[test]
+fn the_url_of_a_hub_on_all_addresses_is_one_that_a_browser_can_open() {
+    let hub = Hub::builder().open_to_everyone().spawn_thread("0.0.0.0:0").unwrap();
+    let port = hub.local_addr().unwrap().port();
+    assert_eq!(hub.url(), format!("http://127.0.0.1:{port}/"));
+}
+
+#[test]
+fn a_port_that_is_taken_is_an_error_that_names_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = Hub::spawn_thread(address).unwrap_err();
+    assert!(
+        matches!(&error, SpawnError::Bind { source, .. } if source.kind() == ErrorKind::AddrInUse)
+    );
+    let text = error.to_string();
+    assert!(text.contains(&address.to_string()) && text.contains("port 0"), "{text}");
+}
+
+#[test]
+fn an_address_beyond_this_machine_needs_a_rule() {
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let error = Hub::spawn_thread(address).unwrap_err();
+        assert!(matches!(error, SpawnError::NotLoopback { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("127.0.0.1") && text.contains("open_to_everyone"), "{text}");
+    }
+    let runtime = Runtime::new().unwrap();
+    assert!(runtime.block_on(Hub::spawn("0.0.0.0:0")).is_err());
+}
+
+#[test]
+fn an_address_that_is_none_is_an_error() {
+    for address in ["localhost", "256.0.0.1:1", ""] {
+        let error = Hub::spawn_thread(address).unwrap_err();
+        assert!(matches!(error, SpawnError::Address(_)), "{error}");
+    }
+}
+
+/// The model computes in a task that never awaits; the viewer gets what it pushes all the same.
+fn a_model_that_never_awaits(runtime: &Runtime) {
+    runtime.block_on(async {
+        let hub = Hub::spawn("127.0.0.1:0").await.unwrap();
+        let (done, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let viewer = {
+            let (hub, done, stop) = (hub.clone(), Arc::clone(&done), Arc::clone(&stop));
+            thread::spawn(move || {
+                let mut peer = Peer::connect(&hub);
+                done.store(true, Ordering::Release);
+                let mut latest = Duration::ZERO;
+                for _ in 0..20 {
+                    let sent: u128 = peer.text().parse().unwrap();
+                    let age = since_epoch() - sent;
+                    latest = latest.max(Duration::from_micros(u64::try_from(age).unwrap()));
+                }
+                stop.store(true, Ordering::Release);
+                latest
+            })
+        };
+        // From here on nothing awaits: the computation has the runtime's thread for itself.
+        let started = Instant::now();
+        let mut pushed = started;
+        let mut work = 1u64;
+        while !stop.load(Ordering::Acquire) {
+            assert!(started.elapsed() < PATIENCE, "nothing was delivered");
+            work = std::hint::black_box(work.wrapping_mul(6_364_136_223_846_793_005) + 1);
+            if done.load(Ordering::Acquire) && pushed.elapsed() > Duration::from_millis(20) {
+                pushed = Instant::now();
+                hub.broadcast(since_epoch().to_string());
+            }
+        }
+        let latest = viewer.join().unwrap();
+        assert!(latest < Duration::from_millis(100), "a viewer waited {latest:?}");
+    });
+}
+
+fn since_epoch() -> u128 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros()
+}
+
+#[test]
+fn viewers_are_served_within_100_ms_while_a_current_thread_runtime_computes() {
+    a_model_that_never_awaits(&Builder::new_current_thread().enable_all().build().unwrap());
+}
+
+#[test]
+fn viewers_are_served_within_100_ms_while_a_multi_thread_runtime_computes() {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    a_model_that_never_awaits(&runtime);
+}
+
+#[test]
+fn a_hub_runs_on_a_runtime_that_it_is_given_and_ends_with_it() {
+    for runtime in [
+        Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap(),
+        Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap(),
+    ] {
+        let hub =
+            Hub::builder().runtime(runtime.handle().clone()).spawn_thread("127.0.0.1:0").unwrap();
+        let mut peer = Peer::connect(&hub);
+        hub.send(peer.id, "one").unwrap();
+        hub.broadcast("two");
+        assert_eq!((peer.text(), peer.text()), ("one".into(), "two".into()));
+        runtime.shutdown_timeout(PATIENCE);
+        peer.gone();
+        assert_eq!(hub.send(peer.id, "x"), Err(SendError::ShutDown));
+        assert_eq!(hub.client_count(), 0);
+        hub.shutdown_blocking(PATIENCE); // nothing to wait for
+    }
+}
+
+#[test]
+fn shutting_down_delivers_what_was_pushed_and_closes_with_1001() {
+    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let mut peers: Vec<_> = (0..5).map(|_| Peer::connect(&hub)).collect();
+    for number in 0..100 {
+        hub.broadcast(number.to_string());
+        hub.send(peers[0].id, format!("own {number}")).unwrap();
+    }
+    let first = peers[0].id;
+    let ending = {
+        let hub = hub.clone();
+        thread::spawn(move || hub.shutdown_blocking(PATIENCE))
+    };
+    for (index, peer) in peers.iter_mut().enumerate() {
+        for number in 0..100 {
+            assert_eq!(peer.text(), number.to_string());
+            if index == 0 {
+                assert_eq!(peer.text(), format!("own {number}"));
+            }
+        }
+        let close = peer.close_frame().unwrap();
+        assert_eq!(close.code().get(), 1001);
+        peer.control(stepcast::codec::Control::Close(Some(close)));
+        peer.rest();
+        peer.finish();
+    }
+    ending.join().unwrap();
+    assert_eq!(hub.send(first, "x"), Err(SendError::ShutDown));
+    hub.broadcast("x");
+    hub.broadcast("x");
+    assert_eq!(hub.stats().after_shutdown, 2);
+    assert!(TcpStream::connect(hub.local_addr().unwrap()).is_err(), "still listening");
+}
+
+#[test]
+fn shutting_down_waits_no_longer_than_it_was_told() {
+    let timeouts = Timeouts::default().shutdown(Duration::from_millis(300));
+    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    // Peers that never answer a Close, and one that reads nothing of what fills its socket.
+    let mut peers: Vec<_> = (0..3).map(|_| Peer::connect(&hub)).collect();
+    for _ in 0..64 {
+        let _ = hub.send(peers[0].id, vec![0u8; 1 << 20]);
+    }
+    let started = Instant::now();
+    Runtime::new().unwrap().block_on(hub.shutdown());
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(300) && took < PATIENCE / 2, "{took:?}");
+    assert_eq!(hub.stats().memory, 0);
+    peers.iter_mut().for_each(Peer::gone);
+}
+
+#[test]
+fn an_async_shutdown_can_be_awaited_on_a_current_thread_runtime() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let hub = Hub::spawn("127.0.0.1:0").await.unwrap();
+        let clone = hub.clone();
+        tokio::join!(hub.shutdown(), clone.shutdown());
+    });
+}
+
+#[test]
+fn dropping_the_last_handle_delivers_and_closes_and_dropping_another_does_not() {
+    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let mut peer = Peer::connect(&hub);
+    drop(hub.clone());
+    hub.broadcast("the last words");
+    let reader = thread::spawn(move || {
+        assert_eq!(peer.text(), "the last words");
+        assert_eq!(peer.close_code(), 1001);
+        peer.control(stepcast::codec::Control::Close(None));
+        peer.rest();
+    });
+    drop(hub);
+    reader.join().unwrap();
+}
+
+#[test]
+fn dropping_the_last_handle_outside_a_runtime_waits_at_most_a_second() {
+    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let mut peer = Peer::connect(&hub); // never answers the Close
+    let started = Instant::now();
+    drop(hub);
+    let took = started.elapsed();
+    assert!(took > Duration::from_millis(500) && took < Duration::from_millis(1500), "{took:?}");
+    peer.gone();
+}
+
+#[test]
+fn dropping_the_last_handle_in_a_runtime_does_not_hold_up_its_thread() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let mut peer = runtime.block_on(async {
+        let hub = Hub::spawn("127.0.0.1:0").await.unwrap();
+        let peer = Peer::connect(&hub);
+        hub.broadcast("the last words");
+        let started = Instant::now();
+        drop(hub);
+        assert!(started.elapsed() < Duration::from_millis(400));
+        peer
+    });
+    assert_eq!(peer.text(), "the last words");
+    assert_eq!(peer.close_code(), 1001);
+}
+
+/// A program's last message is not lost by returning from `main`: this test runs itself again, as
+/// a program that pushes one message and returns.
+#[test]
+fn a_programs_last_message_is_not_lost_by_returning_from_main() {
+    const ADDRESS_FILE: &str = "STEPCAST_TEST_ADDRESS_FILE";
+    if let Ok(file) = std::env::var(ADDRESS_FILE) {
+        let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+        std::fs::write(&file, hub.local_addr().unwrap().to_string()).unwrap();
+        until("a viewer", || hub.client_count() > 0);
+        hub.broadcast("the result");
+        return; // drops the hub; the test harness then ends the process
+    }
+    let file = std::env::temp_dir().join(format!("stepcast-{}", std::process::id()));
+    let mut program = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_programs_last_message_is_not_lost_by_returning_from_main"])
+        .env(ADDRESS_FILE, &file)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut address = None;
+    until("the program's address", || {
+        address = std::fs::read_to_string(&file).ok().and_then(|text| text.parse().ok());
+        address.is_some()
+    });
+    let mut peer = Peer::connect_to(address.unwrap());
+    assert_eq!(peer.text(), "the result");
+    assert_eq!(peer.close_code(), 1001);
+    assert!(program.wait().unwrap().success());
+    std::fs::remove_file(file).unwrap();
+}

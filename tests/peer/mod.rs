@@ -1,0 +1,179 @@
+//! A WebSocket client for tests: a blocking socket with a deadline on every read, so that a test
+//! waits for what it expects and never for a guessed time.
+#![allow(dead_code, unreachable_pub)] // every test file uses a part of it, as a module of its own
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use stepcast::codec::{
+    CloseFrame, Control, Frame, FrameCodec, Incoming, Limits, Message, MessageCodec, Role,
+};
+use stepcast::handshake::{ClientRequest, HeadLimits, ResponseReader};
+use stepcast::{ClientId, Event, Events, Hub};
+use tokio_util::codec::{Decoder, Encoder};
+
+/// How long a test waits for something that must come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Peer {
+    pub socket: TcpStream,
+    pub id: ClientId,
+    received: BytesMut,
+    codec: MessageCodec,
+}
+
+impl Peer {
+    /// Connects to a hub and takes the greeting.
+    pub fn connect(hub: &Hub) -> Self {
+        Self::connect_to(hub.local_addr().unwrap())
+    }
+
+    pub fn connect_to(address: SocketAddr) -> Self {
+        Self::upgrade(TcpStream::connect(address).unwrap(), address)
+    }
+
+    /// Upgrades a connection that is there.
+    pub fn upgrade(mut socket: TcpStream, address: SocketAddr) -> Self {
+        socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = ClientRequest::new(&address.to_string(), "/").unwrap();
+        socket.write_all(&request.encode()).unwrap();
+        let mut reader = ResponseReader::new(&request, HeadLimits::default());
+        let mut received = BytesMut::new();
+        while reader.read(&mut received).unwrap().is_none() {
+            read_some(&mut socket, &mut received);
+        }
+        let limits = Limits::default().max_frame(1 << 30).max_message(1 << 30);
+        let codec = MessageCodec::new(Role::Client, limits);
+        let mut peer = Self { socket, id: ClientId::new(1).unwrap(), received, codec };
+        let greeting = peer.text();
+        let id = greeting.strip_prefix(r#"{"type":1,"body":"#).and_then(|s| s.strip_suffix('}'));
+        peer.id = id.expect("a greeting").parse().unwrap();
+        peer
+    }
+
+    pub fn recv(&mut self) -> Incoming {
+        loop {
+            if let Some(incoming) = self.codec.decode(&mut self.received).unwrap() {
+                return incoming;
+            }
+            read_some(&mut self.socket, &mut self.received);
+        }
+    }
+
+    pub fn message(&mut self) -> Message {
+        match self.recv() {
+            Incoming::Message(message) => message,
+            other @ Incoming::Control(_) => panic!("expected a message, got {other:?}"),
+        }
+    }
+
+    pub fn text(&mut self) -> String {
+        self.message().as_text().expect("a text").to_owned()
+    }
+
+    /// The next Close, whatever data and pings come before it.
+    pub fn close_frame(&mut self) -> Option<CloseFrame> {
+        loop {
+            if let Incoming::Control(Control::Close(frame)) = self.recv() {
+                return frame;
+            }
+        }
+    }
+
+    pub fn close_code(&mut self) -> u16 {
+        self.close_frame().expect("a code").code().get()
+    }
+
+    pub fn send(&mut self, message: impl Into<Message>) {
+        let mut bytes = BytesMut::new();
+        self.codec.encode(message.into(), &mut bytes).unwrap();
+        self.socket.write_all(&bytes).unwrap();
+    }
+
+    pub fn control(&mut self, control: Control) {
+        let mut bytes = BytesMut::new();
+        self.codec.encode(control, &mut bytes).unwrap();
+        self.socket.write_all(&bytes).unwrap();
+    }
+
+    pub fn frame(&mut self, frame: Frame) {
+        let mut bytes = BytesMut::new();
+        FrameCodec::new(Role::Client, Limits::default()).encode(frame, &mut bytes).unwrap();
+        self.socket.write_all(&bytes).unwrap();
+    }
+
+    /// Reads to the end of the stream, which must come without a reset; the bytes are returned.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut rest = self.received.split().to_vec();
+        self.socket.read_to_end(&mut rest).expect("the end of the stream, not a reset");
+        rest
+    }
+
+    /// Waits until the connection has ended, one way or the other.
+    pub fn gone(&mut self) {
+        let mut bytes = [0; 16384];
+        loop {
+            match self.socket.read(&mut bytes) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if is_timeout(&error) => panic!("still connected after {PATIENCE:?}"),
+                Err(_) => return,
+            }
+        }
+    }
+
+    pub fn finish(&self) {
+        self.socket.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+fn is_timeout(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+}
+
+fn read_some(socket: &mut TcpStream, into: &mut BytesMut) {
+    let mut bytes = [0; 16384];
+    match socket.read(&mut bytes) {
+        Ok(0) => panic!("the stream ended; left over: {into:?}"),
+        Ok(count) => into.extend_from_slice(&bytes[..count]),
+        Err(error) => panic!("{error}; left over: {} bytes", into.len()),
+    }
+}
+
+/// Sends these bytes on a connection of their own and returns all that comes back.
+pub fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).expect("an answer and the end of the stream");
+    String::from_utf8(answer).unwrap()
+}
+
+/// Waits until this holds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// The next event that this finds something in.
+pub fn event<T>(events: &mut Events, mut find: impl FnMut(Event) -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} for an event");
+        match events.try_recv() {
+            Some(event) => {
+                if let Some(found) = find(event) {
+                    return found;
+                }
+            }
+            None => std::thread::yield_now(),
+        }
+    }
+}
