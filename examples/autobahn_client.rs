@@ -31,7 +31,10 @@ async fn main() -> Result<(), Failure> {
         let _ = echo(&mut case).await;
     }
     let report = format!("/updateReports?agent={agent}&shutdownOnComplete=true");
-    let _ = echo(&mut connect(&server, &report).await?).await;
+    // The server may end before it has answered.
+    if let Ok(mut report) = connect(&server, &report).await {
+        let _ = echo(&mut report).await;
+    }
     println!("{count} cases");
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! Sends back what it gets: the hub's connection code, as a conformance test sees it.
+//! Sends back what it gets: the hub's own connection code, as a conformance test sees it.
 //!
 //!     cargo run --release --example echo -- 127.0.0.1:9001
 
-use stepcast::{Event, Hub, Limits};
+use stepcast::{Hub, Limits};
 
 fn main() -> Result<(), stepcast::SpawnError> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8002".to_owned());
@@ -12,15 +12,10 @@ fn main() -> Result<(), stepcast::SpawnError> {
         .inbound_message(16 << 20)
         .inbound_fragments(65_537)
         .inbound_per_second(u32::MAX)
-        .mailbox(64 << 20)
-        .events(65_536);
-    let hub = Hub::builder().limits(limits).without_greeting().spawn_thread(address)?;
-    let mut events = hub.events();
+        .mailbox(64 << 20);
+    let hub = Hub::builder().limits(limits).without_greeting().echo().spawn_thread(address)?;
     println!("echoing at {}", hub.url());
-    while let Some(event) = events.recv_blocking() {
-        if let Event::Message { id, message } = event {
-            let _ = hub.send(id, message);
-        }
-    }
+    let mut events = hub.events();
+    while events.recv_blocking().is_some() {}
     Ok(())
 }

@@ -39,6 +39,7 @@ pub struct HubBuilder {
     page: Page,
     keep_headers: Vec<String>,
     greet: bool,
+    echo: bool,
     open_to_everyone: bool,
     runtime: Option<Handle>,
 }
@@ -65,6 +66,7 @@ impl HubBuilder {
             page: Page::default(),
             keep_headers: Vec::new(),
             greet: true,
+            echo: false,
             open_to_everyone: false,
             runtime: None,
         }
@@ -169,6 +171,14 @@ impl HubBuilder {
         self
     }
 
+    /// Sends back to every client what it sends, in its order: what conformance tests ask of a
+    /// server. Not part of what this crate is for, and so not of its documentation.
+    #[doc(hidden)]
+    pub fn echo(mut self) -> Self {
+        self.echo = true;
+        self
+    }
+
     /// Keeps the value of this request header of every client, for
     /// [`ClientInfo::headers`](crate::ClientInfo::headers). May be called several times.
     ///
@@ -252,6 +262,7 @@ impl HubBuilder {
             page: self.page,
             keep_headers: self.keep_headers,
             greet: self.greet,
+            echo: self.echo,
         };
         let engine = Engine::new(Arc::clone(&shared), &self.timeouts, reception);
         let thread = match self.runtime {

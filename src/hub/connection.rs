@@ -181,6 +181,7 @@ impl Connection {
     /// The peer's stream has ended, or broke.
     fn lost(&mut self, engine: &mut Engine) -> Step {
         self.depart(engine, DisconnectReason::Lost);
+        self.end(engine);
         Err(Over)
     }
 
@@ -284,6 +285,7 @@ impl Connection {
             &mut *bytes
         } else {
             partial.extend_from_slice(bytes);
+            bytes.clear();
             &mut partial
         };
         loop {
@@ -329,7 +331,15 @@ impl Connection {
         }
         match incoming {
             Incoming::Message(message) => engine.tell_message(open.client.id, &message),
-            Incoming::Control(Control::Ping(payload)) => self.owe(engine.now).pong(payload),
+            Incoming::Control(Control::Ping(payload)) => {
+                // While the socket takes them, every ping is answered; then only the newest.
+                if self.outbox.as_ref().is_some_and(|outbox| outbox.has_pong())
+                    && self.write_outbox(engine).is_err()
+                {
+                    return false;
+                }
+                self.owe(engine.now).pong(payload);
+            }
             Incoming::Control(Control::Pong(_)) => {}
             Incoming::Control(Control::Close(frame)) => {
                 // RFC 6455, 5.5.1: "the endpoint typically echos the status code it received";
@@ -354,8 +364,14 @@ impl Connection {
         if let Some(client) = self.client() {
             tracing::warn!(id = %client.id, code = close.code().get(), reason = close.reason(), "client failed");
         }
+        // What was pushed to it before goes first, as much as is taken up at once.
+        if let Phase::Open(open) = &mut self.phase {
+            open.has_mail = true;
+            engine.take_feed();
+            self.take_up(engine);
+        }
         self.depart(engine, DisconnectReason::Violation(close.clone()));
-        self.owe(engine.now).close_now(Some(close));
+        self.owe(engine.now).close(Some(close));
         self.end(engine);
     }
 
@@ -502,7 +518,7 @@ impl Connection {
     /// Fills the outbox with the next frames of mailbox and feed, merged.
     fn take_up(&mut self, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
-        let mut outbox = None;
+        let mut outbox = self.outbox.take();
         let (mut bytes, mut frames) = (0, 0);
         while bytes < TAKE_BYTES && frames < TAKE_FRAMES {
             let next = engine.window.get(open.cursor);

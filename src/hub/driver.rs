@@ -20,7 +20,6 @@ use super::connection::{Connection, Over};
 use super::engine::{Engine, millis};
 use super::events::DisconnectReason;
 use super::listener::Listener;
-use super::queue::Queue;
 use super::shared::{Command, Shared};
 use super::signal::ReadyList;
 use crate::handshake::Refusal;
@@ -54,8 +53,6 @@ pub(crate) struct Driver {
     pass: Option<Pass>,
     /// The position in the feed that passes have come to.
     passed: u64,
-    /// The room of the feed's queue that is not in use.
-    emptied: Queue,
     epoch: Instant,
     next_tick: u64,
     look_until: u64,
@@ -93,7 +90,6 @@ impl Driver {
             shaking: 0,
             pass: None,
             passed: 0,
-            emptied: Queue::default(),
             epoch: Instant::now(),
             next_tick: 0,
             look_until: 0,
@@ -289,7 +285,8 @@ impl Driver {
         if shared.starved.swap(false, std::sync::atomic::Ordering::Relaxed) {
             self.engine.relieve();
         }
-        let (any, lost) = self.engine.take_feed(&mut self.emptied);
+        self.engine.take_feed();
+        let lost = std::mem::take(&mut self.engine.lost);
         if lost > 0 {
             for (_, connection) in &self.connections {
                 if let Some(client) = connection.client() {
@@ -298,7 +295,7 @@ impl Driver {
             }
         }
         let keys = std::mem::take(&mut *shared.mail.lock());
-        if any || !keys.is_empty() {
+        if std::mem::take(&mut self.engine.news) || !keys.is_empty() {
             self.look_until = self.engine.now + LOOK_FOR;
         }
         for key in keys {
@@ -388,7 +385,7 @@ impl Driver {
         self.listener = None;
         self.mail.extend(std::mem::take(&mut *shared.mail.lock()));
         shared.feed.lock().closed = true;
-        self.engine.take_feed(&mut self.emptied);
+        self.engine.take_feed();
         self.engine.say_farewell();
         for key in 0..self.connections.capacity() {
             if self.connections.get(key).is_some_and(Connection::in_handshake) {

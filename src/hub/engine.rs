@@ -13,7 +13,7 @@ use super::client::{Client, Details};
 use super::connection::Inbound;
 use super::events::{DisconnectReason, Event};
 use super::feed::{self, Batch, Window};
-use super::queue::Entry;
+use super::queue::{Entry, Queue};
 use super::shared::Shared;
 use super::{ClientId, Timeouts};
 use crate::codec::{self, CloseCode, CloseFrame, Message, MessageCodec, Role};
@@ -57,6 +57,8 @@ pub(crate) struct Reception {
     pub(crate) keep_headers: Vec<String>,
     /// Whether a client is told its id.
     pub(crate) greet: bool,
+    /// Whether a client is sent back what it sends.
+    pub(crate) echo: bool,
 }
 
 /// What a request that is not refused gets.
@@ -79,6 +81,12 @@ pub(crate) struct Engine {
     /// Stamps below this have been made visible: what was pushed with them may be delivered.
     pub(crate) upto: u64,
     pub(crate) scratch: BytesMut,
+    /// The feed's queue while it is taken over; then its room, which is not in use.
+    taken: Queue,
+    /// Whether anything was taken over since the driver last asked.
+    pub(crate) news: bool,
+    /// Messages lost before they could be taken over, not yet counted for the clients.
+    pub(crate) lost: u64,
     spare: Option<Box<Inbound>>,
     codec_limits: codec::Limits,
     per_address: HashMap<IpAddr, usize>,
@@ -104,6 +112,9 @@ impl Engine {
             batch: None,
             upto: 0,
             scratch: BytesMut::new(),
+            taken: Queue::default(),
+            news: false,
+            lost: 0,
             spare: None,
             codec_limits,
             per_address: HashMap::new(),
@@ -235,23 +246,17 @@ impl Engine {
         *due - now <= 2_000_000
     }
 
+    /// A client has sent a message: whoever listens is told.
     pub(crate) fn tell_message(&self, id: ClientId, message: &Message) {
         self.shared.counters.received.add(1);
         self.shared.listeners.tell(|| {
-            // A copy: the payload is a slice of a block that others' bytes are in, too.
-            let copy = Bytes::copy_from_slice(message.as_bytes());
             let mut charge = Charge::none(&self.shared.budget);
-            charge.set(copy.len());
-            let bytes = charge.attach(copy);
-            let message = match message {
-                Message::Text(_) => match codec::Text::try_from(bytes) {
-                    Ok(text) => Message::Text(text),
-                    Err(_) => unreachable!("a copy of valid text is valid"),
-                },
-                Message::Binary(_) => Message::Binary(bytes),
-            };
-            Event::Message { id, message }
+            charge.set(message.len());
+            Event::Message { id, message: copy_with(message, |bytes| charge.attach(bytes)) }
         });
+        if self.reception.echo {
+            let _ = self.shared.send(id, copy_with(message, |bytes| bytes));
+        }
     }
 
     // ---- accounts ----
@@ -276,24 +281,23 @@ impl Engine {
         self.farewell.clone()
     }
 
-    /// Takes over what callers have pushed to everyone's feed. Returns whether there was anything,
-    /// and how many messages were lost before they could be taken over.
-    pub(crate) fn take_feed(&mut self, emptied: &mut super::queue::Queue) -> (bool, u64) {
+    /// Takes over what callers have pushed to everyone's feed, and makes it and the mail that was
+    /// pushed before it deliverable.
+    pub(crate) fn take_feed(&mut self) {
         // The stamp first: all that was stamped before it is in its queue by the time that the
         // queue's lock has been taken.
         self.upto = self.shared.stamps.load(Ordering::Relaxed);
-        let lost = {
+        {
             let mut feed = self.shared.feed.lock();
-            std::mem::swap(&mut feed.queue, emptied);
-            std::mem::take(&mut feed.lost)
-        };
-        let any = !emptied.is_empty();
-        while let Some(entry) = emptied.pop() {
+            std::mem::swap(&mut feed.queue, &mut self.taken);
+            self.lost += std::mem::take(&mut feed.lost);
+        }
+        self.news |= !self.taken.is_empty();
+        while let Some(entry) = self.taken.pop() {
             let stamp = entry.stamp;
             self.window.push(stamp, feed::encode(entry, &self.shared.budget));
         }
         self.window.reveal(self.upto);
-        (any, lost)
     }
 
     /// Over the hub's memory limit: the fullest mailboxes lose their older half.
@@ -320,5 +324,17 @@ impl Engine {
             self.shared.budget.sub(bytes);
             self.count_skipped(&client, evicted.len() as u64);
         }
+    }
+}
+
+/// A copy: what is decoded is a slice of a block that others' bytes are in, too.
+fn copy_with(message: &Message, map: impl FnOnce(Bytes) -> Bytes) -> Message {
+    let bytes = map(Bytes::copy_from_slice(message.as_bytes()));
+    match message {
+        Message::Text(_) => match codec::Text::try_from(bytes) {
+            Ok(text) => Message::Text(text),
+            Err(_) => unreachable!("a copy of valid text is valid"),
+        },
+        Message::Binary(_) => Message::Binary(bytes),
     }
 }

@@ -65,6 +65,10 @@ impl Outbox {
         }
     }
 
+    pub(crate) fn has_pong(&self) -> bool {
+        self.pong.is_some()
+    }
+
     pub(crate) fn ping(&mut self, payload: ControlPayload) {
         if self.close.is_none() {
             self.ping = Some(payload);
