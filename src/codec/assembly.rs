@@ -1,13 +1,14 @@
 //! Frames to messages.
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::header::{Expected, Turn};
+use super::frame::STEP;
+use super::header::{Expected, Head, Turn};
 use super::utf8::Utf8;
 use super::{
     CloseFrame, CodecError, Control, ControlPayload, Frame, FrameCodec, Incoming, Limits, Message,
-    OpCode, Role, Text, encode,
+    OpCode, Role, Text, encode, mask,
 };
 
 /// Bytes to whole messages and control frames, and back.
@@ -72,15 +73,25 @@ impl MessageCodec {
     }
 
     fn next_incoming(&mut self, src: &mut BytesMut) -> Result<Option<Incoming>, CodecError> {
+        if self.is_idle() {
+            if let Some(message) = self.whole_message(src)? {
+                return Ok(Some(Incoming::Message(message)));
+            }
+        }
         loop {
             let expected = self.expected();
             let continues_text = self.partial.as_ref().is_some_and(|partial| partial.is_text);
             let utf8 = &mut self.utf8;
-            let frame = self.frames.next_frame(src, &expected, |opcode, payload| match opcode {
-                OpCode::Text => Ok(utf8.push(payload)?),
-                OpCode::Continuation if continues_text => Ok(utf8.push(payload)?),
-                _ => Ok(()),
-            })?;
+            let frame =
+                self.frames.next_frame(
+                    src,
+                    &expected,
+                    |opcode, payload, is_ascii| match opcode {
+                        OpCode::Text => Ok(utf8.push(payload, is_ascii)?),
+                        OpCode::Continuation if continues_text => Ok(utf8.push(payload, is_ascii)?),
+                        _ => Ok(()),
+                    },
+                )?;
             let Some(frame) = frame else { return Ok(None) };
             let control = match frame.opcode {
                 OpCode::Text | OpCode::Binary | OpCode::Continuation => {
@@ -95,6 +106,33 @@ impl MessageCodec {
             };
             return Ok(Some(Incoming::Control(control)));
         }
+    }
+
+    /// The short cut for most of what comes: a message that is small, in one frame, and here in
+    /// full. `None` for anything else, of which nothing has been taken then.
+    #[inline]
+    fn whole_message(&mut self, src: &mut BytesMut) -> Result<Option<Message>, CodecError> {
+        let expected = Expected { turn: Turn::Start, ..self.expected() };
+        let Some(Head { fin, opcode, key, len, size }) = Head::parse(src, &expected)? else {
+            return Ok(None);
+        };
+        let small = len > 0 && len <= STEP;
+        if !(small && fin && !opcode.is_control() && src.len() - size >= len) {
+            return Ok(None);
+        }
+        src.advance(size);
+        let payload = &mut src[..len];
+        let is_ascii = mask::apply(payload, key);
+        let is_text = opcode == OpCode::Text;
+        if is_text && !is_ascii && simdutf8::basic::from_utf8(payload).is_err() {
+            return Err(CodecError::InvalidUtf8);
+        }
+        let payload = src.split_to(len).freeze();
+        Ok(Some(if is_text {
+            Message::Text(Text::validated(payload))
+        } else {
+            Message::Binary(payload)
+        }))
     }
 
     #[inline]

@@ -9,7 +9,7 @@ use super::{CodecError, Limits, OpCode, Role, encode};
 
 /// A payload is unmasked and judged in steps of this many bytes, so that it is still in the
 /// nearest cache when it is judged. A multiple of the masking key's length.
-const STEP: usize = 16 * 1024;
+pub(super) const STEP: usize = 16 * 1024;
 
 /// How much room `decode` may ask for ahead of the bytes it waits for.
 const MIN_AHEAD: usize = 1024;
@@ -108,13 +108,13 @@ impl FrameCodec {
     }
 
     /// The next frame, if it is the one that is `expected`. `judge` is shown every byte of
-    /// payload once, unmasked, in order, as soon as it has come.
+    /// payload once, unmasked, in order, as soon as it has come, and told whether all are ASCII.
     #[inline]
     pub(super) fn next_frame(
         &mut self,
         src: &mut BytesMut,
         expected: &Expected,
-        mut judge: impl FnMut(OpCode, &[u8]) -> Result<(), CodecError>,
+        mut judge: impl FnMut(OpCode, &[u8], bool) -> Result<(), CodecError>,
     ) -> Result<Option<Frame>, CodecError> {
         let mut frame = match self.state {
             State::BetweenFrames => {
@@ -131,8 +131,8 @@ impl FrameCodec {
         if let Some(fresh) = src.get_mut(frame.done..here) {
             let key = mask::key_at(frame.key, frame.done);
             for step in fresh.chunks_mut(STEP) {
-                mask::apply(step, key);
-                judge(frame.opcode, step)?;
+                let is_ascii = mask::apply(step, key);
+                judge(frame.opcode, step, is_ascii)?;
             }
             frame.done = here;
         }
@@ -170,7 +170,7 @@ impl Decoder for FrameCodec {
             frame: self.limits.frame(),
             message: usize::MAX,
         };
-        let frame = self.next_frame(src, &expected, |_, _| Ok(()));
+        let frame = self.next_frame(src, &expected, |_, _, _| Ok(()));
         if frame.is_err() {
             self.fail();
         }

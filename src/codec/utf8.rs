@@ -17,21 +17,18 @@ pub(super) struct Utf8 {
 }
 
 impl Utf8 {
+    /// `is_ascii`: the piece is known to be nothing else. Otherwise it is looked at.
     #[inline]
-    pub(super) fn push(&mut self, mut piece: &[u8]) -> Result<(), NotUtf8> {
+    pub(super) fn push(&mut self, mut piece: &[u8], is_ascii: bool) -> Result<(), NotUtf8> {
         if self.carried > 0 {
             piece = self.complete(piece)?;
         }
-        match piece.last() {
-            // Most text ends in ASCII, or is nothing but ASCII.
-            None => Ok(()),
-            Some(last) if last.is_ascii() => check(piece),
-            Some(_) => {
-                let (whole, begun) = piece.split_at(piece.len() - begun(piece));
-                check(whole)?;
-                self.carry(begun)
-            }
+        if is_ascii {
+            return Ok(());
         }
+        let (whole, begun) = piece.split_at(piece.len() - begun(piece));
+        from_utf8(whole).map_err(|_| NotUtf8)?;
+        self.carry(begun)
     }
 
     /// The text ends here: no character may be left half said.
@@ -71,11 +68,6 @@ impl Utf8 {
     }
 }
 
-#[inline]
-fn check(whole: &[u8]) -> Result<(), NotUtf8> {
-    from_utf8(whole).map(|_| ()).map_err(|_| NotUtf8)
-}
-
 /// How many bytes at the end of `piece` begin a character that needs more than these: 0 to 3.
 fn begun(piece: &[u8]) -> usize {
     for (back, byte) in piece.iter().rev().take(3).enumerate() {
@@ -104,7 +96,7 @@ mod tests {
     /// The index of the byte that is refused when they come one by one; `None` if all are taken.
     fn refused_at(bytes: &[u8]) -> Option<usize> {
         let mut utf8 = Utf8::default();
-        bytes.iter().position(|byte| utf8.push(&[*byte]).is_err())
+        bytes.iter().position(|byte| utf8.push(&[*byte], byte.is_ascii()).is_err())
     }
 
     #[test]
@@ -127,7 +119,7 @@ mod tests {
             for second in first..=text.len() {
                 let mut utf8 = Utf8::default();
                 for piece in [&text[..first], &text[first..second], &text[second..]] {
-                    utf8.push(piece).unwrap();
+                    utf8.push(piece, false).unwrap();
                 }
                 utf8.finish().unwrap();
             }
@@ -148,8 +140,8 @@ mod tests {
                         let mut utf8 = Utf8::default();
                         let (front, back) = bytes.split_at(cut);
                         let judged = utf8
-                            .push(front)
-                            .and_then(|()| utf8.push(back))
+                            .push(front, front.is_ascii())
+                            .and_then(|()| utf8.push(back, back.is_ascii()))
                             .and_then(|()| utf8.finish());
                         assert_eq!(judged.is_ok(), expected, "{bytes:02x?} cut at {cut}");
                     }
@@ -161,7 +153,7 @@ mod tests {
     #[test]
     fn an_unfinished_character_is_refused_at_the_end() {
         let mut utf8 = Utf8::default();
-        utf8.push(b"\xE2\x82").unwrap();
+        utf8.push(b"\xE2\x82", false).unwrap();
         assert_eq!(utf8.finish(), Err(NotUtf8));
     }
 }
