@@ -72,6 +72,24 @@ impl MessageCodec {
         self.frames.is_idle() && self.partial.is_none()
     }
 
+    /// Bytes that it holds of a message whose last frame has not come. Those of a frame that is
+    /// not complete are in the buffer.
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use stepcast::codec::{Limits, MessageCodec, Role};
+    /// use tokio_util::codec::Decoder;
+    ///
+    /// let mut codec = MessageCodec::new(Role::Client, Limits::default());
+    /// let mut received = BytesMut::from(&b"\x01\x02he\x80"[..]); // a frame of two, and half a header
+    /// assert!(codec.decode(&mut received)?.is_none());
+    /// assert_eq!((codec.buffered(), received.len()), (2, 1));
+    /// # Ok::<(), stepcast::codec::CodecError>(())
+    /// ```
+    pub fn buffered(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.bytes.len())
+    }
+
     fn next_incoming(&mut self, src: &mut BytesMut) -> Result<Option<Incoming>, CodecError> {
         if self.is_idle() {
             if let Some(message) = self.whole_message(src)? {

@@ -93,14 +93,12 @@ enum Ping {
 pub(crate) struct Inbound {
     codec: MessageCodec,
     buffer: BytesMut,
-    /// Bytes received since there was nothing incomplete.
-    received: usize,
     charge: Charge,
 }
 
 impl Inbound {
     pub(crate) fn new(codec: MessageCodec, charge: Charge) -> Self {
-        Self { codec, buffer: BytesMut::new(), received: 0, charge }
+        Self { codec, buffer: BytesMut::new(), charge }
     }
 }
 
@@ -279,7 +277,6 @@ impl Connection {
 
     fn decode(&mut self, bytes: &mut BytesMut, engine: &mut Engine) {
         let mut inbound = self.inbound().take().unwrap_or_else(|| engine.spare_inbound());
-        inbound.received += bytes.len();
         let mut partial = std::mem::take(&mut inbound.buffer);
         let source = if partial.is_empty() {
             &mut *bytes
@@ -303,11 +300,12 @@ impl Connection {
             partial = BytesMut::from(&bytes[..]);
         }
         inbound.buffer = partial;
-        if inbound.buffer.is_empty() && inbound.codec.is_idle() {
-            inbound.received = 0;
+        let held = inbound.buffer.len() + inbound.codec.buffered();
+        if held == 0 && inbound.codec.is_idle() {
             inbound.charge.set(0);
+            inbound.buffer = BytesMut::new();
             engine.keep_inbound(inbound);
-        } else if inbound.charge.set(inbound.received) {
+        } else if inbound.charge.set(held) {
             *self.inbound() = Some(inbound);
         } else {
             let reason = "the hub's memory limit is reached";
@@ -388,6 +386,8 @@ impl Connection {
     pub(crate) fn leave(&mut self, engine: &mut Engine, close: CloseFrame) -> Step {
         if let Phase::Open(open) = &mut self.phase {
             open.leave = Some(Box::new(close));
+            open.has_mail = true;
+            engine.take_feed(); // what was pushed before goes before it
         }
         self.flush(engine)
     }
@@ -433,6 +433,7 @@ impl Connection {
 
     /// Writes what the client is owed, until it has all of it or its socket is full.
     pub(crate) fn flush(&mut self, engine: &mut Engine) -> Step {
+        self.catch_up(engine);
         loop {
             if !self.write_outbox(engine)? {
                 return Ok(());
@@ -449,6 +450,19 @@ impl Connection {
                     return Ok(());
                 }
                 _ => return Ok(()),
+            }
+        }
+    }
+
+    /// A client that has fallen off the window goes on in its middle, or not at all. That is seen,
+    /// and counted, also while its socket is full.
+    fn catch_up(&mut self, engine: &mut Engine) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        if let Some((cursor, skipped)) = engine.window.catch_up(open.cursor) {
+            open.cursor = cursor;
+            engine.count_skipped(&open.client, skipped);
+            if engine.shared.overflow == Overflow::Disconnect {
+                self.end_too_slow(engine);
             }
         }
     }
@@ -483,14 +497,6 @@ impl Connection {
     /// Takes up the next of what the client is owed, by the order of the stamps.
     fn take(&mut self, engine: &mut Engine) -> Result<Taken, Over> {
         let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
-        if let Some((cursor, skipped)) = engine.window.catch_up(open.cursor) {
-            engine.count_skipped(&open.client, skipped);
-            if engine.shared.overflow == Overflow::Disconnect {
-                self.end_too_slow(engine);
-                return Ok(Taken::Some);
-            }
-            open.cursor = cursor;
-        }
         if !open.has_mail {
             if let Some(batch) = engine.batch.as_ref().filter(|batch| batch.from() == open.cursor) {
                 let mut cx = Context::from_waker(&self.waker);

@@ -1,0 +1,411 @@
+//! The connection, item by item of RFC 6455 and of what others got wrong: close, ping, limits,
+//! deadlines.
+
+mod peer;
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use peer::{PATIENCE, Peer, event, until};
+use stepcast::codec::{CloseCode, CloseFrame, Control, ControlPayload, Frame, Incoming, OpCode};
+use stepcast::{DisconnectReason, Event, Hub, Limits, Timeouts};
+
+fn hub() -> Hub {
+    Hub::spawn_thread("127.0.0.1:0").unwrap()
+}
+
+fn hub_with(timeouts: Timeouts) -> Hub {
+    Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap()
+}
+
+fn payload(bytes: &'static [u8]) -> ControlPayload {
+    ControlPayload::new(Bytes::from_static(bytes)).unwrap()
+}
+
+fn reason_of_disconnect(events: &mut stepcast::Events) -> DisconnectReason {
+    event(events, |event| match event {
+        Event::Disconnected { reason, .. } => Some(reason),
+        _ => None,
+    })
+}
+
+// ---- closing ----
+
+// RFC 6455, 5.5.1: "If an endpoint receives a Close frame and did not previously send a Close
+// frame, the endpoint MUST send a Close frame in response. (When sending a Close frame in
+// response, the endpoint typically echos the status code it received.)"
+#[test]
+fn a_close_is_answered_with_its_code_and_without_its_reason() {
+    for code in [1000, 1001, 3000, 4999] {
+        let hub = hub();
+        let mut events = hub.events();
+        let mut peer = Peer::connect(&hub);
+        let close = CloseFrame::new(CloseCode::new(code).unwrap(), "had enough");
+        peer.control(Control::Close(Some(close.clone())));
+        let answer = peer.close_frame().unwrap();
+        assert_eq!((answer.code().get(), answer.reason()), (code, ""));
+        assert_eq!(reason_of_disconnect(&mut events), DisconnectReason::Closed(Some(close)));
+    }
+}
+
+#[test]
+fn a_close_without_a_code_is_answered_without_one() {
+    let hub = hub();
+    let mut peer = Peer::connect(&hub);
+    peer.control(Control::Close(None));
+    assert_eq!(peer.close_frame(), None);
+    assert!(peer.rest().is_empty());
+}
+
+// RFC 6455, 7.1.1: "the server ... is supposed to close the TCP connection first" (so that it
+// holds the TIME_WAIT state). A reset would throw the Close away that is under way.
+#[test]
+fn the_server_ends_the_connection_first_and_without_a_reset() {
+    let hub = hub();
+    let mut peer = Peer::connect(&hub);
+    peer.control(Control::Close(None));
+    // What comes after a Close is thrown away (RFC 6455, 1.4), and must not lead to a reset:
+    // more of it than the socket's buffers hold, so that the hub has to have read it.
+    let data = vec![0u8; 8 << 20];
+    let mut socket = peer.socket.try_clone().unwrap();
+    let writer = std::thread::spawn(move || socket.write_all(&data));
+    assert_eq!(peer.close_frame(), None);
+    assert!(peer.rest().is_empty());
+    writer.join().unwrap().expect("the hub to read what comes after the Close");
+}
+
+#[test]
+fn nothing_that_follows_a_close_is_looked_at() {
+    let hub = hub();
+    let mut events = hub.events();
+    let mut peer = Peer::connect(&hub);
+    peer.control(Control::Close(None));
+    peer.send("too late");
+    peer.control(Control::Ping(payload(b"too late")));
+    peer.socket.write_all(&[0xff; 100]).unwrap();
+    assert_eq!(peer.close_frame(), None);
+    assert!(peer.rest().is_empty(), "nothing, and no Pong, follows the Close (5.5.1)");
+    peer.finish();
+    assert_eq!(reason_of_disconnect(&mut events), DisconnectReason::Closed(None));
+    drop(hub);
+    while let Some(event) = events.recv_blocking() {
+        assert!(!matches!(event, Event::Message { .. }), "{event:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_end_its_side_is_ended_at_the_close_timeout() {
+    let hub = hub_with(Timeouts::default().close(Duration::from_millis(200)));
+    let mut peer = Peer::connect(&hub);
+    peer.control(Control::Close(None));
+    assert_eq!(peer.close_frame(), None);
+    assert!(peer.rest().is_empty());
+    // The peer stays half open; the hub lets go of the socket, so that writing fails.
+    until("the socket to be let go", || peer.socket.write_all(b"x").is_err());
+}
+
+#[test]
+fn a_peer_that_does_not_answer_a_close_is_ended_at_the_close_timeout() {
+    let hub = hub_with(Timeouts::default().close(Duration::from_millis(200)));
+    let mut peer = Peer::connect(&hub);
+    hub.disconnect(peer.id, "enough").unwrap();
+    let close = peer.close_frame().unwrap();
+    assert_eq!((close.code().get(), close.reason()), (1000, "enough"));
+    peer.gone();
+}
+
+#[test]
+fn disconnecting_a_client_delivers_what_it_was_sent_before() {
+    let hub = hub();
+    let mut events = hub.events();
+    let (mut peer, mut other) = (Peer::connect(&hub), Peer::connect(&hub));
+    for number in 0..200 {
+        hub.send(peer.id, number.to_string()).unwrap();
+    }
+    hub.disconnect(peer.id, "").unwrap();
+    for number in 0..200 {
+        assert_eq!(peer.text(), number.to_string());
+    }
+    assert_eq!(peer.close_code(), 1000);
+    assert_eq!(reason_of_disconnect(&mut events), DisconnectReason::ByHub);
+    assert!(hub.disconnect(peer.id, "").is_err());
+    hub.broadcast("goes on");
+    assert_eq!(other.text(), "goes on");
+}
+
+// RFC 6455, 7.1.5: "If ... no Close control frame was received by the endpoint (such as could
+// occur if the underlying transport connection is lost), The WebSocket Connection Close Code is
+// considered to be 1006."
+#[test]
+fn a_connection_that_ends_without_a_close_is_lost() {
+    let hub = hub();
+    let mut events = hub.events();
+    let peer = Peer::connect(&hub);
+    drop(peer);
+    assert_eq!(reason_of_disconnect(&mut events), DisconnectReason::Lost);
+}
+
+// ---- violations ----
+
+// RFC 6455, 7.1.7: "An endpoint ... SHOULD send a Close frame with an appropriate status code
+// before proceeding to Fail the WebSocket Connection."
+#[test]
+fn a_violation_is_answered_with_its_code_and_the_connection_ends_and_others_notice_nothing() {
+    let limits = Limits::default().inbound_message(100).inbound_fragments(3);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut other = Peer::connect(&hub);
+    let masked = |first: u8, payload: &[u8]| {
+        let mut frame = vec![first, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
+        frame.extend_from_slice(payload);
+        frame
+    };
+    let fragments = [masked(0x01, b""), masked(0x00, b""), masked(0x00, b""), masked(0x00, b"")];
+    let cases: [(&str, Vec<u8>, u16); 8] = [
+        ("an unmasked frame", vec![0x81, 0x01, b'x'], 1002),
+        ("a reserved bit", masked(0xc1, b""), 1002),
+        ("a reserved opcode", masked(0x83, b""), 1002),
+        ("a fragmented ping", masked(0x09, b""), 1002),
+        ("a continuation of nothing", masked(0x80, b""), 1002),
+        ("text that is not UTF-8", masked(0x81, b"\xff"), 1007),
+        ("a message above the limit", masked(0x81, &[b'x'; 101]), 1009),
+        ("a message in too many frames", fragments.concat(), 1009),
+    ];
+    for (what, bytes, code) in cases {
+        let mut events = hub.events();
+        let mut peer = Peer::connect(&hub);
+        peer.socket.write_all(&bytes).unwrap();
+        assert_eq!(peer.close_code(), code, "{what}");
+        assert!(peer.rest().is_empty(), "{what}");
+        let reason = reason_of_disconnect(&mut events);
+        let told = matches!(&reason, DisconnectReason::Violation(c) if c.code().get() == code);
+        assert!(told, "{what}: {reason:?}");
+    }
+    hub.broadcast("all well");
+    assert_eq!(other.text(), "all well");
+}
+
+#[test]
+fn what_was_pushed_before_a_violation_goes_before_its_close() {
+    let hub = hub();
+    let mut peer = Peer::connect(&hub);
+    hub.send(peer.id, "before").unwrap();
+    peer.socket.write_all(&[0xff; 2]).unwrap();
+    assert_eq!(peer.text(), "before");
+    assert_eq!(peer.close_code(), 1002);
+}
+
+#[test]
+fn too_many_messages_a_second_close_with_1008() {
+    let limits = Limits::default().inbound_per_second(10);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut events = hub.events();
+    let mut peer = Peer::connect(&hub);
+    // Twenty may come at once; of two hundred some are too many on the slowest machine.
+    let mut flood = Vec::new();
+    for _ in 0..200 {
+        flood.extend_from_slice(&[0x8a, 0x80, 0, 0, 0, 0]); // an unsolicited Pong
+    }
+    peer.socket.write_all(&flood).unwrap();
+    assert_eq!(peer.close_code(), 1008);
+    let told = reason_of_disconnect(&mut events);
+    assert!(matches!(told, DisconnectReason::Violation(_)), "{told:?}");
+}
+
+// ---- pings ----
+
+// RFC 6455, 5.5.3: "A Pong frame sent in response to a Ping frame must have identical
+// 'Application data' as found in the message body of the Ping frame being replied to."
+#[test]
+fn a_ping_is_answered_with_its_payload_though_the_program_sends_nothing() {
+    let hub = hub();
+    let mut peer = Peer::connect(&hub);
+    for bytes in [&b""[..], b"hello", &[0xfe; 125]] {
+        peer.control(Control::Ping(payload(bytes)));
+        match peer.recv() {
+            Incoming::Control(Control::Pong(pong)) => assert_eq!(pong, payload(bytes)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn every_ping_of_a_burst_is_answered_while_the_socket_takes_the_answers() {
+    let hub = hub();
+    let mut peer = Peer::connect(&hub);
+    let mut burst = Vec::new();
+    for number in 0..50 {
+        burst.extend_from_slice(&[0x89, 0x81, 0, 0, 0, 0, number]);
+    }
+    peer.socket.write_all(&burst).unwrap();
+    for number in 0..50 {
+        match peer.recv() {
+            Incoming::Control(Control::Pong(pong)) => assert_eq!(pong.as_bytes(), [number]),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn pings_of_a_peer_that_does_not_read_make_nothing_grow() {
+    let limits = Limits::default().inbound_per_second(u32::MAX).mailbox(64 << 20);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut peer = Peer::connect(&hub);
+    for _ in 0..32 {
+        hub.send(peer.id, vec![0; 1 << 20]).unwrap(); // fills the socket
+    }
+    let before = hub.stats().memory;
+    let ping = [0x89, 0x80 | 125, 0, 0, 0, 0];
+    let mut flood = Vec::new();
+    for _ in 0..50_000 {
+        flood.extend_from_slice(&ping);
+        flood.extend_from_slice(&[b'p'; 125]);
+    }
+    peer.socket.write_all(&flood).unwrap();
+    let received = hub.stats().bytes_in;
+    until("all pings to be read", || hub.stats().bytes_in >= received.max(50_000 * 131));
+    assert!(hub.stats().memory <= before + 1024, "one partial frame at most");
+    assert!(hub.client(peer.id).unwrap().queued_bytes <= 33 << 20);
+    // Then it reads: the data, and far fewer Pongs than pings.
+    let (mut data, mut pongs) = (0, 0);
+    while data < 32 {
+        match peer.recv() {
+            Incoming::Message(_) => data += 1,
+            Incoming::Control(Control::Pong(_)) => pongs += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(pongs < 25_000, "{pongs}");
+}
+
+// RFC 6455, 5.5.3: "A Pong frame MAY be sent unsolicited. ... A response to an unsolicited Pong
+// frame is not expected."
+#[test]
+fn an_unsolicited_pong_is_no_reason_for_anything() {
+    let hub = hub();
+    let mut peer = Peer::connect(&hub);
+    peer.control(Control::Pong(payload(b"by the way")));
+    hub.send(peer.id, "next").unwrap();
+    assert_eq!(peer.text(), "next");
+}
+
+#[test]
+fn a_silent_client_is_pinged_and_lives_on_when_it_answers() {
+    let timeouts =
+        Timeouts::default().keepalive(Duration::from_millis(100)).pong(Duration::from_secs(10));
+    let hub = hub_with(timeouts);
+    let mut peer = Peer::connect(&hub);
+    for _ in 0..3 {
+        match peer.recv() {
+            Incoming::Control(Control::Ping(ping)) => peer.control(Control::Pong(ping)),
+            other => panic!("{other:?}"),
+        }
+    }
+    hub.send(peer.id, "still here").unwrap();
+    while !matches!(peer.recv(), Incoming::Message(_)) {}
+}
+
+#[test]
+fn a_client_that_does_not_answer_a_ping_is_cut() {
+    let timeouts =
+        Timeouts::default().keepalive(Duration::from_millis(100)).pong(Duration::from_millis(200));
+    let hub = hub_with(timeouts);
+    let mut events = hub.events();
+    let mut peer = Peer::connect(&hub);
+    let started = Instant::now();
+    peer.gone();
+    assert!(started.elapsed() >= Duration::from_millis(200));
+    assert_eq!(reason_of_disconnect(&mut events), DisconnectReason::TimedOut);
+}
+
+// ---- bytes however they come ----
+
+#[test]
+fn a_message_that_comes_byte_by_byte_is_the_same_message() {
+    let hub = hub();
+    let mut events = hub.events();
+    let mut peer = Peer::connect(&hub);
+    peer.socket.set_nodelay(true).unwrap();
+    let text = "dribbled 中文";
+    let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).unwrap(), 1, 2, 3, 4];
+    frame.extend(text.bytes().enumerate().map(|(i, byte)| byte ^ [1, 2, 3, 4][i % 4]));
+    for _ in 0..3 {
+        for byte in &frame {
+            peer.socket.write_all(&[*byte]).unwrap();
+        }
+        // Whole, and the next one's beginning with it.
+        peer.socket.write_all(&[&frame[..], &frame[..5]].concat()).unwrap();
+        peer.socket.write_all(&frame[5..]).unwrap();
+    }
+    for _ in 0..9 {
+        let message = event(&mut events, |event| match event {
+            Event::Message { message, .. } => Some(message),
+            _ => None,
+        });
+        assert_eq!(message.as_text(), Some(text));
+    }
+    until("the memory of partial messages to be free", || hub.stats().memory == 0);
+}
+
+#[test]
+fn fragments_with_a_ping_between_them_are_one_message() {
+    let hub = hub();
+    let mut events = hub.events();
+    let mut peer = Peer::connect(&hub);
+    let frame = |fin, opcode, payload| Frame { fin, opcode, payload: Bytes::from_static(payload) };
+    peer.frame(frame(false, OpCode::Text, b"one "));
+    peer.frame(frame(true, OpCode::Ping, b"?"));
+    peer.frame(frame(false, OpCode::Continuation, b"two "));
+    peer.frame(frame(true, OpCode::Continuation, b"three"));
+    let message = event(&mut events, |event| match event {
+        Event::Message { message, .. } => Some(message),
+        _ => None,
+    });
+    assert_eq!(message.as_text(), Some("one two three"));
+    assert!(matches!(peer.recv(), Incoming::Control(Control::Pong(_))));
+}
+
+#[test]
+fn frames_that_come_with_the_request_are_not_lost() {
+    let hub = hub();
+    let mut events = hub.events();
+    let address = hub.local_addr().unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    let mut bytes = format!(
+        "GET / HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .into_bytes();
+    bytes.extend_from_slice(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']);
+    socket.write_all(&bytes).unwrap();
+    let text = event(&mut events, |event| match event {
+        Event::Message { message, .. } => message.as_text().map(str::to_owned),
+        _ => None,
+    });
+    assert_eq!(text, "hi");
+}
+
+/// The answer and the greeting arrive in one segment: a browser knows its id with the handshake.
+#[test]
+fn the_greeting_comes_in_the_same_write_as_the_101() {
+    use std::io::Read;
+    let hub = hub();
+    let address = hub.local_addr().unwrap();
+    for _ in 0..20 {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        socket.write_all(request.as_bytes()).unwrap();
+        let mut bytes = [0; 4096];
+        let count = socket.read(&mut bytes).unwrap();
+        let text = String::from_utf8_lossy(&bytes[..count]);
+        assert!(
+            text.starts_with("HTTP/1.1 101 ") && text.contains(r#"{"type":1,"body":"#),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,252 @@
+//! What clients send and ask: requests that are refused, messages, what is known about a client.
+
+mod peer;
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use peer::{Peer, event, exchange, until};
+use stepcast::{Event, Hub, Limits, Timeouts};
+
+const UPGRADE: &str = "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+fn hub() -> Hub {
+    Hub::spawn_thread("127.0.0.1:0").unwrap()
+}
+
+/// Sends a head, checks the answer's status, and returns it with the event that was told.
+fn refused(hub: &Hub, head: &str, status: u16) -> String {
+    let mut events = hub.events();
+    let answer = exchange(hub.local_addr().unwrap(), head.as_bytes());
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head}\n{answer}");
+    assert!(answer.to_ascii_lowercase().contains("\r\nconnection: close"), "{answer}");
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    assert_eq!(body.trim_end().lines().count(), 1, "{answer}");
+    let (told, reason) = event(&mut events, |event| match event {
+        Event::Refused { status, reason, .. } => Some((status, reason)),
+        _ => None,
+    });
+    assert_eq!(told, status);
+    assert_eq!(body.trim_end(), reason);
+    answer
+}
+
+#[test]
+fn every_refusal_is_an_http_answer_that_says_what_was_wrong_and_an_event() {
+    let hub = hub();
+    let host = hub.local_addr().unwrap();
+    let cases = [
+        (400, "nonsense\r\n\r\n".to_owned()),
+        (400, format!("GET / HTTP/1.0\r\nHost: {host}\r\n\r\n")),
+        (400, format!("GET / HTTP/1.1\r\n{UPGRADE}\r\n")),
+        (403, format!("GET / HTTP/1.1\r\nHost: evil.example\r\n{UPGRADE}\r\n")),
+        (403, "GET / HTTP/1.1\r\nHost: localhost.evil.example\r\n\r\n".to_owned()),
+        (
+            403,
+            format!(
+                "GET / HTTP/1.1\r\nHost: {host}\r\nOrigin: https://evil.example\r\n{UPGRADE}\r\n"
+            ),
+        ),
+        (403, format!("GET / HTTP/1.1\r\nHost: {host}\r\nOrigin: null\r\n{UPGRADE}\r\n")),
+        (404, format!("GET /nothing HTTP/1.1\r\nHost: {host}\r\n\r\n")),
+        (404, format!("GET /nothing HTTP/1.1\r\nHost: {host}\r\n{UPGRADE}\r\n")),
+        (405, format!("POST / HTTP/1.1\r\nHost: {host}\r\n\r\n")),
+        (413, format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n\r\n")),
+        (431, format!("GET /{} HTTP/1.1\r\n", "x".repeat(9000))),
+    ];
+    for (status, head) in cases {
+        refused(&hub, &head, status);
+    }
+    let old = UPGRADE.replace(": 13", ": 8");
+    let answer = refused(&hub, &format!("GET / HTTP/1.1\r\nHost: {host}\r\n{old}\r\n"), 426);
+    assert!(answer.contains("\r\nSec-WebSocket-Version: 13\r\n"), "{answer}");
+    assert_eq!(hub.stats().refused, 13);
+    assert_eq!(hub.client_count(), 0);
+}
+
+#[test]
+fn pages_of_the_same_host_and_of_listed_origins_come_in() {
+    let hub = Hub::builder()
+        .allow_origin("https://app.example")
+        .allow_origin("null")
+        .allow_host("sim.lab.example")
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let host = hub.local_addr().unwrap();
+    for (host, origin) in [
+        (host.to_string(), "http://127.0.0.1:3000"),
+        ("localhost:1".to_owned(), "https://localhost"),
+        ("sim.lab.example".to_owned(), "http://sim.lab.example:8080"),
+        (host.to_string(), "https://app.example"),
+        (host.to_string(), "null"),
+    ] {
+        let mut events = hub.events();
+        let mut socket = TcpStream::connect(hub.local_addr().unwrap()).unwrap();
+        let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n{UPGRADE}\r\n");
+        socket.write_all(head.as_bytes()).unwrap();
+        event(&mut events, |event| match event {
+            Event::Connected { .. } => Some(()),
+            other => panic!("{host} {origin}: {other:?}"),
+        });
+    }
+}
+
+#[test]
+fn one_client_more_than_the_limit_is_refused_with_503_until_one_leaves() {
+    let hub =
+        Hub::builder().limits(Limits::default().clients(2)).spawn_thread("127.0.0.1:0").unwrap();
+    let first = Peer::connect(&hub);
+    let _second = Peer::connect(&hub);
+    let host = hub.local_addr().unwrap();
+    refused(&hub, &format!("GET / HTTP/1.1\r\nHost: {host}\r\n{UPGRADE}\r\n"), 503);
+    drop(first);
+    until("a place", || hub.client_count() == 1);
+    Peer::connect(&hub);
+}
+
+#[test]
+fn a_request_that_does_not_come_in_time_is_ended() {
+    let timeout = Duration::from_millis(200);
+    let short = Timeouts::default().handshake(timeout).close(timeout);
+    let hub = Hub::builder().timeouts(short).spawn_thread("127.0.0.1:0").unwrap();
+    let address = hub.local_addr().unwrap();
+    assert_eq!(exchange(address, b""), "", "nothing is answered to nothing");
+    refused(&hub, "GET / HTTP/1.1\r\nHost: ", 408);
+    // A byte now and then does not buy more time.
+    let mut socket = TcpStream::connect(address).unwrap();
+    let head = format!("GET / HTTP/1.1\r\nHost: {address}\r\nX: ");
+    socket.write_all(head.as_bytes()).unwrap();
+    until("the dripping peer to be ended", || {
+        std::thread::sleep(Duration::from_millis(20));
+        socket.write_all(b"x").is_err()
+    });
+}
+
+#[test]
+fn peers_who_send_nothing_do_not_keep_others_out() {
+    let hub = Hub::builder()
+        .limits(Limits::default().handshakes(10))
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let address = hub.local_addr().unwrap();
+    let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let mut peer = Peer::connect(&hub);
+    hub.send(peer.id, "in").unwrap();
+    assert_eq!(peer.text(), "in");
+    drop(silent);
+}
+
+#[test]
+fn a_clients_messages_are_events() {
+    let hub = hub();
+    let mut events = hub.events();
+    let mut peer = Peer::connect(&hub);
+    let id = peer.id;
+    let connected = event(&mut events, |event| match event {
+        Event::Connected { id } => Some(id),
+        _ => None,
+    });
+    assert_eq!(connected, id);
+    peer.send("start");
+    peer.send(vec![1u8, 2, 3]);
+    peer.send("");
+    peer.send("x".repeat(64 * 1024));
+    let mut next = || {
+        event(&mut events, |event| match event {
+            Event::Message { id: from, message } => {
+                assert_eq!(from, id);
+                Some(message)
+            }
+            _ => None,
+        })
+    };
+    assert_eq!(next().as_text(), Some("start"));
+    assert_eq!(next().as_bytes(), [1, 2, 3]);
+    assert_eq!(next().as_text(), Some(""));
+    assert_eq!(next().len(), 64 * 1024);
+    assert_eq!(hub.stats().received, 4);
+}
+
+#[test]
+fn events_that_nobody_takes_are_bounded_and_counted() {
+    let limits = Limits::default().events(10).inbound_per_second(u32::MAX);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut events = hub.events();
+    let mut peer = Peer::connect(&hub);
+    for number in 0..1000 {
+        peer.send(format!("{number}"));
+    }
+    until("all messages", || hub.stats().received == 1000);
+    let mut told = 0;
+    let missed = loop {
+        match events.try_recv() {
+            Some(Event::Missed(count)) => break count,
+            Some(_) => told += 1,
+            None => panic!("nothing was missed"),
+        }
+    };
+    assert_eq!((told, missed), (10, 991)); // the connection, and a thousand messages
+    until("the memory of the events to be free", || hub.stats().memory == 0);
+}
+
+#[test]
+fn what_is_known_about_a_client_is_what_it_sent() {
+    let hub = Hub::builder().keep_header("user-agent").spawn_thread("127.0.0.1:0").unwrap();
+    let mut events = hub.events();
+    let address = hub.local_addr().unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "GET /?run=7 HTTP/1.1\r\nHost: {address}\r\nUser-Agent: browser\r\nCookie: secret\r\n{UPGRADE}\r\n"
+    );
+    socket.write_all(head.as_bytes()).unwrap();
+    let id = event(&mut events, |event| match event {
+        Event::Connected { id } => Some(id),
+        _ => None,
+    });
+    let info = hub.client(id).unwrap();
+    assert_eq!(info.id, id);
+    assert_eq!(info.address, socket.local_addr().unwrap());
+    assert_eq!(info.path, "/?run=7");
+    assert!(info.since.elapsed().unwrap() < Duration::from_secs(60));
+    assert_eq!((info.queued_bytes, info.skipped), (0, 0));
+    assert_eq!(info.headers, [("user-agent".to_owned(), "browser".to_owned())]);
+    assert_eq!(hub.clients().len(), 1);
+}
+
+#[cfg(feature = "page")]
+#[test]
+fn a_browser_that_opens_the_address_gets_the_page_with_a_nonce_of_its_own() {
+    let hub = hub();
+    let address = hub.local_addr().unwrap();
+    let get = || exchange(address, format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes());
+    let nonce = |answer: &str| {
+        let policy = answer.split("script-src 'nonce-").nth(1).expect("a policy");
+        policy.split('\'').next().unwrap().to_owned()
+    };
+    let (first, second) = (get(), get());
+    assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{first}");
+    assert!(first.contains("\r\nContent-Type: text/html; charset=utf-8\r\n"), "{first}");
+    assert!(first.contains(&format!("<script type=\"module\" nonce=\"{}\">", nonce(&first))));
+    assert!(!first.contains("{{nonce}}"));
+    assert_ne!(nonce(&first), nonce(&second));
+}
+
+#[test]
+fn a_page_of_the_users_own_is_served_in_its_place_and_without_our_policy() {
+    let hub = Hub::builder().page("<p>my own").spawn_thread("127.0.0.1:0").unwrap();
+    let address = hub.local_addr().unwrap();
+    let head = format!("GET /?a=b HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let answer = exchange(address, head.as_bytes());
+    assert!(answer.ends_with("\r\n\r\n<p>my own"), "{answer}");
+    assert!(!answer.contains("Content-Security-Policy"), "{answer}");
+}
+
+#[cfg(not(feature = "page"))]
+#[test]
+fn without_the_page_the_address_is_not_found() {
+    let hub = hub();
+    let host = hub.local_addr().unwrap();
+    refused(&hub, &format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), 404);
+}

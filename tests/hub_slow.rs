@@ -1,0 +1,224 @@
+//! Viewers that do not keep up: the others are on time, memory is bounded, what is skipped is told.
+
+mod peer;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use peer::{Peer, event, until};
+use stepcast::codec::{Control, Incoming};
+use stepcast::{DisconnectReason, Event, Hub, Limits, Overflow, SendError, Timeouts};
+
+const PATIENT: Duration = Duration::from_secs(600);
+
+/// A hub whose stalled clients are not cut while a test looks at them.
+fn patient() -> stepcast::HubBuilder {
+    Hub::builder().timeouts(Timeouts::default().stall(PATIENT).frame(PATIENT).keepalive(PATIENT))
+}
+
+#[test]
+fn a_stalled_client_delays_neither_the_others_nor_the_pushing_thread() {
+    let hub = patient().spawn_thread("127.0.0.1:0").unwrap();
+    let stalled = Peer::connect(&hub);
+    let mut reader = Peer::connect(&hub);
+    let mut slowest_push = Duration::ZERO;
+    for number in 0..300u32 {
+        let mut message = vec![0; 256 * 1024]; // 75 MiB in all, none of which is read over there
+        message[..4].copy_from_slice(&number.to_le_bytes());
+        let started = Instant::now();
+        hub.broadcast(message);
+        slowest_push = slowest_push.max(started.elapsed());
+        let started = Instant::now();
+        let received = reader.message();
+        assert_eq!(received.as_bytes()[..4], number.to_le_bytes());
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+    assert!(slowest_push < Duration::from_millis(500), "{slowest_push:?}");
+    let info = hub.client(stalled.id).unwrap();
+    assert!(info.skipped > 0, "{info:?}");
+    assert_eq!(hub.client(reader.id).unwrap().skipped, 0);
+    assert_eq!(hub.stats().skipped, info.skipped);
+    // The window, its twin while it is taken over, and what one connection has taken up.
+    assert!(hub.stats().memory <= 17 << 20, "{}", hub.stats().memory);
+}
+
+#[test]
+fn a_client_that_fell_behind_skips_to_the_middle_and_then_gets_everything() {
+    let limits = Limits::default().feed(1 << 20);
+    let hub = patient().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut slow = Peer::connect(&hub);
+    let mut fast = Peer::connect(&hub);
+    let total = 4000u32;
+    for number in 0..total {
+        let mut message = vec![0; 16 * 1024];
+        message[..4].copy_from_slice(&number.to_le_bytes());
+        hub.broadcast(message);
+        assert_eq!(fast.message().as_bytes()[..4], number.to_le_bytes());
+    }
+    // What arrives is in order; gaps are few, and they add up to what was counted.
+    let (mut next, mut gaps, mut skipped) = (0, 0, 0);
+    while next < total {
+        let number = u32::from_le_bytes(slow.message().as_bytes()[..4].try_into().unwrap());
+        assert!(number >= next);
+        if number > next {
+            gaps += 1;
+            skipped += number - next;
+        }
+        next = number + 1;
+    }
+    assert!((1..40).contains(&gaps), "{gaps} gaps");
+    assert_eq!(hub.client(slow.id).unwrap().skipped, u64::from(skipped));
+}
+
+#[test]
+fn a_full_mailbox_loses_its_older_half_and_says_how_many() {
+    let limits = Limits::default().mailbox(256 * 1024);
+    let hub = patient().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut peer = Peer::connect(&hub);
+    let total = 3000u32;
+    for number in 0..total {
+        let mut message = vec![0; 16 * 1024];
+        message[..4].copy_from_slice(&number.to_le_bytes());
+        hub.send(peer.id, message).unwrap();
+        assert!(hub.stats().memory < 1 << 20, "{}", hub.stats().memory);
+    }
+    let skipped = hub.client(peer.id).unwrap().skipped;
+    assert!(skipped > 0);
+    let (mut next, mut missing) = (0, 0);
+    while next < total {
+        let number = u32::from_le_bytes(peer.message().as_bytes()[..4].try_into().unwrap());
+        missing += number - next;
+        next = number + 1;
+    }
+    assert_eq!(u64::from(missing), skipped);
+    until("the memory to be free", || hub.stats().memory == 0);
+}
+
+#[test]
+fn where_the_policy_is_to_refuse_a_full_mailbox_refuses_and_loses_nothing() {
+    let limits = Limits::default().mailbox(256 * 1024);
+    let hub =
+        patient().limits(limits).overflow(Overflow::Refuse).spawn_thread("127.0.0.1:0").unwrap();
+    let mut peer = Peer::connect(&hub);
+    let mut taken = 0u32;
+    loop {
+        let mut message = vec![0; 16 * 1024];
+        message[..4].copy_from_slice(&taken.to_le_bytes());
+        match hub.send(peer.id, message) {
+            Ok(()) => taken += 1,
+            Err(error) => {
+                assert_eq!(error, SendError::Full(peer.id));
+                break;
+            }
+        }
+    }
+    for number in 0..taken {
+        assert_eq!(peer.message().as_bytes()[..4], number.to_le_bytes());
+    }
+    until("room for more", || hub.send(peer.id, "again").is_ok());
+    assert_eq!(peer.text(), "again");
+    assert_eq!(hub.stats().skipped, 0);
+}
+
+#[test]
+fn where_the_policy_is_to_disconnect_a_client_that_falls_behind_is_closed() {
+    for to_all in [false, true] {
+        let limits = Limits::default().mailbox(256 * 1024).feed(256 * 1024);
+        let hub = patient()
+            .limits(limits)
+            .overflow(Overflow::Disconnect)
+            .spawn_thread("127.0.0.1:0")
+            .unwrap();
+        let mut events = hub.events();
+        let mut slow = Peer::connect(&hub);
+        let mut fast = Peer::connect(&hub);
+        while hub.client(slow.id).is_some() {
+            if to_all {
+                hub.broadcast(vec![0; 16 * 1024]);
+                fast.message();
+            } else {
+                let _ = hub.send(slow.id, vec![0; 16 * 1024]);
+            }
+        }
+        let reason = event(&mut events, |event| match event {
+            Event::Disconnected { id, reason } if id == slow.id => Some(reason),
+            _ => None,
+        });
+        assert_eq!(reason, DisconnectReason::TooSlow);
+        assert_eq!(slow.close_code(), 1013);
+        hub.broadcast("goes on");
+        while fast.message().as_text() != Some("goes on") {}
+    }
+}
+
+#[test]
+fn over_the_hubs_memory_limit_sending_refuses_and_the_fullest_mailboxes_give_way() {
+    let limits = Limits::default().mailbox(4 << 20).memory(8 << 20);
+    let hub = patient().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let peers: Vec<_> = (0..8).map(|_| Peer::connect(&hub)).collect();
+    let mut refused = 0;
+    for _ in 0..2000 {
+        for peer in &peers {
+            if hub.send(peer.id, vec![0; 64 * 1024]) == Err(SendError::Full(peer.id)) {
+                refused += 1;
+            }
+            assert!(hub.stats().memory <= 8 << 20, "{}", hub.stats().memory);
+        }
+    }
+    assert!(refused > 0);
+    assert!(hub.stats().skipped > 0, "the fullest mailboxes gave way");
+    drop(peers);
+    until("the memory to be free", || hub.stats().memory == 0);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_at_the_stall_timeout_and_others_are_not() {
+    let timeouts = Timeouts::default().stall(Duration::from_millis(300));
+    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let mut events = hub.events();
+    let stalled = Peer::connect(&hub);
+    let mut reader = Peer::connect(&hub);
+    let reading = thread::spawn(move || {
+        while reader.message().as_text() != Some("end") {}
+        reader
+    });
+    while hub.client(stalled.id).is_some() {
+        hub.broadcast(vec![0; 64 * 1024]);
+        thread::yield_now();
+    }
+    let reason = event(&mut events, |event| match event {
+        Event::Disconnected { id, reason } => Some((id, reason)),
+        _ => None,
+    });
+    assert_eq!(reason, (stalled.id, DisconnectReason::TimedOut));
+    hub.broadcast("end");
+    let reader = reading.join().unwrap();
+    assert!(hub.client(reader.id).is_some());
+}
+
+#[test]
+fn a_slow_reader_that_goes_on_reading_is_not_cut() {
+    let timeouts = Timeouts::default()
+        .stall(Duration::from_millis(1500))
+        .keepalive(Duration::from_millis(500))
+        .pong(Duration::from_millis(500));
+    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let mut peer = Peer::connect(&hub);
+    for _ in 0..200 {
+        hub.send(peer.id, vec![7; 64 * 1024]).unwrap();
+        hub.broadcast(vec![7; 64 * 1024]);
+    }
+    // Reads a piece every few milliseconds, for longer than any of those timeouts: it is slow on
+    // purpose, not waiting for something.
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(3) {
+        if let Incoming::Control(Control::Ping(ping)) = peer.recv() {
+            peer.control(Control::Pong(ping));
+        }
+        thread::sleep(Duration::from_millis(10));
+        if hub.client(peer.id).is_none_or(|info| info.queued_bytes == 0) {
+            hub.broadcast(vec![7; 1 << 20]);
+        }
+    }
+    assert!(hub.client(peer.id).is_some());
+}
