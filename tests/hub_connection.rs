@@ -256,7 +256,7 @@ fn pings_of_a_peer_that_does_not_read_make_nothing_grow() {
         hub.send(peer.id, vec![0; 1 << 20]).unwrap(); // fills the socket
     }
     let before = hub.stats().memory;
-    let ping = [0x89, 0x80 | 125, 0, 0, 0, 0];
+    let ping = [0x89, 0x80 | 0x7d, 0, 0, 0, 0];
     let mut flood = Vec::new();
     for _ in 0..50_000 {
         flood.extend_from_slice(&ping);
@@ -273,7 +273,7 @@ fn pings_of_a_peer_that_does_not_read_make_nothing_grow() {
         match peer.recv() {
             Incoming::Message(_) => data += 1,
             Incoming::Control(Control::Pong(_)) => pongs += 1,
-            other => panic!("{other:?}"),
+            other @ Incoming::Control(_) => panic!("{other:?}"),
         }
     }
     assert!(pongs < 25_000, "{pongs}");

@@ -87,6 +87,7 @@ pub(crate) struct Engine {
     pub(crate) news: bool,
     /// Messages lost before they could be taken over, not yet counted for the clients.
     pub(crate) lost: u64,
+    /// Boxed as connections keep it, so that it changes hands without being made anew.
     spare: Option<Box<Inbound>>,
     codec_limits: codec::Limits,
     per_address: HashMap<IpAddr, usize>,
@@ -224,6 +225,7 @@ impl Engine {
 
     // ---- inbound ----
 
+    #[expect(clippy::unnecessary_box_returns, reason = "the box is what is handed on")]
     pub(crate) fn spare_inbound(&mut self) -> Box<Inbound> {
         self.spare.take().unwrap_or_else(|| {
             let codec = MessageCodec::new(Role::Server, self.codec_limits);

@@ -30,6 +30,7 @@ impl Default for Page {
 }
 
 const HTML: (&str, &str) = ("Content-Type", "text/html; charset=utf-8");
+#[cfg(feature = "page")]
 const NO_SNIFF: (&str, &str) = ("X-Content-Type-Options", "nosniff");
 /// A page that stays the same while the program behind it changes is worse than one more request.
 const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
