@@ -71,7 +71,7 @@ fn decode(c: &mut Criterion) {
             group.bench_function(BenchmarkId::new("codec", len), |b| {
                 b.iter(|| {
                     src.extend_from_slice(black_box(&wire));
-                    black_box(codec.decode(&mut src))
+                    codec.decode(&mut src)
                 });
             });
         }
@@ -102,7 +102,7 @@ fn encode(c: &mut Criterion) {
                 group.bench_function(BenchmarkId::new(name, len), |b| {
                     b.iter(|| {
                         dst.clear();
-                        black_box(codec.encode(black_box(&message), &mut dst))
+                        codec.encode(black_box(&message), &mut dst)
                     });
                 });
             }
