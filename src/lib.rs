@@ -1,4 +1,44 @@
-//! Push the progress of a running computation to browsers, from inside its loop.
+//! Push the progress of a running computation to browsers over WebSocket, from inside its loop.
+//!
+//! A program that already runs a model links this crate in. A [`Hub`] listens, keeps track of who
+//! is connected, and delivers; the model's loop calls [`Hub::send`] (to one browser) and
+//! [`Hub::broadcast`] (to all), which are synchronous, work from any thread, and do not block
+//! whatever viewers do.
+//!
+//! ```
+//! use stepcast::Hub;
+//!
+//! let hub = Hub::spawn_thread("127.0.0.1:0")?; // or Hub::spawn(..).await? in tokio
+//! println!("watch at {}", hub.url());
+//! for step in 1..=100 {
+//!     // model.step();
+//!     hub.broadcast(format!(r#"{{"progress":{step},"total":100}}"#));
+//! }
+//! # Ok::<(), stepcast::SpawnError>(())
+//! ```
+//!
+//! # What a browser sees
+//!
+//! Any WebSocket client will do. The first message is `{"type":1,"body":<id>}`: the client's
+//! [`ClientId`], a plain number, which the browser carries in a later HTTP request so that the
+//! program knows whom to send to. All that follows is what was sent, as it was sent: text as text,
+//! bytes as binary. Opened as a page, the hub's address shows the run (feature `page`, on by
+//! default).
+//!
+//! # What the program can rely on
+//!
+//! - A push appends to a queue and returns: no waiting, no I/O, no cost per viewer.
+//! - What is kept for viewers is bounded in bytes ([`Limits`]); who falls behind skips, and how
+//!   much is counted ([`ClientInfo::skipped`]). Other policies: [`Overflow`].
+//! - What one thread pushes, to one client and to everyone, arrives in the order of the calls.
+//! - Pages of other sites are kept out by default, and what other machines can reach has to be
+//!   said ([`HubBuilder::open_to_everyone`]).
+//! - The hub ends within a deadline, delivers first, and leaves nothing behind.
+//!
+//! # Parts that stand alone
+//!
+//! [`codec`] is RFC 6455 framing as a `tokio_util` decoder and encoder, [`handshake`] the HTTP
+//! upgrade before it: both without I/O, for servers and for clients.
 
 pub mod codec;
 pub mod handshake;
@@ -6,8 +46,13 @@ mod hub;
 mod page;
 mod wire;
 
-pub use codec::{Message, Text};
+pub use codec::{CloseCode, CloseFrame, Message, Text};
 pub use hub::{
     ClientId, ClientInfo, DisconnectReason, Event, Events, Hub, HubBuilder, InvalidClientId,
     Limits, Overflow, SendError, SpawnError, Stats, Timeouts,
 };
+
+/// The README's programs are compiled and run, too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
