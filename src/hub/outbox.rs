@@ -13,7 +13,7 @@ use crate::wire::Frame;
 
 /// The most parts handed to one vectored write: the standard library passes no more to Linux in
 /// one call than 1024, and from 64 on the call is a small part of the cost.
-const PARTS: usize = 64;
+pub(crate) const PARTS: usize = 64;
 
 /// The bytes that a connection owes its peer. It exists while there are any.
 ///

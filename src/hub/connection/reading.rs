@@ -1,0 +1,205 @@
+//! What a peer sends: from the socket's bytes to requests, messages and control frames.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use tokio_util::codec::Decoder;
+use tokio_util::io::poll_read_buf;
+
+use super::{Connection, Open, Over, Phase, Ping, Step};
+use crate::codec::{CloseCode, CloseFrame, CodecError, Control, Incoming, MessageCodec};
+use crate::hub::budget::Charge;
+use crate::hub::engine::Engine;
+use crate::hub::events::DisconnectReason;
+
+/// Reads of one socket before the others have their turn.
+const READS: usize = 4;
+
+/// What an inbound message that is not complete needs; a connection without one has none.
+pub(crate) struct Inbound {
+    codec: MessageCodec,
+    buffer: BytesMut,
+    charge: Charge,
+}
+
+impl Inbound {
+    pub(crate) fn new(codec: MessageCodec, charge: Charge) -> Self {
+        Self { codec, buffer: BytesMut::new(), charge }
+    }
+}
+
+impl Connection {
+    pub(super) fn read(&mut self, engine: &mut Engine, key: usize) -> Step {
+        let mut scratch = std::mem::take(&mut engine.scratch);
+        let result = self.read_into(&mut scratch, engine, key);
+        scratch.clear();
+        engine.scratch = scratch;
+        result
+    }
+
+    fn read_into(&mut self, scratch: &mut BytesMut, engine: &mut Engine, key: usize) -> Step {
+        for _ in 0..READS {
+            scratch.clear();
+            scratch.reserve(Engine::SCRATCH);
+            let mut cx = Context::from_waker(&self.waker);
+            match poll_read_buf(Pin::new(&mut self.stream), &mut cx, scratch) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    engine.shared.counters.bytes_in.add(count as u64);
+                    self.received(scratch, engine, key)?;
+                }
+                Poll::Ready(_) => return self.lost(engine),
+            }
+        }
+        self.waker.wake_by_ref(); // there may be more: after the others
+        Ok(())
+    }
+
+    /// The peer's stream has ended, or broke.
+    pub(super) fn lost(&mut self, engine: &mut Engine) -> Step {
+        self.depart(engine, DisconnectReason::Lost);
+        self.end(engine);
+        Err(Over)
+    }
+
+    fn received(&mut self, bytes: &mut BytesMut, engine: &mut Engine, key: usize) -> Step {
+        match &mut self.phase {
+            Phase::Handshake(handshake) => {
+                handshake.buffer.extend_from_slice(bytes);
+                match handshake.reader.read(&mut handshake.buffer) {
+                    Ok(None) => Ok(()),
+                    Ok(Some(request)) => {
+                        let mut early = std::mem::take(&mut handshake.buffer);
+                        self.answer(&request, engine, key);
+                        if early.is_empty() {
+                            Ok(())
+                        } else {
+                            self.received(&mut early, engine, key)
+                        }
+                    }
+                    Err(refusal) => {
+                        self.refuse(&refusal, engine);
+                        Ok(())
+                    }
+                }
+            }
+            Phase::Open(open) => {
+                open.heard_at = engine.now;
+                open.ping = Ping::None;
+                self.decode(bytes, engine);
+                Ok(())
+            }
+            Phase::Leaving { .. } => {
+                self.decode(bytes, engine);
+                Ok(())
+            }
+            Phase::Ending { .. } => Ok(()),
+        }
+    }
+
+    pub(super) fn inbound(&mut self) -> &mut Option<Box<Inbound>> {
+        match &mut self.phase {
+            Phase::Open(Open { inbound, .. }) | Phase::Leaving { inbound, .. } => inbound,
+            _ => unreachable!("frames are decoded while open and while leaving"),
+        }
+    }
+
+    fn decode(&mut self, bytes: &mut BytesMut, engine: &mut Engine) {
+        let mut inbound = self.inbound().take().unwrap_or_else(|| engine.spare_inbound());
+        let mut partial = std::mem::take(&mut inbound.buffer);
+        let source = if partial.is_empty() {
+            &mut *bytes
+        } else {
+            partial.extend_from_slice(bytes);
+            bytes.clear();
+            &mut partial
+        };
+        loop {
+            match inbound.codec.decode(source) {
+                Ok(None) => break,
+                Ok(Some(incoming)) => {
+                    if !self.incoming(incoming, engine) {
+                        return;
+                    }
+                }
+                Err(error) => return self.violation(&error, engine),
+            }
+        }
+        if partial.is_empty() {
+            partial = BytesMut::from(&bytes[..]);
+        }
+        inbound.buffer = partial;
+        let held = inbound.buffer.len() + inbound.codec.buffered();
+        if held == 0 && inbound.codec.is_idle() {
+            inbound.charge.set(0);
+            inbound.buffer = BytesMut::new();
+            engine.keep_inbound(inbound);
+        } else if inbound.charge.set(held) {
+            *self.inbound() = Some(inbound);
+        } else {
+            let reason = "the hub's memory limit is reached";
+            self.fail(CloseFrame::new(CloseCode::TRY_AGAIN_LATER, reason), engine);
+        }
+    }
+
+    /// One message or control frame; whether to go on decoding.
+    fn incoming(&mut self, incoming: Incoming, engine: &mut Engine) -> bool {
+        let Phase::Open(open) = &mut self.phase else {
+            // Leaving: after our Close only the peer's counts (RFC 6455, section 1.4).
+            if let Incoming::Control(Control::Close(_)) = incoming {
+                self.end(engine);
+                return false;
+            }
+            return true;
+        };
+        if !engine.is_within_rate(&mut open.inbound_due) {
+            self.fail(CloseFrame::new(CloseCode::POLICY, "too many messages a second"), engine);
+            return false;
+        }
+        match incoming {
+            Incoming::Message(message) => engine.tell_message(open.client.id, &message),
+            Incoming::Control(Control::Ping(payload)) => {
+                // While the socket takes them, every ping is answered; then only the newest.
+                if self.outbox.as_ref().is_some_and(|outbox| outbox.has_pong())
+                    && self.write_outbox(engine).is_err()
+                {
+                    return false;
+                }
+                self.owe(engine.now).pong(payload);
+            }
+            Incoming::Control(Control::Pong(_)) => {}
+            Incoming::Control(Control::Close(frame)) => {
+                // RFC 6455, 5.5.1: "the endpoint typically echos the status code it received";
+                // not the reason, which would reflect the peer's text.
+                let echo = frame.as_ref().map(|frame| CloseFrame::new(frame.code(), ""));
+                self.depart(engine, DisconnectReason::Closed(frame));
+                self.owe(engine.now).close_now(echo);
+                self.end(engine);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn violation(&mut self, error: &CodecError, engine: &mut Engine) {
+        let code = error.close_code().unwrap_or(CloseCode::PROTOCOL_ERROR);
+        self.fail(CloseFrame::new(code, &error.to_string()), engine);
+    }
+
+    /// RFC 6455, 7.1.7, "Fail the WebSocket Connection": a Close with the code, then the end.
+    pub(super) fn fail(&mut self, close: CloseFrame, engine: &mut Engine) {
+        if let Some(client) = self.client() {
+            tracing::warn!(id = %client.id, code = close.code().get(), reason = close.reason(), "client failed");
+        }
+        // What was pushed to it before goes first, as much as is taken up at once.
+        if let Phase::Open(open) = &mut self.phase {
+            open.has_mail = true;
+            engine.take_feed();
+            self.take_up(engine);
+        }
+        self.depart(engine, DisconnectReason::Violation(close.clone()));
+        self.owe(engine.now).close(Some(close));
+        self.end(engine);
+    }
+}

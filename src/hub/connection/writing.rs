@@ -1,0 +1,202 @@
+//! What a client is owed: from mailbox and feed to the socket's bytes.
+
+use std::io;
+use std::net::Shutdown;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use super::{Connection, Open, Over, Phase, Ping, Step};
+use crate::hub::engine::Engine;
+use crate::hub::feed::{self, Batch};
+use crate::hub::limits::Overflow;
+use crate::hub::outbox::{Outbox, PARTS, poll_write_parts};
+use crate::hub::queue::Entry;
+
+/// How much a connection takes up at once of what it is owed: what has been taken up is written
+/// even if newer messages come.
+const TAKE_BYTES: usize = 64 * 1024;
+const TAKE_FRAMES: usize = 64;
+
+impl Connection {
+    pub(super) fn owe(&mut self, now: u64) -> &mut Outbox {
+        self.outbox.get_or_insert_with(|| Box::new(Outbox::new(now)))
+    }
+
+    /// The driver has heard that the mailbox holds something.
+    pub(crate) fn mail(&mut self, engine: &mut Engine) -> Step {
+        if let Phase::Open(open) = &mut self.phase {
+            open.has_mail = true;
+        }
+        self.flush(engine)
+    }
+
+    /// Writes what the client is owed, until it has all of it or its socket is full.
+    pub(crate) fn flush(&mut self, engine: &mut Engine) -> Step {
+        self.catch_up(engine);
+        loop {
+            if !self.write_outbox(engine)? {
+                return Ok(());
+            }
+            match &mut self.phase {
+                Phase::Open(_) => match self.take(engine)? {
+                    Taken::Some => {}
+                    Taken::Nothing => return Ok(()),
+                },
+                Phase::Ending { ended: ended @ false, .. } => {
+                    *ended = true;
+                    // If it fails the peer has gone already, which the next read will say.
+                    let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+                    return Ok(());
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// A client that has fallen off the window goes on in its middle, or not at all. That is seen,
+    /// and counted, also while its socket is full.
+    fn catch_up(&mut self, engine: &mut Engine) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        if let Some((cursor, skipped)) = engine.window.catch_up(open.cursor) {
+            open.cursor = cursor;
+            engine.count_skipped(&open.client, skipped);
+            if engine.shared.overflow == Overflow::Disconnect {
+                self.end_too_slow(engine);
+            }
+        }
+    }
+
+    /// Whether the outbox is empty now.
+    pub(super) fn write_outbox(&mut self, engine: &mut Engine) -> Result<bool, Over> {
+        let Some(outbox) = &mut self.outbox else { return Ok(true) };
+        let mut cx = Context::from_waker(&self.waker);
+        match outbox.poll_write(&mut self.stream, &mut cx, engine.now) {
+            Poll::Ready(Ok(count)) => {
+                engine.shared.counters.bytes_out.add(count as u64);
+            }
+            Poll::Ready(Err(_)) => {
+                self.lost(engine)?;
+            }
+            Poll::Pending => {}
+        }
+        let Some(outbox) = &mut self.outbox else { return Ok(true) };
+        let empty = outbox.is_empty();
+        if let Phase::Open(open) = &mut self.phase {
+            if outbox.take_ping_left() {
+                open.ping = Ping::Left(engine.now);
+            }
+            open.client.writing.store(outbox.bytes(), Ordering::Relaxed);
+        }
+        if empty && !outbox.is_closing() {
+            self.outbox = None;
+        }
+        Ok(empty)
+    }
+
+    /// Takes up the next of what the client is owed, by the order of the stamps.
+    fn take(&mut self, engine: &mut Engine) -> Result<Taken, Over> {
+        let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
+        if !open.has_mail {
+            if let Some(batch) = engine.batch.as_ref().filter(|batch| batch.from() == open.cursor) {
+                let mut cx = Context::from_waker(&self.waker);
+                match write_batch(&mut self.stream, &mut cx, batch) {
+                    Ok(0) => {} // the socket is full: take up its part, so that the time counts
+                    Ok(written) => {
+                        engine.shared.counters.bytes_out.add(written as u64);
+                        let (cursor, rest) = batch.after(written);
+                        open.cursor = cursor;
+                        if !rest.is_empty() {
+                            self.owe(engine.now).begin(rest);
+                        }
+                        return Ok(Taken::Some);
+                    }
+                    Err(_) => {
+                        self.lost(engine)?;
+                    }
+                }
+            }
+        }
+        self.take_up(engine);
+        Ok(if self.outbox.is_some() { Taken::Some } else { Taken::Nothing })
+    }
+
+    /// Fills the outbox with the next frames of mailbox and feed, merged.
+    pub(super) fn take_up(&mut self, engine: &mut Engine) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        let mut outbox = self.outbox.take();
+        let (mut bytes, mut frames) = (0, 0);
+        while bytes < TAKE_BYTES && frames < TAKE_FRAMES {
+            let next = engine.window.get(open.cursor);
+            let before = next.map_or(engine.upto, |(stamp, _)| stamp);
+            let mail = if open.has_mail { take_mail(open, before) } else { None };
+            let frame = match (mail, next) {
+                (Some(entry), _) => feed::encode(entry, &engine.shared.budget),
+                (None, Some((_, frame))) => {
+                    open.cursor += 1;
+                    frame.clone()
+                }
+                (None, None) => break,
+            };
+            bytes += frame.len();
+            frames += 1;
+            outbox.get_or_insert_with(|| Box::new(Outbox::new(engine.now))).push(frame);
+        }
+        if outbox.is_some() {
+            self.outbox = outbox;
+        } else if let Some(close) = engine.farewell().or_else(|| open.leave.take().map(|c| *c)) {
+            if open.has_mail {
+                open.leave = Some(Box::new(close)); // first what was pushed a moment ago
+            } else {
+                self.start_leaving(close, engine);
+            }
+        }
+    }
+}
+
+enum Taken {
+    Some,
+    Nothing,
+}
+
+/// The oldest message in the mailbox, if it was pushed before `stamp`.
+fn take_mail(open: &mut Open, before: u64) -> Option<Entry> {
+    let mut mailbox = open.client.mailbox.lock();
+    let Some(queue) = &mut mailbox.queue else {
+        open.has_mail = false;
+        return None;
+    };
+    if queue.next_stamp()? >= before {
+        return None;
+    }
+    let entry = queue.pop();
+    if queue.is_empty() {
+        mailbox.queue = None;
+        open.has_mail = false;
+    }
+    entry
+}
+
+/// Writes as much of the batch as the socket takes: the bytes that left, zero where it is full.
+fn write_batch(stream: &mut TcpStream, cx: &mut Context<'_>, batch: &Batch) -> io::Result<usize> {
+    let (mut written, mut next) = (0, 0);
+    while next < batch.parts.len() {
+        let parts = &batch.parts[next..batch.parts.len().min(next + PARTS)];
+        let offered: usize = parts.iter().map(Bytes::len).sum();
+        match poll_write_parts(stream, cx, parts.iter()) {
+            Poll::Ready(Ok(count)) => {
+                written += count;
+                if count < offered {
+                    return Ok(written);
+                }
+                next += parts.len();
+            }
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => return Ok(written),
+        }
+    }
+    Ok(written)
+}
