@@ -30,6 +30,7 @@ use crate::page::Page;
 ///     .spawn_thread("127.0.0.1:0")?;
 /// # Ok::<(), stepcast::SpawnError>(())
 /// ```
+#[derive(Clone)]
 #[must_use = "a builder does nothing until it spawns"]
 pub struct HubBuilder {
     limits: Limits,
@@ -107,7 +108,8 @@ impl HubBuilder {
     }
 
     /// Lets in pages of this origin, such as `https://app.example`, beside those of the hub's own
-    /// host. `"null"` is the origin of a page opened from disk. May be called several times.
+    /// host. A host name alone stands for any scheme and port; `"null"` is the origin of a page
+    /// opened from disk; there are no wildcards. May be called several times.
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -118,7 +120,7 @@ impl HubBuilder {
         self
     }
 
-    /// Answers to this host name, without port, beside `localhost`, the machine's own name and IP
+    /// Answers to this host name (a port is ignored, wildcards are not known), beside `localhost`, the machine's own name and IP
     /// addresses. May be called several times.
     ///
     /// Without this rule a page of a stranger could reach the hub by a name that it lets point to
@@ -193,7 +195,8 @@ impl HubBuilder {
 
     /// Runs the hub as a task on this runtime, which must have I/O and time enabled, instead of on
     /// a thread of its own. A computation that does not let the runtime's threads go then keeps
-    /// viewers waiting, which is why it is not the default. The hub ends with the runtime.
+    /// viewers waiting, which is why it is not the default. The hub ends with the runtime, and
+    /// whoever waits for the hub's end has to let the runtime run.
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -245,7 +248,7 @@ impl HubBuilder {
 
     /// Listens on the first of these that works.
     fn start(self, addresses: &[SocketAddr]) -> Result<Hub, SpawnError> {
-        let reachable = addresses.iter().find(|address| !address.ip().is_loopback());
+        let reachable = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
         if let (Some(&address), false) = (reachable, self.open_to_everyone) {
             return Err(SpawnError::NotLoopback { address });
         }

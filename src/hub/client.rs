@@ -20,7 +20,7 @@ use super::queue::Queue;
 /// }
 /// # Ok::<(), stepcast::SpawnError>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientInfo {
     /// Its id.

@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use slab::Slab;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection::{Connection, Over};
@@ -58,6 +59,18 @@ pub(crate) struct Driver {
     look_until: u64,
     /// By when everything is to have ended, once that is decided.
     end_by: Option<u64>,
+}
+
+/// Has the kernel take only what it can soon send, so that newer messages do not wait in it behind
+/// older ones, and a socket says that it takes more as soon as its peer has read a little: a slow
+/// reader is not taken for one that has stopped.
+fn limit_unsent(stream: &TcpStream) {
+    /// Enough for the network to be kept busy between two wake-ups.
+    const UNSENT: u32 = 16 * 1024;
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
+    #[cfg(not(any(target_os = "android", target_os = "linux")))]
+    let _ = (stream, UNSENT);
 }
 
 /// One walk over all connections with what has been broadcast.
@@ -189,6 +202,7 @@ impl Driver {
             };
             // Small messages leave at once instead of waiting for the peer's acknowledgement.
             let _ = stream.set_nodelay(true);
+            limit_unsent(&stream);
             let entry = self.connections.vacant_entry();
             let key = entry.key();
             entry.insert(Connection::new(stream, address, self.ready.waker(key)));

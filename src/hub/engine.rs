@@ -15,7 +15,7 @@ use super::events::{DisconnectReason, Event};
 use super::feed::{self, Batch, Window};
 use super::queue::{Entry, Queue};
 use super::shared::Shared;
-use super::{ClientId, Timeouts};
+use super::{ClientId, Overflow, Timeouts};
 use crate::codec::{self, CloseCode, CloseFrame, Message, MessageCodec, Role};
 use crate::handshake::{Refusal, Request, Rules, Upgrade};
 use crate::page::Page;
@@ -157,7 +157,7 @@ impl Engine {
     }
 
     fn count_at(&self, address: SocketAddr) -> usize {
-        self.per_address.get(&address.ip()).copied().unwrap_or(0)
+        self.per_address.get(&address.ip().to_canonical()).copied().unwrap_or(0)
     }
 
     /// Makes a client of whoever sent this request.
@@ -176,8 +176,9 @@ impl Engine {
             headers: self.reception.keep_headers.iter().filter_map(value).collect(),
         };
         let client = Arc::new(Client::new(self.shared.ids.draw(), key, address, details));
-        if !address.ip().is_loopback() {
-            *self.per_address.entry(address.ip()).or_default() += 1;
+        let ip = address.ip().to_canonical(); // of IPv4 in a socket for both, too
+        if !ip.is_loopback() {
+            *self.per_address.entry(ip).or_default() += 1;
         }
         self.shared.registry.insert(Arc::clone(&client));
         self.shared.counters.accepted.add(1);
@@ -200,10 +201,10 @@ impl Engine {
             mailbox.queue.take()
         };
         self.shared.budget.sub(waiting.map_or(0, |queue| queue.bytes()));
-        if let Some(count) = self.per_address.get_mut(&address.ip()) {
+        if let Some(count) = self.per_address.get_mut(&address.ip().to_canonical()) {
             *count -= 1;
             if *count == 0 {
-                self.per_address.remove(&address.ip());
+                self.per_address.remove(&address.ip().to_canonical());
             }
         }
         tracing::debug!(id = %client.id, %reason, "client disconnected");
@@ -304,6 +305,9 @@ impl Engine {
 
     /// Over the hub's memory limit: the fullest mailboxes lose their older half.
     pub(crate) fn relieve(&self) {
+        if self.shared.overflow != Overflow::SkipOldest {
+            return; // what was taken is not to be lost
+        }
         let mut full: Vec<_> = self.shared.registry.all();
         full.retain(|client| client.mailbox.lock().queue.is_some());
         full.sort_by_cached_key(|client| {

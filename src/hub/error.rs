@@ -11,7 +11,7 @@ use super::ClientId;
 pub enum SpawnError {
     /// The address was not understood, or its name is not known.
     #[error("no address to listen on: {0}; give one such as \"127.0.0.1:8002\"")]
-    Address(#[source] io::Error),
+    Address(io::Error),
     /// The address is reachable from other machines, and nothing says who may connect.
     #[error(
         "{address} can be reached from other machines, and no rule says who may connect: bind to \
@@ -23,16 +23,16 @@ pub enum SpawnError {
         address: SocketAddr,
     },
     /// Listening failed.
-    #[error("cannot listen on {address}: {source}; {}", advice(source))]
+    #[error("cannot listen on {address}: {error}; {}", advice(error))]
     Bind {
         /// The address asked for.
         address: SocketAddr,
         /// What the operating system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The operating system gave no thread, no event queue, or no random bytes.
     #[error("cannot start the hub: {0}")]
-    System(#[source] io::Error),
+    System(io::Error),
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -52,14 +52,15 @@ fn advice(error: &io::Error) -> &'static str {
 /// Why [`Hub::send`](crate::Hub::send) did not take a message.
 ///
 /// None of these is a reason to end a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
     /// Nobody with this id is connected: it has left, or never was.
     #[error("no client {0} is connected")]
     NoSuchClient(ClientId),
-    /// The client's mailbox is full and the hub's policy is to refuse
-    /// ([`Overflow::Refuse`](crate::Overflow::Refuse)), or the hub's memory limit is reached.
+    /// The message was not taken, since too much waits already: the client's mailbox is full and
+    /// the policy is not to skip ([`Overflow`](crate::Overflow)), or the hub's memory limit
+    /// ([`Limits::memory`](crate::Limits::memory)) is reached.
     #[error("the mailbox of client {0} is full")]
     Full(ClientId),
     /// The message is larger than the hub sends.
@@ -84,8 +85,8 @@ mod tests {
     #[test]
     fn a_bind_failure_names_the_address_and_what_to_do() {
         let address = "127.0.0.1:8002".parse().unwrap();
-        let source = io::Error::from(io::ErrorKind::AddrInUse);
-        let text = SpawnError::Bind { address, source }.to_string();
+        let error = io::Error::from(io::ErrorKind::AddrInUse);
+        let text = SpawnError::Bind { address, error }.to_string();
         assert!(text.contains("127.0.0.1:8002") && text.contains("port 0"), "{text}");
     }
 

@@ -16,7 +16,7 @@ use super::lock::Lock;
 use crate::codec::{CloseFrame, Message};
 
 /// Something that happened at a hub.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// A client has connected; from now on it can be sent messages.

@@ -55,6 +55,14 @@ impl ClientId {
     }
 }
 
+impl TryFrom<u64> for ClientId {
+    type Error = InvalidClientId;
+
+    fn try_from(number: u64) -> Result<Self, InvalidClientId> {
+        Self::new(number).ok_or(InvalidClientId)
+    }
+}
+
 impl fmt::Display for ClientId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
@@ -83,7 +91,7 @@ impl FromStr for ClientId {
     type Err = InvalidClientId;
 
     fn from_str(text: &str) -> Result<Self, InvalidClientId> {
-        text.parse().ok().and_then(Self::new).ok_or(InvalidClientId)
+        text.parse().map_err(|_| InvalidClientId).and_then(u64::try_into)
     }
 }
 
@@ -97,8 +105,7 @@ impl serde::Serialize for ClientId {
 #[cfg(feature = "serde")]
 impl<'de> serde::Deserialize<'de> for ClientId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = u64::deserialize(deserializer)?;
-        Self::new(number).ok_or_else(|| serde::de::Error::custom(InvalidClientId))
+        u64::deserialize(deserializer)?.try_into().map_err(serde::de::Error::custom)
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0")?;
 /// # Ok::<(), stepcast::SpawnError>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
     pub(crate) clients: usize,
@@ -57,11 +57,13 @@ macro_rules! setters {
 
 impl Limits {
     setters! {
-        /// Clients connected at once; one more is refused with 503. Default 10 000: half of the
-        /// 20 000 file descriptors that a process commonly may open.
+        /// Clients connected at once; one more is refused with 503. Default 10 000.
+        /// Each takes a file descriptor, of which many systems let a process open 1024 unless told
+        /// otherwise (`ulimit -n`): at that end clients wait to be accepted until some are free.
         clients: usize;
         /// Clients connected at once from one IP address; one more is refused with 503. Default
-        /// 256, room for an office behind one address. Loopback addresses are not counted.
+        /// 256, room for an office behind one address. Loopback addresses are not counted; behind
+        /// a proxy on another machine all clients share its address, so raise it there.
         clients_per_address: usize;
         /// Connections whose request has not been answered yet. One more is accepted and ends the
         /// oldest of them, so that peers who send nothing cannot keep others out. Default 1024.
@@ -89,7 +91,8 @@ impl Limits {
         events: usize;
         /// Bytes held for all clients together: queues, frames being written, inbound messages
         /// that are not complete, events not taken. Beyond it [`Hub::send`](crate::Hub::send)
-        /// refuses, and the fullest mailboxes lose their older half. Default 256 MiB.
+        /// refuses, and with [`Overflow::SkipOldest`](crate::Overflow::SkipOldest) the fullest
+        /// mailboxes lose their older half. Default 256 MiB.
         memory: usize;
     }
 }
@@ -107,7 +110,7 @@ impl Limits {
 /// let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0")?;
 /// # Ok::<(), stepcast::SpawnError>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timeouts {
     pub(crate) handshake: Duration,
@@ -151,8 +154,9 @@ impl Timeouts {
         /// How long the closing handshake may take, and a refused peer's taking of its answer.
         /// Default 5 s.
         close: Duration;
-        /// How long a hub that ends, because its last handle was dropped, goes on delivering.
-        /// Default 5 s; at most 1 s where the dropping thread waits for it.
+        /// How long a hub goes on delivering that ends by [`Hub::shutdown`](crate::Hub::shutdown),
+        /// or because its last handle was dropped. Default 5 s; at most 1 s where the dropping
+        /// thread waits for it.
         shutdown: Duration;
     }
 
@@ -174,7 +178,7 @@ impl Timeouts {
 /// let hub = Hub::builder().overflow(Overflow::Refuse).spawn_thread("127.0.0.1:0")?;
 /// # Ok::<(), stepcast::SpawnError>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Overflow {
     /// The client loses the older half of what waits for it, which is counted in

@@ -30,7 +30,7 @@ pub(crate) fn bind(address: SocketAddr) -> Result<std::net::TcpListener, SpawnEr
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
-    open().map_err(|source| SpawnError::Bind { address, source })
+    open().map_err(|error| SpawnError::Bind { address, error })
 }
 
 /// The hub's listener. No error ends it: out of descriptors, it waits until some are free.

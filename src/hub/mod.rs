@@ -26,6 +26,7 @@ mod stats;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as StdToSocketAddrs};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -59,7 +60,10 @@ const GRACE: Duration = Duration::from_millis(100);
 /// and cost the same for one viewer and for ten thousand: what a viewer does not read in time is
 /// skipped for that viewer alone.
 ///
-/// The hub ends when its last handle is dropped or by [`shutdown`](Hub::shutdown).
+/// The hub ends when its last handle is dropped or by [`shutdown`](Hub::shutdown). On a thread
+/// outside any runtime dropping it waits, for a second at most, until the last messages have been
+/// delivered. Inside a runtime it cannot wait: there, end `main` with `hub.shutdown().await`, or the
+/// program may be over before its last messages are out.
 ///
 /// ```
 /// use stepcast::Hub;
@@ -145,7 +149,7 @@ impl Hub {
     /// ```
     /// use stepcast::Hub;
     ///
-    /// let hub = Hub::spawn_thread("256.0.0.1:8002").unwrap_or_else(|error| {
+    /// let hub = Hub::spawn_thread("127.0.0.1:99999").unwrap_or_else(|error| {
     ///     eprintln!("no live view: {error}");
     ///     Hub::disabled()
     /// });
@@ -222,7 +226,7 @@ impl Hub {
         self.shared().map_or(Ok(()), |shared| shared.send(id, message.into()))
     }
 
-    /// Sends a message to every client that is connected.
+    /// Sends a message to every client that is connected; who comes later does not get it.
     ///
     /// It does not block, whatever the clients do, and costs the same for any number of them. With
     /// nobody connected it costs almost nothing; the message's making can be saved, too, by asking
@@ -342,11 +346,11 @@ impl Hub {
 
     /// Ends the hub and waits for its end: no new clients; those connected get what was pushed
     /// before, then a Close with code 1001; whoever has not taken it within
-    /// [`Timeouts::shutdown`] is cut. Pushes fail from the start of the call on.
+    /// [`Timeouts::shutdown`] is cut. Pushes fail from the call on.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, the hub still ends, and nobody waits for it.
+    /// The call ends the hub, the future waits for that: dropped, nobody waits.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -355,11 +359,15 @@ impl Hub {
     /// hub.shutdown().await;
     /// # Ok::<(), stepcast::SpawnError>(()) }).unwrap();
     /// ```
-    pub async fn shutdown(&self) {
+    pub fn shutdown(&self) -> impl Future<Output = ()> + Send + '_ {
         if let Some(inner) = &self.inner {
             inner.shared.request_shutdown(inner.shutdown);
-            inner.shared.end.wait().await;
-            inner.join();
+        }
+        async {
+            if let Some(inner) = &self.inner {
+                inner.shared.end.wait().await;
+                inner.join();
+            }
         }
     }
 
@@ -379,6 +387,11 @@ impl Hub {
         }
     }
 }
+
+// A panic in a caller's thread leaves nothing of the hub half done: its locks are held for lines of
+// its own code only, and do not poison.
+impl UnwindSafe for Hub {}
+impl RefUnwindSafe for Hub {}
 
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

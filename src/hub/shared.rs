@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) bell: Arc<Bell>,
     pub(crate) listeners: Listeners,
     pub(crate) counters: Counters,
+    /// Whether a broadcast that was too large has been logged.
+    told_too_large: AtomicBool,
     pub(crate) ids: IdSource,
     /// Set first of all when the hub ends: nothing is taken any more.
     pub(crate) closed: AtomicBool,
@@ -74,6 +76,7 @@ impl Shared {
             bell: Arc::default(),
             listeners: Listeners::default(),
             counters: Counters::default(),
+            told_too_large: AtomicBool::new(false),
             ids,
             closed: AtomicBool::new(false),
             shutdown: Lock::default(),
@@ -99,7 +102,7 @@ impl Shared {
             return self.count_after_shutdown();
         }
         if let Err(error) = self.check_size(&message) {
-            if self.counters.too_large.get() == 1 {
+            if !self.told_too_large.swap(true, Ordering::Relaxed) {
                 tracing::warn!(%error, "broadcast not sent; more of them will only be counted");
             }
             return;
@@ -205,8 +208,8 @@ impl Shared {
     /// Asks the driver to end by then; an earlier time asked for before stands.
     pub(crate) fn request_shutdown(&self, within: Duration) {
         self.closed.store(true, Ordering::Relaxed);
-        let now = Instant::now();
-        let by = now.checked_add(within).unwrap_or(now);
+        // A time that no clock can show is "whenever it is done".
+        let by = Instant::now() + within.min(Duration::from_secs(60 * 60 * 24 * 365));
         {
             let mut shutdown = self.shutdown.lock();
             *shutdown = Some(shutdown.map_or(by, |earlier| earlier.min(by)));

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::handshake::{Refusal, Status, http_response};
 
 /// The page at `/`.
+#[derive(Clone)]
 pub(crate) enum Page {
     /// The one that comes with this crate.
     #[cfg(feature = "page")]
