@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as StdToSocketAddrs};
+use std::panic;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::net::ToSocketAddrs;
 use tokio::runtime::{self, Handle};
@@ -286,7 +288,12 @@ fn start_on(
     engine: Engine,
 ) -> Result<(), SpawnError> {
     let _context = handle.enter();
-    let listener = Listener::new(listener).map_err(SpawnError::System)?;
+    // Tokio says that a driver is missing by panicking, and says so here instead of in the task.
+    let listener = panic::catch_unwind(|| {
+        drop(tokio::time::sleep(Duration::ZERO));
+        Listener::new(listener)
+    });
+    let listener = listener.map_err(|_| SpawnError::Runtime)?.map_err(SpawnError::System)?;
     let ending = Ending(Arc::clone(&engine.shared));
     handle.spawn(async move {
         let _ending = ending; // dropped last
@@ -307,15 +314,28 @@ fn start_thread(
         .map_err(SpawnError::System)?;
     let listener = {
         let _context = runtime.enter();
-        Listener::new(listener).map_err(SpawnError::System)?
+        Listener::new(listener)
     };
+    let runtime = Background(Some(runtime));
+    let listener = listener.map_err(SpawnError::System)?;
     let ending = Ending(Arc::clone(&engine.shared));
     let run = move || {
         let _ending = ending; // dropped last, when no socket is left
-        let runtime = runtime;
-        runtime.block_on(async {
-            tokio::task::unconstrained(Driver::new(engine, listener).run()).await;
-        });
+        let mut runtime = runtime;
+        if let Some(runtime) = runtime.0.take() {
+            runtime.block_on(tokio::task::unconstrained(Driver::new(engine, listener).run()));
+        }
     };
     thread::Builder::new().name("stepcast".to_owned()).spawn(run).map_err(SpawnError::System)
+}
+
+/// A runtime that may be dropped inside another one: where its thread could not be started.
+struct Background(Option<runtime::Runtime>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use super::events::DisconnectReason;
 use super::listener::Listener;
 use super::shared::{Command, Shared};
 use super::signal::ReadyList;
-use crate::handshake::Refusal;
+use crate::codec::{CloseCode, CloseFrame};
 
 /// Sockets served, of each kind, before the runtime looks at the sockets again.
 const STEPS: usize = 64;
@@ -32,7 +33,7 @@ const STEPS: usize = 64;
 const LOOK_FOR: u64 = 10;
 
 /// How often it looks.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+const LOOK_EVERY: Duration = Duration::from_micros(500); // which the runtime's timer rounds up
 
 pub(crate) struct Driver {
     engine: Engine,
@@ -46,11 +47,13 @@ pub(crate) struct Driver {
     taken: Vec<usize>,
     /// Keys of connections whose mailbox is to be looked at.
     mail: VecDeque<usize>,
-    /// Connections in their handshake, oldest first, with the time it must be complete by. Those
-    /// who have left it are passed over.
-    handshakes: VecDeque<(usize, u64)>,
-    /// How many connections are in their handshake.
-    shaking: usize,
+    /// Keys and serial numbers of connections, oldest first, to find the oldest that is not a
+    /// client's. Those that have gone, or become clients, are passed over.
+    accepted: VecDeque<(usize, u64)>,
+    /// The serial number of the newest connection: a key may be another connection's by now.
+    serial: u64,
+    /// How many connections are not, and never were, a client's.
+    strangers: usize,
     pass: Option<Pass>,
     /// The position in the feed that passes have come to.
     passed: u64,
@@ -75,6 +78,8 @@ fn limit_unsent(stream: &TcpStream) {
 
 /// One walk over all connections with what has been broadcast.
 struct Pass {
+    /// The live end when it began: who has read that far has what the walk is for.
+    live: u64,
     /// Where it starts: another place each time, so that nobody is always last.
     start: usize,
     done: usize,
@@ -99,8 +104,9 @@ impl Driver {
             todo: VecDeque::new(),
             taken: Vec::new(),
             mail: VecDeque::new(),
-            handshakes: VecDeque::new(),
-            shaking: 0,
+            accepted: VecDeque::new(),
+            serial: 0,
+            strangers: 0,
             pass: None,
             passed: 0,
             epoch: Instant::now(),
@@ -197,51 +203,51 @@ impl Driver {
     fn accept(&mut self, cx: &mut Context<'_>) -> bool {
         for _ in 0..STEPS {
             let Some(listener) = &mut self.listener else { return false };
-            let Poll::Ready((stream, address)) = listener.poll_accept(cx, self.engine.now) else {
+            let Poll::Ready((stream, mut address)) = listener.poll_accept(cx, self.engine.now)
+            else {
                 return false;
             };
+            // On a socket for both, an IPv4 address comes as a part of IPv6.
+            address.set_ip(address.ip().to_canonical());
             // Small messages leave at once instead of waiting for the peer's acknowledgement.
             let _ = stream.set_nodelay(true);
             limit_unsent(&stream);
             let entry = self.connections.vacant_entry();
             let key = entry.key();
-            entry.insert(Connection::new(stream, address, self.ready.waker(key)));
+            self.serial += 1;
+            let deadline = self.engine.now + self.engine.timeouts.handshake;
+            let waker = self.ready.waker(key);
+            entry.insert(Connection::new(stream, address, waker, self.serial, deadline));
             if self.connections.len() == 1 {
                 self.next_tick = self.engine.now + self.engine.timeouts.tick;
             }
-            self.handshakes.push_back((key, self.engine.now + self.engine.timeouts.handshake));
-            self.shaking += 1;
+            self.accepted.push_back((key, self.serial));
+            self.strangers += 1;
             self.step(key, |connection, engine| connection.ready(engine, key));
-            if self.shaking > self.engine.shared.limits.handshakes {
-                self.end_oldest_handshake();
+            if self.strangers > self.engine.shared.limits.handshakes {
+                self.end_oldest_stranger();
             }
         }
         true
     }
 
-    fn end_oldest_handshake(&mut self) {
+    /// The oldest connection that is not a client's makes way for newer ones: real requests take
+    /// milliseconds, so that peers who send nothing, or take no answer, keep nobody out.
+    fn end_oldest_stranger(&mut self) {
         let limit = self.engine.shared.limits.handshakes;
-        while let Some((key, _)) = self.handshakes.pop_front() {
-            if self.connections.get(key).is_some_and(Connection::in_handshake) {
-                let refusal = Refusal::full("handshakes in progress", limit);
-                return self.step(key, |connection, engine| {
-                    connection.give_up_handshake(&refusal, engine)
-                });
-            }
+        self.forget_accepted();
+        if let Some((key, _)) = self.accepted.pop_front() {
+            self.step(key, |connection, engine| connection.make_way(limit, engine));
         }
     }
 
-    fn time_out_handshakes(&mut self) {
-        while let Some(&(key, deadline)) = self.handshakes.front() {
-            let waiting = self.connections.get(key).is_some_and(Connection::in_handshake);
-            if waiting && self.engine.now < deadline {
+    /// Passes over the oldest ones that have gone, or become clients.
+    fn forget_accepted(&mut self) {
+        while let Some(&(key, serial)) = self.accepted.front() {
+            if self.connections.get(key).and_then(Connection::stranger) == Some(serial) {
                 return;
             }
-            self.handshakes.pop_front();
-            if waiting {
-                let refusal = Refusal::timeout();
-                self.step(key, |connection, engine| connection.give_up_handshake(&refusal, engine));
-            }
+            self.accepted.pop_front();
         }
     }
 
@@ -254,18 +260,27 @@ impl Driver {
         step: impl FnOnce(&mut Connection, &mut Engine) -> Result<(), Over>,
     ) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let was_shaking = connection.in_handshake();
+        let was_stranger = connection.stranger().is_some();
         let result = step(connection, &mut self.engine);
-        if was_shaking && (result.is_err() || !connection.in_handshake()) {
-            self.shaking -= 1;
+        if was_stranger && (result.is_err() || connection.stranger().is_none()) {
+            self.strangers -= 1;
         }
         if result.is_err() {
             self.connections.remove(key);
             if self.connections.is_empty() {
-                self.handshakes.clear();
+                self.everybody_has_gone();
             }
         } else if connection.has_mail_to_take() {
             self.mail.push_back(key);
+        }
+    }
+
+    /// Nothing is kept for nobody: there will be no tick to see to it.
+    fn everybody_has_gone(&mut self) {
+        self.accepted.clear();
+        self.connections.shrink_to_fit();
+        if self.pass.is_none() {
+            self.engine.window.clear();
         }
     }
 
@@ -287,7 +302,10 @@ impl Driver {
             let client = self.connections.get(key).and_then(Connection::client);
             if client.is_some_and(|client| client.id == id) {
                 self.step(key, |connection, engine| match command {
-                    Command::Disconnect { close, .. } => connection.leave(engine, close),
+                    Command::Disconnect { close, .. } => {
+                        let deadline = engine.now + engine.timeouts.close;
+                        connection.leave(engine, close, deadline)
+                    }
                     Command::TooSlow { .. } => connection.drop_too_slow(engine),
                 });
             }
@@ -296,8 +314,8 @@ impl Driver {
 
     fn take_pushes(&mut self) {
         let shared = self.shared();
-        if shared.starved.swap(false, std::sync::atomic::Ordering::Relaxed) {
-            self.engine.relieve();
+        if shared.starved.swap(false, Ordering::Relaxed) || shared.budget.is_over() {
+            self.relieve();
         }
         self.engine.take_feed();
         let lost = std::mem::take(&mut self.engine.lost);
@@ -314,6 +332,22 @@ impl Driver {
         }
         for key in keys {
             self.step(key, Connection::mail);
+        }
+    }
+
+    /// Makes room where the hub's memory limit is reached: first in the fullest mailboxes, then by
+    /// giving up the connection that has taken nothing of what it is being written for longest.
+    fn relieve(&mut self) {
+        self.engine.relieve();
+        if self.engine.shared.budget.is_over() {
+            let stuck =
+                |(key, connection): (usize, &Connection)| Some((connection.stuck_since()?, key));
+            if let Some((_, key)) = self.connections.iter().filter_map(stuck).min() {
+                self.step(key, |connection, engine| {
+                    connection.abort(engine, DisconnectReason::TooSlow);
+                    Err(Over)
+                });
+            }
         }
     }
 
@@ -335,19 +369,19 @@ impl Driver {
                 self.passed = batch.to();
                 self.engine.batch = Some(batch);
                 let start = usize::try_from(live % 1024).unwrap_or(0) * STEPS;
-                self.pass = Some(Pass { start, done: 0, all_caught_up: true });
+                self.pass = Some(Pass { live, start, done: 0, all_caught_up: true });
                 self.fan_out();
             }
             return;
         };
         let places = self.connections.capacity().max(1);
-        let (start, from) = (pass.start, pass.done);
+        let (start, from, pass_live) = (pass.start, pass.done, pass.live);
         let to = (from + STEPS).min(places);
         for place in from..to {
             let key = (start + place) % places;
             self.step(key, Connection::flush);
             let Some(connection) = self.connections.get(key) else { continue };
-            if !connection.is_caught_up(live) {
+            if !connection.is_caught_up(pass_live) {
                 if let Some(pass) = &mut self.pass {
                     pass.all_caught_up = false;
                 }
@@ -356,7 +390,8 @@ impl Driver {
         let Some(pass) = &mut self.pass else { return };
         pass.done = to;
         if to == places {
-            let all_caught_up = pass.all_caught_up;
+            // Not if more has come meanwhile: who was served early does not have that.
+            let all_caught_up = pass.all_caught_up && pass_live == live;
             self.pass = None;
             self.engine.batch = None;
             if all_caught_up && self.engine.window.all_visible() {
@@ -371,8 +406,16 @@ impl Driver {
         if self.engine.now < self.next_tick {
             return;
         }
+        // Held up for a whole tick, this thread has not read what its peers sent in time.
+        let held_up = self.engine.now >= self.next_tick + self.engine.timeouts.tick;
         self.next_tick = self.engine.now + self.engine.timeouts.tick;
-        self.time_out_handshakes();
+        if held_up {
+            return;
+        }
+        self.forget_accepted();
+        if self.connections.len() < self.connections.capacity() / 4 {
+            self.connections.shrink_to_fit();
+        }
         let live = self.engine.window.live();
         let mut all_caught_up = true;
         for key in 0..self.connections.capacity() {
@@ -397,15 +440,15 @@ impl Driver {
         }
         self.end_by = Some(by);
         self.listener = None;
-        self.mail.extend(std::mem::take(&mut *shared.mail.lock()));
         shared.feed.lock().closed = true;
-        self.engine.take_feed();
-        self.engine.say_farewell();
         for key in 0..self.connections.capacity() {
-            if self.connections.get(key).is_some_and(Connection::in_handshake) {
+            if self.connections.get(key).and_then(Connection::stranger).is_some() {
                 self.step(key, |_, _| Err(Over));
             } else {
-                self.step(key, Connection::mail);
+                self.step(key, |connection, engine| {
+                    let close = CloseFrame::new(CloseCode::GOING_AWAY, "the hub has ended");
+                    connection.leave(engine, close, by)
+                });
             }
         }
     }

@@ -16,7 +16,7 @@ use super::feed::{self, Batch, Window};
 use super::queue::{Entry, Queue};
 use super::shared::Shared;
 use super::{ClientId, Overflow, Timeouts};
-use crate::codec::{self, CloseCode, CloseFrame, Message, MessageCodec, Role};
+use crate::codec::{self, Message, MessageCodec, Role};
 use crate::handshake::{Refusal, Request, Rules, Upgrade};
 use crate::page::Page;
 use crate::wire::plain;
@@ -91,8 +91,6 @@ pub(crate) struct Engine {
     spare: Option<Box<Inbound>>,
     codec_limits: codec::Limits,
     per_address: HashMap<IpAddr, usize>,
-    /// Set when the hub ends: every client gets what it is owed, and then this.
-    farewell: Option<CloseFrame>,
 }
 
 impl Engine {
@@ -119,7 +117,6 @@ impl Engine {
             spare: None,
             codec_limits,
             per_address: HashMap::new(),
-            farewell: None,
             shared,
         }
     }
@@ -157,7 +154,7 @@ impl Engine {
     }
 
     fn count_at(&self, address: SocketAddr) -> usize {
-        self.per_address.get(&address.ip().to_canonical()).copied().unwrap_or(0)
+        self.per_address.get(&address.ip()).copied().unwrap_or(0)
     }
 
     /// Makes a client of whoever sent this request.
@@ -176,7 +173,7 @@ impl Engine {
             headers: self.reception.keep_headers.iter().filter_map(value).collect(),
         };
         let client = Arc::new(Client::new(self.shared.ids.draw(), key, address, details));
-        let ip = address.ip().to_canonical(); // of IPv4 in a socket for both, too
+        let ip = address.ip();
         if !ip.is_loopback() {
             *self.per_address.entry(ip).or_default() += 1;
         }
@@ -201,10 +198,10 @@ impl Engine {
             mailbox.queue.take()
         };
         self.shared.budget.sub(waiting.map_or(0, |queue| queue.bytes()));
-        if let Some(count) = self.per_address.get_mut(&address.ip().to_canonical()) {
+        if let Some(count) = self.per_address.get_mut(&address.ip()) {
             *count -= 1;
             if *count == 0 {
-                self.per_address.remove(&address.ip().to_canonical());
+                self.per_address.remove(&address.ip());
             }
         }
         tracing::debug!(id = %client.id, %reason, "client disconnected");
@@ -252,11 +249,16 @@ impl Engine {
     /// A client has sent a message: whoever listens is told.
     pub(crate) fn tell_message(&self, id: ClientId, message: &Message) {
         self.shared.counters.received.add(1);
-        self.shared.listeners.tell(|| {
-            let mut charge = Charge::none(&self.shared.budget);
-            charge.set(message.len());
-            Event::Message { id, message: copy_with(message, |bytes| charge.attach(bytes)) }
-        });
+        if self.shared.listeners.any() {
+            let bytes = message.len();
+            if self.shared.budget.try_add(bytes) {
+                let charge = Charge::adopt(&self.shared.budget, bytes);
+                let message = copy_with(message, |bytes| charge.attach(bytes));
+                self.shared.listeners.tell(|| Event::Message { id, message });
+            } else {
+                self.shared.listeners.miss();
+            }
+        }
         if self.reception.echo {
             let _ = self.shared.send(id, copy_with(message, |bytes| bytes));
         }
@@ -275,15 +277,6 @@ impl Engine {
         keepalive - keepalive / 5 * (id.get() % 16) / 16
     }
 
-    /// From now on every client that has what it is owed is told good-bye.
-    pub(crate) fn say_farewell(&mut self) {
-        self.farewell = Some(CloseFrame::new(CloseCode::GOING_AWAY, "the hub has ended"));
-    }
-
-    pub(crate) fn farewell(&self) -> Option<CloseFrame> {
-        self.farewell.clone()
-    }
-
     /// Takes over what callers have pushed to everyone's feed, and makes it and the mail that was
     /// pushed before it deliverable.
     pub(crate) fn take_feed(&mut self) {
@@ -297,8 +290,8 @@ impl Engine {
         }
         self.news |= !self.taken.is_empty();
         while let Some(entry) = self.taken.pop() {
-            let stamp = entry.stamp;
-            self.window.push(stamp, feed::encode(entry, &self.shared.budget));
+            let (stamp, cost) = (entry.stamp, Entry::cost(&entry.message));
+            self.window.push(stamp, cost, feed::encode(entry, &self.shared.budget));
         }
         self.window.reveal(self.upto);
     }

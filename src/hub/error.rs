@@ -30,6 +30,9 @@ pub enum SpawnError {
         /// What the operating system said.
         error: io::Error,
     },
+    /// The runtime that the hub was given lacks what it needs.
+    #[error("the runtime given to the hub has I/O or time disabled: build it with enable_all()")]
+    Runtime,
     /// The operating system gave no thread, no event queue, or no random bytes.
     #[error("cannot start the hub: {0}")]
     System(io::Error),

@@ -144,7 +144,8 @@ impl Events {
         let unpark = Arc::new(Unpark { thread: thread::current(), woken: AtomicBool::new(false) });
         let waker = Waker::from(Arc::clone(&unpark));
         let mut cx = Context::from_waker(&waker);
-        let mut recv = pin!(self.recv());
+        // Where this blocks a task's thread the task's budget must not make it wait for ever.
+        let mut recv = pin!(tokio::task::unconstrained(self.recv()));
         loop {
             if let Poll::Ready(event) = recv.as_mut().poll(&mut cx) {
                 return event;
@@ -163,10 +164,7 @@ impl Events {
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn try_recv(&mut self) -> Option<Event> {
-        match self.poll_recv(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(event) => event,
-            Poll::Pending => None,
-        }
+        self.receiver.try_recv().ok().or_else(|| self.take_missed())
     }
 
     /// The next event, as a poll function: for a `Stream` of your own.
@@ -182,10 +180,15 @@ impl Events {
         // What was missed came after all that waits, so it is told when the queue is empty.
         match self.receiver.poll_recv(cx) {
             Poll::Ready(Some(event)) => Poll::Ready(Some(event)),
-            empty => match self.missed.swap(0, Ordering::Relaxed) {
-                0 => empty,
-                missed => Poll::Ready(Some(Event::Missed(missed))),
-            },
+            Poll::Pending if !self.receiver.is_empty() => Poll::Pending, // the task is to yield
+            empty => self.take_missed().map_or(empty, |missed| Poll::Ready(Some(missed))),
+        }
+    }
+
+    fn take_missed(&self) -> Option<Event> {
+        match self.missed.swap(0, Ordering::SeqCst) {
+            0 => None,
+            missed => Some(Event::Missed(missed)),
         }
     }
 }
@@ -221,6 +224,28 @@ struct Listener {
     missed: Arc<AtomicU64>,
 }
 
+impl Listener {
+    fn miss(&self) {
+        self.missed.fetch_add(1, Ordering::SeqCst);
+        // The reader may have emptied its queue a moment ago, and wait.
+        self.tell_missed();
+    }
+
+    /// Puts the number of those missed in its place, if there is room.
+    fn tell_missed(&self) {
+        if self.missed.load(Ordering::SeqCst) > 0 && self.sender.capacity() > 0 {
+            match self.missed.swap(0, Ordering::SeqCst) {
+                0 => {} // the reader has just seen it
+                missed => {
+                    if self.sender.try_send(Event::Missed(missed)).is_err() {
+                        self.missed.fetch_add(missed, Ordering::SeqCst);
+                    }
+                }
+            }
+        }
+    }
+}
+
 impl Listeners {
     pub(crate) fn listen(&self, capacity: usize) -> Events {
         let (sender, receiver) = mpsc::channel(capacity.clamp(1, 1 << 20));
@@ -245,21 +270,22 @@ impl Listeners {
         let event = event();
         let mut list = self.list.lock();
         list.listeners.retain(|listener| {
-            // While some are missed all that follow are, until the reader has been told.
-            if listener.missed.load(Ordering::Relaxed) > 0 {
-                listener.missed.fetch_add(1, Ordering::Relaxed);
-                return !listener.sender.is_closed();
-            }
+            listener.tell_missed();
             match listener.sender.try_send(event.clone()) {
                 Ok(()) => true,
                 Err(TrySendError::Full(_)) => {
-                    listener.missed.fetch_add(1, Ordering::Relaxed);
+                    listener.miss();
                     true
                 }
                 Err(TrySendError::Closed(_)) => false,
             }
         });
         self.any.store(!list.listeners.is_empty(), Ordering::Relaxed);
+    }
+
+    /// There was an event for which there is no memory.
+    pub(crate) fn miss(&self) {
+        self.list.lock().listeners.iter().for_each(Listener::miss);
     }
 
     /// Ends every [`Events`].

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::budget::{Budget, Charge};
-use super::queue::{ENTRY_OVERHEAD, Entry};
+use super::queue::Entry;
 use crate::wire::{Frame, plain};
 
 /// From this size on a frame is a part of its own in a vectored write; smaller ones are copied
@@ -28,6 +28,9 @@ pub(crate) fn encode(entry: Entry, budget: &Arc<Budget>) -> Frame {
 #[derive(Debug)]
 struct Slot {
     stamp: u64,
+    /// What it counts in the window's bound: the same as in the queue that it came from, so that
+    /// what fits there fits here.
+    cost: usize,
     frame: Frame,
 }
 
@@ -51,9 +54,9 @@ impl Window {
         Self { slots: VecDeque::new(), first: 0, visible: 0, bytes: 0, bound }
     }
 
-    pub(crate) fn push(&mut self, stamp: u64, frame: Frame) {
-        self.bytes += frame.len() + ENTRY_OVERHEAD;
-        self.slots.push_back(Slot { stamp, frame });
+    pub(crate) fn push(&mut self, stamp: u64, cost: usize, frame: Frame) {
+        self.bytes += cost;
+        self.slots.push_back(Slot { stamp, cost, frame });
         while self.bytes > self.bound && self.slots.len() > 1 {
             self.drop_first();
         }
@@ -61,7 +64,7 @@ impl Window {
 
     fn drop_first(&mut self) {
         if let Some(slot) = self.slots.pop_front() {
-            self.bytes -= slot.frame.len() + ENTRY_OVERHEAD;
+            self.bytes -= slot.cost;
             self.first += 1;
             self.visible = self.visible.max(self.first);
         }
@@ -196,7 +199,7 @@ mod tests {
     fn window(lens: &[usize]) -> Window {
         let mut window = Window::new(1 << 20);
         for (index, len) in lens.iter().enumerate() {
-            window.push(index as u64, frame(u8::try_from(index % 251).unwrap(), *len));
+            window.push(index as u64, *len, frame(u8::try_from(index % 251).unwrap(), *len));
         }
         window.reveal(u64::MAX);
         window
@@ -205,7 +208,7 @@ mod tests {
     #[test]
     fn only_what_was_stamped_before_is_readable() {
         let mut window = Window::new(1 << 20);
-        (0..10).for_each(|stamp| window.push(stamp, frame(0, 10)));
+        (0..10).for_each(|stamp| window.push(stamp, 10, frame(0, 10)));
         window.reveal(7);
         assert_eq!(window.live(), 7);
         assert!(window.get(6).is_some() && window.get(7).is_none() && !window.all_visible());
@@ -215,9 +218,9 @@ mod tests {
 
     #[test]
     fn a_cursor_that_fell_off_goes_on_in_the_middle() {
-        let mut window = Window::new(100 * (10 + ENTRY_OVERHEAD));
+        let mut window = Window::new(100 * 10);
         for stamp in 0..150 {
-            window.push(stamp, frame(0, 10));
+            window.push(stamp, 10, frame(0, 10));
         }
         window.reveal(150);
         assert_eq!(window.catch_up(20), Some((100, 80)));
@@ -228,12 +231,12 @@ mod tests {
     #[test]
     fn one_frame_above_the_bound_is_kept_alone() {
         let mut window = Window::new(1000);
-        window.push(0, frame(0, 10));
-        window.push(1, frame(0, 5000));
+        window.push(0, 10, frame(0, 10));
+        window.push(1, 5000, frame(0, 5000));
         window.reveal(2);
         assert_eq!(window.get(1).unwrap().1.len(), 5000);
         assert!(window.get(0).is_none());
-        window.push(2, frame(0, 10));
+        window.push(2, 1000, frame(0, 10));
         window.reveal(3);
         assert!(window.get(1).is_none() && window.get(2).is_some());
     }
@@ -243,7 +246,7 @@ mod tests {
         let mut window = window(&[10, 10]);
         window.clear();
         assert_eq!((window.live(), window.bytes), (2, 0));
-        window.push(2, frame(0, 10));
+        window.push(2, 10, frame(0, 10));
         window.reveal(3);
         assert!(window.get(2).is_some());
     }

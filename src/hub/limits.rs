@@ -65,8 +65,9 @@ impl Limits {
         /// 256, room for an office behind one address. Loopback addresses are not counted; behind
         /// a proxy on another machine all clients share its address, so raise it there.
         clients_per_address: usize;
-        /// Connections whose request has not been answered yet. One more is accepted and ends the
-        /// oldest of them, so that peers who send nothing cannot keep others out. Default 1024.
+        /// Connections that are not clients: whose request is not complete, or who are taking the
+        /// answer to it. One more is accepted and ends the oldest of them, so that peers who send
+        /// nothing cannot keep others out. Default 1024.
         handshakes: usize;
         /// Bytes in one message from a client; more closes the connection with 1009. Default
         /// 64 KiB, plenty for commands.
@@ -92,7 +93,8 @@ impl Limits {
         /// Bytes held for all clients together: queues, frames being written, inbound messages
         /// that are not complete, events not taken. Beyond it [`Hub::send`](crate::Hub::send)
         /// refuses, and with [`Overflow::SkipOldest`](crate::Overflow::SkipOldest) the fullest
-        /// mailboxes lose their older half. Default 256 MiB.
+        /// mailboxes lose their older half; then the connection that has taken nothing for longest
+        /// is given up. `mailbox` and `feed` count for a quarter of it at most. Default 256 MiB.
         memory: usize;
     }
 }
@@ -151,8 +153,9 @@ impl Timeouts {
         stall: Duration;
         /// How long one message may take to be written to one client. Default 60 s.
         frame: Duration;
-        /// How long the closing handshake may take, and a refused peer's taking of its answer.
-        /// Default 5 s.
+        /// How long the closing handshake may take; before it, how long a client that is closed by
+        /// the program may take for what it is owed; and how long a peer that is sent an answer
+        /// or the page may take none of it. Default 5 s.
         close: Duration;
         /// How long a hub goes on delivering that ends by [`Hub::shutdown`](crate::Hub::shutdown),
         /// or because its last handle was dropped. Default 5 s; at most 1 s where the dropping
@@ -189,6 +192,7 @@ pub enum Overflow {
     /// [`Hub::send`](crate::Hub::send) returns [`SendError::Full`](crate::SendError::Full) and
     /// nothing is lost. Broadcasts, which nobody could refuse, skip.
     Refuse,
-    /// The client is disconnected, with close code 1013.
+    /// The client is disconnected, with close code 1013. (What the hub itself cannot take over in
+    /// time is skipped for all.)
     Disconnect,
 }

@@ -69,9 +69,9 @@ impl Queue {
         self.entries.push_back(entry);
     }
 
-    /// The stamp of the oldest entry.
-    pub(crate) fn next_stamp(&self) -> Option<u64> {
-        self.entries.front().map(|entry| entry.stamp)
+    /// The oldest entry, if it was pushed before this stamp was taken.
+    pub(crate) fn pop_before(&mut self, stamp: u64) -> Option<Entry> {
+        if self.entries.front()?.stamp < stamp { self.pop() } else { None }
     }
 
     pub(crate) fn pop(&mut self) -> Option<Entry> {
@@ -103,7 +103,8 @@ mod tests {
         assert_eq!(evicted.iter().map(|e| e.stamp).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
         push(&mut queue, 10, 36);
         assert_eq!((queue.entries.len(), queue.bytes()), (6, 600));
-        assert_eq!(queue.next_stamp(), Some(5));
+        assert!(queue.pop_before(5).is_none());
+        assert_eq!(queue.pop_before(6).unwrap().stamp, 5);
     }
 
     #[test]

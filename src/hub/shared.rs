@@ -62,7 +62,10 @@ pub(crate) enum Command {
 }
 
 impl Shared {
-    pub(crate) fn new(limits: Limits, overflow: Overflow, ids: IdSource) -> Self {
+    pub(crate) fn new(mut limits: Limits, overflow: Overflow, ids: IdSource) -> Self {
+        // One feed, or one mailbox, is not to take all that there is for all of them.
+        limits.feed = limits.feed.min(limits.memory / 4);
+        limits.mailbox = limits.mailbox.min(limits.memory / 4);
         Self {
             budget: Budget::new(limits.memory),
             limits,
@@ -151,15 +154,29 @@ impl Shared {
         let client = self.registry.get(id).ok_or(SendError::NoSuchClient(id))?;
         let (cost, bound) = (Entry::cost(&message), self.limits.mailbox);
         let mut evicted = Vec::new();
-        let first = {
+        if !self.budget.try_add(cost) {
+            if !self.starved.swap(true, Ordering::Relaxed) {
+                self.bell.wake_driver();
+            }
+            return Err(SendError::Full(id));
+        }
+        let refuse = |error| {
+            self.budget.sub(cost);
+            Err(error)
+        };
+        {
             let mut mailbox = client.mailbox.lock();
             if mailbox.closed {
                 let ended = self.is_closed();
-                return Err(if ended { SendError::ShutDown } else { SendError::NoSuchClient(id) });
+                return refuse(if ended {
+                    SendError::ShutDown
+                } else {
+                    SendError::NoSuchClient(id)
+                });
             }
             if mailbox.queue.as_ref().is_some_and(|queue| !queue.has_room(cost, bound)) {
                 match self.overflow {
-                    Overflow::Refuse => return Err(SendError::Full(id)),
+                    Overflow::Refuse => return refuse(SendError::Full(id)),
                     Overflow::SkipOldest => {
                         if let Some(queue) = &mut mailbox.queue {
                             evicted = queue.make_room(cost, bound);
@@ -169,32 +186,22 @@ impl Shared {
                         mailbox.closed = true;
                         drop(mailbox);
                         self.command(Command::TooSlow { key: client.key, id });
-                        return Err(SendError::Full(id));
+                        return refuse(SendError::Full(id));
                     }
                 }
             }
-            // What made room is given back first: it may be what the new message fits into.
-            self.budget.sub(evicted.iter().map(|entry| Entry::cost(&entry.message)).sum());
-            if self.budget.try_add(cost) {
-                let first = mailbox.queue.is_none();
-                let stamp = self.stamps.fetch_add(1, Ordering::Relaxed);
-                mailbox.queue.get_or_insert_default().push(Entry { stamp, message });
-                Some(first)
-            } else {
-                None
+            if mailbox.queue.is_none() {
+                // Told under the mailbox's lock: whoever finds a message in it, and then pushes to
+                // everyone, can rely on it that the driver has heard of this mailbox before.
+                self.mail.lock().push(client.key);
             }
-        };
+            let stamp = self.stamps.fetch_add(1, Ordering::Relaxed);
+            mailbox.queue.get_or_insert_default().push(Entry { stamp, message });
+        }
         if !evicted.is_empty() {
+            self.budget.sub(evicted.iter().map(|entry| Entry::cost(&entry.message)).sum());
             client.skipped.fetch_add(evicted.len() as u64, Ordering::Relaxed);
             self.counters.skipped.add(evicted.len() as u64);
-        }
-        let Some(first) = first else {
-            self.starved.store(true, Ordering::Relaxed);
-            self.bell.wake_driver();
-            return Err(SendError::Full(id));
-        };
-        if first {
-            self.mail.lock().push(client.key);
         }
         self.bell.ring();
         Ok(())
@@ -293,6 +300,7 @@ impl Drop for Ending {
             shared.registry.remove(client.id);
         }
         shared.listeners.end();
+        shared.bell.forget(); // its waker holds what is left of the runtime
         shared.end.set();
     }
 }

@@ -43,6 +43,11 @@ impl Bell {
         self.asleep.store(false, Ordering::Relaxed);
     }
 
+    /// The driver has gone: there is nobody to wake.
+    pub(crate) fn forget(&self) {
+        self.driver.lock().take();
+    }
+
     /// The driver: whom to wake.
     pub(crate) fn register(&self, waker: &Waker) {
         let mut driver = self.driver.lock();

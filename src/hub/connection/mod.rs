@@ -16,6 +16,7 @@ mod writing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -45,13 +46,15 @@ enum Phase {
     Handshake(Box<Handshake>),
     Open(Open),
     Leaving { deadline: u64, inbound: Option<Box<Inbound>> },
-    Ending { deadline: u64, ended: bool },
+    Ending(Ending),
 }
 
 /// A request that is not complete.
 struct Handshake {
     reader: RequestReader,
     buffer: BytesMut,
+    deadline: u64,
+    serial: u64,
 }
 
 /// A client.
@@ -66,8 +69,27 @@ struct Open {
     /// When, at the permitted rate, its last inbound message would have been due, in microseconds.
     inbound_due: u64,
     inbound: Option<Box<Inbound>>,
-    /// To be sent once it has what it is owed.
-    leave: Option<Box<CloseFrame>>,
+    leave: Option<Box<Leave>>,
+}
+
+/// The connection is to be closed when the client has what was pushed to it before.
+struct Leave {
+    close: CloseFrame,
+    /// What was stamped before this goes before the Close.
+    upto: u64,
+    deadline: u64,
+    /// Because of what the client did: then nothing more is read.
+    is_violation: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Ending {
+    deadline: u64,
+    /// Whether our side of the stream has ended, and the peer's.
+    ours: bool,
+    theirs: bool,
+    /// Its serial number, if it ends without ever having been a client's.
+    stranger: Option<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -83,16 +105,30 @@ pub(crate) struct Over;
 type Step = Result<(), Over>;
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, address: SocketAddr, waker: Waker) -> Self {
+    /// The connection with this serial number, whose request has to be complete by `deadline`.
+    pub(crate) fn new(
+        stream: TcpStream,
+        address: SocketAddr,
+        waker: Waker,
+        serial: u64,
+        deadline: u64,
+    ) -> Self {
         let handshake = Handshake {
             reader: RequestReader::new(HeadLimits::default()),
             buffer: BytesMut::new(),
+            deadline,
+            serial,
         };
         Self { stream, waker, address, outbox: None, phase: Phase::Handshake(Box::new(handshake)) }
     }
 
-    pub(crate) fn in_handshake(&self) -> bool {
-        matches!(self.phase, Phase::Handshake(_))
+    /// Its serial number, if it is not, and never was, a client's: it asks, or takes the answer.
+    pub(crate) fn stranger(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Handshake(handshake) => Some(handshake.serial),
+            Phase::Ending(ending) => ending.stranger,
+            _ => None,
+        }
     }
 
     /// The client, while the connection is open.
@@ -106,15 +142,21 @@ impl Connection {
     /// Whether it has been handed everything there is, as far as `live`.
     pub(crate) fn is_caught_up(&self, live: u64) -> bool {
         match &self.phase {
-            Phase::Open(open) => open.cursor == live,
+            Phase::Open(open) => open.cursor >= live,
             _ => true,
         }
     }
 
-    /// Whether its mailbox holds something that it could be looking at: not while its socket is
-    /// full, since then the socket will say when.
+    /// Whether its mailbox may hold something, or it is to leave, and it could do something about
+    /// that: not while its socket is full, since then the socket will say when.
     pub(crate) fn has_mail_to_take(&self) -> bool {
-        matches!(&self.phase, Phase::Open(open) if open.has_mail) && self.outbox.is_none()
+        matches!(&self.phase, Phase::Open(open) if open.has_mail || open.leave.is_some())
+            && self.outbox.is_none()
+    }
+
+    /// Since when it has taken nothing of what it is being written, if it is being written.
+    pub(crate) fn stuck_since(&self) -> Option<u64> {
+        self.outbox.as_ref().filter(|outbox| outbox.has_data()).map(|outbox| outbox.progress_at)
     }
 
     /// Its socket has something to say.
@@ -135,7 +177,8 @@ impl Connection {
                 let greeting = engine.greeting(client.id);
                 // One write for both: browsers learn their id with the answer.
                 let both: Bytes = [response, greeting].concat().into();
-                self.owe(engine.now).push(both.into());
+                // Begun, so that nothing that comes with the request is answered before it.
+                self.owe(engine.now).begin(both.into());
                 self.phase = Phase::Open(Open {
                     cursor: engine.window.live(),
                     has_mail: false,
@@ -157,18 +200,31 @@ impl Connection {
         self.end(engine);
     }
 
-    /// The request did not come in time, or newer connections need the place.
-    pub(crate) fn give_up_handshake(&mut self, refusal: &Refusal, engine: &mut Engine) -> Step {
+    /// The request did not come in time.
+    fn time_out_handshake(&mut self, engine: &mut Engine) -> Step {
         match &self.phase {
             // Browsers open connections ahead of need and may never use them: nothing to answer.
             Phase::Handshake(handshake) if handshake.buffer.is_empty() => Err(Over),
-            Phase::Handshake(_) => {
-                self.refuse(refusal, engine);
+            _ => {
+                self.refuse(&Refusal::timeout(), engine);
                 self.flush(engine)
             }
-            _ => Ok(()),
         }
     }
+
+    /// Newer connections need the place of one that is not a client's.
+    pub(crate) fn make_way(&mut self, limit: usize, engine: &mut Engine) -> Step {
+        if self.in_handshake_with_data() {
+            engine.tell_refused(self.address, &Refusal::full("handshakes in progress", limit));
+        }
+        self.abort(engine, DisconnectReason::ByHub);
+        Err(Over)
+    }
+
+    fn in_handshake_with_data(&self) -> bool {
+        matches!(&self.phase, Phase::Handshake(handshake) if !handshake.buffer.is_empty())
+    }
+
     // ---- leaving ----
 
     /// The client is no longer one: nobody can send to it, and everybody is told.
@@ -178,14 +234,26 @@ impl Connection {
         }
     }
 
-    /// The hub closes: the Close goes out when the client has all it is owed.
-    pub(crate) fn leave(&mut self, engine: &mut Engine, close: CloseFrame) -> Step {
-        if let Phase::Open(open) = &mut self.phase {
-            open.leave = Some(Box::new(close));
-            open.has_mail = true;
-            engine.take_feed(); // what was pushed before goes before it
-        }
+    /// The hub closes: the Close goes out when the client has what was pushed before this call,
+    /// for which it has until `deadline`.
+    pub(crate) fn leave(&mut self, engine: &mut Engine, close: CloseFrame, deadline: u64) -> Step {
+        self.prepare_to_leave(engine, close, deadline, false);
         self.flush(engine)
+    }
+
+    fn prepare_to_leave(
+        &mut self,
+        engine: &Engine,
+        close: CloseFrame,
+        deadline: u64,
+        is_violation: bool,
+    ) {
+        let upto = engine.shared.stamps.load(Ordering::Relaxed);
+        if let Phase::Open(open) = &mut self.phase {
+            open.has_mail = true; // perhaps something that the driver has not heard of yet
+            let leave = Leave { close, upto, deadline, is_violation };
+            open.leave.get_or_insert_with(|| Box::new(leave));
+        }
     }
 
     /// The hub closes a client that is too slow: at once, since it would not take more.
@@ -194,16 +262,27 @@ impl Connection {
         self.flush(engine)
     }
 
-    fn start_leaving(&mut self, close: CloseFrame, engine: &mut Engine) {
-        self.depart(engine, DisconnectReason::ByHub);
-        self.owe(engine.now).close(Some(close));
-        let deadline = engine.now + engine.timeouts.close;
-        self.phase = Phase::Leaving { deadline, inbound: self.inbound().take() };
+    /// The client has what it was owed.
+    fn start_leaving(&mut self, leave: Leave, engine: &mut Engine) {
+        if leave.is_violation {
+            self.depart(engine, DisconnectReason::Violation(leave.close.clone()));
+            self.owe(engine.now).close(Some(leave.close));
+            self.end(engine);
+        } else {
+            self.depart(engine, DisconnectReason::ByHub);
+            self.owe(engine.now).close(Some(leave.close));
+            let deadline = engine.now + engine.timeouts.close;
+            self.phase = Phase::Leaving { deadline, inbound: self.inbound().take() };
+        }
     }
 
     fn end(&mut self, engine: &mut Engine) {
-        let deadline = engine.now + engine.timeouts.close;
-        self.phase = Phase::Ending { deadline, ended: false };
+        let (deadline, stranger) = match self.phase {
+            Phase::Ending(ending) => (ending.deadline, ending.stranger),
+            Phase::Leaving { deadline, .. } => (deadline, None),
+            _ => (engine.now + engine.timeouts.close, self.stranger()),
+        };
+        self.phase = Phase::Ending(Ending { deadline, ours: false, theirs: false, stranger });
     }
 
     /// The driver gives the connection up, whatever it is owed.
@@ -225,17 +304,36 @@ impl Connection {
     /// Looks at every deadline of this connection.
     pub(crate) fn tick(&mut self, engine: &mut Engine) -> Step {
         let now = engine.now;
-        if let Phase::Leaving { deadline, .. } | Phase::Ending { deadline, .. } = self.phase {
-            return if now < deadline { Ok(()) } else { self.time_out(engine) };
-        }
         if let Some(outbox) = &self.outbox {
             let stalled = now >= outbox.progress_at + engine.timeouts.stall;
             let too_long = outbox.in_frame() && now >= outbox.begun_at + engine.timeouts.frame;
-            if stalled || too_long {
+            if !outbox.is_empty() && (stalled || too_long) {
                 return self.time_out(engine);
             }
         }
-        let Phase::Open(open) = &mut self.phase else { return Ok(()) };
+        let open = match &mut self.phase {
+            Phase::Open(open) => open,
+            Phase::Handshake(handshake) => {
+                let late = now >= handshake.deadline;
+                return if late { self.time_out_handshake(engine) } else { Ok(()) };
+            }
+            Phase::Leaving { deadline, .. } => {
+                return if now < *deadline { Ok(()) } else { self.time_out(engine) };
+            }
+            Phase::Ending(ending) => {
+                // Who is still taking an answer, such as a large page, has time from its last byte on.
+                let taking =
+                    self.outbox.as_ref().map_or(0, |o| o.progress_at + engine.timeouts.close);
+                return if now < taking.max(ending.deadline) {
+                    Ok(())
+                } else {
+                    self.time_out(engine)
+                };
+            }
+        };
+        if open.leave.as_ref().is_some_and(|leave| now >= leave.deadline) {
+            return self.time_out(engine);
+        }
         match open.ping {
             Ping::Left(at) if now >= at + engine.timeouts.pong => self.time_out(engine),
             Ping::None if now >= open.heard_at + engine.keepalive_of(open.client.id) => {
@@ -248,7 +346,14 @@ impl Connection {
     }
 
     fn time_out(&mut self, engine: &mut Engine) -> Step {
-        self.abort(engine, DisconnectReason::TimedOut);
+        let reason = match &self.phase {
+            Phase::Open(Open { leave: Some(leave), .. }) if leave.is_violation => {
+                DisconnectReason::Violation(leave.close.clone())
+            }
+            Phase::Open(Open { leave: Some(_), .. }) => DisconnectReason::ByHub,
+            _ => DisconnectReason::TimedOut,
+        };
+        self.abort(engine, reason);
         Err(Over)
     }
 }

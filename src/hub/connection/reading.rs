@@ -3,12 +3,14 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
 use super::{Connection, Open, Over, Phase, Ping, Step};
-use crate::codec::{CloseCode, CloseFrame, CodecError, Control, Incoming, MessageCodec};
+use crate::codec::{
+    CloseCode, CloseFrame, CodecError, Control, ControlPayload, Incoming, MessageCodec,
+};
 use crate::hub::budget::Charge;
 use crate::hub::engine::Engine;
 use crate::hub::events::DisconnectReason;
@@ -49,14 +51,27 @@ impl Connection {
                     engine.shared.counters.bytes_in.add(count as u64);
                     self.received(scratch, engine, key)?;
                 }
-                Poll::Ready(_) => return self.lost(engine),
+                Poll::Ready(Ok(_)) => return self.end_of_stream(engine),
+                Poll::Ready(Err(_)) => return self.lost(engine),
             }
         }
         self.waker.wake_by_ref(); // there may be more: after the others
         Ok(())
     }
 
-    /// The peer's stream has ended, or broke.
+    /// The peer has ended its side. Who has asked for something, or has closed, may do that and
+    /// still take its answer.
+    fn end_of_stream(&mut self, engine: &mut Engine) -> Step {
+        match &mut self.phase {
+            Phase::Ending(ending) if !ending.ours => {
+                ending.theirs = true;
+                Ok(())
+            }
+            _ => self.lost(engine),
+        }
+    }
+
+    /// The connection broke, or ended where it should not have.
     pub(super) fn lost(&mut self, engine: &mut Engine) -> Step {
         self.depart(engine, DisconnectReason::Lost);
         self.end(engine);
@@ -84,6 +99,7 @@ impl Connection {
                     }
                 }
             }
+            Phase::Open(Open { leave: Some(leave), .. }) if leave.is_violation => Ok(()),
             Phase::Open(open) => {
                 open.heard_at = engine.now;
                 open.ping = Ping::None;
@@ -94,7 +110,7 @@ impl Connection {
                 self.decode(bytes, engine);
                 Ok(())
             }
-            Phase::Ending { .. } => Ok(()),
+            Phase::Ending(_) => Ok(()),
         }
     }
 
@@ -126,8 +142,10 @@ impl Connection {
                 Err(error) => return self.violation(&error, engine),
             }
         }
-        if partial.is_empty() {
-            partial = BytesMut::from(&bytes[..]);
+        let left = if partial.is_empty() { &bytes[..] } else { &partial[..] };
+        // What is kept for a connection is no more than it needs: not the block it was read into.
+        if partial.is_empty() || left.len() < partial.capacity() / 2 {
+            partial = BytesMut::from(left);
         }
         inbound.buffer = partial;
         let held = inbound.buffer.len() + inbound.codec.buffered();
@@ -166,14 +184,17 @@ impl Connection {
                 {
                     return false;
                 }
-                self.owe(engine.now).pong(payload);
+                // A copy: it may wait, and is a slice of a large block.
+                let payload = Bytes::copy_from_slice(payload.as_bytes());
+                self.owe(engine.now).pong(ControlPayload::new(payload).unwrap_or_default());
             }
             Incoming::Control(Control::Pong(_)) => {}
             Incoming::Control(Control::Close(frame)) => {
                 // RFC 6455, 5.5.1: "the endpoint typically echos the status code it received";
                 // not the reason, which would reflect the peer's text.
                 let echo = frame.as_ref().map(|frame| CloseFrame::new(frame.code(), ""));
-                self.depart(engine, DisconnectReason::Closed(frame));
+                let copy = frame.map(|frame| CloseFrame::new(frame.code(), frame.reason()));
+                self.depart(engine, DisconnectReason::Closed(copy));
                 self.owe(engine.now).close_now(echo);
                 self.end(engine);
                 return false;
@@ -187,19 +208,18 @@ impl Connection {
         self.fail(CloseFrame::new(code, &error.to_string()), engine);
     }
 
-    /// RFC 6455, 7.1.7, "Fail the WebSocket Connection": a Close with the code, then the end.
+    /// RFC 6455, 7.1.7, "Fail the WebSocket Connection": a Close with the code, after what was
+    /// pushed to the client before, and then the end. Nothing more is read.
     pub(super) fn fail(&mut self, close: CloseFrame, engine: &mut Engine) {
         if let Some(client) = self.client() {
             tracing::warn!(id = %client.id, code = close.code().get(), reason = close.reason(), "client failed");
         }
-        // What was pushed to it before goes first, as much as is taken up at once.
-        if let Phase::Open(open) = &mut self.phase {
-            open.has_mail = true;
-            engine.take_feed();
-            self.take_up(engine);
+        match self.phase {
+            Phase::Open(_) => {
+                let deadline = engine.now + engine.timeouts.close;
+                self.prepare_to_leave(engine, close, deadline, true);
+            }
+            _ => self.end(engine), // our own Close is under way
         }
-        self.depart(engine, DisconnectReason::Violation(close.clone()));
-        self.owe(engine.now).close(Some(close));
-        self.end(engine);
     }
 }

@@ -46,11 +46,12 @@ impl Connection {
                     Taken::Some => {}
                     Taken::Nothing => return Ok(()),
                 },
-                Phase::Ending { ended: ended @ false, .. } => {
-                    *ended = true;
-                    // If it fails the peer has gone already, which the next read will say.
-                    let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
-                    return Ok(());
+                Phase::Ending(ending) => {
+                    if !std::mem::replace(&mut ending.ours, true) {
+                        // If it fails the peer has gone already, which the next read will say.
+                        let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+                    }
+                    return if ending.theirs { Err(Over) } else { Ok(()) };
                 }
                 _ => return Ok(()),
             }
@@ -100,7 +101,7 @@ impl Connection {
     /// Takes up the next of what the client is owed, by the order of the stamps.
     fn take(&mut self, engine: &mut Engine) -> Result<Taken, Over> {
         let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
-        if !open.has_mail {
+        if !open.has_mail && open.leave.is_none() {
             if let Some(batch) = engine.batch.as_ref().filter(|batch| batch.from() == open.cursor) {
                 let mut cx = Context::from_waker(&self.waker);
                 match write_batch(&mut self.stream, &mut cx, batch) {
@@ -125,13 +126,14 @@ impl Connection {
     }
 
     /// Fills the outbox with the next frames of mailbox and feed, merged.
-    pub(super) fn take_up(&mut self, engine: &mut Engine) {
+    fn take_up(&mut self, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
-        let mut outbox = self.outbox.take();
+        let upto = open.leave.as_ref().map_or(engine.upto, |leave| leave.upto.min(engine.upto));
+        let mut outbox = None;
         let (mut bytes, mut frames) = (0, 0);
         while bytes < TAKE_BYTES && frames < TAKE_FRAMES {
-            let next = engine.window.get(open.cursor);
-            let before = next.map_or(engine.upto, |(stamp, _)| stamp);
+            let next = engine.window.get(open.cursor).filter(|(stamp, _)| *stamp < upto);
+            let before = next.map_or(upto, |(stamp, _)| stamp);
             let mail = if open.has_mail { take_mail(open, before) } else { None };
             let frame = match (mail, next) {
                 (Some(entry), _) => feed::encode(entry, &engine.shared.budget),
@@ -147,12 +149,8 @@ impl Connection {
         }
         if outbox.is_some() {
             self.outbox = outbox;
-        } else if let Some(close) = engine.farewell().or_else(|| open.leave.take().map(|c| *c)) {
-            if open.has_mail {
-                open.leave = Some(Box::new(close)); // first what was pushed a moment ago
-            } else {
-                self.start_leaving(close, engine);
-            }
+        } else if let Some(leave) = open.leave.take_if(|leave| engine.upto >= leave.upto) {
+            self.start_leaving(*leave, engine);
         }
     }
 }
@@ -165,15 +163,9 @@ enum Taken {
 /// The oldest message in the mailbox, if it was pushed before `stamp`.
 fn take_mail(open: &mut Open, before: u64) -> Option<Entry> {
     let mut mailbox = open.client.mailbox.lock();
-    let Some(queue) = &mut mailbox.queue else {
-        open.has_mail = false;
-        return None;
-    };
-    if queue.next_stamp()? >= before {
-        return None;
-    }
-    let entry = queue.pop();
-    if queue.is_empty() {
+    let queue = mailbox.queue.as_mut();
+    let entry = queue.and_then(|queue| queue.pop_before(before));
+    if mailbox.queue.as_ref().is_none_or(|queue| queue.is_empty()) {
         mailbox.queue = None;
         open.has_mail = false;
     }
