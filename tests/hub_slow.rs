@@ -2,11 +2,11 @@
 
 mod peer;
 
+use std::io::Read;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use peer::{Peer, event, until};
-use stepcast::codec::{Control, Incoming};
 use stepcast::{DisconnectReason, Event, Hub, Limits, Overflow, SendError, Timeouts};
 
 const PATIENT: Duration = Duration::from_secs(600);
@@ -196,29 +196,53 @@ fn a_client_that_takes_nothing_is_cut_at_the_stall_timeout_and_others_are_not() 
     assert!(hub.client(reader.id).is_some());
 }
 
+/// 50 KB a second, as over a bad mobile connection: its pongs come late, since it has to read what is
+/// before each ping, and its socket is full nearly all of the time.
 #[test]
 fn a_slow_reader_that_goes_on_reading_is_not_cut() {
     let timeouts = Timeouts::default()
-        .stall(Duration::from_millis(1500))
-        .keepalive(Duration::from_millis(500))
-        .pong(Duration::from_millis(500));
+        .stall(Duration::from_secs(4))
+        .keepalive(Duration::from_secs(1))
+        .pong(Duration::from_secs(3));
     let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
-    let mut peer = Peer::connect(&hub);
-    for _ in 0..200 {
-        hub.send(peer.id, vec![7; 64 * 1024]).unwrap();
-        hub.broadcast(vec![7; 64 * 1024]);
+    let mut events = hub.events();
+    let Peer { mut socket, id, .. } = Peer::connect(&hub);
+    let end = Instant::now() + Duration::from_secs(12);
+    let reader = thread::spawn(move || {
+        let mut bytes = [0; 2500];
+        while Instant::now() < end && socket.read(&mut bytes).is_ok_and(|count| count > 0) {
+            thread::sleep(Duration::from_millis(50)); // slow on purpose
+        }
+        socket
+    });
+    while Instant::now() < end {
+        hub.broadcast(vec![0; 1024]);
+        thread::sleep(Duration::from_millis(1)); // 1 MB a second: far more than it reads
+        while let Some(event) = events.try_recv() {
+            assert!(!matches!(event, Event::Disconnected { .. }), "{event:?}");
+        }
     }
-    // Reads a piece every few milliseconds, for longer than any of those timeouts: it is slow on
-    // purpose, not waiting for something.
+    assert!(hub.client(id).is_some());
+    drop(reader.join().unwrap());
+}
+
+/// The other side of it: what a full socket takes is a sign of life, what an empty one takes is not.
+#[test]
+fn a_client_that_vanished_is_found_though_messages_still_leave_for_it() {
+    let timeouts =
+        Timeouts::default().keepalive(Duration::from_millis(300)).pong(Duration::from_millis(500));
+    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let mut events = hub.events();
+    let peer = Peer::connect(&hub); // reads nothing and answers nothing
     let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(3) {
-        if let Incoming::Control(Control::Ping(ping)) = peer.recv() {
-            peer.control(Control::Pong(ping));
+    let reason = loop {
+        assert!(started.elapsed() < peer::PATIENCE, "it was never found");
+        hub.broadcast("small");
+        thread::sleep(Duration::from_millis(20)); // a message now and then, never a full socket
+        if let Some(Event::Disconnected { reason, .. }) = events.try_recv() {
+            break reason;
         }
-        thread::sleep(Duration::from_millis(10));
-        if hub.client(peer.id).is_none_or(|info| info.queued_bytes == 0) {
-            hub.broadcast(vec![7; 1 << 20]);
-        }
-    }
-    assert!(hub.client(peer.id).is_some());
+    };
+    assert_eq!(reason, DisconnectReason::TimedOut);
+    drop(peer);
 }

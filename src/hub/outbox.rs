@@ -34,6 +34,8 @@ pub(crate) struct Outbox {
     pub(crate) progress_at: u64,
     /// Whether a ping has left since this was last asked.
     ping_left: bool,
+    /// Whether the socket was full when last written to.
+    blocked: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -114,6 +116,12 @@ impl Outbox {
         !self.begun.is_empty()
     }
 
+    /// Whether the socket was full when last written to. Bytes that leave after that are a sign of
+    /// life: the peer has read what made room for them.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
     /// Whether a ping has left since this was last called.
     pub(crate) fn take_ping_left(&mut self) -> bool {
         std::mem::take(&mut self.ping_left)
@@ -156,6 +164,7 @@ impl Outbox {
         now: u64,
     ) -> Poll<io::Result<usize>> {
         let mut total = 0;
+        self.blocked = false;
         while !self.is_empty() {
             let control = self.control();
             let parts = self
@@ -170,8 +179,10 @@ impl Outbox {
                     self.consume(count, &control, now);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if total == 0 => return Poll::Pending,
-                Poll::Pending => return Poll::Ready(Ok(total)),
+                Poll::Pending => {
+                    self.blocked = true;
+                    return if total == 0 { Poll::Pending } else { Poll::Ready(Ok(total)) };
+                }
             }
         }
         Poll::Ready(Ok(total))

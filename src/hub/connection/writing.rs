@@ -75,9 +75,16 @@ impl Connection {
     pub(super) fn write_outbox(&mut self, engine: &mut Engine) -> Result<bool, Over> {
         let Some(outbox) = &mut self.outbox else { return Ok(true) };
         let mut cx = Context::from_waker(&self.waker);
+        let was_blocked = outbox.is_blocked();
         match outbox.poll_write(&mut self.stream, &mut cx, engine.now) {
             Poll::Ready(Ok(count)) => {
                 engine.shared.counters.bytes_out.add(count as u64);
+                // A ping may have much before it that a slow reader reads first.
+                if let Phase::Open(Open { ping: Ping::Left(at), .. }) = &mut self.phase {
+                    if was_blocked && count > 0 {
+                        *at = engine.now;
+                    }
+                }
             }
             Poll::Ready(Err(_)) => {
                 self.lost(engine)?;
