@@ -409,3 +409,71 @@ fn the_greeting_comes_in_the_same_write_as_the_101() {
         );
     }
 }
+
+/// A request with these frames behind it, and the first thing that comes back.
+fn answer_to_request_with(frames: &[u8]) -> Vec<u8> {
+    use std::io::Read;
+    let hub = hub();
+    let address = hub.local_addr().unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    socket.write_all(&[request.as_bytes(), frames].concat()).unwrap();
+    let mut bytes = vec![0; 4096];
+    let count = socket.read(&mut bytes).unwrap();
+    bytes.truncate(count);
+    bytes
+}
+
+#[test]
+fn what_comes_with_the_request_is_answered_after_it() {
+    for frames in [&[0x89, 0x82, 0, 0, 0, 0, b'h', b'i'][..], &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]]
+    {
+        let answer = answer_to_request_with(frames);
+        let text = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with(b"HTTP/1.1 101 "), "{text}");
+        assert!(text.contains(r#"{"type":1,"body":"#), "{text}");
+    }
+}
+
+#[test]
+fn a_peer_that_ends_its_side_after_it_has_asked_still_gets_its_answer() {
+    use std::io::Read;
+    let hub = Hub::builder().page("the page").spawn_thread("127.0.0.1:0").unwrap();
+    for _ in 0..20 {
+        let mut socket = TcpStream::connect(hub.local_addr().unwrap()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("the page"), "{answer:?}");
+
+        let mut peer = Peer::connect(&hub);
+        peer.control(Control::Close(Some(CloseFrame::new(CloseCode::NORMAL, ""))));
+        peer.finish();
+        assert_eq!(peer.close_code(), 1000);
+        assert!(peer.rest().is_empty());
+    }
+}
+
+#[test]
+fn a_client_that_is_slow_is_disconnected_all_the_same_while_broadcasts_go_on() {
+    let hub = hub_with(Timeouts::default().close(Duration::from_millis(500)));
+    let mut peer = Peer::connect(&hub);
+    let started = Instant::now();
+    let mut asked = false;
+    while hub.client(peer.id).is_some() {
+        assert!(started.elapsed() < PATIENCE, "still a client");
+        hub.broadcast(vec![0; 64 * 1024]);
+        let full = hub.client(peer.id).is_some_and(|client| client.queued_bytes > 0);
+        if full && !std::mem::replace(&mut asked, true) {
+            hub.disconnect(peer.id, "go").unwrap();
+        }
+        std::thread::yield_now();
+    }
+    peer.gone();
+}

@@ -250,3 +250,39 @@ fn without_the_page_the_address_is_not_found() {
     let host = hub.local_addr().unwrap();
     refused(&hub, &format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), 404);
 }
+
+#[test]
+fn loopback_addresses_are_not_counted_on_a_socket_for_both_kinds_either() {
+    let builder =
+        Hub::builder().open_to_everyone().limits(Limits::default().clients_per_address(1));
+    let Ok(hub) = builder.spawn_thread("[::]:0") else { return }; // a machine without IPv6
+    let port = hub.local_addr().unwrap().port();
+    let addresses = [([127, 0, 0, 1], port).into(), ([127, 0, 0, 1], port).into()];
+    let peers = addresses.map(Peer::connect_to);
+    assert_eq!(hub.client_count(), 2);
+    let infos = hub.clients();
+    assert!(infos.iter().all(|info| info.address.is_ipv4()), "{infos:?}");
+    drop(peers);
+}
+
+/// Tokio lets a task do a number of things before it has to yield; a task that never does must
+/// still get all events.
+#[test]
+fn a_task_that_never_awaits_gets_every_event() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for blocking in [false, true] {
+        runtime.block_on(async {
+            let hub = Hub::spawn("127.0.0.1:0").await.unwrap();
+            let mut events = hub.events();
+            let mut peer = Peer::connect(&hub);
+            for _ in 0..500 {
+                peer.send("x");
+            }
+            until("all messages", || hub.stats().received == 500);
+            for number in 0..501 {
+                let event = if blocking { events.recv_blocking() } else { events.try_recv() };
+                assert!(event.is_some(), "event {number}");
+            }
+        });
+    }
+}

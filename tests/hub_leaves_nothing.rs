@@ -28,6 +28,9 @@ fn no_thread_and_no_socket_is_left_of_a_hub_that_has_ended() {
         assert!(threads() > before.0 && descriptors() > before.1);
         if round % 2 == 0 {
             hub.shutdown_blocking(Duration::from_millis(50));
+            // Though there is a handle still: all that is open is the peers' side.
+            assert_eq!(threads(), before.0);
+            assert_eq!(descriptors(), before.1 + 21, "round {round}");
         }
         drop((hub, peers, silent));
         until("threads to be as they were", || threads() == before.0);

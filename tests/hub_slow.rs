@@ -246,3 +246,39 @@ fn a_client_that_vanished_is_found_though_messages_still_leave_for_it() {
     assert_eq!(reason, DisconnectReason::TimedOut);
     drop(peer);
 }
+
+#[test]
+fn stalled_clients_do_not_hold_more_than_the_hubs_memory_limit() {
+    let limits = Limits::default().memory(16 << 20);
+    let hub = patient().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut stalled = Vec::new();
+    for _ in 0..12 {
+        // Each gets stuck in a large message of its own, which nobody else holds any more.
+        let peer = Peer::connect(&hub);
+        hub.send(peer.id, vec![0; 8 << 20]).ok();
+        until("it to be stuck, or gone", || {
+            hub.client(peer.id).is_none_or(|client| client.queued_bytes < 8 << 20)
+        });
+        hub.broadcast(vec![0; 3 << 20]);
+        stalled.push(peer);
+    }
+    until("the limit to be kept", || hub.stats().memory <= 16 << 20);
+    let mut healthy = Peer::connect(&hub);
+    until("room for a healthy client", || hub.send(healthy.id, "hello").is_ok());
+    while healthy.message().as_text() != Some("hello") {}
+}
+
+#[test]
+fn nothing_is_kept_when_the_last_client_has_gone() {
+    let hub = patient().spawn_thread("127.0.0.1:0").unwrap();
+    for _ in 0..3 {
+        let stalled = Peer::connect(&hub);
+        until("something to be kept for it", || {
+            hub.broadcast(vec![0; 128 * 1024]);
+            hub.stats().memory > 1 << 20
+        });
+        drop(stalled);
+        until("the client to be gone", || hub.client_count() == 0);
+        until("the memory to be free", || hub.stats().memory == 0);
+    }
+}

@@ -274,3 +274,57 @@ fn a_programs_last_message_is_not_lost_by_returning_from_main() {
     assert!(program.wait().unwrap().success());
     std::fs::remove_file(file).unwrap();
 }
+
+/// A hub on the program's own runtime is held up by what the program computes there. Whoever
+/// answered in time is not to be cut for that.
+#[test]
+fn a_hub_that_was_held_up_does_not_cut_those_who_answered() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let timeouts =
+        Timeouts::default().keepalive(Duration::from_millis(100)).pong(Duration::from_millis(200));
+    let hub = Hub::builder()
+        .timeouts(timeouts)
+        .runtime(runtime.handle().clone())
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let address = hub.local_addr().unwrap();
+    let (answered, answers) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let mut peer = Peer::connect_to(address);
+        while let stepcast::codec::Incoming::Control(stepcast::codec::Control::Ping(ping)) =
+            peer.recv()
+        {
+            peer.control(stepcast::codec::Control::Pong(ping));
+            if answered.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    let mut events = hub.events();
+    for _ in 0..5 {
+        let started = Instant::now();
+        while answers.try_recv().is_err() {
+            assert!(started.elapsed() < PATIENCE, "no ping");
+            runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+        }
+        thread::sleep(Duration::from_millis(500)); // nobody drives the runtime
+        runtime.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
+    }
+    while let Some(event) = events.try_recv() {
+        assert!(!matches!(event, stepcast::Event::Disconnected { .. }), "{event:?}");
+    }
+}
+
+#[test]
+fn a_runtime_that_lacks_what_the_hub_needs_is_an_error() {
+    for runtime in [
+        Builder::new_multi_thread().worker_threads(1).build().unwrap(),
+        Builder::new_multi_thread().worker_threads(1).enable_io().build().unwrap(),
+        Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap(),
+    ] {
+        let builder = Hub::builder().runtime(runtime.handle().clone());
+        let error = builder.spawn_thread("127.0.0.1:0").unwrap_err();
+        assert!(matches!(error, SpawnError::Runtime), "{error}");
+        assert!(error.to_string().contains("enable_all"), "{error}");
+    }
+}

@@ -325,6 +325,20 @@ mod tests {
         assert_eq!(drain(&mut events), ["6"]);
     }
 
+    /// A reader that has emptied its queue while an event was being counted as missed sleeps until
+    /// the next one comes: which must not be missed as well.
+    #[test]
+    fn a_reader_is_told_what_it_missed_as_soon_as_there_is_room() {
+        let listeners = Listeners::default();
+        let mut events = listeners.listen(2);
+        events.missed.fetch_add(1, Ordering::SeqCst);
+        listeners.tell(|| connected(7));
+        let queued: Vec<_> = std::iter::from_fn(|| events.receiver.try_recv().ok()).collect();
+        assert_eq!(queued, [Event::Missed(1), connected(7)]);
+        listeners.miss();
+        assert_eq!(events.receiver.try_recv(), Ok(Event::Missed(1)));
+    }
+
     #[test]
     fn where_nobody_listens_no_event_is_made() {
         let listeners = Listeners::default();
