@@ -65,6 +65,8 @@ struct Pass {
     /// Where it starts: another place each time, so that nobody is always last.
     start: usize,
     done: usize,
+    /// Where the feed ended when it began.
+    live: u64,
     all_caught_up: bool,
 }
 
@@ -191,7 +193,8 @@ impl Driver {
             let _ = stream.set_nodelay(true);
             let entry = self.connections.vacant_entry();
             let key = entry.key();
-            entry.insert(Connection::new(stream, address, self.ready.waker(key)));
+            let by = self.engine.now + self.engine.timeouts.handshake;
+            entry.insert(Connection::new(stream, address, self.ready.waker(key), by));
             if self.connections.len() == 1 {
                 self.next_tick = self.engine.now + self.engine.timeouts.tick;
             }
@@ -342,7 +345,8 @@ impl Driver {
         let Some(pass) = &mut self.pass else { return };
         pass.done = to;
         if to == places {
-            let all_caught_up = pass.all_caught_up;
+            // Whoever came first in the walk has not seen what came after its beginning.
+            let all_caught_up = pass.all_caught_up && pass.live == live;
             self.pass = None;
             self.engine.batch = None;
             if all_caught_up && self.engine.window.all_visible() {
