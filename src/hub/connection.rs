@@ -62,6 +62,8 @@ enum Phase {
 
 /// A request that is not complete.
 struct Handshake {
+    /// By when it is to be complete.
+    deadline: u64,
     reader: RequestReader,
     buffer: BytesMut,
 }
@@ -108,8 +110,14 @@ pub(crate) struct Over;
 type Step = Result<(), Over>;
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, address: SocketAddr, waker: Waker) -> Self {
+    pub(crate) fn new(
+        stream: TcpStream,
+        address: SocketAddr,
+        waker: Waker,
+        handshake_by: u64,
+    ) -> Self {
         let handshake = Handshake {
+            deadline: handshake_by,
             reader: RequestReader::new(HeadLimits::default()),
             buffer: BytesMut::new(),
         };
@@ -118,6 +126,12 @@ impl Connection {
 
     pub(crate) fn in_handshake(&self) -> bool {
         matches!(self.phase, Phase::Handshake(_))
+    }
+
+    /// Whether its request is to be complete by then, and is not: the connection that was in this
+    /// one's place before had another deadline.
+    pub(crate) fn in_handshake_until(&self, deadline: u64) -> bool {
+        matches!(&self.phase, Phase::Handshake(handshake) if handshake.deadline == deadline)
     }
 
     /// The client, while the connection is open.

@@ -198,7 +198,7 @@ impl Driver {
             if self.connections.len() == 1 {
                 self.next_tick = self.engine.now + self.engine.timeouts.tick;
             }
-            self.handshakes.push_back((key, self.engine.now + self.engine.timeouts.handshake));
+            self.handshakes.push_back((key, by));
             self.shaking += 1;
             self.step(key, |connection, engine| connection.ready(engine, key));
             if self.shaking > self.engine.shared.limits.handshakes {
@@ -210,8 +210,8 @@ impl Driver {
 
     fn end_oldest_handshake(&mut self) {
         let limit = self.engine.shared.limits.handshakes;
-        while let Some((key, _)) = self.handshakes.pop_front() {
-            if self.connections.get(key).is_some_and(Connection::in_handshake) {
+        while let Some((key, by)) = self.handshakes.pop_front() {
+            if self.connections.get(key).is_some_and(|c| c.in_handshake_until(by)) {
                 let refusal = Refusal::full("handshakes in progress", limit);
                 return self.step(key, |connection, engine| {
                     connection.give_up_handshake(&refusal, engine)
@@ -222,7 +222,7 @@ impl Driver {
 
     fn time_out_handshakes(&mut self) {
         while let Some(&(key, deadline)) = self.handshakes.front() {
-            let waiting = self.connections.get(key).is_some_and(Connection::in_handshake);
+            let waiting = self.connections.get(key).is_some_and(|c| c.in_handshake_until(deadline));
             if waiting && self.engine.now < deadline {
                 return;
             }
@@ -324,7 +324,7 @@ impl Driver {
                 self.passed = batch.to();
                 self.engine.batch = Some(batch);
                 let start = usize::try_from(live % 1024).unwrap_or(0) * STEPS;
-                self.pass = Some(Pass { start, done: 0, all_caught_up: true });
+                self.pass = Some(Pass { start, done: 0, live, all_caught_up: true });
                 self.fan_out();
             }
             return;
