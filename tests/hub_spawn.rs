@@ -192,6 +192,18 @@ fn shutting_down_waits_no_longer_than_it_was_told() {
 }
 
 #[test]
+fn shutting_down_within_any_time_at_all_waits_for_every_reader() {
+    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let mut peer = Peer::connect(&hub);
+    hub.broadcast(vec![7; 20 << 20]); // more than the sockets hold
+    let ending = thread::spawn(move || hub.shutdown_blocking(Duration::MAX));
+    assert_eq!(peer.message().len(), 20 << 20);
+    assert_eq!(peer.close_code(), 1001);
+    drop(peer);
+    ending.join().unwrap();
+}
+
+#[test]
 fn an_async_shutdown_can_be_awaited_on_a_current_thread_runtime() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -17,6 +17,9 @@ use super::stats::Counters;
 use super::{ClientId, Limits, Overflow, SendError, Stats};
 use crate::codec::{CloseFrame, Message};
 
+/// What stands for a time that the clock cannot hold: thirty years.
+const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) overflow: Overflow,
@@ -206,7 +209,7 @@ impl Shared {
     pub(crate) fn request_shutdown(&self, within: Duration) {
         self.closed.store(true, Ordering::Relaxed);
         let now = Instant::now();
-        let by = now.checked_add(within).unwrap_or(now);
+        let by = now.checked_add(within).unwrap_or_else(|| now + NO_LIMIT);
         {
             let mut shutdown = self.shutdown.lock();
             *shutdown = Some(shutdown.map_or(by, |earlier| earlier.min(by)));
