@@ -181,6 +181,9 @@ impl Shared {
                 mailbox.queue.get_or_insert_default().push(Entry { stamp, message });
                 Some(first)
             } else {
+                if mailbox.queue.as_ref().is_some_and(|queue| queue.is_empty()) {
+                    mailbox.queue = None; // all of it had to make room
+                }
                 None
             }
         };
@@ -294,5 +297,34 @@ impl Drop for Ending {
         }
         shared.listeners.end();
         shared.end.set();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::client::{Client, Details};
+
+    fn shared_with_a_client(limits: Limits) -> (Shared, Arc<Client>) {
+        let shared = Shared::new(limits, Overflow::SkipOldest, IdSource::new().unwrap());
+        let details = Details { path: "/".to_owned(), headers: Vec::new() };
+        let address = "127.0.0.1:1".parse().unwrap();
+        let client = Arc::new(Client::new(shared.ids.draw(), 0, address, details));
+        shared.registry.insert(Arc::clone(&client));
+        (shared, client)
+    }
+
+    // A mailbox that held an empty queue would keep the driver looking at it for ever.
+    #[test]
+    fn a_mailbox_that_gave_up_everything_for_what_was_then_refused_is_empty() {
+        let (shared, client) = shared_with_a_client(Limits::default().mailbox(1000).memory(2000));
+        shared.send(client.id, vec![0; 100].into()).unwrap();
+        shared.budget.add(1000);
+        let refused = shared.send(client.id, vec![0; 1500].into());
+        assert_eq!(refused, Err(SendError::Full(client.id)));
+        assert!(client.mailbox.lock().queue.is_none());
+        assert_eq!(shared.budget.used(), 1000);
+        shared.send(client.id, vec![0; 100].into()).unwrap();
+        assert_eq!(*shared.mail.lock(), [0, 0], "the driver is told again");
     }
 }
