@@ -75,6 +75,8 @@ fn pages_of_the_same_host_and_of_listed_origins_come_in() {
         .spawn_thread("127.0.0.1:0")
         .unwrap();
     let host = hub.local_addr().unwrap();
+    let mut events = hub.events();
+    let mut sockets = Vec::new(); // kept, so that no client's leaving is told
     for (host, origin) in [
         (host.to_string(), "http://127.0.0.1:3000"),
         ("localhost:1".to_owned(), "https://localhost"),
@@ -82,10 +84,10 @@ fn pages_of_the_same_host_and_of_listed_origins_come_in() {
         (host.to_string(), "https://app.example"),
         (host.to_string(), "null"),
     ] {
-        let mut events = hub.events();
         let mut socket = TcpStream::connect(hub.local_addr().unwrap()).unwrap();
         let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n{UPGRADE}\r\n");
         socket.write_all(head.as_bytes()).unwrap();
+        sockets.push(socket);
         event(&mut events, |event| match event {
             Event::Connected { .. } => Some(()),
             other => panic!("{host} {origin}: {other:?}"),
