@@ -447,6 +447,9 @@ impl Connection {
 
     /// Writes what the client is owed, until it has all of it or its socket is full.
     pub(crate) fn flush(&mut self, engine: &mut Engine) -> Step {
+        if let Phase::Open(open) = &mut self.phase {
+            open.has_mail |= engine.mail_unseen;
+        }
         self.catch_up(engine);
         loop {
             if !self.write_outbox(engine)? {

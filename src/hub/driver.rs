@@ -304,6 +304,7 @@ impl Driver {
         for key in keys {
             self.step(key, Connection::mail);
         }
+        self.engine.mail_unseen = false;
     }
 
     /// Those who had mail that was too new when they looked.

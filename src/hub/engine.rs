@@ -85,6 +85,9 @@ pub(crate) struct Engine {
     taken: Queue,
     /// Whether anything was taken over since the driver last asked.
     pub(crate) news: bool,
+    /// Whether the feed has been taken over and who has mail has not been asked since: any mailbox
+    /// may hold what was pushed before the newest of the feed.
+    pub(crate) mail_unseen: bool,
     /// Messages lost before they could be taken over, not yet counted for the clients.
     pub(crate) lost: u64,
     /// Boxed as connections keep it, so that it changes hands without being made anew.
@@ -115,6 +118,7 @@ impl Engine {
             scratch: BytesMut::new(),
             taken: Queue::default(),
             news: false,
+            mail_unseen: false,
             lost: 0,
             spare: None,
             codec_limits,
@@ -289,6 +293,7 @@ impl Engine {
         // The stamp first: all that was stamped before it is in its queue by the time that the
         // queue's lock has been taken.
         self.upto = self.shared.stamps.load(Ordering::Relaxed);
+        self.mail_unseen = true;
         {
             let mut feed = self.shared.feed.lock();
             std::mem::swap(&mut feed.queue, &mut self.taken);
