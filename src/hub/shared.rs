@@ -314,6 +314,37 @@ mod tests {
         (shared, client)
     }
 
+    #[test]
+    fn a_broadcast_that_comes_while_the_hub_ends_is_counted_and_not_kept() {
+        let (shared, _client) = shared_with_a_client(Limits::default());
+        shared.feed.lock().closed = true;
+        shared.broadcast("late".into());
+        assert_eq!(shared.counters.after_shutdown.get(), 1);
+        assert_eq!((shared.budget.used(), shared.feed.lock().queue.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn what_nobody_is_there_for_is_not_kept() {
+        let (shared, client) = shared_with_a_client(Limits::default());
+        shared.registry.remove(client.id);
+        shared.broadcast("to nobody".into());
+        assert_eq!((shared.budget.used(), shared.feed.lock().queue.is_empty()), (0, true));
+        assert_eq!(shared.stats().pushed, 0);
+    }
+
+    #[test]
+    fn the_end_frees_what_was_left_and_takes_no_more() {
+        let (shared, client) = shared_with_a_client(Limits::default());
+        let shared = Arc::new(shared);
+        shared.broadcast("to all".into());
+        shared.send(client.id, "to one".into()).unwrap();
+        drop(Ending(Arc::clone(&shared)));
+        assert_eq!((shared.budget.used(), shared.registry.count()), (0, 0));
+        assert!(client.mailbox.lock().closed && shared.feed.lock().closed);
+        assert_eq!(shared.send(client.id, "late".into()), Err(SendError::ShutDown));
+        assert!(shared.end.wait_blocking(Duration::ZERO));
+    }
+
     // A mailbox that held an empty queue would keep the driver looking at it for ever.
     #[test]
     fn a_mailbox_that_gave_up_everything_for_what_was_then_refused_is_empty() {

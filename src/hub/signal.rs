@@ -43,6 +43,11 @@ impl Bell {
         self.asleep.store(false, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
     /// The driver: whom to wake.
     pub(crate) fn register(&self, waker: &Waker) {
         let mut driver = self.driver.lock();
