@@ -156,11 +156,23 @@ fn peers_who_send_nothing_do_not_keep_others_out() {
         .spawn_thread("127.0.0.1:0")
         .unwrap();
     let address = hub.local_addr().unwrap();
-    let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let mut silent: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
     let mut peer = Peer::connect(&hub);
     hub.send(peer.id, "in").unwrap();
     assert_eq!(peer.text(), "in");
-    drop(silent);
+    // The oldest had to go, one for each above the limit; the newest still have their turn.
+    // (Whether the viewer was above it, too, depends on when its request came.)
+    for old in &mut silent[..90] {
+        old.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(old.read(&mut [0]).unwrap(), 0);
+    }
+    for new in &mut silent[91..] {
+        new.set_read_timeout(Some(PATIENCE)).unwrap();
+        new.write_all(format!("GET /x HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = [0; 12];
+        new.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 404");
+    }
 }
 
 #[test]
@@ -192,6 +204,37 @@ fn a_clients_messages_are_events() {
     assert_eq!(next().as_text(), Some(""));
     assert_eq!(next().len(), 64 * 1024);
     assert_eq!(hub.stats().received, 4);
+}
+
+#[test]
+fn an_echo_hub_sends_back_what_comes_as_what_it_was_and_in_its_order() {
+    let hub = Hub::builder().echo().spawn_thread("127.0.0.1:0").unwrap();
+    let mut peer = Peer::connect(&hub);
+    peer.send("text 中文");
+    peer.send(vec![1u8, 2, 3]);
+    peer.send("");
+    assert_eq!(peer.text(), "text 中文");
+    assert_eq!(peer.message(), vec![1u8, 2, 3].into());
+    assert_eq!(peer.text(), "");
+}
+
+#[test]
+fn a_hub_without_greeting_sends_nothing_that_was_not_pushed() {
+    let hub = Hub::builder().without_greeting().spawn_thread("127.0.0.1:0").unwrap();
+    let address = hub.local_addr().unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!("GET / HTTP/1.1\r\nHost: {address}\r\n{UPGRADE}\r\n");
+    socket.write_all(head.as_bytes()).unwrap();
+    until("the client", || hub.client_count() == 1);
+    hub.broadcast("first");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"first") {
+        let mut bytes = [0; 1024];
+        let count = socket.read(&mut bytes).unwrap();
+        answer.extend_from_slice(&bytes[..count]);
+    }
+    assert!(answer.ends_with(b"\r\n\r\n\x81\x05first"), "{answer:?}");
 }
 
 #[test]

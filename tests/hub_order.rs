@@ -147,6 +147,7 @@ fn broadcasts_that_had_to_make_room_before_the_hub_looked_are_counted_for_every_
     for number in 0..100u32 {
         stepped.hub.broadcast([&number.to_le_bytes()[..], &[0; 4092]].concat());
     }
+    assert!(stepped.hub.stats().memory <= 64 * 1024 + 4096 + 64, "bounded before the hub looks");
     let hub = stepped.hub.clone();
     stepped.run(move || {
         for peer in &mut peers {

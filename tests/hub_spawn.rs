@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use peer::{PATIENCE, Peer, until};
-use stepcast::{Hub, SendError, SpawnError, Timeouts};
+use stepcast::{DisconnectReason, Event, Hub, SendError, SpawnError, Timeouts};
 use tokio::runtime::{Builder, Runtime};
 
 fn is_handle<T: Clone + Send + Sync + 'static>(_: &T) {}
@@ -201,6 +201,49 @@ fn shutting_down_within_any_time_at_all_waits_for_every_reader() {
     assert_eq!(peer.close_code(), 1001);
     drop(peer);
     ending.join().unwrap();
+}
+
+#[test]
+fn a_connection_that_never_asked_for_anything_does_not_hold_up_the_end() {
+    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let silent = TcpStream::connect(hub.local_addr().unwrap()).unwrap();
+    drop(Peer::connect(&hub)); // accepted after it
+    let started = Instant::now();
+    hub.shutdown_blocking(PATIENCE / 2);
+    assert!(started.elapsed() < PATIENCE / 4, "{:?}", started.elapsed());
+    drop(silent);
+}
+
+#[test]
+fn a_client_that_is_cut_by_the_end_is_told_of() {
+    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let mut events = hub.events();
+    let peer = Peer::connect(&hub);
+    hub.send(peer.id, vec![0; 40 << 20]).unwrap(); // which it does not read
+    hub.shutdown_blocking(Duration::from_millis(100));
+    let mut reasons = Vec::new();
+    while let Some(event) = events.recv_blocking() {
+        if let Event::Disconnected { reason, .. } = event {
+            reasons.push(reason);
+        }
+    }
+    assert_eq!(reasons, [DisconnectReason::ByHub]);
+}
+
+#[test]
+fn an_earlier_end_than_the_one_asked_for_first_counts() {
+    let patient = Timeouts::default().shutdown(PATIENCE).close(PATIENCE);
+    let hub = Hub::builder().timeouts(patient).spawn_thread("127.0.0.1:0").unwrap();
+    let _peer = Peer::connect(&hub); // never answers the Close
+    let ending = {
+        let hub = hub.clone();
+        thread::spawn(move || hub.shutdown_blocking(PATIENCE))
+    };
+    until("the end to have begun", || TcpStream::connect(hub.local_addr().unwrap()).is_err());
+    let started = Instant::now();
+    hub.shutdown_blocking(Duration::from_millis(100));
+    ending.join().unwrap();
+    assert!(started.elapsed() < PATIENCE / 4, "{:?}", started.elapsed());
 }
 
 #[test]
