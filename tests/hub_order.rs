@@ -28,9 +28,10 @@ impl Stepped {
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (far, _) = listener.accept().unwrap();
         far.set_nonblocking(true).unwrap();
-        let _context = runtime.enter();
-        let far = tokio::net::TcpStream::from_std(far).unwrap();
-        drop(_context);
+        let far = {
+            let _context = runtime.enter();
+            tokio::net::TcpStream::from_std(far).unwrap()
+        };
         Self { runtime, hub, poke: (near, far) }
     }
 
@@ -100,14 +101,17 @@ fn another_clients_violation_does_not_change_the_order_of_what_a_client_gets() {
 #[test]
 fn what_was_pushed_to_all_and_to_one_before_disconnecting_it_goes_before_the_close() {
     let stepped = Stepped::new(Hub::builder());
-    let mut peer = stepped.connect();
+    let (mut peer, mut without_mail) = (stepped.connect(), stepped.connect());
     stepped.hub.broadcast("one");
     stepped.hub.send(peer.id, "two").unwrap();
     stepped.hub.broadcast("three");
+    stepped.hub.disconnect(without_mail.id, "").unwrap();
     stepped.hub.disconnect(peer.id, "").unwrap();
     stepped.run(move || {
         assert_eq!([peer.text(), peer.text(), peer.text()], ["one", "two", "three"]);
         assert_eq!(peer.close_code(), 1000);
+        assert_eq!([without_mail.text(), without_mail.text()], ["one", "three"]);
+        assert_eq!(without_mail.close_code(), 1000);
     });
 }
 
