@@ -179,6 +179,7 @@ fn what_is_waiting_for_a_client_is_told() {
         hub.send(peer.id, vec![0; 40 << 20]).unwrap(); // more than the sockets hold
         until("some of it to leave", || hub.stats().bytes_out > 1 << 20);
         assert!(hub.client(peer.id).unwrap().queued_bytes > 1 << 20, "half written");
+        assert!(hub.stats().memory >= 40 << 20, "until its last byte has left");
         assert_eq!(peer.message().len(), 40 << 20);
         until("nothing to wait", || hub.client(peer.id).unwrap().queued_bytes == 0);
     });

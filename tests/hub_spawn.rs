@@ -247,6 +247,60 @@ fn an_earlier_end_than_the_one_asked_for_first_counts() {
 }
 
 #[test]
+fn an_async_shutdown_on_a_runtime_that_was_given_waits_for_the_end() {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let short = Timeouts::default().shutdown(Duration::from_millis(100));
+    let hub = Hub::builder()
+        .timeouts(short)
+        .runtime(runtime.handle().clone())
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let mut peer = Peer::connect(&hub); // never answers the Close
+    runtime.block_on(hub.shutdown());
+    assert_eq!(hub.client_count(), 0);
+    assert!(TcpStream::connect(hub.local_addr().unwrap()).is_err(), "still listening");
+    peer.gone();
+}
+
+/// The hub has nothing to do, and sleeps; its clocks go once a second.
+#[test]
+fn every_call_wakes_a_hub_that_sleeps() {
+    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let mut peers: Vec<_> = (0..5).map(|_| Peer::connect(&hub)).collect();
+    let mut waited = [Duration::ZERO; 3];
+    let mut timed = |kind: usize, call: &mut dyn FnMut()| {
+        thread::sleep(Duration::from_millis(30)); // so that it sleeps
+        let started = Instant::now();
+        call();
+        waited[kind] += started.elapsed();
+    };
+    for _ in 0..5 {
+        timed(0, &mut || {
+            hub.send(peers[0].id, "one").unwrap();
+            assert_eq!(peers[0].text(), "one");
+        });
+        timed(1, &mut || {
+            hub.broadcast("all");
+            peers.iter_mut().for_each(|peer| assert_eq!(peer.text(), "all"));
+        });
+    }
+    for mut peer in peers {
+        timed(2, &mut || {
+            hub.disconnect(peer.id, "").unwrap();
+            assert_eq!(peer.close_code(), 1000);
+        });
+    }
+    // Without being woken it would take most of a second each of the five times.
+    assert!(waited.iter().all(|time| *time < Duration::from_secs(2)), "{waited:?}");
+
+    let idle = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    thread::sleep(Duration::from_millis(30));
+    let started = Instant::now();
+    idle.shutdown_blocking(PATIENCE);
+    assert!(started.elapsed() < PATIENCE / 4);
+}
+
+#[test]
 fn an_async_shutdown_can_be_awaited_on_a_current_thread_runtime() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -300,6 +300,18 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_after_the_first_missed_is_missed_until_the_reader_knows() {
+        let listeners = Listeners::default();
+        let mut events = listeners.listen(2);
+        (1..=3).for_each(|n| listeners.tell(|| connected(n)));
+        assert!(matches!(events.try_recv(), Some(Event::Connected { .. })));
+        listeners.tell(|| connected(4)); // there would be room
+        assert_eq!(drain(&mut events), ["2", "missed 2"]);
+        listeners.tell(|| connected(5));
+        assert_eq!(drain(&mut events), ["5"]);
+    }
+
+    #[test]
     fn where_nobody_listens_no_event_is_made() {
         let listeners = Listeners::default();
         listeners.tell(|| panic!("made an event for nobody"));

@@ -306,7 +306,11 @@ mod tests {
     use crate::hub::client::{Client, Details};
 
     fn shared_with_a_client(limits: Limits) -> (Shared, Arc<Client>) {
-        let shared = Shared::new(limits, Overflow::SkipOldest, IdSource::new().unwrap());
+        shared_with(limits, Overflow::SkipOldest)
+    }
+
+    fn shared_with(limits: Limits, overflow: Overflow) -> (Shared, Arc<Client>) {
+        let shared = Shared::new(limits, overflow, IdSource::new().unwrap());
         let details = Details { path: "/".to_owned(), headers: Vec::new() };
         let address = "127.0.0.1:1".parse().unwrap();
         let client = Arc::new(Client::new(shared.ids.draw(), 0, address, details));
@@ -343,6 +347,17 @@ mod tests {
         assert!(client.mailbox.lock().closed && shared.feed.lock().closed);
         assert_eq!(shared.send(client.id, "late".into()), Err(SendError::ShutDown));
         assert!(shared.end.wait_blocking(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_client_that_is_too_slow_is_to_be_closed_once_and_takes_nothing_more() {
+        let (shared, client) = shared_with(Limits::default().mailbox(1000), Overflow::Disconnect);
+        shared.send(client.id, vec![0; 900].into()).unwrap();
+        let full = shared.send(client.id, vec![0; 900].into());
+        assert_eq!(full, Err(SendError::Full(client.id)));
+        let late = shared.send(client.id, "small".into());
+        assert_eq!(late, Err(SendError::NoSuchClient(client.id)));
+        assert!(matches!(shared.commands.lock()[..], [Command::TooSlow { .. }]));
     }
 
     // A mailbox that held an empty queue would keep the driver looking at it for ever.
