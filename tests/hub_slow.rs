@@ -6,7 +6,7 @@ use std::io::Read;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::{Peer, event, until};
+use peer::{PATIENCE, Peer, event, until};
 use stepcast::codec::{Control, Incoming};
 use stepcast::{DisconnectReason, Event, Hub, Limits, Overflow, SendError, Timeouts};
 
@@ -202,7 +202,7 @@ fn a_slow_reader_that_goes_on_reading_is_not_cut() {
     let timeouts = Timeouts::default()
         .stall(Duration::from_millis(1500))
         .keepalive(Duration::from_millis(500))
-        .pong(Duration::from_millis(500));
+        .pong(PATIENCE); // a ping waits behind all that the two systems hold, some megabytes
     let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect(&hub);
     for _ in 0..200 {
