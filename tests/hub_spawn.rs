@@ -78,14 +78,15 @@ fn a_model_that_never_awaits(runtime: &Runtime) {
             thread::spawn(move || {
                 let mut peer = Peer::connect(&hub);
                 done.store(true, Ordering::Release);
-                let mut latest = Duration::ZERO;
+                let mut ages = Vec::new();
                 for _ in 0..20 {
                     let sent: u128 = peer.text().parse().unwrap();
                     let age = since_epoch() - sent;
-                    latest = latest.max(Duration::from_micros(u64::try_from(age).unwrap()));
+                    ages.push(Duration::from_micros(u64::try_from(age).unwrap()));
                 }
                 stop.store(true, Ordering::Release);
-                latest
+                ages.sort_unstable();
+                ages
             })
         };
         // From here on nothing awaits: the computation has the runtime's thread for itself.
@@ -100,8 +101,10 @@ fn a_model_that_never_awaits(runtime: &Runtime) {
                 hub.broadcast(since_epoch().to_string());
             }
         }
-        let latest = viewer.join().unwrap();
-        assert!(latest < Duration::from_millis(100), "a viewer waited {latest:?}");
+        // A machine that is busy elsewhere holds up one or the other; a hub that had to wait for the
+        // model would be late with all.
+        let ages = viewer.join().unwrap();
+        assert!(ages[10] < Duration::from_millis(100), "a viewer waited {ages:?}");
     });
 }
 
