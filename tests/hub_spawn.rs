@@ -284,7 +284,9 @@ fn every_call_wakes_a_hub_that_sleeps() {
         });
         timed(1, &mut || {
             hub.broadcast("all");
-            peers.iter_mut().for_each(|peer| assert_eq!(peer.text(), "all"));
+            for peer in &mut peers {
+                assert_eq!(peer.text(), "all");
+            }
         });
     }
     for mut peer in peers {
