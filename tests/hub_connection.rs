@@ -95,6 +95,31 @@ fn nothing_that_follows_a_close_is_looked_at() {
     }
 }
 
+/// The frame begun is finished, since it cannot be taken back; what is queued is not sent any more.
+#[test]
+fn a_client_that_closes_gets_the_close_before_what_has_not_begun() {
+    let limits = Limits::default().mailbox(64 << 20);
+    let timeouts = Timeouts::default().stall(PATIENCE * 9).close(PATIENCE);
+    let hub = Hub::builder().limits(limits).timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let mut events = hub.events();
+    let mut peer = Peer::connect(&hub);
+    let message = Bytes::from(vec![0; 1024]);
+    for _ in 0..24_000 {
+        hub.send(peer.id, message.clone()).unwrap(); // fills the socket
+    }
+    let mut written = 0;
+    until("the socket to be full", || {
+        std::thread::sleep(Duration::from_millis(20));
+        std::mem::replace(&mut written, hub.stats().bytes_out) == hub.stats().bytes_out
+    });
+    peer.control(Control::Close(None));
+    assert_eq!(reason_of_disconnect(&mut events), DisconnectReason::Closed(None));
+    let written = hub.stats().bytes_out;
+    assert_eq!(peer.close_frame(), None);
+    assert!(peer.rest().is_empty());
+    assert!(hub.stats().bytes_out - written < 1024 + 16);
+}
+
 #[test]
 fn a_peer_that_does_not_end_its_side_is_ended_at_the_close_timeout() {
     let hub = hub_with(Timeouts::default().close(Duration::from_millis(200)));
@@ -162,7 +187,8 @@ fn a_violation_is_answered_with_its_code_and_the_connection_ends_and_others_noti
         frame
     };
     let fragments = [masked(0x01, b""), masked(0x00, b""), masked(0x00, b""), masked(0x00, b"")];
-    let cases: [(&str, Vec<u8>, u16); 8] = [
+    let halves = [masked(0x01, &[b'x'; 60]), masked(0x80, &[b'x'; 60])];
+    let cases: [(&str, Vec<u8>, u16); 10] = [
         ("an unmasked frame", vec![0x81, 0x01, b'x'], 1002),
         ("a reserved bit", masked(0xc1, b""), 1002),
         ("a reserved opcode", masked(0x83, b""), 1002),
@@ -171,6 +197,12 @@ fn a_violation_is_answered_with_its_code_and_the_connection_ends_and_others_noti
         ("text that is not UTF-8", masked(0x81, b"\xff"), 1007),
         ("a message above the limit", masked(0x81, &[b'x'; 101]), 1009),
         ("a message in too many frames", fragments.concat(), 1009),
+        ("fragments that together are above the limit", halves.concat(), 1009),
+        (
+            "a length above the limit, of which nothing has come",
+            vec![0x81, 0xfe, 4, 0, 0, 0, 0, 0],
+            1009,
+        ),
     ];
     for (what, bytes, code) in cases {
         let mut events = hub.events();
@@ -213,7 +245,39 @@ fn too_many_messages_a_second_close_with_1008() {
     assert!(matches!(told, DisconnectReason::Violation(_)), "{told:?}");
 }
 
+#[test]
+fn a_message_that_does_not_fit_into_the_hubs_memory_closes_with_1013() {
+    let limits = Limits::default().memory(100 * 1024).inbound_message(1 << 20);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut peer = Peer::connect(&hub);
+    let mut begun = vec![0x82, 0xff, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0]; // 512 KiB are said to come
+    begun.resize(200 * 1024, 0);
+    peer.socket.write_all(&begun).unwrap();
+    assert_eq!(peer.close_code(), 1013);
+    until("the memory to be free", || hub.stats().memory == 0);
+}
+
 // ---- pings ----
+
+/// A ping is for silence: who is heard from is there.
+#[test]
+fn a_client_that_is_heard_from_is_not_pinged() {
+    let hub = hub_with(Timeouts::default().keepalive(Duration::from_millis(600)));
+    loop {
+        let mut peer = Peer::connect(&hub);
+        let (started, mut last, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
+        while started.elapsed() < Duration::from_millis(1200) {
+            peer.send("here");
+            std::thread::sleep(Duration::from_millis(20)); // paced on purpose
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+        }
+        hub.send(peer.id, "end").unwrap();
+        if longest < Duration::from_millis(200) {
+            return assert_eq!(peer.message().as_text(), Some("end"));
+        } // else this test was held up, and has been silent
+    }
+}
 
 // RFC 6455, 5.5.3: "A Pong frame sent in response to a Ping frame must have identical
 // 'Application data' as found in the message body of the Ping frame being replied to."

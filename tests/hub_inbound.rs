@@ -2,11 +2,11 @@
 
 mod peer;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use peer::{Peer, event, exchange, until};
+use peer::{PATIENCE, Peer, event, exchange, until};
 use stepcast::{Event, Hub, Limits, Timeouts};
 
 const UPGRADE: &str = "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
@@ -75,6 +75,8 @@ fn pages_of_the_same_host_and_of_listed_origins_come_in() {
         .spawn_thread("127.0.0.1:0")
         .unwrap();
     let host = hub.local_addr().unwrap();
+    let mut events = hub.events();
+    let mut sockets = Vec::new(); // kept, so that no client's leaving is told
     for (host, origin) in [
         (host.to_string(), "http://127.0.0.1:3000"),
         ("localhost:1".to_owned(), "https://localhost"),
@@ -82,10 +84,10 @@ fn pages_of_the_same_host_and_of_listed_origins_come_in() {
         (host.to_string(), "https://app.example"),
         (host.to_string(), "null"),
     ] {
-        let mut events = hub.events();
         let mut socket = TcpStream::connect(hub.local_addr().unwrap()).unwrap();
         let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n{UPGRADE}\r\n");
         socket.write_all(head.as_bytes()).unwrap();
+        sockets.push(socket);
         event(&mut events, |event| match event {
             Event::Connected { .. } => Some(()),
             other => panic!("{host} {origin}: {other:?}"),
@@ -124,6 +126,29 @@ fn a_request_that_does_not_come_in_time_is_ended() {
     });
 }
 
+/// The place of a connection that has gone is given to the next: its time is not.
+#[test]
+fn every_connection_has_the_whole_time_for_its_request_whoever_was_in_its_place() {
+    let short = Timeouts::default().handshake(Duration::from_millis(600));
+    let hub = Hub::builder().page("").timeouts(short).spawn_thread("127.0.0.1:0").unwrap();
+    let address = hub.local_addr().unwrap();
+    let started = Instant::now();
+    let mut silent = TcpStream::connect(address).unwrap();
+    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    exchange(address, format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes());
+    std::thread::sleep(Duration::from_millis(400).saturating_sub(started.elapsed()));
+    let late = TcpStream::connect(address).unwrap();
+    (&late).write_all(b"GET ").unwrap();
+    // The silent one's time runs out, and so would the late one's if it were that of the first.
+    assert_eq!(silent.read(&mut [0]).unwrap_or(0), 0);
+    std::thread::sleep(Duration::from_millis(200)); // the hub has looked once more
+    let head = format!("/ HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    (&late).write_all(head.as_bytes()).unwrap();
+    let mut answer = [0; 15];
+    (&late).read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+}
+
 #[test]
 fn peers_who_send_nothing_do_not_keep_others_out() {
     let hub = Hub::builder()
@@ -131,11 +156,23 @@ fn peers_who_send_nothing_do_not_keep_others_out() {
         .spawn_thread("127.0.0.1:0")
         .unwrap();
     let address = hub.local_addr().unwrap();
-    let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let mut silent: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
     let mut peer = Peer::connect(&hub);
     hub.send(peer.id, "in").unwrap();
     assert_eq!(peer.text(), "in");
-    drop(silent);
+    // The oldest had to go, one for each above the limit; the newest still have their turn.
+    // (Whether the viewer was above it, too, depends on when its request came.)
+    for old in &mut silent[..90] {
+        old.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(old.read(&mut [0]).unwrap(), 0);
+    }
+    for new in &mut silent[91..] {
+        new.set_read_timeout(Some(PATIENCE)).unwrap();
+        new.write_all(format!("GET /x HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = [0; 12];
+        new.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 404");
+    }
 }
 
 #[test]
@@ -167,6 +204,37 @@ fn a_clients_messages_are_events() {
     assert_eq!(next().as_text(), Some(""));
     assert_eq!(next().len(), 64 * 1024);
     assert_eq!(hub.stats().received, 4);
+}
+
+#[test]
+fn an_echo_hub_sends_back_what_comes_as_what_it_was_and_in_its_order() {
+    let hub = Hub::builder().echo().spawn_thread("127.0.0.1:0").unwrap();
+    let mut peer = Peer::connect(&hub);
+    peer.send("text 中文");
+    peer.send(vec![1u8, 2, 3]);
+    peer.send("");
+    assert_eq!(peer.text(), "text 中文");
+    assert_eq!(peer.message(), vec![1u8, 2, 3].into());
+    assert_eq!(peer.text(), "");
+}
+
+#[test]
+fn a_hub_without_greeting_sends_nothing_that_was_not_pushed() {
+    let hub = Hub::builder().without_greeting().spawn_thread("127.0.0.1:0").unwrap();
+    let address = hub.local_addr().unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!("GET / HTTP/1.1\r\nHost: {address}\r\n{UPGRADE}\r\n");
+    socket.write_all(head.as_bytes()).unwrap();
+    until("the client", || hub.client_count() == 1);
+    hub.broadcast("first");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"first") {
+        let mut bytes = [0; 1024];
+        let count = socket.read(&mut bytes).unwrap();
+        answer.extend_from_slice(&bytes[..count]);
+    }
+    assert!(answer.ends_with(b"\r\n\r\n\x81\x05first"), "{answer:?}");
 }
 
 #[test]

@@ -95,6 +95,26 @@ fn what_one_thread_sends_to_one_client_and_to_everyone_arrives_in_its_order() {
     sender.join().unwrap();
 }
 
+/// More clients than the hub serves in one turn, so that broadcasts come in the middle of its walk
+/// over them.
+#[test]
+fn broadcasts_that_come_while_others_are_handed_out_reach_every_one_of_many_clients() {
+    let hub = hub();
+    let mut peers: Vec<_> = (0..200).map(|_| Peer::connect(&hub)).collect();
+    for number in (0..200).step_by(2) {
+        let before = hub.stats().bytes_out;
+        hub.broadcast(number.to_string());
+        until("the hub to have begun", || hub.stats().bytes_out > before);
+        hub.broadcast((number + 1).to_string());
+    }
+    for peer in &mut peers {
+        for number in 0..200 {
+            assert_eq!(peer.text(), number.to_string());
+        }
+    }
+    assert_eq!(hub.stats().skipped, 0);
+}
+
 #[test]
 fn many_threads_push_at_once_and_each_ones_order_is_kept() {
     let hub = hub();

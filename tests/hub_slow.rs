@@ -282,3 +282,98 @@ fn nothing_is_kept_when_the_last_client_has_gone() {
         until("the memory to be free", || hub.stats().memory == 0);
     }
 }
+
+#[test]
+fn a_message_that_takes_too_long_to_be_taken_is_cut_though_it_moves() {
+    let timeouts = Timeouts::default().frame(Duration::from_millis(500));
+    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let mut events = hub.events();
+    let mut peer = Peer::connect(&hub);
+    hub.send(peer.id, vec![0; 60 << 20]).unwrap();
+    let mut bytes = vec![0; 64 * 1024];
+    let started = Instant::now();
+    while hub.client(peer.id).is_some() {
+        let _ = peer.socket.read(&mut bytes);
+        thread::sleep(Duration::from_millis(10)); // slow on purpose: six seconds and more for all
+        assert!(started.elapsed() < Duration::from_secs(5), "still connected");
+    }
+    let reason = event(&mut events, |event| match event {
+        Event::Disconnected { reason, .. } => Some(reason),
+        _ => None,
+    });
+    assert_eq!(reason, DisconnectReason::TimedOut);
+}
+
+/// The kernel would otherwise keep what it holds for a peer that takes nothing.
+#[test]
+fn a_client_that_is_cut_is_reset_and_what_it_did_not_take_is_let_go() {
+    let timeouts = Timeouts::default().stall(Duration::from_millis(200));
+    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let mut peer = Peer::connect(&hub);
+    hub.send(peer.id, vec![0; 40 << 20]).unwrap();
+    until("the client to be cut", || hub.client(peer.id).is_none());
+    let mut bytes = vec![0; 1 << 20];
+    let error = loop {
+        match peer.socket.read(&mut bytes) {
+            Ok(0) => panic!("ended as if all had been sent"),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_new_client_is_not_sent_what_is_kept_for_a_slow_one() {
+    let hub = patient().spawn_thread("127.0.0.1:0").unwrap();
+    let stalled = Peer::connect(&hub);
+    let mut fast = Peer::connect(&hub);
+    while hub.stats().memory < 4 << 20 {
+        hub.broadcast(vec![0; 1 << 20]);
+        fast.message();
+    }
+    let mut late = Peer::connect(&hub);
+    hub.broadcast("live");
+    assert_eq!(late.text(), "live");
+    drop(stalled);
+}
+
+#[test]
+fn what_was_kept_for_a_slow_client_is_let_go_when_it_has_it() {
+    let hub = patient().spawn_thread("127.0.0.1:0").unwrap();
+    let mut slow = Peer::connect(&hub);
+    let mut fast = Peer::connect(&hub);
+    let mut count = 0;
+    while hub.stats().memory < 4 << 20 {
+        hub.broadcast(vec![0; 1 << 20]);
+        fast.message();
+        count += 1;
+    }
+    for _ in 0..count {
+        slow.message();
+    }
+    until("the memory to be free", || hub.stats().memory == 0);
+}
+
+/// Without `TCP_NODELAY` a second small message waits for the acknowledgement of the first, which
+/// the peer's system puts off for 40 ms when the peer has something to say, too.
+#[test]
+fn small_messages_do_not_wait_for_each_others_acknowledgement() {
+    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let mut events = hub.events();
+    let mut peer = Peer::connect(&hub);
+    let mut times: Vec<_> = (0..25)
+        .map(|_| {
+            peer.send("?");
+            event(&mut events, |event| matches!(event, Event::Message { .. }).then_some(()));
+            hub.send(peer.id, "one").unwrap();
+            assert_eq!(peer.text(), "one");
+            let started = Instant::now();
+            hub.send(peer.id, "two").unwrap();
+            assert_eq!(peer.text(), "two");
+            started.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    assert!(times[12] < Duration::from_millis(20), "{times:?}");
+}

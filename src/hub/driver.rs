@@ -462,3 +462,188 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{SocketAddr, TcpStream};
+    use std::pin::pin;
+    use std::thread;
+
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+    use crate::codec::{CloseCode, CloseFrame};
+    use crate::handshake::Rules;
+    use crate::hub::engine::Reception;
+    use crate::hub::id::IdSource;
+    use crate::hub::listener;
+    use crate::hub::{ClientId, Limits, Overflow, Timeouts};
+    use crate::page::Page;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct Stand {
+        driver: Driver,
+        shared: Arc<Shared>,
+        address: SocketAddr,
+        runtime: Runtime,
+    }
+
+    impl Stand {
+        fn new() -> Self {
+            let ids = IdSource::new().unwrap();
+            let shared = Arc::new(Shared::new(Limits::default(), Overflow::default(), ids));
+            let reception = Reception {
+                rules: Rules::default(),
+                page: Page::default(),
+                keep_headers: Vec::new(),
+                greet: true,
+                echo: false,
+            };
+            let engine = Engine::new(Arc::clone(&shared), &Timeouts::default(), reception);
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            let socket = listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let address = socket.local_addr().unwrap();
+            let context = runtime.enter();
+            let driver = Driver::new(engine, Listener::new(socket).unwrap());
+            drop(context);
+            Self { driver, shared, address, runtime }
+        }
+
+        /// The runtime looks at the sockets; then one turn.
+        fn turn(&mut self) -> Turn {
+            self.runtime.block_on(async {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                let turn = poll_fn(|cx| Poll::Ready(self.driver.turn(cx)));
+                tokio::task::unconstrained(turn).await // as the driver runs
+            })
+        }
+
+        fn turn_until(&mut self, holds: impl Fn(&Self) -> bool) -> Turn {
+            let started = Instant::now();
+            loop {
+                let turn = self.turn();
+                if holds(self) {
+                    return turn;
+                }
+                assert!(started.elapsed() < PATIENCE, "waited in vain");
+            }
+        }
+
+        fn connect(&mut self, count: usize) -> Vec<TcpStream> {
+            let sockets: Vec<_> = (0..count).map(|_| self.upgrade()).collect();
+            self.turn_until(|stand| stand.shared.registry.count() == count);
+            sockets
+        }
+
+        fn upgrade(&self) -> TcpStream {
+            let socket = TcpStream::connect(self.address).unwrap();
+            ask(&socket);
+            socket
+        }
+    }
+
+    fn ask(mut socket: &TcpStream) {
+        let head = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+            Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        socket.write_all(head.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_turn_takes_a_bounded_number_of_steps_of_each_kind_and_says_that_there_is_more() {
+        let mut stand = Stand::new();
+        let count = STEPS + 6;
+        let sockets: Vec<_> =
+            (0..count).map(|_| TcpStream::connect(stand.address).unwrap()).collect();
+        let turn = stand.turn_until(|stand| !stand.driver.connections.is_empty());
+        assert_eq!(stand.driver.connections.len(), STEPS);
+        assert!(matches!(turn, Turn::More), "more to accept");
+        stand.turn_until(|stand| stand.driver.connections.len() == count);
+        while !matches!(stand.turn(), Turn::Rest) {}
+
+        sockets.iter().for_each(ask);
+        let turn = stand.turn_until(|stand| stand.shared.registry.count() > 0);
+        assert_eq!(stand.shared.registry.count(), STEPS);
+        assert!(matches!(turn, Turn::More), "more that are ready");
+        stand.turn_until(|stand| stand.shared.registry.count() == count);
+        while !matches!(stand.turn(), Turn::Rest) {}
+
+        stand.shared.broadcast("x".into());
+        assert!(matches!(stand.turn(), Turn::More), "more to hand out to");
+        assert!(stand.driver.pass.as_ref().is_some_and(|pass| pass.done == STEPS));
+        stand.turn_until(|stand| stand.driver.pass.is_none());
+    }
+
+    // The bell's two rules; see `Bell`.
+    #[test]
+    fn the_driver_looks_once_more_after_it_has_said_that_it_sleeps() {
+        let mut stand = Stand::new();
+        let _client = stand.connect(1);
+        while !matches!(stand.turn(), Turn::Rest) {}
+        let Stand { driver, shared, runtime, .. } = &mut stand;
+        driver.look_until = 0;
+        let context = runtime.enter();
+        let mut timer = Box::pin(sleep_until(driver.epoch));
+        drop(context);
+
+        // Pushed while the driver is awake, so that nobody rings: the driver must not sleep.
+        shared.broadcast("x".into());
+        let up_at_once = runtime.block_on(async {
+            let mut rest = pin!(driver.rest(timer.as_mut()));
+            poll_fn(|cx| Poll::Ready(rest.as_mut().poll(cx).is_ready())).await
+        });
+        assert!(up_at_once);
+        assert!(!shared.bell.is_asleep());
+
+        // It says so before it looks: here it cannot look yet.
+        let feed = shared.feed.lock();
+        thread::scope(|scope| {
+            let resting = scope.spawn(move || {
+                runtime.block_on(async {
+                    tokio::time::timeout(PATIENCE, driver.rest(timer.as_mut())).await
+                })
+            });
+            let started = Instant::now();
+            while !shared.bell.is_asleep() && started.elapsed() < PATIENCE {
+                thread::yield_now();
+            }
+            let asleep = shared.bell.is_asleep();
+            drop(feed);
+            resting.join().unwrap().unwrap();
+            assert!(asleep);
+        });
+    }
+
+    #[test]
+    fn a_command_for_a_client_that_has_gone_does_not_hit_who_has_its_place() {
+        let mut stand = Stand::new();
+        let _client = stand.connect(1);
+        let there = stand.shared.registry.all()[0].clone();
+        let gone = ClientId::new(there.id.get() ^ 1).unwrap();
+        let close = CloseFrame::new(CloseCode::NORMAL, "");
+        stand.shared.command(Command::Disconnect { key: there.key, id: gone, close });
+        stand.shared.command(Command::TooSlow { key: there.key, id: gone });
+        stand.turn();
+        assert!(stand.shared.commands.lock().is_empty());
+        assert!(stand.shared.registry.get(there.id).is_some());
+    }
+
+    #[test]
+    fn from_the_look_at_a_shutdown_on_nothing_is_accepted_or_taken_and_the_deadline_is_kept() {
+        let mut stand = Stand::new();
+        let _client = stand.connect(1);
+        stand.shared.request_shutdown(Duration::from_secs(600));
+        stand.shared.request_shutdown(Duration::from_millis(50));
+        stand.shared.request_shutdown(Duration::from_secs(600));
+        stand.turn();
+        assert!(stand.shared.feed.lock().closed);
+        assert!(TcpStream::connect(stand.address).is_err());
+        assert!(
+            stand.driver.next_deadline().unwrap()
+                <= stand.driver.epoch.elapsed() + Duration::from_millis(50)
+        );
+        stand.turn_until(|stand| stand.driver.connections.is_empty());
+    }
+}

@@ -337,3 +337,115 @@ fn copy_with(message: &Message, map: impl FnOnce(Bytes) -> Bytes) -> Message {
         Message::Binary(_) => Message::Binary(bytes),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::{HeadLimits, RequestReader};
+    use crate::hub::id::IdSource;
+    use crate::hub::{Limits, Overflow, SendError};
+
+    fn engine(limits: Limits, timeouts: &Timeouts) -> Engine {
+        let shared = Shared::new(limits, Overflow::default(), IdSource::new().unwrap());
+        let reception = Reception {
+            rules: Rules::default(),
+            page: Page::default(),
+            keep_headers: Vec::new(),
+            greet: true,
+            echo: false,
+        };
+        Engine::new(Arc::new(shared), timeouts, reception)
+    }
+
+    fn upgrade() -> Request {
+        let head = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+            Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        let mut reader = RequestReader::new(HeadLimits::default());
+        reader.read(&mut BytesMut::from(head)).unwrap().unwrap()
+    }
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn one_address_has_so_many_places_until_one_leaves_and_this_machine_has_any_number() {
+        let mut engine = engine(Limits::default().clients_per_address(2), &Timeouts::default());
+        let (far, other, own) =
+            (address("10.0.0.1:1"), address("10.0.0.2:1"), address("127.0.0.1:1"));
+        let request = upgrade();
+        let first = engine.admit(&request, far, 0);
+        engine.admit(&request, address("10.0.0.1:2"), 1);
+        (2..6).for_each(|key| drop(engine.admit(&request, own, key)));
+        let refusal = engine.decide(&request, far).err().expect("a refusal");
+        assert_eq!(refusal.status().code(), 503);
+        assert!(engine.decide(&request, other).is_ok() && engine.decide(&request, own).is_ok());
+        engine.dismiss(&first, far, DisconnectReason::Lost);
+        assert!(engine.decide(&request, far).is_ok());
+    }
+
+    #[test]
+    fn a_client_that_is_dismissed_takes_nothing_more_and_frees_what_it_had() {
+        let mut engine = engine(Limits::default(), &Timeouts::default());
+        let client = engine.admit(&upgrade(), address("127.0.0.1:1"), 0);
+        engine.shared.send(client.id, "waiting".into()).unwrap();
+        engine.dismiss(&client, address("127.0.0.1:1"), DisconnectReason::Lost);
+        assert_eq!((engine.shared.budget.used(), engine.shared.registry.count()), (0, 0));
+        // Who found it a moment before is told, too.
+        engine.shared.registry.insert(Arc::clone(&client));
+        let late = engine.shared.send(client.id, "late".into());
+        assert_eq!(late, Err(SendError::NoSuchClient(client.id)));
+    }
+
+    #[test]
+    fn the_rate_has_room_for_two_seconds_worth_at_once_and_then_for_its_own() {
+        let mut engine = engine(Limits::default().inbound_per_second(10), &Timeouts::default());
+        let mut due = 0;
+        assert!((0..20).all(|_| engine.is_within_rate(&mut due)));
+        assert!(!engine.is_within_rate(&mut due));
+        (engine.now, due) = (100_000, 0);
+        assert!((0..20).all(|_| engine.is_within_rate(&mut due)));
+        for _ in 0..100 {
+            engine.now += 100;
+            assert!(engine.is_within_rate(&mut due));
+        }
+        assert!(!engine.is_within_rate(&mut due));
+    }
+
+    #[test]
+    fn clients_are_pinged_at_different_times_within_a_fifth() {
+        let keepalive = std::time::Duration::from_secs(16);
+        let engine = engine(Limits::default(), &Timeouts::default().keepalive(keepalive));
+        let times: Vec<_> =
+            (16..32).map(|number| engine.keepalive_of(ClientId::new(number).unwrap())).collect();
+        assert_eq!(times[0], 16_000);
+        assert!(times.windows(2).all(|pair| pair[1] < pair[0]), "{times:?}");
+        assert!(times[15] >= 16_000 * 4 / 5);
+    }
+
+    #[test]
+    fn over_the_memory_limit_the_fullest_mailbox_gives_half_and_those_after_it_only_if_need_be() {
+        let mut engine = engine(Limits::default().memory(100_000), &Timeouts::default());
+        let request = upgrade();
+        let clients: Vec<_> =
+            (0..4).map(|key| engine.admit(&request, address("127.0.0.1:1"), key)).collect();
+        for (client, count) in clients.iter().zip([10, 25, 20, 24]) {
+            for _ in 0..count {
+                engine.shared.send(client.id, vec![0; 1000 - 64].into()).unwrap();
+            }
+        }
+        let waiting = || {
+            let bytes =
+                |client: &Arc<Client>| client.mailbox.lock().queue.as_ref().unwrap().bytes();
+            clients.iter().map(bytes).collect::<Vec<_>>()
+        };
+        engine.relieve();
+        assert_eq!(waiting(), [10_000, 12_000, 20_000, 24_000]);
+        assert_eq!(engine.shared.budget.used(), 66_000);
+        assert_eq!(clients[1].info().skipped, 13);
+        assert_eq!(engine.shared.stats().skipped, 13);
+        engine.relieve();
+        assert_eq!(waiting(), [10_000, 12_000, 20_000, 24_000], "there is no need any more");
+    }
+}

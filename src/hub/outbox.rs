@@ -342,6 +342,21 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_a_frame_counts_from_its_own_beginning_and_progress_from_the_last_byte() {
+        let (mut outbox, mut socket) = (Outbox::new(1), socket());
+        let mut cx = Context::from_waker(Waker::noop());
+        outbox.push(frame("first"));
+        outbox.push(frame("second"));
+        for (now, room, begun_at) in [(10, 2, 10), (20, 1, 10), (30, 3, 30), (40, 1, 30)] {
+            socket.room = room;
+            assert!(outbox.poll_write(&mut socket, &mut cx, now).is_ready());
+            assert_eq!((outbox.begun_at, outbox.progress_at), (begun_at, now));
+        }
+        assert!(outbox.poll_write(&mut socket, &mut cx, 50).is_pending());
+        assert_eq!(outbox.progress_at, 40);
+    }
+
+    #[test]
     fn wherever_the_socket_stops_the_bytes_are_the_same() {
         for step in 1..30 {
             let (mut outbox, mut socket) = (Outbox::new(0), socket());

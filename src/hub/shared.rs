@@ -17,6 +17,9 @@ use super::stats::Counters;
 use super::{ClientId, Limits, Overflow, SendError, Stats};
 use crate::codec::{CloseFrame, Message};
 
+/// What stands for a time that the clock cannot hold: thirty years.
+const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) overflow: Overflow,
@@ -215,8 +218,7 @@ impl Shared {
     /// Asks the driver to end by then; an earlier time asked for before stands.
     pub(crate) fn request_shutdown(&self, within: Duration) {
         self.closed.store(true, Ordering::Relaxed);
-        // A time that no clock can show is "whenever it is done".
-        let by = Instant::now() + within.min(Duration::from_secs(60 * 60 * 24 * 365));
+        let by = Instant::now() + within.min(NO_LIMIT);
         {
             let mut shutdown = self.shutdown.lock();
             *shutdown = Some(shutdown.map_or(by, |earlier| earlier.min(by)));
@@ -302,5 +304,79 @@ impl Drop for Ending {
         shared.listeners.end();
         shared.bell.forget(); // its waker holds what is left of the runtime
         shared.end.set();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::client::{Client, Details};
+
+    fn shared_with_a_client(limits: Limits) -> (Shared, Arc<Client>) {
+        shared_with(limits, Overflow::SkipOldest)
+    }
+
+    fn shared_with(limits: Limits, overflow: Overflow) -> (Shared, Arc<Client>) {
+        let shared = Shared::new(limits, overflow, IdSource::new().unwrap());
+        let details = Details { path: "/".to_owned(), headers: Vec::new() };
+        let address = "127.0.0.1:1".parse().unwrap();
+        let client = Arc::new(Client::new(shared.ids.draw(), 0, address, details));
+        shared.registry.insert(Arc::clone(&client));
+        (shared, client)
+    }
+
+    #[test]
+    fn a_broadcast_that_comes_while_the_hub_ends_is_counted_and_not_kept() {
+        let (shared, _client) = shared_with_a_client(Limits::default());
+        shared.feed.lock().closed = true;
+        shared.broadcast("late".into());
+        assert_eq!(shared.counters.after_shutdown.get(), 1);
+        assert_eq!((shared.budget.used(), shared.feed.lock().queue.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn what_nobody_is_there_for_is_not_kept() {
+        let (shared, client) = shared_with_a_client(Limits::default());
+        shared.registry.remove(client.id);
+        shared.broadcast("to nobody".into());
+        assert_eq!((shared.budget.used(), shared.feed.lock().queue.is_empty()), (0, true));
+        assert_eq!(shared.stats().pushed, 0);
+    }
+
+    #[test]
+    fn the_end_frees_what_was_left_and_takes_no_more() {
+        let (shared, client) = shared_with_a_client(Limits::default());
+        let shared = Arc::new(shared);
+        shared.broadcast("to all".into());
+        shared.send(client.id, "to one".into()).unwrap();
+        drop(Ending(Arc::clone(&shared)));
+        assert_eq!((shared.budget.used(), shared.registry.count()), (0, 0));
+        assert!(client.mailbox.lock().closed && shared.feed.lock().closed);
+        assert_eq!(shared.send(client.id, "late".into()), Err(SendError::ShutDown));
+        assert!(shared.end.wait_blocking(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_client_that_is_too_slow_is_to_be_closed_once_and_takes_nothing_more() {
+        let (shared, client) = shared_with(Limits::default().mailbox(1000), Overflow::Disconnect);
+        shared.send(client.id, vec![0; 900].into()).unwrap();
+        let full = shared.send(client.id, vec![0; 900].into());
+        assert_eq!(full, Err(SendError::Full(client.id)));
+        let late = shared.send(client.id, "small".into());
+        assert_eq!(late, Err(SendError::NoSuchClient(client.id)));
+        assert!(matches!(shared.commands.lock()[..], [Command::TooSlow { .. }]));
+    }
+
+    #[test]
+    fn a_message_that_there_is_no_memory_for_costs_the_mailbox_nothing() {
+        let (shared, client) = shared_with_a_client(Limits::default().mailbox(1000).memory(8000));
+        shared.send(client.id, vec![0; 900].into()).unwrap();
+        shared.budget.add(6000);
+        let refused = shared.send(client.id, vec![0; 1500].into());
+        assert_eq!(refused, Err(SendError::Full(client.id)));
+        assert!(shared.starved.load(Ordering::Relaxed), "the driver is to make room");
+        assert_eq!(client.mailbox.lock().queue.as_ref().unwrap().bytes(), 964);
+        assert_eq!(shared.budget.used(), 6964);
+        assert_eq!(*shared.mail.lock(), [0], "the driver is told once");
     }
 }

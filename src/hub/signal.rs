@@ -48,6 +48,11 @@ impl Bell {
         self.driver.lock().take();
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
     /// The driver: whom to wake.
     pub(crate) fn register(&self, waker: &Waker) {
         let mut driver = self.driver.lock();

@@ -217,7 +217,6 @@ impl Connection {
         if self.in_handshake_with_data() {
             engine.tell_refused(self.address, &Refusal::full("handshakes in progress", limit));
         }
-        self.abort(engine, DisconnectReason::ByHub);
         Err(Over)
     }
 
