@@ -335,6 +335,15 @@ mod tests {
     }
 
     #[test]
+    fn from_the_call_that_ends_the_hub_on_nothing_is_taken() {
+        let (shared, client) = shared_with_a_client(Limits::default());
+        shared.request_shutdown(Duration::from_secs(600)); // no driver has looked yet
+        assert_eq!(shared.send(client.id, "late".into()), Err(SendError::ShutDown));
+        shared.broadcast("late".into());
+        assert_eq!((shared.counters.after_shutdown.get(), shared.budget.used()), (1, 0));
+    }
+
+    #[test]
     fn what_nobody_is_there_for_is_not_kept() {
         let (shared, client) = shared_with_a_client(Limits::default());
         shared.registry.remove(client.id);
