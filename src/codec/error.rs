@@ -132,6 +132,14 @@ impl CodecError {
     ///
     /// `None` where there is nobody to tell, or nothing new: [`Io`](Self::Io),
     /// [`UnexpectedEof`](Self::UnexpectedEof), [`AfterError`](Self::AfterError).
+    ///
+    /// ```
+    /// # use stepcast::codec::{CloseCode, CodecError};
+    /// assert_eq!(CodecError::MaskMissing.close_code(), Some(CloseCode::PROTOCOL_ERROR));
+    /// assert_eq!(CodecError::InvalidUtf8.close_code(), Some(CloseCode::INVALID_PAYLOAD));
+    /// assert_eq!(CodecError::FrameTooLarge { limit: 9 }.close_code(), Some(CloseCode::TOO_BIG));
+    /// assert_eq!(CodecError::UnexpectedEof.close_code(), None);
+    /// ```
     pub fn close_code(&self) -> Option<CloseCode> {
         match self {
             Self::ReservedBits(_)
