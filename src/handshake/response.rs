@@ -45,11 +45,21 @@ pub enum Status {
 
 impl Status {
     /// The status code, 200 to 599.
+    ///
+    /// ```
+    /// # use stepcast::handshake::Status;
+    /// assert_eq!(Status::HeadersTooLarge.code(), 431);
+    /// ```
     pub const fn code(self) -> u16 {
         self.line().0
     }
 
     /// The reason phrase that stands behind the code.
+    ///
+    /// ```
+    /// # use stepcast::handshake::Status;
+    /// assert_eq!(Status::HeadersTooLarge.phrase(), "Request Header Fields Too Large");
+    /// ```
     pub const fn phrase(self) -> &'static str {
         self.line().1
     }
