@@ -17,8 +17,9 @@ use super::{
 /// to send for a ping or a close is [`Control::reply`]'s to say and the caller's to do, and so is
 /// to stop reading after a close. Messages are sent in one frame each.
 ///
-/// A codec that is [idle](Self::is_idle) is small and owns no memory, so that a hub may have one
-/// per connection, or one for many.
+/// A server's codec that is [idle](Self::is_idle) is small and owns no memory, so that a hub may
+/// have one per connection, or one for many. A client's keeps some masking keys in store, less
+/// than 300 bytes, once it has sent.
 ///
 /// The contract of `decode` is [the module's](super). `Sink::send` and `encode` take a
 /// [`Message`] or a [`Control`], owned or borrowed.

@@ -128,7 +128,7 @@ pub enum CodecError {
 
 impl CodecError {
     /// The status code to fail the connection with (7.1.7): 1002 for a violation of the protocol,
-    /// 1007 for bad UTF-8, 1009 for too much of anything.
+    /// 1007 for bad UTF-8, 1009 for what is over one of the [`Limits`](super::Limits).
     ///
     /// `None` where there is nobody to tell, or nothing new: [`Io`](Self::Io),
     /// [`UnexpectedEof`](Self::UnexpectedEof), [`AfterError`](Self::AfterError).

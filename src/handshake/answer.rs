@@ -160,8 +160,10 @@ impl ResponseReader {
     ///
     /// # Errors
     ///
-    /// - [`HandshakeError::Refused`]: a status other than 101.
-    /// - [`HandshakeError::TooLarge`], [`HandshakeError::Malformed`]: not an HTTP/1.1 answer within the limits.
+    /// - [`HandshakeError::Refused`]: a status other than 101. Up to four interim answers (100 to 199) before it are
+    ///   read over.
+    /// - [`HandshakeError::TooLarge`], [`HandshakeError::Malformed`]: not an HTTP/1.1 answer within the limits, or one
+    ///   interim answer too many.
     /// - [`HandshakeError::NotWebSocket`]: `Upgrade`, `Connection` or `Sec-WebSocket-Accept` is not what was asked for,
     ///   a subprotocol was chosen that was not offered, or an extension (none is ever offered).
     pub fn read(&mut self, src: &mut BytesMut) -> Result<Option<Accepted>, HandshakeError> {

@@ -176,7 +176,7 @@ impl ClientRequest {
     /// # Errors
     ///
     /// [`HandshakeError::InvalidRequest`] if the name is no token or one that the handshake writes itself, or if the
-    /// value has control characters.
+    /// value has control characters other than a tab.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, HandshakeError> {
         check(is_token(name.as_bytes()), "header name", "a token", name)?;
         let free = !is_written_here(name);

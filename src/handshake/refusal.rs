@@ -41,8 +41,8 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl Refusal {
-    /// A refusal in the program's own words. Control characters in `reason` are escaped and it is cut to 512
-    /// bytes; a status below 400 refuses nothing and becomes 403.
+    /// A refusal in the program's own words. Control characters in `reason`, and characters that end a line or turn
+    /// its direction, are escaped, and it is cut to 512 bytes; a status below 400 refuses nothing and becomes 403.
     ///
     /// ```
     /// use stepcast::handshake::{Refusal, Status};

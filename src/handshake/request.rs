@@ -263,7 +263,7 @@ impl Request {
     }
 
     /// The value of the first header with this name, ASCII case ignored, without white space around it. Any bytes
-    /// but control characters.
+    /// but control characters other than a tab.
     ///
     /// ```
     /// # use bytes::BytesMut;
