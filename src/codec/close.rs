@@ -78,7 +78,8 @@ impl CloseCode {
     ///
     /// ```
     /// # use stepcast::codec::CloseCode;
-    /// assert_eq!(CloseCode::UNSUPPORTED.get(), 1003);
+    /// let codes = [CloseCode::UNSUPPORTED, CloseCode::MANDATORY_EXTENSION, CloseCode::BAD_GATEWAY];
+    /// assert_eq!(codes.map(CloseCode::get), [1003, 1010, 1014]);
     /// ```
     pub const fn get(self) -> u16 {
         self.0.get()
