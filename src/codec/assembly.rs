@@ -17,8 +17,9 @@ use super::{
 /// to send for a ping or a close is [`Control::reply`]'s to say and the caller's to do, and so is
 /// to stop reading after a close. Messages are sent in one frame each.
 ///
-/// A codec that is [idle](Self::is_idle) is small and owns no memory, so that a hub may have one
-/// per connection, or one for many.
+/// A server's codec that is [idle](Self::is_idle) is small and owns no memory, so that a hub may
+/// have one per connection, or one for many. A client's keeps some masking keys in store, less
+/// than 300 bytes, once it has sent.
 ///
 /// The contract of `decode` is [the module's](super). `Sink::send` and `encode` take a
 /// [`Message`] or a [`Control`], owned or borrowed.
@@ -59,6 +60,16 @@ struct Partial {
 
 impl MessageCodec {
     /// A codec between two messages.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::codec::{CodecError, Limits, MessageCodec, Role};
+    /// # use tokio_util::codec::Decoder;
+    /// let mut client = MessageCodec::new(Role::Client, Limits::default().max_message(1000));
+    /// let mut header_of_1001_bytes = BytesMut::from(&[0x82, 126, 0x03, 0xE9][..]);
+    /// let refused = client.decode(&mut header_of_1001_bytes);
+    /// assert!(matches!(refused, Err(CodecError::MessageTooLarge { limit: 1000 })));
+    /// ```
     pub fn new(role: Role, limits: Limits) -> Self {
         Self { frames: FrameCodec::new(role, limits), partial: None, utf8: Utf8::default() }
     }
@@ -68,6 +79,18 @@ impl MessageCodec {
     ///
     /// The bytes of an unfinished header stay in the buffer, not in the codec: at a change of peers
     /// the buffer has to be looked at too.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::codec::{Limits, MessageCodec, Role};
+    /// # use tokio_util::codec::Decoder;
+    /// let mut client = MessageCodec::new(Role::Client, Limits::default());
+    /// let mut received = BytesMut::from(&b"\x01\x05step "[..]); // a whole frame, half a message
+    /// assert!(client.decode(&mut received)?.is_none() && !client.is_idle());
+    /// received.extend_from_slice(b"\x80\x0241");
+    /// assert!(client.decode(&mut received)?.is_some() && client.is_idle());
+    /// # Ok::<(), stepcast::codec::CodecError>(())
+    /// ```
     pub fn is_idle(&self) -> bool {
         self.frames.is_idle() && self.partial.is_none()
     }

@@ -16,9 +16,12 @@ use super::{CodecError, Text};
 /// ```
 /// use stepcast::codec::CloseCode;
 ///
-/// assert_eq!(CloseCode::new(1000), Some(CloseCode::NORMAL));
-/// assert_eq!(CloseCode::new(1006), None);
-/// assert_eq!(CloseCode::new(4001).map(CloseCode::get), Some(4001));
+/// let asks_to_come_again = |code| {
+///     matches!(code, CloseCode::SERVICE_RESTART | CloseCode::TRY_AGAIN_LATER)
+/// };
+/// assert!(asks_to_come_again(CloseCode::TRY_AGAIN_LATER));
+/// assert!(!asks_to_come_again(CloseCode::GOING_AWAY));
+/// assert_eq!(CloseCode::new(4001).map(CloseCode::get), Some(4001)); // one of your own
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CloseCode(NonZeroU16);
@@ -58,6 +61,12 @@ impl CloseCode {
     }
 
     /// The code, if it may be sent.
+    ///
+    /// ```
+    /// # use stepcast::codec::CloseCode;
+    /// assert_eq!(CloseCode::new(1011), Some(CloseCode::INTERNAL_ERROR));
+    /// assert_eq!(CloseCode::new(1006), None); // never sent
+    /// ```
     pub const fn new(code: u16) -> Option<Self> {
         match (code, NonZeroU16::new(code)) {
             (1000..=1003 | 1007..=1014 | 3000..=4999, Some(code)) => Some(Self(code)),
@@ -66,6 +75,12 @@ impl CloseCode {
     }
 
     /// The code as a number.
+    ///
+    /// ```
+    /// # use stepcast::codec::CloseCode;
+    /// let codes = [CloseCode::UNSUPPORTED, CloseCode::MANDATORY_EXTENSION, CloseCode::BAD_GATEWAY];
+    /// assert_eq!(codes.map(CloseCode::get), [1003, 1010, 1014]);
+    /// ```
     pub const fn get(self) -> u16 {
         self.0.get()
     }
@@ -106,11 +121,23 @@ pub struct CloseFrame {
 
 impl CloseFrame {
     /// The longest reason, in bytes: 125 for a control frame, less the 2 of the code.
+    ///
+    /// ```
+    /// # use stepcast::codec::{CloseCode, CloseFrame};
+    /// let long = CloseFrame::new(CloseCode::NORMAL, &"x".repeat(200));
+    /// assert_eq!(long.reason().len(), CloseFrame::MAX_REASON);
+    /// ```
     pub const MAX_REASON: usize = 123;
 
     /// A close frame with a code and a reason. A reason of more than
     /// [`MAX_REASON`](Self::MAX_REASON) bytes is cut there, or up to three bytes earlier, where a
     /// character ends.
+    ///
+    /// ```
+    /// # use stepcast::codec::{CloseCode, CloseFrame};
+    /// let close = CloseFrame::new(CloseCode::POLICY, &"ü".repeat(100));
+    /// assert_eq!(close.reason(), "ü".repeat(61)); // 122 bytes: half a character would not be text
+    /// ```
     pub fn new(code: CloseCode, reason: &str) -> Self {
         let mut end = reason.len().min(Self::MAX_REASON);
         while !reason.is_char_boundary(end) {
@@ -154,12 +181,25 @@ impl CloseFrame {
     }
 
     /// The status code.
+    ///
+    /// ```
+    /// # use stepcast::codec::{CloseCode, CloseFrame};
+    /// let close = CloseFrame::new(CloseCode::SERVICE_RESTART, "back in a minute");
+    /// assert_eq!(close.code(), CloseCode::SERVICE_RESTART);
+    /// ```
     pub fn code(&self) -> CloseCode {
         self.code
     }
 
     /// The reason, at most [`MAX_REASON`](Self::MAX_REASON) bytes; empty if none was given. For
     /// logs: "not necessarily human readable" (5.5.1).
+    ///
+    /// ```
+    /// # use stepcast::codec::{CloseCode, CloseFrame};
+    /// let close = CloseFrame::new(CloseCode::SERVICE_RESTART, "back in a minute");
+    /// assert_eq!(close.reason(), "back in a minute");
+    /// assert_eq!(CloseFrame::from(CloseCode::NORMAL).reason(), "");
+    /// ```
     pub fn reason(&self) -> &str {
         self.reason.as_str()
     }

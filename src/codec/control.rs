@@ -9,17 +9,31 @@ use super::{CloseFrame, OpCode};
 /// ```
 /// use stepcast::codec::ControlPayload;
 ///
-/// assert_eq!(ControlPayload::new("offset 4096").unwrap().as_bytes(), b"offset 4096");
+/// assert_eq!(ControlPayload::new("offset 4096")?.as_bytes(), b"offset 4096");
 /// assert!(ControlPayload::new(vec![0; 126]).is_err());
+/// # Ok::<(), stepcast::codec::ControlPayloadTooLong>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ControlPayload(Bytes);
 
 impl ControlPayload {
     /// The longest payload of a control frame, in bytes.
+    ///
+    /// ```
+    /// # use stepcast::codec::ControlPayload;
+    /// assert!(ControlPayload::new(vec![0; ControlPayload::MAX]).is_ok());
+    /// assert!(ControlPayload::new(vec![0; ControlPayload::MAX + 1]).is_err());
+    /// ```
     pub const MAX: usize = 125;
 
     /// A payload.
+    ///
+    /// ```
+    /// # use stepcast::codec::ControlPayload;
+    /// assert_ne!(ControlPayload::new("ping 7")?, ControlPayload::new("ping 8")?);
+    /// assert!(ControlPayload::new("x".repeat(126)).is_err());
+    /// # Ok::<(), stepcast::codec::ControlPayloadTooLong>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -39,11 +53,25 @@ impl ControlPayload {
     }
 
     /// The bytes.
+    ///
+    /// ```
+    /// # use stepcast::codec::ControlPayload;
+    /// let sent_at = 1_500_u64.to_be_bytes(); // comes back in the pong
+    /// let payload = ControlPayload::new(sent_at.to_vec())?;
+    /// assert_eq!(payload.as_bytes(), sent_at);
+    /// # Ok::<(), stepcast::codec::ControlPayloadTooLong>(())
+    /// ```
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// The bytes, shared.
+    ///
+    /// ```
+    /// # use stepcast::codec::ControlPayload;
+    /// assert_eq!(ControlPayload::new("offset 4096")?.into_bytes(), "offset 4096");
+    /// # Ok::<(), stepcast::codec::ControlPayloadTooLong>(())
+    /// ```
     pub fn into_bytes(self) -> Bytes {
         self.0
     }
@@ -88,6 +116,15 @@ impl Control {
     ///
     /// Only the newest ping needs its pong (5.5.3), and a close is answered only by who has not
     /// sent one already (5.5.1).
+    ///
+    /// ```
+    /// # use stepcast::codec::{Control, ControlPayload};
+    /// let payload = ControlPayload::new("41")?;
+    /// let pong = Control::Pong(payload.clone());
+    /// assert_eq!(Control::Ping(payload).reply(), Some(pong.clone()));
+    /// assert_eq!(pong.reply(), None);
+    /// # Ok::<(), stepcast::codec::ControlPayloadTooLong>(())
+    /// ```
     pub fn reply(&self) -> Option<Self> {
         match self {
             Self::Ping(payload) => Some(Self::Pong(payload.clone())),

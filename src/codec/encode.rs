@@ -29,12 +29,24 @@ pub struct FrameHeader {
 
 impl FrameHeader {
     /// The longest unmasked header, in bytes.
+    ///
+    /// ```
+    /// # use stepcast::codec::{FrameHeader, OpCode};
+    /// let longest = FrameHeader::server(OpCode::Binary, true, usize::MAX);
+    /// assert_eq!(longest.as_ref().len(), FrameHeader::MAX);
+    /// ```
     pub const MAX: usize = 10;
 
     /// The header for a payload of `payload_len` bytes.
     ///
     /// It takes what it is told: that a control frame has `fin` set and at most 125 bytes is for
     /// the caller to see to, or to leave to [`server_control`].
+    ///
+    /// ```
+    /// # use stepcast::codec::{FrameHeader, OpCode};
+    /// let first_fragment = FrameHeader::server(OpCode::Text, false, 500);
+    /// assert_eq!(first_fragment.as_ref(), [0x01, 126, 1, 244]);
+    /// ```
     #[inline]
     pub fn server(opcode: OpCode, fin: bool, payload_len: usize) -> Self {
         Self::new(opcode, fin, payload_len, 0)

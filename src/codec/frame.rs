@@ -83,12 +83,35 @@ struct Unfinished {
 
 impl FrameCodec {
     /// A codec between two frames.
+    ///
+    /// ```
+    /// # use bytes::{Bytes, BytesMut};
+    /// # use stepcast::codec::{Frame, FrameCodec, Limits, OpCode, Role};
+    /// # use tokio_util::codec::Encoder;
+    /// let mut server = FrameCodec::new(Role::Server, Limits::default());
+    /// let mut wire = BytesMut::new();
+    /// server.encode(Frame { fin: true, opcode: OpCode::Ping, payload: Bytes::new() }, &mut wire)?;
+    /// assert_eq!(wire[..], [0x89, 0]);
+    /// # Ok::<(), stepcast::codec::CodecError>(())
+    /// ```
     pub fn new(role: Role, limits: Limits) -> Self {
         Self { state: State::BetweenFrames, limits, keys: Keys::default(), role }
     }
 
     /// Whether no frame is half read: neither between header and last byte, nor failed. Bytes of
     /// an unfinished header may be in the buffer.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::codec::{FrameCodec, Limits, Role};
+    /// # use tokio_util::codec::Decoder;
+    /// let mut client = FrameCodec::new(Role::Client, Limits::default());
+    /// let mut received = BytesMut::from(&b"\x81\x02h"[..]);
+    /// assert!(client.decode(&mut received)?.is_none() && !client.is_idle());
+    /// received.extend_from_slice(b"i");
+    /// assert!(client.decode(&mut received)?.is_some() && client.is_idle());
+    /// # Ok::<(), stepcast::codec::CodecError>(())
+    /// ```
     pub fn is_idle(&self) -> bool {
         matches!(self.state, State::BetweenFrames)
     }

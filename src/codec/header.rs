@@ -36,6 +36,12 @@ pub enum OpCode {
 
 impl OpCode {
     /// Whether this is a close, ping or pong, which may stand between the fragments of a message.
+    ///
+    /// ```
+    /// # use stepcast::codec::OpCode;
+    /// let opcodes = [OpCode::Text, OpCode::Ping, OpCode::Continuation, OpCode::Close];
+    /// assert_eq!(opcodes.map(OpCode::is_control), [false, true, false, true]);
+    /// ```
     pub fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }

@@ -24,16 +24,33 @@ pub enum Message {
 
 impl Message {
     /// The length in bytes.
+    ///
+    /// ```
+    /// # use stepcast::codec::Message;
+    /// assert_eq!(Message::from("步骤 41").len(), 9);
+    /// ```
     pub fn len(&self) -> usize {
         self.as_bytes().len()
     }
 
     /// Whether it carries nothing, which is legal.
+    ///
+    /// ```
+    /// # use stepcast::codec::Message;
+    /// assert!(Message::from("").is_empty());
+    /// assert!(!Message::from(" ").is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.as_bytes().is_empty()
     }
 
     /// The payload, of either kind.
+    ///
+    /// ```
+    /// # use stepcast::codec::Message;
+    /// assert_eq!(Message::from("42").as_bytes(), b"42");
+    /// assert_eq!(Message::from(vec![4, 2]).as_bytes(), [4, 2]);
+    /// ```
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         match self {
@@ -43,6 +60,13 @@ impl Message {
     }
 
     /// The payload, of either kind, shared.
+    ///
+    /// ```
+    /// # use stepcast::codec::Message;
+    /// let message = Message::from(String::from("step 41"));
+    /// let bytes = message.clone().into_bytes();
+    /// assert_eq!(bytes.as_ptr(), message.as_bytes().as_ptr()); // not a copy
+    /// ```
     pub fn into_bytes(self) -> Bytes {
         match self {
             Self::Text(text) => text.into_bytes(),
@@ -51,11 +75,27 @@ impl Message {
     }
 
     /// Whether it is text.
+    ///
+    /// ```
+    /// # use stepcast::codec::Message;
+    /// assert!(Message::from("stop").is_text());
+    /// assert!(!Message::from(b"stop").is_text());
+    /// ```
     pub fn is_text(&self) -> bool {
         matches!(self, Self::Text(_))
     }
 
     /// The text, if it is one, at the cost of [`Text::as_str`].
+    ///
+    /// ```
+    /// # use stepcast::codec::Message;
+    /// let received = Message::from("pause");
+    /// let pauses = match received.as_text() {
+    ///     Some("pause") => true,
+    ///     Some(_) | None => false, // another command, or bytes
+    /// };
+    /// assert!(pauses);
+    /// ```
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text.as_str()),

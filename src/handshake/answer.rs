@@ -56,6 +56,19 @@ struct Refused {
 }
 
 /// A server's 101 that completes the upgrade. Bytes after it are frames.
+///
+/// ```
+/// # use bytes::BytesMut;
+/// # use stepcast::handshake::{ClientRequest, HeadLimits, RequestReader, ResponseReader, Upgrade};
+/// let request = ClientRequest::new("localhost:8002", "/")?.protocol("stepcast.v1")?;
+/// # let sent = RequestReader::new(HeadLimits::default()).read(&mut request.encode().into())?;
+/// # let answer = Upgrade::from_request(&sent.expect("complete"))?.accept(Some("stepcast.v1"))?;
+/// # let mut received = BytesMut::from(answer);
+/// let mut reader = ResponseReader::new(&request, HeadLimits::default());
+/// let accepted = reader.read(&mut received)?.expect("the server has answered");
+/// assert_eq!(accepted.protocol(), Some("stepcast.v1"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Accepted {
     head: Head,
@@ -70,11 +83,39 @@ impl std::fmt::Debug for Accepted {
 
 impl Accepted {
     /// The subprotocol the server chose: one of those offered, or none.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{ClientRequest, HeadLimits, RequestReader, ResponseReader, Upgrade};
+    /// let request = ClientRequest::new("localhost:8002", "/")?.protocol("v2")?.protocol("v1")?;
+    /// # let sent = RequestReader::new(HeadLimits::default()).read(&mut request.encode().into())?;
+    /// # let answer = Upgrade::from_request(&sent.expect("complete"))?.accept(Some("v1"))?;
+    /// # let mut received = BytesMut::from(answer);
+    /// # let mut reader = ResponseReader::new(&request, HeadLimits::default());
+    /// # let accepted = reader.read(&mut received)?.expect("the server has answered");
+    /// // The server knows the older one only.
+    /// assert_eq!(accepted.protocol(), Some("v1"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn protocol(&self) -> Option<&str> {
         self.protocol.map(|span| self.head.text(span))
     }
 
     /// The value of the first header with this name, ASCII case ignored.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{ClientRequest, HeadLimits, RequestReader, ResponseReader, Upgrade};
+    /// # let request = ClientRequest::new("localhost:8002", "/")?;
+    /// # let sent = RequestReader::new(HeadLimits::default()).read(&mut request.encode().into())?;
+    /// # let answer = Upgrade::from_request(&sent.expect("complete"))?.accept(None)?;
+    /// # let mut received = BytesMut::from(answer);
+    /// # let mut reader = ResponseReader::new(&request, HeadLimits::default());
+    /// # let accepted = reader.read(&mut received)?.expect("the server has answered");
+    /// assert_eq!(accepted.header("upgrade"), Some(b"websocket".as_slice()));
+    /// assert_eq!(accepted.header("Set-Cookie"), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.head.first(name)
     }
@@ -82,6 +123,16 @@ impl Accepted {
 
 impl ResponseReader {
     /// A reader for the answer to `request`.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{ClientRequest, HandshakeError, HeadLimits, ResponseReader};
+    /// # let request = ClientRequest::new("localhost:8002", "/")?;
+    /// let mut reader = ResponseReader::new(&request, HeadLimits::default().max_bytes(32));
+    /// let mut received = BytesMut::from("HTTP/1.1 101 Switching Protocols\r\nServer: a");
+    /// assert!(matches!(reader.read(&mut received), Err(HandshakeError::TooLarge { bytes: 32, .. })));
+    /// # Ok::<(), stepcast::handshake::HandshakeError>(())
+    /// ```
     pub fn new(request: &ClientRequest, limits: HeadLimits) -> Self {
         Self {
             scanner: Scanner::new(limits),
@@ -96,10 +147,23 @@ impl ResponseReader {
     /// the same buffer and more bytes in it, or call [`eof`](Self::eof) if there will be none. A complete head is
     /// removed from `src`; what follows a 101 stays.
     ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{ClientRequest, HandshakeError, HeadLimits, ResponseReader};
+    /// # let request = ClientRequest::new("localhost:8002", "/")?;
+    /// let mut reader = ResponseReader::new(&request, HeadLimits::default());
+    /// let mut received = BytesMut::from("HTTP/1.1 404 Not Found\r\nContent-Length: 7\r\n\r\nno feed");
+    /// let refused = HandshakeError::Refused { status: 404, body: "no feed".to_owned() };
+    /// assert_eq!(reader.read(&mut received).err(), Some(refused));
+    /// # Ok::<(), stepcast::handshake::HandshakeError>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// - [`HandshakeError::Refused`]: a status other than 101.
-    /// - [`HandshakeError::TooLarge`], [`HandshakeError::Malformed`]: not an HTTP/1.1 answer within the limits.
+    /// - [`HandshakeError::Refused`]: a status other than 101. Up to four interim answers (100 to 199) before it are
+    ///   read over.
+    /// - [`HandshakeError::TooLarge`], [`HandshakeError::Malformed`]: not an HTTP/1.1 answer within the limits, or one
+    ///   interim answer too many.
     /// - [`HandshakeError::NotWebSocket`]: `Upgrade`, `Connection` or `Sec-WebSocket-Accept` is not what was asked for,
     ///   a subprotocol was chosen that was not offered, or an extension (none is ever offered).
     pub fn read(&mut self, src: &mut BytesMut) -> Result<Option<Accepted>, HandshakeError> {

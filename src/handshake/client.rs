@@ -116,6 +116,13 @@ impl std::fmt::Debug for ClientRequest {
 impl ClientRequest {
     /// A request to `host` (`name`, `name:port`, `[::1]:8002`) for `target` (path and query, percent-escaped).
     ///
+    /// ```
+    /// # use stepcast::handshake::ClientRequest;
+    /// assert!(ClientRequest::new("localhost:8002", "/feed?run=7").is_ok());
+    /// assert!(ClientRequest::new("ws://localhost:8002", "/").is_err()); // a host, not a URL
+    /// assert!(ClientRequest::new("localhost:8002", "feed").is_err());
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`HandshakeError::InvalidRequest`] if `host` is no host or `target` does not begin with `/`, has a fragment
@@ -138,6 +145,14 @@ impl ClientRequest {
 
     /// The page that connects, as a browser would send it: `scheme://host:port` or `null`. Default: none.
     ///
+    /// ```
+    /// # use stepcast::handshake::ClientRequest;
+    /// let request = ClientRequest::new("localhost:8002", "/")?.origin("http://localhost:3000")?;
+    /// assert!(request.encode().ends_with(b"\r\nOrigin: http://localhost:3000\r\n\r\n"));
+    /// assert!(request.origin("localhost:3000").is_err()); // no scheme
+    /// # Ok::<(), stepcast::handshake::HandshakeError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`HandshakeError::InvalidRequest`] if it is neither.
@@ -150,10 +165,18 @@ impl ClientRequest {
 
     /// One more header, such as `Cookie` or `Authorization`.
     ///
+    /// ```
+    /// # use stepcast::handshake::ClientRequest;
+    /// let request = ClientRequest::new("localhost:8002", "/")?.header("Cookie", "run=7")?;
+    /// assert!(request.encode().ends_with(b"\r\nCookie: run=7\r\n\r\n"));
+    /// assert!(request.header("X-Run", "7\r\nHost: evil.example").is_err());
+    /// # Ok::<(), stepcast::handshake::HandshakeError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`HandshakeError::InvalidRequest`] if the name is no token or one that the handshake writes itself, or if the
-    /// value has control characters.
+    /// value has control characters other than a tab.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, HandshakeError> {
         check(is_token(name.as_bytes()), "header name", "a token", name)?;
         let free = !is_written_here(name);
@@ -165,6 +188,13 @@ impl ClientRequest {
     }
 
     /// Offers one more subprotocol, after those already offered.
+    ///
+    /// ```
+    /// # use stepcast::handshake::ClientRequest;
+    /// let request = ClientRequest::new("localhost:8002", "/")?.protocol("v2")?.protocol("v1")?;
+    /// assert!(request.encode().ends_with(b"\r\nSec-WebSocket-Protocol: v2, v1\r\n\r\n"));
+    /// # Ok::<(), stepcast::handshake::HandshakeError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -178,6 +208,13 @@ impl ClientRequest {
     }
 
     /// The whole request. Frames may follow once the answer has been read.
+    ///
+    /// ```
+    /// # use stepcast::handshake::ClientRequest;
+    /// let request = ClientRequest::new("[::1]:8002", "/feed")?;
+    /// assert!(request.encode().starts_with(b"GET /feed HTTP/1.1\r\nHost: [::1]:8002\r\n"));
+    /// # Ok::<(), stepcast::handshake::HandshakeError>(())
+    /// ```
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(256);
         put(&mut out, &["GET ", &self.target, " HTTP/1.1\r\nHost: ", &self.host, "\r\n"]);
@@ -200,6 +237,15 @@ impl ClientRequest {
     }
 
     /// The value of `Sec-WebSocket-Key`: 16 random bytes as 24 characters of base64.
+    ///
+    /// ```
+    /// # use stepcast::handshake::ClientRequest;
+    /// let one = ClientRequest::new("localhost:8002", "/")?;
+    /// let other = ClientRequest::new("localhost:8002", "/")?;
+    /// assert_eq!(one.key().len(), 24);
+    /// assert_ne!(one.key(), other.key());
+    /// # Ok::<(), stepcast::handshake::HandshakeError>(())
+    /// ```
     pub fn key(&self) -> &str {
         &self.key
     }

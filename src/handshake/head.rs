@@ -33,6 +33,14 @@ impl Default for HeadLimits {
 impl HeadLimits {
     /// The largest head in bytes, the blank line included. Default 8192: browsers send about 600 bytes and the
     /// cookies of the host, proxies commonly stop at 8 KiB too. At most 1 MiB; more is taken as 1 MiB.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{HeadLimits, RequestReader, Status};
+    /// let mut reader = RequestReader::new(HeadLimits::default().max_bytes(32));
+    /// let refusal = reader.read(&mut BytesMut::from("GET / HTTP/1.1\r\nCookie: too long a story")).unwrap_err();
+    /// assert_eq!(refusal.status(), Status::HeadersTooLarge);
+    /// ```
     #[must_use]
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes.min(MOST_BYTES);
@@ -40,6 +48,14 @@ impl HeadLimits {
     }
 
     /// The most header lines. Default 64: browsers send about 15, and each proxy adds a few.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{HeadLimits, RequestReader, Status};
+    /// let mut reader = RequestReader::new(HeadLimits::default().max_headers(1));
+    /// let refusal = reader.read(&mut BytesMut::from("GET / HTTP/1.1\r\nHost: a\r\nCookie: b\r\n")).unwrap_err();
+    /// assert_eq!(refusal.status(), Status::HeadersTooLarge);
+    /// ```
     #[must_use]
     pub fn max_headers(mut self, headers: usize) -> Self {
         self.headers = headers;
@@ -47,11 +63,22 @@ impl HeadLimits {
     }
 
     /// The largest head in bytes.
+    ///
+    /// ```
+    /// # use stepcast::handshake::HeadLimits;
+    /// assert_eq!(HeadLimits::default().bytes(), 8192);
+    /// assert_eq!(HeadLimits::default().max_bytes(usize::MAX).bytes(), 1024 * 1024);
+    /// ```
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// The most header lines.
+    ///
+    /// ```
+    /// # use stepcast::handshake::HeadLimits;
+    /// assert_eq!(HeadLimits::default().headers(), 64);
+    /// ```
     pub fn headers(&self) -> usize {
         self.headers
     }

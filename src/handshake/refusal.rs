@@ -41,8 +41,8 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl Refusal {
-    /// A refusal in the program's own words. Control characters in `reason` are escaped and it is cut to 512
-    /// bytes; a status below 400 refuses nothing and becomes 403.
+    /// A refusal in the program's own words. Control characters in `reason`, and characters that end a line or turn
+    /// its direction, are escaped, and it is cut to 512 bytes; a status below 400 refuses nothing and becomes 403.
     ///
     /// ```
     /// use stepcast::handshake::{Refusal, Status};
@@ -56,6 +56,15 @@ impl Refusal {
     }
 
     /// 404: nothing is served at `path`.
+    ///
+    /// ```
+    /// # use stepcast::handshake::Refusal;
+    /// let refusal = Refusal::not_found("/feeed");
+    /// assert_eq!(
+    ///     refusal.to_string(),
+    ///     r#"404: expected a path that is served here, got "/feeed"; see /"#,
+    /// );
+    /// ```
     pub fn not_found(path: &str) -> Self {
         let path = quote(path.as_bytes());
         Self::new(
@@ -65,6 +74,12 @@ impl Refusal {
     }
 
     /// 405: `method` is not GET. The answer has `Allow: GET`.
+    ///
+    /// ```
+    /// # use stepcast::handshake::Refusal;
+    /// let answer = Refusal::method_not_allowed("POST").response();
+    /// assert!(String::from_utf8_lossy(&answer).contains("\r\nAllow: GET\r\n"));
+    /// ```
     pub fn method_not_allowed(method: &str) -> Self {
         let method = quote(method.as_bytes());
         Self::new(
@@ -74,6 +89,11 @@ impl Refusal {
     }
 
     /// 408: the request was not complete in time.
+    ///
+    /// ```
+    /// # use stepcast::handshake::Refusal;
+    /// assert!(Refusal::timeout().response().starts_with(b"HTTP/1.1 408 Request Timeout\r\n"));
+    /// ```
     pub fn timeout() -> Self {
         Self::new(
             Status::RequestTimeout,
@@ -103,17 +123,37 @@ impl Refusal {
     }
 
     /// The answer's status.
+    ///
+    /// ```
+    /// # use stepcast::handshake::{Refusal, Status};
+    /// assert_eq!(Refusal::timeout().status(), Status::RequestTimeout);
+    /// // A success refuses nothing.
+    /// assert_eq!(Refusal::new(Status::Ok, "welcome").status(), Status::Forbidden);
+    /// ```
     pub fn status(&self) -> Status {
         self.status
     }
 
     /// One line: what was expected, what came, what to do.
+    ///
+    /// ```
+    /// # use stepcast::handshake::{Refusal, Status};
+    /// let refusal = Refusal::new(Status::Forbidden, "expected a token,\ngot none");
+    /// assert_eq!(refusal.reason(), "expected a token,\\ngot none"); // one line
+    /// ```
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
     /// The whole answer: the reason as text, `Connection: close`, and what its status demands (`Allow` with 405,
     /// RFC 9110 section 15.5.6; `Upgrade` and `Sec-WebSocket-Version: 13` with 426, RFC 6455 section 4.4).
+    ///
+    /// ```
+    /// # use stepcast::handshake::{Refusal, Status};
+    /// let answer = Refusal::new(Status::Forbidden, "expected a token, got none").response();
+    /// assert!(answer.starts_with(b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n"));
+    /// assert!(answer.ends_with(b"\r\n\r\nexpected a token, got none\n"));
+    /// ```
     pub fn response(&self) -> Bytes {
         const PLAIN: [(&str, &str); 3] = [
             ("Content-Type", "text/plain; charset=utf-8"),

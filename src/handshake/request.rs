@@ -39,12 +39,30 @@ pub struct RequestReader {
 
 impl RequestReader {
     /// A reader for one request.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{HeadLimits, RequestReader};
+    /// let mut reader = RequestReader::new(HeadLimits::default());
+    /// let request = reader.read(&mut BytesMut::from("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))?;
+    /// assert!(request.is_some());
+    /// # Ok::<(), stepcast::handshake::Refusal>(())
+    /// ```
     pub fn new(limits: HeadLimits) -> Self {
         Self { scanner: Scanner::new(limits), request_line_checked: false }
     }
 
     /// Looks at what was added to `src` since the last call. `None`: the head is not complete yet, call again with
     /// the same buffer and more bytes in it. A complete head is removed from `src`; what follows it stays.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{HeadLimits, RequestReader, Status};
+    /// let mut reader = RequestReader::new(HeadLimits::default());
+    /// let refusal = reader.read(&mut BytesMut::from(&b"\x16\x03\x01"[..])).unwrap_err(); // TLS
+    /// assert_eq!(refusal.status(), Status::BadRequest);
+    /// assert!(refusal.reason().ends_with("use ws:// or http:// here"));
+    /// ```
     ///
     /// # Errors
     ///
@@ -124,6 +142,16 @@ fn refuse_head(fault: HeadFault, limits: HeadLimits) -> Refusal {
 ///
 /// It keeps its head in one piece, and nothing of the buffer it was read from. `Debug` shows no header's value,
 /// because cookies and credentials are among them.
+///
+/// ```
+/// # use bytes::BytesMut;
+/// # use stepcast::handshake::{HeadLimits, RequestReader};
+/// let mut received = BytesMut::from("GET /feed?run=7 HTTP/1.1\r\nHost: localhost:8002\r\n\r\n");
+/// let request = RequestReader::new(HeadLimits::default()).read(&mut received)?.expect("complete");
+/// assert_eq!((request.method(), request.host()), ("GET", "localhost"));
+/// assert_eq!((request.path(), request.query()), ("/feed", Some("run=7")));
+/// # Ok::<(), stepcast::handshake::Refusal>(())
+/// ```
 #[derive(Clone)]
 pub struct Request {
     head: Head,
@@ -148,17 +176,44 @@ impl fmt::Debug for Request {
 
 impl Request {
     /// The method, such as `GET`. Methods are case-sensitive.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{HeadLimits, RequestReader};
+    /// let mut received = BytesMut::from("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    /// let request = RequestReader::new(HeadLimits::default()).read(&mut received)?.expect("complete");
+    /// assert_eq!(request.method(), "HEAD");
+    /// # Ok::<(), stepcast::handshake::Refusal>(())
+    /// ```
     pub fn method(&self) -> &str {
         self.head.text(self.method)
     }
 
     /// The target as it was sent: path and query, or a whole URI if the client took this server for a proxy.
     /// Printable ASCII; percent-escapes are left alone.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{HeadLimits, RequestReader};
+    /// let mut received = BytesMut::from("GET /feed?run=7 HTTP/1.1\r\nHost: localhost:8002\r\n\r\n");
+    /// let request = RequestReader::new(HeadLimits::default()).read(&mut received)?.expect("complete");
+    /// assert_eq!(request.target(), "/feed?run=7");
+    /// # Ok::<(), stepcast::handshake::Refusal>(())
+    /// ```
     pub fn target(&self) -> &str {
         self.head.text(self.target)
     }
 
     /// The path without the query; begins with `/`. Percent-escapes are left alone.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{HeadLimits, RequestReader};
+    /// let mut received = BytesMut::from("GET /run%207/?step=41 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    /// let request = RequestReader::new(HeadLimits::default()).read(&mut received)?.expect("complete");
+    /// assert_eq!(request.path(), "/run%207/");
+    /// # Ok::<(), stepcast::handshake::Refusal>(())
+    /// ```
     pub fn path(&self) -> &str {
         match self.resource().split_once('?').map_or(self.resource(), |(path, _)| path) {
             "" => "/",
@@ -167,6 +222,16 @@ impl Request {
     }
 
     /// What follows the first `?` of the target. Percent-escapes are left alone.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{HeadLimits, RequestReader};
+    /// let mut received = BytesMut::from("GET /feed?run=7 HTTP/1.1\r\nHost: localhost:8002\r\n\r\n");
+    /// let request = RequestReader::new(HeadLimits::default()).read(&mut received)?.expect("complete");
+    /// let run = request.query().and_then(|query| query.strip_prefix("run="));
+    /// assert_eq!(run, Some("7"));
+    /// # Ok::<(), stepcast::handshake::Refusal>(())
+    /// ```
     pub fn query(&self) -> Option<&str> {
         self.resource().split_once('?').map(|(_, query)| query)
     }
@@ -176,6 +241,15 @@ impl Request {
     }
 
     /// The host the client believes to talk to, without a port; an IPv6 address keeps its brackets.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{HeadLimits, RequestReader};
+    /// let mut received = BytesMut::from("GET / HTTP/1.1\r\nHost: [::1]:8002\r\n\r\n");
+    /// let request = RequestReader::new(HeadLimits::default()).read(&mut received)?.expect("complete");
+    /// assert_eq!(request.host(), "[::1]");
+    /// # Ok::<(), stepcast::handshake::Refusal>(())
+    /// ```
     pub fn host(&self) -> &str {
         self.head.text(self.host)
     }
@@ -189,7 +263,7 @@ impl Request {
     }
 
     /// The value of the first header with this name, ASCII case ignored, without white space around it. Any bytes
-    /// but control characters.
+    /// but control characters other than a tab.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -208,6 +282,16 @@ impl Request {
     }
 
     /// The values of every header line with this name, in their order.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{HeadLimits, RequestReader};
+    /// let mut received = BytesMut::from("GET / HTTP/1.1\r\nHost: a\r\nCookie: b=1\r\ncookie: c=2\r\n\r\n");
+    /// let request = RequestReader::new(HeadLimits::default()).read(&mut received)?.expect("complete");
+    /// let cookies: Vec<&[u8]> = request.headers("Cookie").collect();
+    /// assert_eq!(cookies, [b"b=1", b"c=2"]);
+    /// # Ok::<(), stepcast::handshake::Refusal>(())
+    /// ```
     pub fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.head.values(name)
     }

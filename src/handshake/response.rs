@@ -45,11 +45,21 @@ pub enum Status {
 
 impl Status {
     /// The status code, 200 to 599.
+    ///
+    /// ```
+    /// # use stepcast::handshake::Status;
+    /// assert_eq!(Status::HeadersTooLarge.code(), 431);
+    /// ```
     pub const fn code(self) -> u16 {
         self.line().0
     }
 
     /// The reason phrase that stands behind the code.
+    ///
+    /// ```
+    /// # use stepcast::handshake::Status;
+    /// assert_eq!(Status::HeadersTooLarge.phrase(), "Request Header Fields Too Large");
+    /// ```
     pub const fn phrase(self) -> &'static str {
         self.line().1
     }
@@ -93,7 +103,7 @@ pub enum InvalidHeader {
     /// The name is not a token (RFC 9110 section 5.6.2).
     #[error("expected a header name made of letters, digits and !#$%&'*+-.^_`|~, got {0:?}")]
     Name(String),
-    /// The value has a control character, such as a line end.
+    /// The value has a control character other than a tab, such as a line end.
     #[error("expected a value of header {name} without control characters, got {value:?}")]
     Value {
         /// The header's name.
@@ -113,8 +123,8 @@ pub enum InvalidHeader {
 ///
 /// # Errors
 ///
-/// [`InvalidHeader`] for a name that is not a token, for a value with a control character, and for `Connection`,
-/// `Content-Length` and `Transfer-Encoding`, which are written here.
+/// [`InvalidHeader`] for a name that is not a token, for a value with a control character other than a tab, and for
+/// `Connection`, `Content-Length` and `Transfer-Encoding`, which are written here.
 ///
 /// ```
 /// use stepcast::handshake::{Status, http_response};

@@ -59,6 +59,17 @@ impl Rules {
     /// - any other text a program is known to send, compared whole.
     ///
     /// There are no wildcards.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{HeadLimits, RequestReader, Rules};
+    /// let mut received = BytesMut::from("GET / HTTP/1.1\r\nHost: [::1]\r\nOrigin: https://app.example\r\n\r\n");
+    /// let request = RequestReader::new(HeadLimits::default()).read(&mut received)?.expect("complete");
+    /// assert!(Rules::default().check(&request).is_err());
+    /// assert!(Rules::default().allow_origin("app.example").check(&request).is_ok());
+    /// assert!(Rules::default().allow_origin("http://app.example").check(&request).is_err());
+    /// # Ok::<(), stepcast::handshake::Refusal>(())
+    /// ```
     #[must_use]
     pub fn allow_origin(mut self, origin: &str) -> Self {
         self.origins.push(origin.into());
@@ -87,6 +98,17 @@ impl Rules {
     }
 
     /// Whether a request may come in, page or upgrade.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{HeadLimits, RequestReader, Rules, Status};
+    /// let mut received = BytesMut::from("GET / HTTP/1.1\r\nHost: rebound.example\r\n\r\n");
+    /// let request = RequestReader::new(HeadLimits::default()).read(&mut received)?.expect("complete");
+    /// let refusal = Rules::default().check(&request).unwrap_err();
+    /// assert_eq!(refusal.status(), Status::Forbidden);
+    /// assert!(refusal.reason().contains(r#"got "rebound.example""#));
+    /// # Ok::<(), stepcast::handshake::Refusal>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -12,7 +12,14 @@ use super::response::{Status, put};
 
 /// A request that is a correct upgrade, and the answer it may get.
 ///
-/// See the [module](super) for an example.
+/// ```
+/// # use stepcast::handshake::{ClientRequest, HeadLimits, RequestReader, Upgrade};
+/// # let sent = ClientRequest::new("localhost:8002", "/")?.encode();
+/// # let request = RequestReader::new(HeadLimits::default()).read(&mut sent.into())?.expect("complete");
+/// let upgrade = Upgrade::from_request(&request)?; // a request with a right key and version
+/// assert!(upgrade.accept(None)?.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Upgrade {
     accept: [u8; 28],
@@ -28,12 +35,34 @@ impl std::fmt::Debug for Upgrade {
 }
 
 /// A subprotocol was to be accepted that the client did not offer.
+///
+/// ```
+/// # use stepcast::handshake::{ClientRequest, HeadLimits, RequestReader, Upgrade};
+/// # let sent = ClientRequest::new("localhost:8002", "/")?.encode();
+/// # let request = RequestReader::new(HeadLimits::default()).read(&mut sent.into())?.expect("complete");
+/// let refused = Upgrade::from_request(&request)?.accept(Some("v9")).unwrap_err();
+/// assert!(refused.to_string().starts_with(r#"expected a subprotocol that the client offered, got "v9""#));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a subprotocol that the client offered, got {0:?}; accept one of those or none")]
 pub struct NotOffered(String);
 
 impl Upgrade {
     /// Checks everything that RFC 6455 section 4.2.1 asks of a client. Extensions it offers are ignored.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{HeadLimits, RequestReader, Status, Upgrade};
+    /// let mut received = BytesMut::from(
+    ///     "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    ///      Sec-WebSocket-Version: 8\r\n\r\n",
+    /// );
+    /// # let request = RequestReader::new(HeadLimits::default()).read(&mut received)?.expect("complete");
+    /// let refusal = Upgrade::from_request(&request).unwrap_err();
+    /// assert_eq!(refusal.status(), Status::UpgradeRequired);
+    /// # Ok::<(), stepcast::handshake::Refusal>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -54,6 +83,16 @@ impl Upgrade {
     }
 
     /// The subprotocols the client offers, in its order of preference.
+    ///
+    /// ```
+    /// # use stepcast::handshake::{ClientRequest, HeadLimits, RequestReader, Upgrade};
+    /// # let sent = ClientRequest::new("localhost:8002", "/")?.protocol("v2")?.protocol("v1")?.encode();
+    /// # let request = RequestReader::new(HeadLimits::default()).read(&mut sent.into())?.expect("complete");
+    /// let upgrade = Upgrade::from_request(&request)?; // with Sec-WebSocket-Protocol: v2, v1
+    /// let newest_known = upgrade.offered_protocols().find(|offered| ["v1", "v0"].contains(offered));
+    /// assert_eq!(newest_known, Some("v1"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn offered_protocols(&self) -> impl Iterator<Item = &str> {
         self.protocols.iter().map(|&span| text_of(&self.head, span))
     }
