@@ -5,7 +5,15 @@ use std::net::SocketAddr;
 
 use super::ClientId;
 
-/// Why a hub could not start.
+/// Why a hub could not start. Its text says what to do.
+///
+/// ```
+/// use stepcast::{Hub, SpawnError};
+///
+/// let error = Hub::spawn_thread("0.0.0.0:8002").unwrap_err();
+/// assert!(matches!(error, SpawnError::NotLoopback { .. }));
+/// assert!(error.to_string().contains("open_to_everyone"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpawnError {
@@ -55,6 +63,18 @@ fn advice(error: &io::Error) -> &'static str {
 /// Why [`Hub::send`](crate::Hub::send) did not take a message.
 ///
 /// None of these is a reason to end a run.
+///
+/// ```
+/// use stepcast::{ClientId, Hub, SendError};
+///
+/// let hub = Hub::spawn_thread("127.0.0.1:0")?;
+/// let id: ClientId = "4711".parse().unwrap();
+/// match hub.send(id, "step 41") {
+///     Err(SendError::NoSuchClient(gone)) => assert_eq!(gone, id), // nobody to tell: go on
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), stepcast::SpawnError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {

@@ -16,6 +16,22 @@ use super::lock::Lock;
 use crate::codec::{CloseFrame, Message};
 
 /// Something that happened at a hub.
+///
+/// ```
+/// use stepcast::{DisconnectReason, Event};
+///
+/// fn say(event: Event) -> String {
+///     match event {
+///         Event::Connected { id } => format!("{id} is here"),
+///         Event::Disconnected { id, reason } => format!("{id} has left: {reason}"),
+///         other => format!("{other:?}"),
+///     }
+/// }
+///
+/// let id = "4711".parse().unwrap();
+/// let left = Event::Disconnected { id, reason: DisconnectReason::Lost };
+/// assert_eq!(say(left), "4711 has left: connection lost");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -52,6 +68,14 @@ pub enum Event {
 }
 
 /// Why a client is no longer connected.
+///
+/// ```
+/// use stepcast::{CloseCode, CloseFrame, DisconnectReason};
+///
+/// let reason = DisconnectReason::Closed(Some(CloseFrame::new(CloseCode::GOING_AWAY, "")));
+/// let reloaded = matches!(&reason, DisconnectReason::Closed(Some(close)) if close.code().get() == 1001);
+/// assert!(reloaded);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DisconnectReason {

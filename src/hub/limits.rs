@@ -47,8 +47,15 @@ impl Default for Limits {
 
 /// Writes the chained setters of [`Limits`] and [`Timeouts`].
 macro_rules! setters {
-    ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {
-        $($(#[$doc])* #[must_use] pub fn $name(mut self, $name: $type) -> Self {
+    ($of:ident; $($(#[$doc:meta])* $name:ident: $type:ty = $example:literal;)*) => {
+        $($(#[$doc])*
+        ///
+        #[doc = concat!(
+            "```\n# use std::time::Duration;\n# use stepcast::", stringify!($of), ";\n",
+            "let changed = ", stringify!($of), "::default().", stringify!($name), "(", $example, ");\n",
+            "assert_ne!(changed, ", stringify!($of), "::default());\n```",
+        )]
+        #[must_use] pub fn $name(mut self, $name: $type) -> Self {
             self.$name = $name;
             self
         })*
@@ -57,45 +64,46 @@ macro_rules! setters {
 
 impl Limits {
     setters! {
+        Limits;
         /// Clients connected at once; one more is refused with 503. Default 10 000.
         /// Each takes a file descriptor, of which many systems let a process open 1024 unless told
         /// otherwise (`ulimit -n`): at that end clients wait to be accepted until some are free.
-        clients: usize;
+        clients: usize = "50";
         /// Clients connected at once from one IP address; one more is refused with 503. Default
         /// 256, room for an office behind one address. Loopback addresses are not counted; behind
         /// a proxy on another machine all clients share its address, so raise it there.
-        clients_per_address: usize;
+        clients_per_address: usize = "4";
         /// Connections that are not clients: whose request is not complete, or who are taking the
         /// answer to it. One more is accepted and ends the oldest of them, so that peers who send
         /// nothing cannot keep others out. Default 1024.
-        handshakes: usize;
+        handshakes: usize = "64";
         /// Bytes in one message from a client; more closes the connection with 1009. Default
         /// 64 KiB, plenty for commands.
-        inbound_message: usize;
+        inbound_message: usize = "1024";
         /// Frames that one message from a client may come in; more closes the connection with
         /// 1009. Default 128: browsers do not fragment what fits the message limit.
-        inbound_fragments: usize;
+        inbound_fragments: usize = "1";
         /// Messages, pings and pongs from one client in a second, on average; twice as many may
         /// come at once. More closes the connection with 1008. Default 1000: a mouse sends 125.
-        inbound_per_second: u32;
+        inbound_per_second: u32 = "20";
         /// Bytes in one pushed message; more is refused at the call. Default 64 MiB.
-        outbound_message: usize;
+        outbound_message: usize = "1 << 20";
         /// Bytes waiting for one client alone, each message counted with 64 more. Beyond it
         /// [`Overflow`](crate::Overflow) decides. One larger message is kept alone. Default 1 MiB.
-        mailbox: usize;
+        mailbox: usize = "64 * 1024";
         /// Bytes of broadcast messages kept for clients that are behind, each message counted
         /// with 64 more. A client that falls further behind skips to the middle of what is kept.
         /// One larger message is kept alone. Default 8 MiB.
-        feed: usize;
+        feed: usize = "32 << 20";
         /// Events waiting in one [`Events`](crate::Events); more are counted as
         /// [`Event::Missed`](crate::Event::Missed). Default 1024.
-        events: usize;
+        events: usize = "16";
         /// Bytes held for all clients together: queues, frames being written, inbound messages
         /// that are not complete, events not taken. Beyond it [`Hub::send`](crate::Hub::send)
         /// refuses, and with [`Overflow::SkipOldest`](crate::Overflow::SkipOldest) the fullest
         /// mailboxes lose their older half; then the connection that has taken nothing for longest
         /// is given up. `mailbox` and `feed` count for a quarter of it at most. Default 256 MiB.
-        memory: usize;
+        memory: usize = "64 << 20";
     }
 }
 
@@ -140,27 +148,28 @@ impl Default for Timeouts {
 
 impl Timeouts {
     setters! {
+        Timeouts;
         /// From accepting a connection to its complete request. Default 10 s.
-        handshake: Duration;
+        handshake: Duration = "Duration::from_secs(3)";
         /// Silence after which a client is sent a ping. Default 25 s: proxies commonly cut after
         /// 60 s of silence. A client is pinged up to a fifth earlier, so that those who came
         /// together are not pinged together.
-        keepalive: Duration;
+        keepalive: Duration = "Duration::from_secs(15)";
         /// From the ping's leaving to any byte from the client; then it is cut. Default 10 s.
-        pong: Duration;
+        pong: Duration = "Duration::from_secs(5)";
         /// How long a client that is owed data may take none of it; then it is cut without
         /// waiting for what it is owed. Default 10 s.
-        stall: Duration;
+        stall: Duration = "Duration::from_secs(30)";
         /// How long one message may take to be written to one client. Default 60 s.
-        frame: Duration;
+        frame: Duration = "Duration::from_secs(300)";
         /// How long the closing handshake may take; before it, how long a client that is closed by
         /// the program may take for what it is owed; and how long a peer that is sent an answer
         /// or the page may take none of it. Default 5 s.
-        close: Duration;
+        close: Duration = "Duration::from_secs(1)";
         /// How long a hub goes on delivering that ends by [`Hub::shutdown`](crate::Hub::shutdown),
         /// or because its last handle was dropped. Default 5 s; at most 1 s where the dropping
         /// thread waits for it.
-        shutdown: Duration;
+        shutdown: Duration = "Duration::from_secs(30)";
     }
 
     /// How often to look: several times within the shortest timeout.
