@@ -215,6 +215,20 @@ fn a_client_masks_each_frame_with_a_fresh_key() {
     }
     // That two of 2000 random keys are the same happens once in 2000 runs; five, never.
     assert!(keys.len() > 1995, "{} different keys of 2000", keys.len());
+    // Nor do they count: each byte takes nearly all of its values, and another client has others.
+    for place in 0..4 {
+        let values: HashSet<_> = keys.iter().map(|key| key[place]).collect();
+        assert!(values.len() > 200, "{} values of byte {place}", values.len());
+    }
+    let mut frames = [BytesMut::new(), BytesMut::new()];
+    for frame in &mut frames {
+        (0..4).for_each(|_| client_frame(frame));
+    }
+    assert_ne!(frames[0], frames[1]);
+}
+
+fn client_frame(into: &mut BytesMut) {
+    client().encode(Message::from("Hello"), into).unwrap();
 }
 
 // ---- 4. control frames ----------------------------------------------------------------------

@@ -298,6 +298,13 @@ fn a_browser_that_opens_the_address_gets_the_page_with_a_nonce_of_its_own() {
     assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{first}");
     assert!(first.contains("\r\nContent-Type: text/html; charset=utf-8\r\n"), "{first}");
     assert!(first.contains(&format!("<script type=\"module\" nonce=\"{}\">", nonce(&first))));
+    for rule in
+        ["default-src 'none'", "connect-src 'self'", "base-uri 'none'", "form-action 'none'"]
+    {
+        assert!(first.contains(rule), "{rule}");
+    }
+    let policy = first.lines().find(|line| line.starts_with("Content-Security-Policy")).unwrap();
+    assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
     assert!(!first.contains("{{nonce}}"));
     assert_ne!(nonce(&first), nonce(&second));
 }
