@@ -547,3 +547,39 @@ fn a_client_that_is_slow_is_disconnected_all_the_same_while_broadcasts_go_on() {
     }
     peer.gone();
 }
+
+#[test]
+fn a_violation_and_the_end_of_the_stream_behind_it_are_a_violation() {
+    for behind in [&b""[..], &[0x88, 0x80, 0, 0, 0, 0]] {
+        let hub = hub();
+        let mut events = hub.events();
+        let mut peer = Peer::connect(&hub);
+        peer.socket.write_all(&[&[0x83, 0x80, 0, 0, 0, 0], behind].concat()).unwrap();
+        peer.finish();
+        assert_eq!(peer.close_code(), 1002);
+        assert!(peer.rest().is_empty());
+        let told = reason_of_disconnect(&mut events);
+        assert!(matches!(told, DisconnectReason::Violation(_)), "{told:?}");
+    }
+}
+
+#[test]
+fn a_violation_of_a_client_that_is_to_leave_counts() {
+    let hub = hub();
+    let mut events = hub.events();
+    let mut peer = Peer::connect(&hub);
+    hub.send(peer.id, vec![0; 16 << 20]).unwrap(); // which it has to have before it leaves
+    until("the socket to be full", || {
+        hub.client(peer.id).is_some_and(|c| c.queued_bytes < 16 << 20)
+    });
+    hub.disconnect(peer.id, "enough").unwrap();
+    peer.socket.write_all(&[0x83, 0x80, 0, 0, 0, 0]).unwrap();
+    peer.send("after the violation");
+    assert_eq!(peer.message().len(), 16 << 20);
+    assert!(matches!(peer.close_code(), 1000 | 1002)); // by which of the two was seen first
+    drop(peer);
+    drop(hub);
+    while let Some(event) = events.recv_blocking() {
+        assert!(!matches!(event, Event::Message { .. }), "{event:?}");
+    }
+}

@@ -377,3 +377,12 @@ fn small_messages_do_not_wait_for_each_others_acknowledgement() {
     times.sort_unstable();
     assert!(times[12] < Duration::from_millis(20), "{times:?}");
 }
+
+#[test]
+fn one_message_above_the_hubs_memory_reaches_who_reads_it() {
+    let hub =
+        patient().limits(Limits::default().memory(1 << 20)).spawn_thread("127.0.0.1:0").unwrap();
+    let mut peer = Peer::connect(&hub);
+    hub.broadcast(vec![7; 16 << 20]);
+    assert_eq!(peer.message().len(), 16 << 20);
+}

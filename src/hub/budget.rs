@@ -39,12 +39,8 @@ impl Budget {
 
     /// Counts `bytes` if they fit.
     pub(crate) fn try_add(&self, bytes: usize) -> bool {
-        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before.saturating_add(bytes) <= self.limit;
-        if !fits {
-            self.sub(bytes);
-        }
-        fits
+        let add = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
     }
 
     pub(crate) fn sub(&self, bytes: usize) {
@@ -127,5 +123,17 @@ mod tests {
         assert!(!budget.try_add(1));
         assert_eq!(budget.used(), 10);
         assert!(!budget.try_add(usize::MAX - 10));
+    }
+    #[test]
+    fn what_does_not_fit_is_never_seen_by_another_thread() {
+        let budget = Budget::new(100);
+        budget.add(60);
+        std::thread::scope(|scope| {
+            let looker = scope.spawn(|| (0..500_000).any(|_| budget.is_over()));
+            while !looker.is_finished() {
+                assert!(!budget.try_add(64));
+            }
+            assert!(!looker.join().unwrap(), "over, though nothing was added");
+        });
     }
 }

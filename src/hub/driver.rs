@@ -62,6 +62,8 @@ pub(crate) struct Driver {
     look_until: u64,
     /// By when everything is to have ended, once that is decided.
     end_by: Option<u64>,
+    /// Whether the last tick was let pass because the driver had been held up.
+    pardoned: bool,
 }
 
 /// Has the kernel take only what it can soon send, so that newer messages do not wait in it behind
@@ -82,6 +84,8 @@ struct Pass {
     live: u64,
     /// Where it starts: another place each time, so that nobody is always last.
     start: usize,
+    /// How many places there were then: the table may change its size meanwhile.
+    places: usize,
     done: usize,
     all_caught_up: bool,
 }
@@ -113,6 +117,7 @@ impl Driver {
             next_tick: 0,
             look_until: 0,
             end_by: None,
+            pardoned: false,
         }
     }
 
@@ -270,7 +275,7 @@ impl Driver {
             if self.connections.is_empty() {
                 self.everybody_has_gone();
             }
-        } else if connection.has_mail_to_take() {
+        } else if connection.list() {
             self.mail.push_back(key);
         }
     }
@@ -330,8 +335,14 @@ impl Driver {
         if std::mem::take(&mut self.engine.news) || !keys.is_empty() {
             self.look_until = self.engine.now + LOOK_FOR;
         }
+        // All are marked before any is written to: what was pushed to one of them and then to
+        // everyone is merged in that order, whoever's turn comes first.
         for key in keys {
-            self.step(key, Connection::mail);
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            connection.mark_mail();
+            if connection.list() {
+                self.mail.push_back(key);
+            }
         }
     }
 
@@ -340,8 +351,11 @@ impl Driver {
     fn relieve(&mut self) {
         self.engine.relieve();
         if self.engine.shared.budget.is_over() {
-            let stuck =
-                |(key, connection): (usize, &Connection)| Some((connection.stuck_since()?, key));
+            // Not those who are only in the middle of a message.
+            let before = self.engine.now.saturating_sub(self.engine.timeouts.tick);
+            let stuck = |(key, connection): (usize, &Connection)| {
+                Some((connection.stuck_since().filter(|since| *since < before)?, key))
+            };
             if let Some((_, key)) = self.connections.iter().filter_map(stuck).min() {
                 self.step(key, |connection, engine| {
                     connection.abort(engine, DisconnectReason::TooSlow);
@@ -351,11 +365,11 @@ impl Driver {
         }
     }
 
-    /// Those who had mail that was too new when they looked.
+    /// Those who have mail, or are to leave.
     fn deliver_mail(&mut self) {
         for _ in 0..STEPS.min(self.mail.len()) {
             let Some(key) = self.mail.pop_front() else { return };
-            self.step(key, Connection::flush);
+            self.step(key, Connection::take_listed);
         }
     }
 
@@ -369,13 +383,13 @@ impl Driver {
                 self.passed = batch.to();
                 self.engine.batch = Some(batch);
                 let start = usize::try_from(live % 1024).unwrap_or(0) * STEPS;
-                self.pass = Some(Pass { live, start, done: 0, all_caught_up: true });
+                let places = self.connections.capacity().max(1);
+                self.pass = Some(Pass { live, start, places, done: 0, all_caught_up: true });
                 self.fan_out();
             }
             return;
         };
-        let places = self.connections.capacity().max(1);
-        let (start, from, pass_live) = (pass.start, pass.done, pass.live);
+        let (start, places, from, pass_live) = (pass.start, pass.places, pass.done, pass.live);
         let to = (from + STEPS).min(places);
         for place in from..to {
             let key = (start + place) % places;
@@ -394,7 +408,8 @@ impl Driver {
             let all_caught_up = pass.all_caught_up && pass_live == live;
             self.pass = None;
             self.engine.batch = None;
-            if all_caught_up && self.engine.window.all_visible() {
+            let for_nobody = self.connections.is_empty();
+            if (all_caught_up || for_nobody) && self.engine.window.all_visible() {
                 self.engine.window.clear();
             }
         }
@@ -406,13 +421,19 @@ impl Driver {
         if self.engine.now < self.next_tick {
             return;
         }
-        // Held up for a whole tick, this thread has not read what its peers sent in time.
+        // Held up for a whole tick, this thread has not read what its peers sent in time. It does
+        // that now and judges at the next tick; but only once, or it might never judge.
         let held_up = self.engine.now >= self.next_tick + self.engine.timeouts.tick;
         self.next_tick = self.engine.now + self.engine.timeouts.tick;
-        if held_up {
+        if held_up && !std::mem::replace(&mut self.pardoned, true) {
             return;
         }
-        self.forget_accepted();
+        self.pardoned = false;
+        let connections = &self.connections;
+        let is_stranger = |&(key, serial): &(usize, u64)| {
+            connections.get(key).and_then(Connection::stranger) == Some(serial)
+        };
+        self.accepted.retain(is_stranger);
         if self.connections.len() < self.connections.capacity() / 4 {
             self.connections.shrink_to_fit();
         }
@@ -645,5 +666,63 @@ mod tests {
                 <= stand.driver.epoch.elapsed() + Duration::from_millis(50)
         );
         stand.turn_until(|stand| stand.driver.connections.is_empty());
+    }
+
+    #[test]
+    fn a_walk_goes_on_to_its_end_when_the_table_shrinks_meanwhile() {
+        use std::io::Read;
+        let mut stand = Stand::new();
+        let mut sockets = stand.connect(260);
+        // Those with the lowest keys stay, so that the table can shrink when the others have gone.
+        let clients = stand.shared.registry.all();
+        let low = clients.iter().filter(|client| client.key < 60).map(|c| c.info().address);
+        let low: std::collections::HashSet<_> = low.collect();
+        sockets.retain(|socket| low.contains(&socket.local_addr().unwrap()));
+        stand.driver.next_tick = u64::MAX / 8;
+        stand.turn_until(|stand| stand.driver.connections.len() == 60);
+        while !matches!(stand.turn(), Turn::Rest) {}
+        stand.shared.broadcast("precious".into());
+        stand.turn();
+        assert!(stand.driver.pass.is_some(), "it takes several turns");
+        stand.driver.next_tick = stand.driver.engine.now;
+        stand.turn_until(|stand| stand.driver.pass.is_none());
+        for socket in &mut sockets {
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            let mut received = Vec::new();
+            while !received.ends_with(b"precious") {
+                let mut bytes = [0; 4096];
+                let count = socket.read(&mut bytes).expect("the broadcast");
+                received.extend_from_slice(&bytes[..count]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_driver_that_is_always_held_up_judges_all_the_same() {
+        let mut stand = Stand::new();
+        stand.driver.engine.timeouts =
+            (&Timeouts::default().handshake(Duration::from_millis(50))).into();
+        let _silent = TcpStream::connect(stand.address).unwrap();
+        stand.turn_until(|stand| stand.driver.connections.len() == 1);
+        for _ in 0..10 {
+            thread::sleep(Duration::from_millis(25)); // two ticks and more: what holds it up
+            stand.turn();
+        }
+        assert!(stand.driver.connections.is_empty());
+    }
+
+    #[test]
+    fn who_stays_a_stranger_for_long_does_not_make_the_list_of_the_others_grow() {
+        let mut stand = Stand::new();
+        let _silent = TcpStream::connect(stand.address).unwrap();
+        stand.turn_until(|stand| stand.driver.connections.len() == 1);
+        for _ in 0..100 {
+            drop(TcpStream::connect(stand.address).unwrap());
+            stand.turn();
+        }
+        stand.turn_until(|stand| stand.driver.connections.len() == 1);
+        stand.driver.next_tick = stand.driver.engine.now;
+        stand.turn();
+        assert_eq!((stand.driver.strangers, stand.driver.accepted.len()), (1, 1));
     }
 }

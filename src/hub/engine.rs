@@ -251,7 +251,9 @@ impl Engine {
         self.shared.counters.received.add(1);
         if self.shared.listeners.any() {
             let bytes = message.len();
-            if self.shared.budget.try_add(bytes) {
+            // The last quarter is for what viewers are owed.
+            let budget = &self.shared.budget;
+            if !budget.is_tight() && budget.try_add(bytes) {
                 let charge = Charge::adopt(&self.shared.budget, bytes);
                 let message = copy_with(message, |bytes| charge.attach(bytes));
                 self.shared.listeners.tell(|| Event::Message { id, message });

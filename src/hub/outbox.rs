@@ -206,12 +206,15 @@ impl Outbox {
             self.begun_at = now;
         }
         while count > 0 {
-            let Some(mut frame) = self.queue.pop_front() else { return };
+            let Some(mut frame) = self.queue.pop_front() else { break };
             let of_frame = count.min(frame.len());
             frame.advance(of_frame);
             count -= of_frame;
             self.begun = frame;
             self.begun_at = now;
+        }
+        if self.begun.is_empty() {
+            self.begun = Frame::default(); // an empty slice would hold the whole frame
         }
     }
 }
@@ -396,5 +399,16 @@ mod tests {
         let result = outbox.poll_write(&mut Zero, &mut Context::from_waker(Waker::noop()), 0);
         let Poll::Ready(Err(error)) = result else { panic!("{result:?}") };
         assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+    }
+    #[test]
+    fn a_frame_that_has_left_is_not_held_until_the_next_one_begins() {
+        let budget = crate::hub::budget::Budget::new(1000);
+        budget.add(5);
+        let charge = crate::hub::budget::Charge::adopt(&budget, 5);
+        let (mut outbox, mut socket) = (Outbox::new(0), socket());
+        outbox.push(charge.attach(Bytes::from_static(b"first")).into());
+        outbox.push(frame("second"));
+        write(&mut outbox, &mut socket, 5);
+        assert_eq!((&socket.taken[..], budget.used()), (&b"first"[..], 0));
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Connection {
     waker: Waker,
     pub(crate) address: SocketAddr,
     outbox: Option<Box<Outbox>>,
+    /// Whether the driver has it on its list of those with something to take.
+    listed: bool,
     phase: Phase,
 }
 
@@ -119,7 +121,8 @@ impl Connection {
             deadline,
             serial,
         };
-        Self { stream, waker, address, outbox: None, phase: Phase::Handshake(Box::new(handshake)) }
+        let phase = Phase::Handshake(Box::new(handshake));
+        Self { stream, waker, address, outbox: None, listed: false, phase }
     }
 
     /// Its serial number, if it is not, and never was, a client's: it asks, or takes the answer.
@@ -147,15 +150,23 @@ impl Connection {
         }
     }
 
-    /// Whether its mailbox may hold something, or it is to leave, and it could do something about
-    /// that: not while its socket is full, since then the socket will say when.
-    pub(crate) fn has_mail_to_take(&self) -> bool {
+    /// Whether the driver is to list it: its mailbox may hold something, or it is to leave, and it
+    /// could do something about that. (Not while its socket is full: the socket will say when.)
+    pub(crate) fn list(&mut self) -> bool {
         matches!(&self.phase, Phase::Open(open) if open.has_mail || open.leave.is_some())
             && self.outbox.is_none()
+            && !std::mem::replace(&mut self.listed, true)
     }
 
-    /// Since when it has taken nothing of what it is being written, if it is being written.
+    /// Its turn has come on the driver's list.
+    pub(crate) fn take_listed(&mut self, engine: &mut Engine) -> Step {
+        self.listed = false;
+        self.flush(engine)
+    }
+
+    /// Since when a client has taken nothing of what it is being written, if it is being written.
     pub(crate) fn stuck_since(&self) -> Option<u64> {
+        self.client()?;
         self.outbox.as_ref().filter(|outbox| outbox.has_data()).map(|outbox| outbox.progress_at)
     }
 
@@ -251,7 +262,12 @@ impl Connection {
         if let Phase::Open(open) = &mut self.phase {
             open.has_mail = true; // perhaps something that the driver has not heard of yet
             let leave = Leave { close, upto, deadline, is_violation };
-            open.leave.get_or_insert_with(|| Box::new(leave));
+            match &mut open.leave {
+                // What it did counts, and when it was to leave anyway.
+                Some(old) if is_violation => (old.close, old.is_violation) = (leave.close, true),
+                Some(_) => {}
+                None => open.leave = Some(Box::new(leave)),
+            }
         }
     }
 
@@ -267,6 +283,7 @@ impl Connection {
             self.depart(engine, DisconnectReason::Violation(leave.close.clone()));
             self.owe(engine.now).close(Some(leave.close));
             self.end(engine);
+            self.waker.wake_by_ref(); // to read again
         } else {
             self.depart(engine, DisconnectReason::ByHub);
             self.owe(engine.now).close(Some(leave.close));

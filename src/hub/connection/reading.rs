@@ -42,6 +42,10 @@ impl Connection {
 
     fn read_into(&mut self, scratch: &mut BytesMut, engine: &mut Engine, key: usize) -> Step {
         for _ in 0..READS {
+            if matches!(&self.phase, Phase::Open(Open { leave: Some(leave), .. }) if leave.is_violation)
+            {
+                return Ok(()); // until the Close has gone out
+            }
             scratch.clear();
             scratch.reserve(Engine::SCRATCH);
             let mut cx = Context::from_waker(&self.waker);
@@ -99,7 +103,6 @@ impl Connection {
                     }
                 }
             }
-            Phase::Open(Open { leave: Some(leave), .. }) if leave.is_violation => Ok(()),
             Phase::Open(open) => {
                 open.heard_at = engine.now;
                 open.ping = Ping::None;

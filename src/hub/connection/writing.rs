@@ -27,11 +27,10 @@ impl Connection {
     }
 
     /// The driver has heard that the mailbox holds something.
-    pub(crate) fn mail(&mut self, engine: &mut Engine) -> Step {
+    pub(crate) fn mark_mail(&mut self) {
         if let Phase::Open(open) = &mut self.phase {
             open.has_mail = true;
         }
-        self.flush(engine)
     }
 
     /// Writes what the client is owed, until it has all of it or its socket is full.
