@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as StdToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as StdToSocketAddrs};
 use std::panic;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -41,6 +41,7 @@ pub struct HubBuilder {
     rules: Rules,
     page: Page,
     keep_headers: Vec<String>,
+    proxies: Vec<IpAddr>,
     greet: bool,
     echo: bool,
     open_to_everyone: bool,
@@ -68,6 +69,7 @@ impl HubBuilder {
             rules: Rules::default(),
             page: Page::default(),
             keep_headers: Vec::new(),
+            proxies: Vec::new(),
             greet: true,
             echo: false,
             open_to_everyone: false,
@@ -195,6 +197,18 @@ impl HubBuilder {
         self
     }
 
+    /// Names a proxy on another machine, whose address all who come through it share: it is not
+    /// counted for [`Limits::clients_per_address`]. May be called several times.
+    ///
+    /// ```
+    /// # use stepcast::Hub;
+    /// let builder = Hub::builder().trusted_proxy([10, 0, 0, 7]);
+    /// ```
+    pub fn trusted_proxy(mut self, address: impl Into<IpAddr>) -> Self {
+        self.proxies.push(address.into().to_canonical());
+        self
+    }
+
     /// Runs the hub as a task on this runtime, which must have I/O and time enabled, instead of on
     /// a thread of its own. A computation that does not let the runtime's threads go then keeps
     /// viewers waiting, which is why it is not the default. The hub ends with the runtime, and
@@ -266,6 +280,7 @@ impl HubBuilder {
             rules: self.rules,
             page: self.page,
             keep_headers: self.keep_headers,
+            proxies: self.proxies,
             greet: self.greet,
             echo: self.echo,
         };

@@ -519,6 +519,7 @@ mod tests {
                 rules: Rules::default(),
                 page: Page::default(),
                 keep_headers: Vec::new(),
+                proxies: Vec::new(),
                 greet: true,
                 echo: false,
             };

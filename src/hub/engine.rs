@@ -55,6 +55,8 @@ pub(crate) struct Reception {
     pub(crate) rules: Rules,
     pub(crate) page: Page,
     pub(crate) keep_headers: Vec<String>,
+    /// Addresses that many clients share, which are not counted.
+    pub(crate) proxies: Vec<IpAddr>,
     /// Whether a client is told its id.
     pub(crate) greet: bool,
     /// Whether a client is sent back what it sends.
@@ -174,7 +176,7 @@ impl Engine {
         };
         let client = Arc::new(Client::new(self.shared.ids.draw(), key, address, details));
         let ip = address.ip();
-        if !ip.is_loopback() {
+        if !ip.is_loopback() && !self.reception.proxies.contains(&ip) {
             *self.per_address.entry(ip).or_default() += 1;
         }
         self.shared.registry.insert(Arc::clone(&client));
@@ -353,6 +355,7 @@ mod tests {
             rules: Rules::default(),
             page: Page::default(),
             keep_headers: Vec::new(),
+            proxies: vec![[10, 0, 0, 9].into()],
             greet: true,
             echo: false,
         };
@@ -372,17 +375,21 @@ mod tests {
     }
 
     #[test]
-    fn one_address_has_so_many_places_until_one_leaves_and_this_machine_has_any_number() {
+    fn one_address_has_so_many_places_until_one_leaves_and_this_machine_and_proxies_any_number() {
         let mut engine = engine(Limits::default().clients_per_address(2), &Timeouts::default());
         let (far, other, own) =
             (address("10.0.0.1:1"), address("10.0.0.2:1"), address("127.0.0.1:1"));
         let request = upgrade();
         let first = engine.admit(&request, far, 0);
         engine.admit(&request, address("10.0.0.1:2"), 1);
+        let proxy = address("10.0.0.9:1");
         (2..6).for_each(|key| drop(engine.admit(&request, own, key)));
+        (6..9).for_each(|key| drop(engine.admit(&request, proxy, key)));
         let refusal = engine.decide(&request, far).err().expect("a refusal");
         assert_eq!(refusal.status().code(), 503);
-        assert!(engine.decide(&request, other).is_ok() && engine.decide(&request, own).is_ok());
+        for welcome in [other, own, proxy] {
+            assert!(engine.decide(&request, welcome).is_ok(), "{welcome}");
+        }
         engine.dismiss(&first, far, DisconnectReason::Lost);
         assert!(engine.decide(&request, far).is_ok());
     }

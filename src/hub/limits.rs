@@ -70,8 +70,8 @@ impl Limits {
         /// otherwise (`ulimit -n`): at that end clients wait to be accepted until some are free.
         clients: usize = "50";
         /// Clients connected at once from one IP address; one more is refused with 503. Default
-        /// 256, room for an office behind one address. Loopback addresses are not counted; behind
-        /// a proxy on another machine all clients share its address, so raise it there.
+        /// 256, room for an office behind one address. Loopback addresses are not
+        /// counted, nor are those of a [`trusted_proxy`](crate::HubBuilder::trusted_proxy).
         clients_per_address: usize = "4";
         /// Connections that are not clients: whose request is not complete, or who are taking the
         /// answer to it. One more is accepted and ends the oldest of them, so that peers who send
