@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use peer::{PATIENCE, Peer, event, until};
 use stepcast::codec::{CloseCode, CloseFrame, Control, ControlPayload, Frame, Incoming, OpCode};
-use stepcast::{DisconnectReason, Event, Hub, Limits, Timeouts};
+use stepcast::{DisconnectReason, Event, Hub, Limits, SendError, Timeouts};
 
 fn hub() -> Hub {
     Hub::spawn_thread("127.0.0.1:0").unwrap()
@@ -582,4 +582,27 @@ fn a_violation_of_a_client_that_is_to_leave_counts() {
     while let Some(event) = events.recv_blocking() {
         assert!(!matches!(event, Event::Message { .. }), "{event:?}");
     }
+}
+
+#[test]
+fn what_would_not_reach_a_client_that_is_to_leave_is_refused() {
+    let hub = hub_with(Timeouts::default().close(PATIENCE));
+    let mut peer = Peer::connect(&hub);
+    hub.send(peer.id, vec![0; 16 << 20]).unwrap(); // which it has to have before it leaves
+    until("the socket to be full", || {
+        hub.client(peer.id).is_some_and(|c| c.queued_bytes < 16 << 20)
+    });
+    hub.disconnect(peer.id, "enough").unwrap();
+    let (mut taken, refused) = (0u32, Err(SendError::NoSuchClient(peer.id)));
+    until("a send to be refused", || {
+        let result = hub.send(peer.id, format!("{taken}"));
+        taken += u32::from(result.is_ok());
+        result == refused
+    });
+    assert!(hub.client(peer.id).is_some(), "it still is one");
+    assert_eq!(peer.message().len(), 16 << 20);
+    for number in 0..taken {
+        assert_eq!(peer.text(), number.to_string());
+    }
+    assert_eq!(peer.close_code(), 1000);
 }

@@ -258,8 +258,10 @@ impl Connection {
         deadline: u64,
         is_violation: bool,
     ) {
-        let upto = engine.shared.stamps.load(Ordering::Relaxed);
         if let Phase::Open(open) = &mut self.phase {
+            // Nothing is taken any more that would not be delivered.
+            open.client.mailbox.lock().closed = true;
+            let upto = engine.shared.stamps.load(Ordering::Relaxed);
             open.has_mail = true; // perhaps something that the driver has not heard of yet
             let leave = Leave { close, upto, deadline, is_violation };
             match &mut open.leave {
