@@ -129,19 +129,19 @@ fn a_request_that_does_not_come_in_time_is_ended() {
 /// The place of a connection that has gone is given to the next: its time is not.
 #[test]
 fn every_connection_has_the_whole_time_for_its_request_whoever_was_in_its_place() {
-    let short = Timeouts::default().handshake(Duration::from_millis(600));
+    let short = Timeouts::default().handshake(Duration::from_secs(1));
     let hub = Hub::builder().page("").timeouts(short).spawn_thread("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let started = Instant::now();
     let mut silent = TcpStream::connect(address).unwrap();
     silent.set_read_timeout(Some(PATIENCE)).unwrap();
     exchange(address, format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes());
-    std::thread::sleep(Duration::from_millis(400).saturating_sub(started.elapsed()));
+    std::thread::sleep(Duration::from_millis(600).saturating_sub(started.elapsed())); // of its second
     let late = TcpStream::connect(address).unwrap();
     (&late).write_all(b"GET ").unwrap();
-    // The silent one's time runs out, and so would the late one's if it were that of the first.
+    // The silent one's time runs out, and in the same look at all connections so would the late
+    // one's if it were that of the first.
     assert_eq!(silent.read(&mut [0]).unwrap_or(0), 0);
-    std::thread::sleep(Duration::from_millis(200)); // the hub has looked once more
     let head = format!("/ HTTP/1.1\r\nHost: {address}\r\n\r\n");
     (&late).write_all(head.as_bytes()).unwrap();
     let mut answer = [0; 15];

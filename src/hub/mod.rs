@@ -284,11 +284,13 @@ impl Hub {
     }
 
     /// Closes the connection of one client, with code 1000 and this reason (of which 123 bytes are
-    /// sent), after it has been sent what was pushed to it before.
+    /// sent), after it has been sent what was pushed to it before, for which it has
+    /// [`Timeouts::close`]. From this call on nothing can be sent to it.
     ///
     /// # Errors
     ///
-    /// [`SendError::NoSuchClient`] and [`SendError::ShutDown`].
+    /// [`SendError::NoSuchClient`], also where it is being closed already, and
+    /// [`SendError::ShutDown`].
     ///
     /// ```
     /// # use stepcast::{ClientId, Hub};
@@ -303,6 +305,10 @@ impl Hub {
             return Err(SendError::ShutDown);
         }
         let client = shared.registry.get(id).ok_or(SendError::NoSuchClient(id))?;
+        // Once for each client, so that what the driver is told is bounded, too.
+        if std::mem::replace(&mut client.mailbox.lock().closed, true) {
+            return Err(SendError::NoSuchClient(id));
+        }
         let close = CloseFrame::new(CloseCode::NORMAL, reason);
         shared.command(Command::Disconnect { key: client.key, id, close });
         Ok(())

@@ -175,6 +175,7 @@ impl Connection {
         self.read(engine, key)?;
         self.flush(engine)
     }
+
     // ---- handshake ----
 
     fn answer(&mut self, request: &Request, engine: &mut Engine, key: usize) {
