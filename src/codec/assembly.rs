@@ -8,7 +8,7 @@ use super::header::{Expected, Head, Turn};
 use super::utf8::Utf8;
 use super::{
     CloseFrame, CodecError, Control, ControlPayload, Frame, FrameCodec, Incoming, Limits, Message,
-    OpCode, Role, Text, encode, mask,
+    OpCode, Role, Text, mask,
 };
 
 /// Bytes to whole messages and control frames, and back.
@@ -269,9 +269,7 @@ impl Encoder<&Message> for MessageCodec {
 
     #[inline]
     fn encode(&mut self, message: &Message, dst: &mut BytesMut) -> Result<(), CodecError> {
-        let key = self.frames.next_key()?;
-        encode::put_frame(dst, message.opcode(), true, message.as_bytes(), key);
-        Ok(())
+        self.frames.put(dst, message.opcode(), true, message.as_bytes())
     }
 }
 
@@ -287,9 +285,7 @@ impl Encoder<&Control> for MessageCodec {
     type Error = CodecError;
 
     fn encode(&mut self, control: &Control, dst: &mut BytesMut) -> Result<(), CodecError> {
-        let key = self.frames.next_key()?;
-        encode::put_control(dst, control, key);
-        Ok(())
+        self.frames.put_control(dst, control)
     }
 }
 

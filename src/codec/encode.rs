@@ -123,32 +123,45 @@ pub fn server_control(control: &Control) -> Bytes {
     frame.freeze()
 }
 
-/// Appends a frame. With a key it is a client's, without one a server's.
-#[inline]
-pub(super) fn put_frame(
+/// Appends a server's frame.
+#[inline(always)]
+pub(super) fn put_frame(dst: &mut BytesMut, opcode: OpCode, fin: bool, payload: &[u8]) {
+    put_header(dst, opcode, fin, payload.len(), 0);
+    // What is this short is there in two moves, which may overlap, before a call to copy it is.
+    if let (Some(first), Some(last), ..=32) =
+        (payload.first_chunk::<16>(), payload.last_chunk::<16>(), payload.len())
+    {
+        dst.extend_from_slice(first);
+        dst.truncate(dst.len() - (2 * 16 - payload.len()));
+        dst.extend_from_slice(last);
+    } else {
+        dst.extend_from_slice(payload);
+    }
+}
+
+/// Appends a client's frame.
+pub(super) fn put_masked_frame(
     dst: &mut BytesMut,
     opcode: OpCode,
     fin: bool,
     payload: &[u8],
-    key: Option<Key>,
+    key: Key,
 ) {
-    put_header(dst, opcode, fin, payload.len(), key);
-    match key {
-        None => dst.extend_from_slice(payload),
-        Some(key) => {
-            for piece in payload.chunks(PIECE) {
-                let start = dst.len();
-                dst.extend_from_slice(piece);
-                mask::apply(&mut dst[start..], key);
-            }
-        }
+    put_header(dst, opcode, fin, payload.len(), 0x80);
+    dst.extend_from_slice(&key);
+    for piece in payload.chunks(PIECE) {
+        let start = dst.len();
+        dst.extend_from_slice(piece);
+        mask::apply(&mut dst[start..], key);
     }
 }
 
 pub(super) fn put_control(dst: &mut BytesMut, control: &Control, key: Option<Key>) {
     let (code, rest) = control.payload();
     let code = code.as_ref().map_or(&[][..], |code| code.as_slice());
-    put_header(dst, control.opcode(), true, code.len() + rest.len(), key);
+    let mask_bit = if key.is_some() { 0x80 } else { 0 };
+    put_header(dst, control.opcode(), true, code.len() + rest.len(), mask_bit);
+    dst.extend_from_slice(key.as_ref().map_or(&[][..], |key| key.as_slice()));
     let start = dst.len();
     dst.extend_from_slice(code);
     dst.extend_from_slice(rest);
@@ -157,18 +170,22 @@ pub(super) fn put_control(dst: &mut BytesMut, control: &Control, key: Option<Key
     }
 }
 
-#[inline]
-fn put_header(dst: &mut BytesMut, opcode: OpCode, fin: bool, len: usize, key: Option<Key>) {
-    let header = FrameHeader::new(opcode, fin, len, if key.is_some() { 0x80 } else { 0 });
-    // At once for the whole frame.
-    dst.reserve(FrameHeader::MAX + size_of::<Key>() + len);
-    // All ten bytes and then back: a copy of a length that the compiler knows is two moves, one of
-    // a length that it does not know is a call.
-    let end = dst.len() + header.as_ref().len();
-    dst.extend_from_slice(&header.bytes);
-    dst.truncate(end);
-    if let Some(key) = key {
-        dst.extend_from_slice(&key);
+/// `mask_bit` is 0 or 0x80. Each form is appended in a length that the compiler knows, which is a
+/// store or two: in one that it does not know it is a call.
+#[inline(always)]
+fn put_header(dst: &mut BytesMut, opcode: OpCode, fin: bool, len: usize, mask_bit: u8) {
+    let first = if fin { 0x80 } else { 0 } | opcode as u8;
+    match (u8::try_from(len), u16::try_from(len)) {
+        (Ok(short @ 0..=125), _) => dst.extend_from_slice(&[first, mask_bit | short]),
+        (_, Ok(middle)) => {
+            let [high, low] = middle.to_be_bytes();
+            dst.reserve(FrameHeader::MAX + size_of::<Key>() + len); // at once for the whole frame
+            dst.extend_from_slice(&[first, mask_bit | LENGTH_16, high, low]);
+        }
+        _ => {
+            dst.reserve(FrameHeader::MAX + size_of::<Key>() + len);
+            dst.extend_from_slice(&FrameHeader::new(opcode, fin, len, mask_bit).bytes);
+        }
     }
 }
 
@@ -204,7 +221,7 @@ mod tests {
         let payload: Vec<u8> = (0..3 * PIECE + 5).map(|i| u8::try_from(i % 253).unwrap()).collect();
         let key = [1, 2, 3, 4];
         let mut frame = BytesMut::new();
-        put_frame(&mut frame, OpCode::Binary, true, &payload, Some(key));
+        put_masked_frame(&mut frame, OpCode::Binary, true, &payload, key);
         let mut masked = frame.split_off(4 + size_of::<Key>());
         mask::apply(&mut masked, key);
         assert!(masked == payload);

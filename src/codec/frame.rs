@@ -5,15 +5,17 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use super::header::{Expected, Head, Turn};
 use super::mask::{self, Key, Keys};
-use super::{CodecError, Limits, OpCode, Role, encode};
+use super::{CodecError, Control, Limits, OpCode, Role, encode};
 
 /// A payload is unmasked and judged in steps of this many bytes, so that it is still in the
 /// nearest cache when it is judged. A multiple of the masking key's length.
 pub(super) const STEP: usize = 16 * 1024;
 
-/// How much room `decode` may ask for ahead of the bytes it waits for.
+/// How much room `decode` may ask for ahead of the bytes it waits for: so many times what has come,
+/// but for a first kilobyte. With less than twice, a buffer that doubles as it grows would end up
+/// with room for the half of another frame, whose bytes would have to be moved.
+const AHEAD: usize = 2;
 const MIN_AHEAD: usize = 1024;
-const MAX_AHEAD: usize = 64 * 1024;
 
 /// One frame (RFC 6455, 5.2), unmasked.
 ///
@@ -163,7 +165,7 @@ impl FrameCodec {
         if here < frame.len {
             self.state = State::InFrame(frame);
             // Never the whole of what was declared, which costs the peer nothing to declare.
-            src.reserve((frame.len - here).min(here.clamp(MIN_AHEAD, MAX_AHEAD)));
+            src.reserve((frame.len - here).min((AHEAD * here).max(MIN_AHEAD)));
             return Ok(None);
         }
         self.state = State::BetweenFrames;
@@ -172,13 +174,48 @@ impl FrameCodec {
         Ok(Some(Frame { fin: frame.fin, opcode: frame.opcode, payload }))
     }
 
-    /// A new key for a client's frame, none for a server's.
-    #[inline]
-    pub(super) fn next_key(&mut self) -> Result<Option<Key>, CodecError> {
-        match self.role {
-            Role::Server => Ok(None),
-            Role::Client => Ok(Some(self.keys.next()?)),
+    /// Appends a frame, masked with a new key if it is a client's.
+    #[inline(always)]
+    pub(super) fn put(
+        &mut self,
+        dst: &mut BytesMut,
+        opcode: OpCode,
+        fin: bool,
+        payload: &[u8],
+    ) -> Result<(), CodecError> {
+        if let Role::Client = self.role {
+            return self.put_masked(dst, opcode, fin, payload);
         }
+        encode::put_frame(dst, opcode, fin, payload);
+        Ok(())
+    }
+
+    /// Apart, so that it does not weigh on a server's frames.
+    #[inline(never)]
+    fn put_masked(
+        &mut self,
+        dst: &mut BytesMut,
+        opcode: OpCode,
+        fin: bool,
+        payload: &[u8],
+    ) -> Result<(), CodecError> {
+        let key = self.keys.next()?;
+        encode::put_masked_frame(dst, opcode, fin, payload, key);
+        Ok(())
+    }
+
+    /// Appends a control frame, likewise.
+    pub(super) fn put_control(
+        &mut self,
+        dst: &mut BytesMut,
+        control: &Control,
+    ) -> Result<(), CodecError> {
+        let key = match self.role {
+            Role::Server => None,
+            Role::Client => Some(self.keys.next()?),
+        };
+        encode::put_control(dst, control, key);
+        Ok(())
     }
 }
 
@@ -223,8 +260,6 @@ impl Encoder<Frame> for FrameCodec {
                 return Err(CodecError::ControlTooLong);
             }
         }
-        let key = self.next_key()?;
-        encode::put_frame(dst, frame.opcode, frame.fin, &frame.payload, key);
-        Ok(())
+        self.put(dst, frame.opcode, frame.fin, &frame.payload)
     }
 }

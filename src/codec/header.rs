@@ -96,7 +96,7 @@ pub(super) struct Head {
 impl Head {
     /// Reads a header from the front of `src`. `None`: more bytes are needed, and nothing is
     /// wrong with those that are there.
-    #[inline]
+    #[inline(always)]
     pub(super) fn parse(src: &[u8], expected: &Expected) -> Result<Option<Self>, CodecError> {
         let Some(&first) = src.first() else { return Ok(None) };
         let (fin, opcode) = first_byte(first, expected.turn)?;

@@ -17,32 +17,62 @@ pub(super) fn key_at(key: Key, offset: usize) -> Key {
 
 /// Masks or unmasks in place, starting with the key's first byte. Returns whether the result is
 /// ASCII.
-///
-/// One plain loop over words is what the compiler vectorises best; blocks of several words, each
-/// with its own accumulator, it leaves scalar. No alignment is asked for, so there is no head to
-/// treat apart. The words are in registers here, so to see that a text is ASCII and needs no
-/// validation costs next to nothing, and spares the wait of a validator that reads, in wider
-/// units, what has just been written.
 #[inline]
 pub(super) fn apply(bytes: &mut [u8], key: Key) -> bool {
     if key == UNMASKED {
         return bytes.is_ascii();
     }
-    let [a, b, c, d] = key;
-    let word = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let half = u64::from(u32::from_ne_bytes(key));
+    let word = half << 32 | half;
+    #[cfg(all(feature = "simd", any(target_arch = "x86", target_arch = "x86_64")))]
+    if bytes.len() >= wide::WORTH_IT {
+        return wide::apply(bytes, word);
+    }
+    xor(bytes, word)
+}
+
+/// The same loop compiled for AVX2 and taken where the processor has it: the least that every
+/// `x86-64` has is half as wide. Measured against AVX-512: that is a tenth faster where nothing but the
+/// masking is waited for, and as much slower where text is validated next, since it stores across
+/// the lines of the cache and validators read in 32 bytes.
+#[cfg(all(feature = "simd", any(target_arch = "x86", target_arch = "x86_64")))]
+mod wide {
+    use fearless_simd::{Level, Simd as _};
+
+    /// In bytes: below, the call costs more than it saves.
+    pub(super) const WORTH_IT: usize = 256;
+
+    pub(super) fn apply(bytes: &mut [u8], word: u64) -> bool {
+        match Level::new().as_avx2() {
+            Some(avx2) => avx2.vectorize(
+                #[inline(always)]
+                || super::xor(bytes, word),
+            ),
+            None => super::xor(bytes, word),
+        }
+    }
+}
+
+/// One plain loop over words is what the compiler vectorises best, for whatever it is compiled
+/// for; blocks of several words, each with its own accumulator, it leaves scalar. No alignment is
+/// asked for, so there is no head to treat apart. The words are in registers here, so to see that
+/// a text is ASCII and needs no validation costs next to nothing, and spares the wait of a
+/// validator that reads, in wider units, what has just been written.
+#[inline(always)]
+fn xor(bytes: &mut [u8], word: u64) -> bool {
     let mut seen = 0;
     let mut words = bytes.chunks_exact_mut(8);
     for lane in &mut words {
         seen |= xor_word(lane, word);
     }
-    for (byte, key) in words.into_remainder().iter_mut().zip([a, b, c, d, a, b, c]) {
+    for (byte, key) in words.into_remainder().iter_mut().zip(word.to_ne_bytes()) {
         *byte ^= key;
         seen |= u64::from(*byte);
     }
     seen & 0x8080_8080_8080_8080 == 0
 }
 
-#[inline]
+#[inline(always)]
 fn xor_word(lane: &mut [u8], word: u64) -> u64 {
     let Ok(bytes) = <[u8; 8]>::try_from(&*lane) else { return 0 };
     let result = u64::from_ne_bytes(bytes) ^ word;
@@ -106,7 +136,7 @@ mod tests {
     #[test]
     fn masking_in_blocks_is_masking_octet_by_octet() {
         let key = [0x12, 0x34, 0x56, 0x78];
-        for len in 0..200 {
+        for len in (0..200).chain(250..350) {
             for start in 0..4.min(len) {
                 let mut fast = sample(len);
                 let mut slow = sample(len);
@@ -120,7 +150,7 @@ mod tests {
     #[test]
     fn one_byte_that_is_not_ascii_is_seen_wherever_it_stands() {
         for key in [[0x12, 0x34, 0x56, 0x78], [0xFF; 4], UNMASKED] {
-            for len in 0..100 {
+            for len in (0..100).chain(250..300) {
                 let mut ascii = vec![b'a'; len];
                 by_the_book(&mut ascii, key);
                 assert!(apply(&mut ascii, key));

@@ -50,8 +50,8 @@
 //! UTF-8 inside a frame that is not complete.
 //!
 //! *Memory.* It grows with the bytes received, never with a length that was merely declared:
-//! `decode` asks the buffer for at most 64 KiB ahead, and for no more than has already come
-//! (but for a first 1 KiB).
+//! `decode` asks the buffer for no more than the frame lacks, and for at most twice what has
+//! already come of it (but for a first 1 KiB).
 //!
 //! *Copies.* The payload of an unfragmented frame is delivered where it was received. It shares
 //! its memory with its neighbours in the receive buffer, so whoever keeps a small message for long

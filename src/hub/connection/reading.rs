@@ -146,13 +146,14 @@ impl Connection {
             }
         }
         let left = if partial.is_empty() { &bytes[..] } else { &partial[..] };
-        // What is kept for a connection is no more than it needs: not the block it was read into.
-        if partial.is_empty() || left.len() < partial.capacity() / 2 {
+        // What is kept for a connection is no more than it needs: not the block it was read into,
+        // and not more than the decoder asks for ahead.
+        if partial.is_empty() || left.len() < partial.capacity() / 3 {
             partial = BytesMut::from(left);
         }
         inbound.buffer = partial;
-        let held = inbound.buffer.len() + inbound.codec.buffered();
-        if held == 0 && inbound.codec.is_idle() {
+        let held = inbound.buffer.capacity() + inbound.codec.buffered();
+        if inbound.buffer.is_empty() && inbound.codec.is_idle() {
             inbound.charge.set(0);
             inbound.buffer = BytesMut::new();
             engine.keep_inbound(inbound);
