@@ -14,12 +14,7 @@ use crate::wire::{CHUNK, Kind, Wire, image, messages};
 pub fn contestants(kind: Kind, size: usize) -> Vec<Contestant> {
     let messages = messages(kind, size);
     let expected = image(kind, &messages, false);
-    let all = |make: Vec<(&'static str, fn(Kind, &[Bytes], Wire) -> Send)>| {
-        make.into_iter().map(|(name, make)| {
-            encoding(name, &messages, &expected, |wire| make(kind, &messages, wire))
-        })
-    };
-    let contestants = all(vec![
+    let makes: Vec<(&'static str, Make)> = vec![
         ("stepcast", stepcast),
         ("stepcast, header and payload apart", stepcast_apart),
         ("stepcast in FramedWrite", stepcast_framed),
@@ -30,9 +25,14 @@ pub fn contestants(kind: Kind, size: usize) -> Vec<Contestant> {
         ("yawc's codec", yawc_codec),
         ("sockudo-ws", sockudo),
         ("sockudo-ws's protocol", sockudo_protocol),
-    ]);
+    ];
+    let contestants = makes.into_iter().map(|(name, make)| {
+        encoding(name, &messages, &expected, |wire| make(kind, &messages, wire))
+    });
     contestants.chain(floor::encoding(&messages)).collect()
 }
+
+type Make = fn(Kind, &[Bytes], Wire) -> Send;
 
 /// Sends the message of this number; and says, now and then, that all must leave.
 type Send = Box<dyn FnMut(Do)>;
