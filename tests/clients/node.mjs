@@ -1,0 +1,6 @@
+// Node's own WebSocket: node --experimental-websocket node.mjs HUB PINGING
+
+import { run } from './checks.mjs';
+
+const [hub, pinging] = process.argv.slice(2);
+await run({ WebSocket, hub, pinging, print: console.log });
