@@ -6,7 +6,7 @@ const CLIENTS = 200;
 const MEBIBYTE = 1 << 20;
 
 /** Milliseconds within which anything that is waited for must have happened. */
-const PATIENCE = 20_000;
+const PATIENCE = 30_000;
 
 const CLOSE_CODE = 4001;
 const REASON = '看够了,再见 😀 bye';

@@ -17,7 +17,7 @@ CLIENTS = 200
 MEBIBYTE = 1 << 20
 
 # Seconds within which anything that is waited for must have happened.
-PATIENCE = 20
+PATIENCE = 30
 
 CLOSE_CODE = 4001
 REASON = "看够了,再见 😀 bye"

@@ -26,7 +26,7 @@ CLIENTS = {
 # A browser answers pings and puts fragments together, but its API sends neither.
 NOT_OFFERED = {(client, check) for client in ["node", "chromium"] for check in ["fragments", "ping"]}
 
-# Seconds for one client; it takes some 5.
+# Seconds for one client; it takes 3 to 13.
 DEADLINE = 120
 
 

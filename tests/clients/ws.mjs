@@ -27,3 +27,4 @@ function countPings(socket) {
 
 const [hub, pinging] = process.argv.slice(2);
 await run({ WebSocket, hub, pinging, print: console.log, fragments, ping, countPings });
+process.exit(); // also where a failed check has left connections open

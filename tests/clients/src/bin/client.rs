@@ -26,7 +26,7 @@ const CLIENTS: usize = 200;
 const MEBIBYTE: usize = 1 << 20;
 
 /// Within this time anything that is waited for must have happened.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const CLOSE_CODE: u16 = 4001;
 const REASON: &str = "看够了,再见 😀 bye";
