@@ -206,6 +206,28 @@ fn a_clients_messages_are_events() {
     assert_eq!(hub.stats().received, 4);
 }
 
+/// By the name that it has at the hub: the codec's options have others.
+#[test]
+fn who_sends_too_much_is_told_which_option_of_the_hub_that_is() {
+    let limits = Limits::default().inbound_message(100).inbound_fragments(2);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    // Headers of frames with a key of zeros: 101 bytes at once, 100 and then 1, three frames of none.
+    let at_once = [0x82, 0x80 + 101, 0, 0, 0, 0].to_vec();
+    let together = [&[0x02, 0x80 + 100][..], &[0; 4 + 100], &[0x80, 0x81, 0, 0, 0, 0]].concat();
+    let frames = [[0x02, 0x80, 0, 0, 0, 0], [0x00, 0x80, 0, 0, 0, 0], [0x00, 0x80, 0, 0, 0, 0]];
+    let cases = [
+        (at_once, "Limits::inbound_message"),
+        (together, "Limits::inbound_message"),
+        (frames.concat(), "Limits::inbound_fragments"),
+    ];
+    for (bytes, option) in cases {
+        let mut peer = Peer::connect(&hub);
+        peer.socket.write_all(&bytes).unwrap();
+        let close = peer.close_frame().unwrap();
+        assert!(close.reason().contains(option), "{}", close.reason());
+    }
+}
+
 #[test]
 fn an_echo_hub_sends_back_what_comes_as_what_it_was_and_in_its_order() {
     let hub = Hub::builder().echo().spawn_thread("127.0.0.1:0").unwrap();

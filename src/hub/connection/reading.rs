@@ -209,7 +209,17 @@ impl Connection {
 
     fn violation(&mut self, error: &CodecError, engine: &mut Engine) {
         let code = error.close_code().unwrap_or(CloseCode::PROTOCOL_ERROR);
-        self.fail(CloseFrame::new(code, &error.to_string()), engine);
+        // The hub's options have other names than the codec's, which the error names.
+        let reason = match error {
+            CodecError::FrameTooLarge { limit } | CodecError::MessageTooLarge { limit } => format!(
+                "a message was longer than the {limit} bytes allowed; raise `Limits::inbound_message`, or send less"
+            ),
+            CodecError::TooManyFragments { limit } => format!(
+                "a message came in more than the {limit} fragments allowed; raise `Limits::inbound_fragments`, or send fewer"
+            ),
+            other => other.to_string(),
+        };
+        self.fail(CloseFrame::new(code, &reason), engine);
     }
 
     /// RFC 6455, 7.1.7, "Fail the WebSocket Connection": a Close with the code, after what was
