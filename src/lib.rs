@@ -48,8 +48,9 @@ mod wire;
 
 pub use codec::{CloseCode, CloseFrame, Message, Text};
 pub use hub::{
-    ClientId, ClientInfo, DisconnectReason, Event, Events, Hub, HubBuilder, InvalidClientId,
-    Limits, Overflow, SendError, SpawnError, Stats, Timeouts,
+    ClientId, ClientInfo, DisconnectReason, Event, Events, Feed, FeedError, FollowError, Hub,
+    HubBuilder, InvalidClientId, Limits, Overflow, Retention, SendError, SpawnError, Stats,
+    Timeouts,
 };
 
 /// The README's programs are compiled and run, too.

@@ -13,12 +13,12 @@ use tokio::net::ToSocketAddrs;
 use tokio::runtime::{self, Handle};
 
 use super::driver::Driver;
-use super::engine::{Engine, Reception};
+use super::engine::{Engine, MayFollow, Reception};
 use super::id::IdSource;
 use super::listener::{self, Listener};
 use super::shared::{Ending, Shared};
-use super::{Hub, Limits, Overflow, SpawnError, Timeouts};
-use crate::handshake::Rules;
+use super::{Hub, Limits, Overflow, Retention, SpawnError, Timeouts};
+use crate::handshake::{Request, Rules};
 use crate::page::Page;
 
 /// Options of a [`Hub`], by [`Hub::builder`].
@@ -38,6 +38,8 @@ pub struct HubBuilder {
     limits: Limits,
     timeouts: Timeouts,
     overflow: Overflow,
+    retention: Retention,
+    may_follow: Option<MayFollow>,
     rules: Rules,
     page: Page,
     keep_headers: Vec<String>,
@@ -54,6 +56,7 @@ impl fmt::Debug for HubBuilder {
             .field("limits", &self.limits)
             .field("timeouts", &self.timeouts)
             .field("overflow", &self.overflow)
+            .field("retention", &self.retention)
             .field("rules", &self.rules)
             .field("open_to_everyone", &self.open_to_everyone)
             .finish_non_exhaustive()
@@ -66,6 +69,8 @@ impl HubBuilder {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             overflow: Overflow::default(),
+            retention: Retention::default(),
+            may_follow: None,
             rules: Rules::default(),
             page: Page::default(),
             keep_headers: Vec::new(),
@@ -108,6 +113,37 @@ impl HubBuilder {
     /// ```
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
+        self
+    }
+
+    /// What feeds keep for those who come late.
+    ///
+    /// ```
+    /// # use stepcast::{Hub, Retention};
+    /// let builder = Hub::builder().retention(Retention::default().messages(1000));
+    /// ```
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// Who may follow which feed by naming it in the URL, as `/feed/run/42`: a rule that is shown the feed's
+    /// name and the request. Where it says no the request is refused with 403. Without a rule, everyone who may
+    /// connect may follow every feed. [`Hub::follow`] asks no rule.
+    ///
+    /// It is called on the hub's thread: it is not to block.
+    ///
+    /// ```
+    /// # use stepcast::Hub;
+    /// let builder = Hub::builder().may_follow(|feed, request| {
+    ///     feed.starts_with("public/") || request.header("x-user").is_some()
+    /// });
+    /// ```
+    pub fn may_follow(
+        mut self,
+        rule: impl Fn(&str, &Request) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.may_follow = Some(Arc::new(rule));
         self
     }
 
@@ -283,8 +319,9 @@ impl HubBuilder {
             proxies: self.proxies,
             greet: self.greet,
             echo: self.echo,
+            may_follow: self.may_follow,
         };
-        let engine = Engine::new(Arc::clone(&shared), &self.timeouts, reception);
+        let engine = Engine::new(Arc::clone(&shared), &self.timeouts, &self.retention, reception);
         let thread = match self.runtime {
             Some(handle) => {
                 start_on(&handle, listener, engine)?;

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use super::ClientId;
 use super::lock::Lock;
 use super::queue::Queue;
+use super::topic::{Topic, Topics};
+use super::{ClientId, FollowError};
 
 /// What is known about one connected client.
 ///
@@ -51,6 +52,10 @@ pub(crate) struct Client {
     since: SystemTime,
     details: Option<Box<Details>>,
     pub(crate) mailbox: Lock<Mailbox>,
+    /// What it is to follow; the driver sees to it that it does. `None` when it has gone.
+    follows: Lock<Option<Vec<Arc<Topic>>>>,
+    /// Whether the driver has been told that this has changed.
+    pub(crate) refollow: AtomicBool,
     /// Bytes that the driver has taken up for it and not yet written.
     pub(crate) writing: AtomicUsize,
     pub(crate) skipped: AtomicU64,
@@ -73,7 +78,13 @@ pub(crate) struct Mailbox {
 }
 
 impl Client {
-    pub(crate) fn new(id: ClientId, key: usize, address: SocketAddr, details: Details) -> Self {
+    pub(crate) fn new(
+        id: ClientId,
+        key: usize,
+        address: SocketAddr,
+        details: Details,
+        topic: Arc<Topic>,
+    ) -> Self {
         let plain = details.path == "/" && details.headers.is_empty();
         Self {
             id,
@@ -82,9 +93,49 @@ impl Client {
             since: SystemTime::now(),
             details: (!plain).then(|| Box::new(details)),
             mailbox: Lock::default(),
+            follows: Lock::new(Some(vec![topic])),
+            refollow: AtomicBool::new(false),
             writing: AtomicUsize::new(0),
             skipped: AtomicU64::new(0),
         }
+    }
+
+    /// Adds a feed to what it is to follow, with a handle of its own; whether it was not there yet.
+    ///
+    /// # Errors
+    ///
+    /// It has gone, or follows `limit` feeds already.
+    pub(crate) fn follow(&self, topic: &Arc<Topic>, limit: usize) -> Result<bool, FollowError> {
+        let mut follows = self.follows.lock();
+        let follows = follows.as_mut().ok_or(FollowError::NoSuchClient(self.id))?;
+        if follows.iter().any(|known| Arc::ptr_eq(known, topic)) {
+            return Ok(false);
+        }
+        if follows.len() >= limit {
+            return Err(FollowError::TooMany { limit });
+        }
+        follows.push(Topics::clone_handle(topic));
+        Ok(true)
+    }
+
+    /// Takes a feed, whose handle is the caller's then, from what it is to follow; whether it was
+    /// there.
+    pub(crate) fn unfollow(&self, topic: &Arc<Topic>) -> bool {
+        let mut follows = self.follows.lock();
+        let Some(follows) = follows.as_mut() else { return false };
+        let before = follows.len();
+        follows.retain(|known| !Arc::ptr_eq(known, topic));
+        follows.len() < before
+    }
+
+    /// What it is to follow.
+    pub(crate) fn follows(&self) -> Vec<Arc<Topic>> {
+        self.follows.lock().clone().unwrap_or_default()
+    }
+
+    /// It has gone: the handles are the caller's.
+    pub(crate) fn unfollow_all(&self) -> Vec<Arc<Topic>> {
+        self.follows.lock().take().unwrap_or_default()
     }
 
     pub(crate) fn info(&self) -> ClientInfo {
@@ -167,6 +218,6 @@ mod tests {
     #[test]
     fn a_client_is_small() {
         // 1 000 of them are in the cache's reach; `docs/architecture.md` counts what a client costs.
-        assert!(size_of::<Client>() <= 144, "{}", size_of::<Client>());
+        assert!(size_of::<Client>() <= 160, "{}", size_of::<Client>());
     }
 }

@@ -45,8 +45,11 @@ pub(crate) struct Driver {
     todo: VecDeque<usize>,
     /// The room of the ready list that is not in use.
     taken: Vec<usize>,
-    /// Keys of connections whose mailbox is to be looked at.
-    mail: VecDeque<usize>,
+    /// Keys of connections that are owed something, each once. Who is served and then owed more
+    /// stands at the end again, so that nobody is always last.
+    owed: VecDeque<usize>,
+    /// How many clients are being written what their sockets have not taken.
+    blocked: usize,
     /// Keys and serial numbers of connections, oldest first, to find the oldest that is not a
     /// client's. Those that have gone, or become clients, are passed over.
     accepted: VecDeque<(usize, u64)>,
@@ -54,9 +57,6 @@ pub(crate) struct Driver {
     serial: u64,
     /// How many connections are not, and never were, a client's.
     strangers: usize,
-    pass: Option<Pass>,
-    /// The position in the feed that passes have come to.
-    passed: u64,
     epoch: Instant,
     next_tick: u64,
     look_until: u64,
@@ -78,18 +78,6 @@ fn limit_unsent(stream: &TcpStream) {
     let _ = (stream, UNSENT);
 }
 
-/// One walk over all connections with what has been broadcast.
-struct Pass {
-    /// The live end when it began: who has read that far has what the walk is for.
-    live: u64,
-    /// Where it starts: another place each time, so that nobody is always last.
-    start: usize,
-    /// How many places there were then: the table may change its size meanwhile.
-    places: usize,
-    done: usize,
-    all_caught_up: bool,
-}
-
 enum Turn {
     /// There is more to do at once.
     More,
@@ -107,12 +95,11 @@ impl Driver {
             ready,
             todo: VecDeque::new(),
             taken: Vec::new(),
-            mail: VecDeque::new(),
+            owed: VecDeque::new(),
+            blocked: 0,
             accepted: VecDeque::new(),
             serial: 0,
             strangers: 0,
-            pass: None,
-            passed: 0,
             epoch: Instant::now(),
             next_tick: 0,
             look_until: 0,
@@ -149,16 +136,14 @@ impl Driver {
         self.serve_ready();
         self.serve_commands();
         self.take_pushes();
-        self.deliver_mail();
-        self.fan_out();
+        self.deliver();
         if self.end_by.is_some() && self.connections.is_empty() {
             return Turn::Ended;
         }
         let more = more_to_accept
             || !self.todo.is_empty()
-            || !self.mail.is_empty()
-            || self.pass.is_some()
-            || !self.engine.window.all_visible();
+            || !self.owed.is_empty()
+            || self.engine.has_hidden();
         if more { Turn::More } else { Turn::Rest }
     }
 
@@ -191,7 +176,7 @@ impl Driver {
     }
 
     fn next_deadline(&self) -> Option<Duration> {
-        let tick = (!self.connections.is_empty()).then_some(self.next_tick);
+        let tick = self.has_to_tick().then_some(self.next_tick);
         let accept = self.listener.as_ref().and_then(|l| l.resumes_at(self.engine.now));
         [tick, accept, self.end_by].into_iter().flatten().min().map(Duration::from_millis)
     }
@@ -199,7 +184,12 @@ impl Driver {
     /// Whether there is a push that the driver has not seen, under the locks that the bell needs.
     fn has_pushes(&self) -> bool {
         let shared = &self.engine.shared;
-        !shared.feed.lock().queue.is_empty() || !shared.mail.lock().is_empty()
+        !shared.news.lock().is_empty() || !shared.mail.lock().is_empty()
+    }
+
+    /// Whether there is anything that time changes: a connection, or a feed that has a name.
+    fn has_to_tick(&self) -> bool {
+        !self.connections.is_empty() || self.engine.logs.len() > 1
     }
 
     // ---- accepting ----
@@ -222,8 +212,9 @@ impl Driver {
             self.serial += 1;
             let deadline = self.engine.now + self.engine.timeouts.handshake;
             let waker = self.ready.waker(key);
+            let ticked = self.engine.logs.len() > 1;
             entry.insert(Connection::new(stream, address, waker, self.serial, deadline));
-            if self.connections.len() == 1 {
+            if self.connections.len() == 1 && !ticked {
                 self.next_tick = self.engine.now + self.engine.timeouts.tick;
             }
             self.accepted.push_back((key, self.serial));
@@ -265,27 +256,22 @@ impl Driver {
         step: impl FnOnce(&mut Connection, &mut Engine) -> Result<(), Over>,
     ) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let was_stranger = connection.stranger().is_some();
+        let (was_stranger, was_blocked) =
+            (connection.stranger().is_some(), connection.is_blocked());
         let result = step(connection, &mut self.engine);
         if was_stranger && (result.is_err() || connection.stranger().is_none()) {
             self.strangers -= 1;
         }
+        let is_blocked = result.is_ok() && connection.is_blocked();
+        self.blocked = self.blocked + usize::from(is_blocked) - usize::from(was_blocked);
         if result.is_err() {
             self.connections.remove(key);
             if self.connections.is_empty() {
-                self.everybody_has_gone();
+                self.accepted.clear();
+                self.connections.shrink_to_fit();
             }
-        } else if connection.list() {
-            self.mail.push_back(key);
-        }
-    }
-
-    /// Nothing is kept for nobody: there will be no tick to see to it.
-    fn everybody_has_gone(&mut self) {
-        self.accepted.clear();
-        self.connections.shrink_to_fit();
-        if self.pass.is_none() {
-            self.engine.window.clear();
+        } else if connection.has_more() && connection.list() {
+            self.owed.push_back(key);
         }
     }
 
@@ -322,17 +308,9 @@ impl Driver {
         if shared.starved.swap(false, Ordering::Relaxed) || shared.budget.is_over() {
             self.relieve();
         }
-        self.engine.take_feed();
-        let lost = std::mem::take(&mut self.engine.lost);
-        if lost > 0 {
-            for (_, connection) in &self.connections {
-                if let Some(client) = connection.client() {
-                    self.engine.count_skipped(client, lost);
-                }
-            }
-        }
+        let fresh = self.engine.take_news();
         let keys = std::mem::take(&mut *shared.mail.lock());
-        if std::mem::take(&mut self.engine.news) || !keys.is_empty() {
+        if !fresh.is_empty() || !keys.is_empty() {
             self.look_until = self.engine.now + LOOK_FOR;
         }
         // All are marked before any is written to: what was pushed to one of them and then to
@@ -340,9 +318,46 @@ impl Driver {
         for key in keys {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             connection.mark_mail();
+            connection.follow_as_told(&mut self.engine, key);
             if connection.list() {
-                self.mail.push_back(key);
+                self.owed.push_back(key);
             }
+        }
+        for place in fresh {
+            self.tell_followers(place);
+        }
+    }
+
+    /// A feed has something new: everyone who follows it is owed that.
+    fn tell_followers(&mut self, place: usize) {
+        let Some(log) = self.engine.logs.get_mut(place) else { return };
+        let lost = std::mem::take(&mut log.lost);
+        let mut followers = std::mem::take(&mut log.followers);
+        let littered = log.is_littered_with(followers.len());
+        let connections = &mut self.connections;
+        let owed = &mut self.owed;
+        let engine = &self.engine;
+        let mut tell = |&(key, serial): &(usize, u32)| {
+            let connection = connections.get_mut(key).filter(|c| c.follows(place, serial));
+            let Some(connection) = connection else { return false };
+            if lost > 0 {
+                connection.count_skipped(engine, lost);
+            }
+            if connection.list() {
+                owed.push_back(key);
+            }
+            true
+        };
+        if littered {
+            followers.retain(tell);
+        } else {
+            followers.iter().for_each(|follower| _ = tell(follower));
+        }
+        if let Some(log) = self.engine.logs.get_mut(place) {
+            log.followers = followers;
+        }
+        if self.engine.touched.last() != Some(&place) {
+            self.engine.touched.push(place);
         }
     }
 
@@ -365,54 +380,30 @@ impl Driver {
         }
     }
 
-    /// Those who have mail, or are to leave.
-    fn deliver_mail(&mut self) {
-        for _ in 0..STEPS.min(self.mail.len()) {
-            let Some(key) = self.mail.pop_front() else { return };
+    /// Writes to those who are owed something.
+    fn deliver(&mut self) {
+        for _ in 0..STEPS.min(self.owed.len()) {
+            let Some(key) = self.owed.pop_front() else { return };
             self.step(key, Connection::take_listed);
+        }
+        // When all have all, what is not kept for others can go at once; else at the next tick.
+        if self.owed.is_empty() && self.blocked == 0 && !self.engine.has_hidden() {
+            for place in std::mem::take(&mut self.engine.touched) {
+                self.engine.trim(place, u64::MAX);
+            }
         }
     }
 
-    /// Goes on with the walk over all connections, or starts one if there is news.
-    fn fan_out(&mut self) {
-        let live = self.engine.window.live();
-        let Some(pass) = &mut self.pass else {
-            let from = self.passed.max(self.engine.window.first());
-            if live > from {
-                let batch = self.engine.window.batch(from);
-                self.passed = batch.to();
-                self.engine.batch = Some(batch);
-                let start = usize::try_from(live % 1024).unwrap_or(0) * STEPS;
-                let places = self.connections.capacity().max(1);
-                self.pass = Some(Pass { live, start, places, done: 0, all_caught_up: true });
-                self.fan_out();
-            }
-            return;
-        };
-        let (start, places, from, pass_live) = (pass.start, pass.places, pass.done, pass.live);
-        let to = (from + STEPS).min(places);
-        for place in from..to {
-            let key = (start + place) % places;
-            self.step(key, Connection::flush);
-            let Some(connection) = self.connections.get(key) else { continue };
-            if !connection.is_caught_up(pass_live) {
-                if let Some(pass) = &mut self.pass {
-                    pass.all_caught_up = false;
-                }
-            }
+    /// Lets go what feeds hold for nobody, and feeds that nobody has.
+    fn trim(&mut self) {
+        let mut needed = vec![u64::MAX; self.engine.logs.capacity()];
+        for (_, connection) in &self.connections {
+            connection.cursors(|place, cursor| needed[place] = needed[place].min(cursor.log));
         }
-        let Some(pass) = &mut self.pass else { return };
-        pass.done = to;
-        if to == places {
-            // Not if more has come meanwhile: who was served early does not have that.
-            let all_caught_up = pass.all_caught_up && pass_live == live;
-            self.pass = None;
-            self.engine.batch = None;
-            let for_nobody = self.connections.is_empty();
-            if (all_caught_up || for_nobody) && self.engine.window.all_visible() {
-                self.engine.window.clear();
-            }
+        for (place, needed) in needed.into_iter().enumerate() {
+            self.engine.trim(place, needed);
         }
+        self.engine.touched.clear();
     }
 
     // ---- time ----
@@ -437,15 +428,10 @@ impl Driver {
         if self.connections.len() < self.connections.capacity() / 4 {
             self.connections.shrink_to_fit();
         }
-        let live = self.engine.window.live();
-        let mut all_caught_up = true;
         for key in 0..self.connections.capacity() {
             self.step(key, Connection::tick);
-            all_caught_up &= self.connections.get(key).is_none_or(|c| c.is_caught_up(live));
         }
-        if all_caught_up && self.pass.is_none() && self.engine.window.all_visible() {
-            self.engine.window.clear();
-        }
+        self.trim();
     }
 
     // ---- the end ----
@@ -461,7 +447,8 @@ impl Driver {
         }
         self.end_by = Some(by);
         self.listener = None;
-        shared.feed.lock().closed = true;
+        shared.topics.everyone().inbox.lock().closed = true;
+        shared.topics.all().iter().for_each(|topic| topic.inbox.lock().closed = true);
         for key in 0..self.connections.capacity() {
             if self.connections.get(key).and_then(Connection::stranger).is_some() {
                 self.step(key, |_, _| Err(Over));
@@ -499,7 +486,7 @@ mod tests {
     use crate::hub::engine::Reception;
     use crate::hub::id::IdSource;
     use crate::hub::listener;
-    use crate::hub::{ClientId, Limits, Overflow, Timeouts};
+    use crate::hub::{ClientId, Limits, Overflow, Retention, Timeouts};
     use crate::page::Page;
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -522,8 +509,14 @@ mod tests {
                 proxies: Vec::new(),
                 greet: true,
                 echo: false,
+                may_follow: None,
             };
-            let engine = Engine::new(Arc::clone(&shared), &Timeouts::default(), reception);
+            let engine = Engine::new(
+                Arc::clone(&shared),
+                &Timeouts::default(),
+                &Retention::default(),
+                reception,
+            );
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             let socket = listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
             let address = socket.local_addr().unwrap();
@@ -594,8 +587,8 @@ mod tests {
 
         stand.shared.broadcast("x".into());
         assert!(matches!(stand.turn(), Turn::More), "more to hand out to");
-        assert!(stand.driver.pass.as_ref().is_some_and(|pass| pass.done == STEPS));
-        stand.turn_until(|stand| stand.driver.pass.is_none());
+        assert_eq!(stand.driver.owed.len(), count - STEPS);
+        stand.turn_until(|stand| stand.driver.owed.is_empty());
     }
 
     // The bell's two rules; see `Bell`.
@@ -620,7 +613,7 @@ mod tests {
         assert!(!shared.bell.is_asleep());
 
         // It says so before it looks: here it cannot look yet.
-        let feed = shared.feed.lock();
+        let news = shared.news.lock();
         thread::scope(|scope| {
             let resting = scope.spawn(move || {
                 runtime.block_on(async {
@@ -632,7 +625,7 @@ mod tests {
                 thread::yield_now();
             }
             let asleep = shared.bell.is_asleep();
-            drop(feed);
+            drop(news);
             resting.join().unwrap().unwrap();
             assert!(asleep);
         });
@@ -660,42 +653,13 @@ mod tests {
         stand.shared.request_shutdown(Duration::from_millis(50));
         stand.shared.request_shutdown(Duration::from_secs(600));
         stand.turn();
-        assert!(stand.shared.feed.lock().closed);
+        assert!(stand.shared.topics.everyone().inbox.lock().closed);
         assert!(TcpStream::connect(stand.address).is_err());
         assert!(
             stand.driver.next_deadline().unwrap()
                 <= stand.driver.epoch.elapsed() + Duration::from_millis(50)
         );
         stand.turn_until(|stand| stand.driver.connections.is_empty());
-    }
-
-    #[test]
-    fn a_walk_goes_on_to_its_end_when_the_table_shrinks_meanwhile() {
-        use std::io::Read;
-        let mut stand = Stand::new();
-        let mut sockets = stand.connect(260);
-        // Those with the lowest keys stay, so that the table can shrink when the others have gone.
-        let clients = stand.shared.registry.all();
-        let low = clients.iter().filter(|client| client.key < 60).map(|c| c.info().address);
-        let low: std::collections::HashSet<_> = low.collect();
-        sockets.retain(|socket| low.contains(&socket.local_addr().unwrap()));
-        stand.driver.next_tick = u64::MAX / 8;
-        stand.turn_until(|stand| stand.driver.connections.len() == 60);
-        while !matches!(stand.turn(), Turn::Rest) {}
-        stand.shared.broadcast("precious".into());
-        stand.turn();
-        assert!(stand.driver.pass.is_some(), "it takes several turns");
-        stand.driver.next_tick = stand.driver.engine.now;
-        stand.turn_until(|stand| stand.driver.pass.is_none());
-        for socket in &mut sockets {
-            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            let mut received = Vec::new();
-            while !received.ends_with(b"precious") {
-                let mut bytes = [0; 4096];
-                let count = socket.read(&mut bytes).expect("the broadcast");
-                received.extend_from_slice(&bytes[..count]);
-            }
-        }
     }
 
     #[test]

@@ -7,19 +7,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
+use slab::Slab;
 
 use super::budget::Charge;
 use super::client::{Client, Details};
-use super::connection::Inbound;
+use super::connection::{Follow, Follows, Inbound};
 use super::events::{DisconnectReason, Event};
-use super::feed::{self, Batch, Window};
+use super::log::{Cursor, Kept, Log};
 use super::queue::{Entry, Queue};
 use super::shared::Shared;
-use super::{ClientId, Overflow, Timeouts};
+use super::topic::Topic;
+use super::{ClientId, FeedError, Overflow, Retention, Timeouts};
 use crate::codec::{self, Message, MessageCodec, Role};
-use crate::handshake::{Refusal, Request, Rules, Upgrade};
+use crate::handshake::{Refusal, Request, Rules, Status, Upgrade};
 use crate::page::Page;
-use crate::wire::plain;
+use crate::wire::{Frame, plain};
 
 /// [`Timeouts`] in the driver's milliseconds.
 pub(crate) struct Deadlines {
@@ -61,13 +63,18 @@ pub(crate) struct Reception {
     pub(crate) greet: bool,
     /// Whether a client is sent back what it sends.
     pub(crate) echo: bool,
+    /// Who may follow which feed by naming it.
+    pub(crate) may_follow: Option<MayFollow>,
 }
+
+/// The program's rule for that.
+pub(crate) type MayFollow = Arc<dyn Fn(&str, &Request) -> bool + Send + Sync>;
 
 /// What a request that is not refused gets.
 pub(crate) enum Answer {
     Page(Bytes),
-    /// The 101.
-    Upgrade(Bytes),
+    /// The 101, and what the client follows.
+    Upgrade(Bytes, Arc<Topic>),
 }
 
 pub(crate) struct Engine {
@@ -76,19 +83,20 @@ pub(crate) struct Engine {
     reception: Reception,
     /// Milliseconds since the driver's start, taken once a turn.
     pub(crate) now: u64,
-    /// Everyone's feed.
-    pub(crate) window: Window,
-    /// What most clients are owed in the pass that is going on.
-    pub(crate) batch: Option<Batch>,
+    /// The feeds that the driver knows; everyone's is the first.
+    pub(crate) logs: Slab<Log>,
     /// Stamps below this have been made visible: what was pushed with them may be delivered.
     pub(crate) upto: u64,
     pub(crate) scratch: BytesMut,
-    /// The feed's queue while it is taken over; then its room, which is not in use.
+    /// A feed's queue while it is taken over; then its room, which is not in use.
     taken: Queue,
-    /// Whether anything was taken over since the driver last asked.
-    pub(crate) news: bool,
-    /// Messages lost before they could be taken over, not yet counted for the clients.
-    pub(crate) lost: u64,
+    /// The room of the list of feeds with news that is not in use.
+    news: Vec<Arc<Topic>>,
+    /// Feeds whose newest part was pushed after the driver took its stamp.
+    hidden: Vec<usize>,
+    /// Feeds that were read, or lost a follower, since it was last looked for what can go.
+    pub(crate) touched: Vec<usize>,
+    retention: Kept,
     /// Boxed as connections keep it, so that it changes hands without being made anew.
     spare: Option<Box<Inbound>>,
     codec_limits: codec::Limits,
@@ -99,23 +107,36 @@ impl Engine {
     /// How much is read at once.
     pub(crate) const SCRATCH: usize = 64 * 1024;
 
-    pub(crate) fn new(shared: Arc<Shared>, timeouts: &Timeouts, reception: Reception) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        timeouts: &Timeouts,
+        retention: &Retention,
+        reception: Reception,
+    ) -> Self {
         let limits = &shared.limits;
         let codec_limits = codec::Limits::default()
             .max_frame(limits.inbound_message)
             .max_message(limits.inbound_message)
             .max_fragments(limits.inbound_fragments);
+        let retention = Kept { messages: retention.messages, age: millis(retention.age) };
+        // Nobody who comes late is given everyone's log, so none of it is kept for that.
+        let of_everyone = Kept { messages: 0, age: 0 };
+        let mut logs = Slab::new();
+        let everyone = Arc::clone(shared.topics.everyone());
+        let place = logs.insert(Log::new(Arc::clone(&everyone), limits.feed, of_everyone));
+        everyone.place.store(place, Ordering::Relaxed);
         Self {
             timeouts: timeouts.into(),
             reception,
             now: 0,
-            window: Window::new(limits.feed),
-            batch: None,
+            logs,
             upto: 0,
             scratch: BytesMut::new(),
             taken: Queue::default(),
-            news: false,
-            lost: 0,
+            news: Vec::new(),
+            hidden: Vec::new(),
+            touched: Vec::new(),
+            retention,
             spare: None,
             codec_limits,
             per_address: HashMap::new(),
@@ -138,9 +159,7 @@ impl Engine {
             };
         }
         let upgrade = Upgrade::from_request(request)?;
-        if request.path() != "/" {
-            return Err(Refusal::not_found(request.path()));
-        }
+        let feed = feed_of(request.path())?;
         let limits = &self.shared.limits;
         if self.shared.registry.count() >= limits.clients {
             return Err(Refusal::full("clients", limits.clients));
@@ -148,9 +167,21 @@ impl Engine {
         if self.count_at(address) >= limits.clients_per_address {
             return Err(Refusal::full("clients from one address", limits.clients_per_address));
         }
+        let topic = match feed {
+            None => Arc::clone(self.shared.topics.everyone()),
+            Some(name) => {
+                if self.reception.may_follow.as_ref().is_some_and(|may| !may(&name, request)) {
+                    return Err(Refusal::new(Status::Forbidden, "this feed is not for you"));
+                }
+                self.shared.topics.get_for_client(&name).map_err(|error| match error {
+                    FeedError::TooMany { limit } => Refusal::full("feeds", limit),
+                    FeedError::InvalidName => Refusal::not_found(request.path()),
+                })?
+            }
+        };
         // The plain wire has no subprotocol: one that is offered is not agreed to.
         match upgrade.accept(None) {
-            Ok(response) => Ok(Answer::Upgrade(response)),
+            Ok(response) => Ok(Answer::Upgrade(response, topic)),
             Err(_) => unreachable!("only a named subprotocol can fail to have been offered"),
         }
     }
@@ -165,6 +196,7 @@ impl Engine {
         request: &Request,
         address: SocketAddr,
         key: usize,
+        topic: Arc<Topic>,
     ) -> Arc<Client> {
         let value = |name: &String| {
             let value = String::from_utf8_lossy(request.header(name)?).into_owned();
@@ -174,7 +206,7 @@ impl Engine {
             path: request.target().to_owned(),
             headers: self.reception.keep_headers.iter().filter_map(value).collect(),
         };
-        let client = Arc::new(Client::new(self.shared.ids.draw(), key, address, details));
+        let client = Arc::new(Client::new(self.shared.ids.draw(), key, address, details, topic));
         let ip = address.ip();
         if !ip.is_loopback() && !self.reception.proxies.contains(&ip) {
             *self.per_address.entry(ip).or_default() += 1;
@@ -200,6 +232,7 @@ impl Engine {
             mailbox.queue.take()
         };
         self.shared.budget.sub(waiting.map_or(0, |queue| queue.bytes()));
+        client.unfollow_all().iter().for_each(|topic| self.shared.drop_handle(topic));
         if let Some(count) = self.per_address.get_mut(&address.ip()) {
             *count -= 1;
             if *count == 0 {
@@ -281,30 +314,135 @@ impl Engine {
         keepalive - keepalive / 5 * (id.get() % 16) / 16
     }
 
-    /// Takes over what callers have pushed to everyone's feed, and makes it and the mail that was
-    /// pushed before it deliverable.
-    pub(crate) fn take_feed(&mut self) {
-        // The stamp first: all that was stamped before it is in its queue by the time that the
-        // queue's lock has been taken.
-        self.upto = self.shared.stamps.load(Ordering::Relaxed);
-        {
-            let mut feed = self.shared.feed.lock();
-            std::mem::swap(&mut feed.queue, &mut self.taken);
-            self.lost += std::mem::take(&mut feed.lost);
+    // ---- feeds ----
+
+    /// Takes over what callers have pushed to feeds, and makes it and the mail that was pushed before
+    /// it deliverable. Returns the feeds that have something for their followers.
+    pub(crate) fn take_news(&mut self) -> Vec<usize> {
+        // The stamp first: whatever was stamped before it is in its inbox, and that inbox's feed is
+        // among the news, by the time that these are looked at.
+        self.upto = self.shared.stamps.load(Ordering::Acquire);
+        let mut fresh = std::mem::take(&mut self.hidden);
+        let mut news = std::mem::take(&mut self.news);
+        std::mem::swap(&mut *self.shared.news.lock(), &mut news);
+        for topic in news.drain(..) {
+            let place = self.log_of(&topic);
+            self.take_inbox(&topic, place);
+            if !fresh.contains(&place) {
+                fresh.push(place);
+            }
         }
-        self.news |= !self.taken.is_empty();
-        while let Some(entry) = self.taken.pop() {
-            let (stamp, cost) = (entry.stamp, Entry::cost(&entry.message));
-            self.window.push(stamp, cost, feed::encode(entry, &self.shared.budget));
+        self.news = news;
+        for place in &fresh {
+            let Some(log) = self.logs.get_mut(*place) else { continue };
+            log.reveal(self.upto);
+            if !log.window.all_visible() || !log.latest.all_before(self.upto) {
+                self.hidden.push(*place);
+            }
         }
-        self.window.reveal(self.upto);
+        fresh
     }
 
-    /// Over the hub's memory limit: the fullest mailboxes lose their older half.
-    pub(crate) fn relieve(&self) {
-        if self.shared.overflow != Overflow::SkipOldest {
-            return; // what was taken is not to be lost
+    /// Whether something has been taken over that may not be delivered yet.
+    pub(crate) fn has_hidden(&self) -> bool {
+        !self.hidden.is_empty()
+    }
+
+    /// The place of a feed, which it is given if it has none.
+    pub(crate) fn log_of(&mut self, topic: &Arc<Topic>) -> usize {
+        let place = topic.place.load(Ordering::Relaxed);
+        if self.logs.get(place).is_some_and(|log| Arc::ptr_eq(&log.topic, topic)) {
+            return place;
         }
+        let log = Log::new(Arc::clone(topic), self.shared.limits.feed, self.retention);
+        let place = self.logs.insert(log);
+        topic.place.store(place, Ordering::Relaxed);
+        place
+    }
+
+    fn take_inbox(&mut self, topic: &Topic, place: usize) {
+        let (lost, values) = {
+            let mut inbox = topic.inbox.lock();
+            inbox.told = false;
+            std::mem::swap(&mut inbox.queue, &mut self.taken);
+            let values = inbox.latest.as_mut().map(|latest| latest.take_pending());
+            (std::mem::take(&mut inbox.lost), values.unwrap_or_default())
+        };
+        let log = &mut self.logs[place];
+        log.lost += lost;
+        while let Some(entry) = self.taken.pop() {
+            log.push(entry, self.now, &self.shared.budget);
+        }
+        for (key, entry) in values {
+            log.set(key, entry, &self.shared.budget);
+        }
+    }
+
+    /// A new follower of a feed; where it begins.
+    pub(crate) fn follow(&mut self, place: usize, key: usize, serial: u32) -> Cursor {
+        let log = &mut self.logs[place];
+        log.follow(key, serial);
+        log.start(log.topic.is_everyones(), self.now)
+    }
+
+    /// A follower less.
+    pub(crate) fn unfollow(&mut self, place: usize) {
+        if let Some(log) = self.logs.get_mut(place) {
+            log.following -= 1;
+            self.touched.push(place);
+        }
+    }
+
+    /// The oldest that is there of what a client follows, if it was stamped before `upto`: stamp,
+    /// frame, the feed's place, and where the client stands after it.
+    pub(crate) fn oldest(
+        &self,
+        follows: &Follows,
+        upto: u64,
+    ) -> Option<(u64, &Frame, usize, Cursor)> {
+        let next = |follow: &Follow| {
+            let (stamp, frame, cursor) = self.logs.get(follow.place)?.next(follow.cursor, upto)?;
+            (stamp < upto).then_some((stamp, frame, follow.place, cursor))
+        };
+        follows.iter().filter_map(next).min_by_key(|(stamp, ..)| *stamp)
+    }
+
+    /// Lets go what a feed holds for nobody, where its follower furthest behind is at `needed`; and the feed, if
+    /// nobody has it and nothing young is in it.
+    pub(crate) fn trim(&mut self, place: usize, needed: u64) {
+        let Some(log) = self.logs.get_mut(place) else { return };
+        log.trim(needed.min(log.window.live()), self.now);
+        if !log.topic.is_everyones()
+            && log.is_over(self.now)
+            && self.shared.topics.retire(&log.topic)
+        {
+            self.logs.remove(place);
+            if self.logs.len() < self.logs.capacity() / 4 {
+                self.logs.shrink_to_fit();
+            }
+        }
+    }
+
+    // ---- memory ----
+
+    /// Over the hub's memory limit: the fullest mailboxes lose their older half, and if that is not
+    /// enough the longest logs.
+    pub(crate) fn relieve(&mut self) {
+        if self.shared.overflow == Overflow::SkipOldest {
+            self.relieve_mailboxes();
+        } // else what was taken is not to be lost
+        let mut longest: Vec<_> =
+            self.logs.iter().map(|(place, log)| (log.bytes(), place)).collect();
+        longest.sort_unstable();
+        while let Some((_, place)) = longest.pop() {
+            if !self.shared.budget.is_tight() {
+                return;
+            }
+            self.logs[place].window.halve();
+        }
+    }
+
+    fn relieve_mailboxes(&self) {
         let mut full: Vec<_> = self.shared.registry.all();
         full.retain(|client| client.mailbox.lock().queue.is_some());
         full.sort_by_cached_key(|client| {
@@ -328,6 +466,31 @@ impl Engine {
             self.count_skipped(&client, evicted.len() as u64);
         }
     }
+}
+
+/// The feed that a path names: none for `/`, which is everyone's.
+fn feed_of(path: &str) -> Result<Option<String>, Refusal> {
+    if path == "/" {
+        return Ok(None);
+    }
+    let name = path.strip_prefix("/feed/").and_then(percent_decode);
+    name.map(Some).ok_or_else(|| Refusal::not_found(path))
+}
+
+/// RFC 3986, 2.1. `None` for an escape that is none, and for what is not UTF-8 then.
+fn percent_decode(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(bytes.next()?).to_digit(16);
+            let (high, low) = (digit()?, digit()?);
+            decoded.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            decoded.push(byte);
+        }
+    }
+    String::from_utf8(decoded).ok()
 }
 
 /// A copy: what is decoded is a slice of a block that others' bytes are in, too.
@@ -358,8 +521,13 @@ mod tests {
             proxies: vec![[10, 0, 0, 9].into()],
             greet: true,
             echo: false,
+            may_follow: None,
         };
-        Engine::new(Arc::new(shared), timeouts, reception)
+        Engine::new(Arc::new(shared), timeouts, &Retention::default(), reception)
+    }
+
+    fn everyone(engine: &Engine) -> Arc<Topic> {
+        Arc::clone(engine.shared.topics.everyone())
     }
 
     fn upgrade() -> Request {
@@ -380,11 +548,11 @@ mod tests {
         let (far, other, own) =
             (address("10.0.0.1:1"), address("10.0.0.2:1"), address("127.0.0.1:1"));
         let request = upgrade();
-        let first = engine.admit(&request, far, 0);
-        engine.admit(&request, address("10.0.0.1:2"), 1);
+        let first = engine.admit(&request, far, 0, everyone(&engine));
+        engine.admit(&request, address("10.0.0.1:2"), 1, everyone(&engine));
         let proxy = address("10.0.0.9:1");
-        (2..6).for_each(|key| drop(engine.admit(&request, own, key)));
-        (6..9).for_each(|key| drop(engine.admit(&request, proxy, key)));
+        (2..6).for_each(|key| drop(engine.admit(&request, own, key, everyone(&engine))));
+        (6..9).for_each(|key| drop(engine.admit(&request, proxy, key, everyone(&engine))));
         let refusal = engine.decide(&request, far).err().expect("a refusal");
         assert_eq!(refusal.status().code(), 503);
         for welcome in [other, own, proxy] {
@@ -397,7 +565,7 @@ mod tests {
     #[test]
     fn a_client_that_is_dismissed_takes_nothing_more_and_frees_what_it_had() {
         let mut engine = engine(Limits::default(), &Timeouts::default());
-        let client = engine.admit(&upgrade(), address("127.0.0.1:1"), 0);
+        let client = engine.admit(&upgrade(), address("127.0.0.1:1"), 0, everyone(&engine));
         engine.shared.send(client.id, "waiting".into()).unwrap();
         engine.dismiss(&client, address("127.0.0.1:1"), DisconnectReason::Lost);
         assert_eq!((engine.shared.budget.used(), engine.shared.registry.count()), (0, 0));
@@ -437,8 +605,9 @@ mod tests {
     fn over_the_memory_limit_the_fullest_mailbox_gives_half_and_those_after_it_only_if_need_be() {
         let mut engine = engine(Limits::default().memory(100_000), &Timeouts::default());
         let request = upgrade();
-        let clients: Vec<_> =
-            (0..4).map(|key| engine.admit(&request, address("127.0.0.1:1"), key)).collect();
+        let clients: Vec<_> = (0..4)
+            .map(|key| engine.admit(&request, address("127.0.0.1:1"), key, everyone(&engine)))
+            .collect();
         for (client, count) in clients.iter().zip([10, 25, 20, 24]) {
             for _ in 0..count {
                 engine.shared.send(client.id, vec![0; 1000 - 64].into()).unwrap();

@@ -60,7 +60,7 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// Why [`Hub::send`](crate::Hub::send) did not take a message.
+/// Why [`Hub::send`](crate::Hub::send) or a [`Feed`](crate::Feed) did not take a message.
 ///
 /// None of these is a reason to end a run.
 ///
@@ -96,6 +96,76 @@ pub enum SendError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The hub's memory limit ([`Limits::memory`](crate::Limits::memory)) is reached, and the feed
+    /// has nothing older to give up for the message.
+    #[error("the hub's memory limit is reached")]
+    NoMemory,
+    /// The feed has had its last message.
+    #[error("the feed has been closed")]
+    Closed,
+    /// A feed has no room for one more latest value: see [`Limits::latest`](crate::Limits::latest)
+    /// and [`Limits::keys`](crate::Limits::keys).
+    #[error("the feed's latest values have reached their limit of {keys} keys or {bytes} bytes")]
+    TooManyValues {
+        /// The limit on keys.
+        keys: usize,
+        /// The limit in bytes.
+        bytes: usize,
+    },
+    /// The hub has been shut down.
+    #[error("the hub has been shut down")]
+    ShutDown,
+}
+
+/// Why there is no such feed.
+///
+/// ```
+/// use stepcast::{FeedError, Hub};
+///
+/// let hub = Hub::spawn_thread("127.0.0.1:0")?;
+/// assert_eq!(hub.feed("run\n42").unwrap_err(), FeedError::InvalidName);
+/// # Ok::<(), stepcast::SpawnError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum FeedError {
+    /// A feed's name has 1 to 256 bytes, and no control characters.
+    #[error("a feed's name has 1 to 256 bytes and no control characters")]
+    InvalidName,
+    /// There are as many feeds as there may be.
+    #[error("there are {limit} feeds already; see Limits::feeds")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// Why a client does not follow a feed.
+///
+/// ```
+/// use stepcast::{ClientId, FollowError, Hub};
+///
+/// let hub = Hub::spawn_thread("127.0.0.1:0")?;
+/// let feed = hub.feed("run/42").expect("a good name");
+/// let gone: ClientId = "4711".parse().unwrap();
+/// assert_eq!(hub.follow(gone, &feed), Err(FollowError::NoSuchClient(gone)));
+/// # Ok::<(), stepcast::SpawnError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum FollowError {
+    /// Nobody with this id is connected: it has left, or never was.
+    #[error("no client {0} is connected")]
+    NoSuchClient(ClientId),
+    /// The client follows as many feeds as it may. It goes on with those that it has.
+    #[error("the client follows {limit} feeds already; see Limits::feeds_per_client")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
+    /// The feed is another hub's.
+    #[error("the feed is another hub's")]
+    OtherHub,
     /// The hub has been shut down.
     #[error("the hub has been shut down")]
     ShutDown,

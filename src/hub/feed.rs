@@ -1,281 +1,168 @@
-//! A feed: an ordered log that callers append to, and the window of it that clients read.
+//! A feed in the hands of the program.
 
-use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use super::SendError;
+use super::shared::Shared;
+use super::topic::{Topic, Topics};
+use crate::codec::Message;
 
-use super::budget::{Budget, Charge};
-use super::queue::Entry;
-use crate::wire::{Frame, plain};
-
-/// From this size on a frame is a part of its own in a vectored write; smaller ones are copied
-/// together, once for all clients (h2 draws the line at the same size).
-const OWN_PART_FROM: usize = 256;
-
-/// The most that is copied together into one part.
-const PART: usize = 16 * 1024;
-
-/// The most frames in one batch; what is more comes in the next.
-const BATCH: usize = 1024;
-
-/// Encodes a message that is already counted in the budget, which it leaves with its last frame.
-pub(crate) fn encode(entry: Entry, budget: &Arc<Budget>) -> Frame {
-    let charge = Charge::adopt(budget, Entry::cost(&entry.message));
-    plain::encode(entry.message).map_payload(|bytes| charge.attach(bytes))
-}
-
-#[derive(Debug)]
-struct Slot {
-    stamp: u64,
-    /// What it counts in the window's bound: the same as in the queue that it came from, so that
-    /// what fits there fits here.
-    cost: usize,
-    frame: Frame,
-}
-
-/// The newest part of a feed's log, encoded, on the driver's side.
+/// A handle to a feed: an ordered log of messages and a table of latest values, for those who
+/// follow it.
 ///
-/// Positions count the frames ever put in; a client's cursor is the position it reads next.
-#[derive(Debug)]
-pub(crate) struct Window {
-    slots: VecDeque<Slot>,
-    /// The position of the first slot.
-    first: u64,
-    /// The position after the last slot that may be read: the ones behind it were pushed after
-    /// the driver took its stamp.
-    visible: u64,
-    bytes: usize,
-    bound: usize,
+/// It is had by [`Hub::feed`](crate::Hub::feed), or for everyone's feed by
+/// [`Hub::everyone`](crate::Hub::everyone). Cloning it is cheap, and every clone means the same
+/// feed. Calls do not block, whatever the followers do, and cost the same for any number of them.
+///
+/// - What is [sent](Feed::send) is a log: followers get all of it, in order.
+/// - What is [set](Feed::set) is the latest value of a key: a follower that is behind gets only
+///   the newest.
+///
+/// Who begins to follow a feed gets the latest value of every key and the log that is kept
+/// ([`Retention`](crate::Retention)), in the order in which they were pushed, and then what comes;
+/// nothing is missing between, and nothing comes twice. On everyone's feed the log begins with
+/// what comes.
+///
+/// A feed goes away when nobody follows it, no handle is left, and nothing in its log is young
+/// enough to be kept. A handle does not keep the hub running.
+///
+/// ```
+/// let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+/// let run = hub.feed("run/42").expect("a good name");
+/// run.send("started")?;
+/// for step in 1..=100 {
+///     // model.step();
+///     run.set("progress", format!(r#"{{"progress":{step},"total":100}}"#))?;
+/// }
+/// run.close("converged")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Feed {
+    /// `None` where the hub is disabled.
+    inner: Option<Inner>,
 }
 
-impl Window {
-    pub(crate) fn new(bound: usize) -> Self {
-        Self { slots: VecDeque::new(), first: 0, visible: 0, bytes: 0, bound }
+struct Inner {
+    shared: Arc<Shared>,
+    topic: Arc<Topic>,
+}
+
+impl Feed {
+    /// Takes over a handle that is counted.
+    pub(super) fn new(shared: Arc<Shared>, topic: Arc<Topic>) -> Self {
+        Self { inner: Some(Inner { shared, topic }) }
     }
 
-    pub(crate) fn push(&mut self, stamp: u64, cost: usize, frame: Frame) {
-        self.bytes += cost;
-        self.slots.push_back(Slot { stamp, cost, frame });
-        while self.bytes > self.bound && self.slots.len() > 1 {
-            self.drop_first();
-        }
+    pub(super) const fn disabled() -> Self {
+        Self { inner: None }
     }
 
-    fn drop_first(&mut self) {
-        if let Some(slot) = self.slots.pop_front() {
-            self.bytes -= slot.cost;
-            self.first += 1;
-            self.visible = self.visible.max(self.first);
-        }
+    /// The topic, if the feed is of this hub.
+    pub(super) fn topic_at(&self, hub: &Shared) -> Option<&Arc<Topic>> {
+        let inner = self.inner.as_ref()?;
+        std::ptr::eq(&raw const *inner.shared, hub).then_some(&inner.topic)
     }
 
-    /// Makes readable what was stamped before `stamp`.
-    pub(crate) fn reveal(&mut self, stamp: u64) {
-        let hidden = self.slots.iter().rev().take_while(|slot| slot.stamp >= stamp).count();
-        self.visible = self.end() - hidden as u64;
+    /// Its name; empty for everyone's feed, and where the hub is disabled.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// assert_eq!(hub.feed("run/42").expect("a good name").name(), "run/42");
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn name(&self) -> &str {
+        self.inner.as_ref().map_or("", |inner| inner.topic.name())
     }
 
-    /// The position after the last slot.
-    fn end(&self) -> u64 {
-        self.first + self.slots.len() as u64
+    /// Appends a message to the log.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::TooLarge`], [`SendError::NoMemory`] where the hub's memory limit is reached,
+    /// [`SendError::Closed`] after [`close`](Feed::close), [`SendError::ShutDown`]. None of these
+    /// should end a run: a program that has nothing to do about it writes `let _ = feed.send(..)`.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// let feed = hub.feed("run/42").expect("a good name");
+    /// feed.send("restart written at step 1000")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        let Some(Inner { shared, topic }) = &self.inner else { return Ok(()) };
+        shared.push(topic, message.into(), false)
     }
 
-    /// The position of the oldest frame that is kept.
-    pub(crate) fn first(&self) -> u64 {
-        self.first
+    /// Sets the latest value of a key, which replaces the one before: for what is a state and not
+    /// an event, such as progress.
+    ///
+    /// A follower gets the values in the order in which they were set last, and none that is older than one it
+    /// has had. A value that is set again before it has left may never be sent.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Feed::send), and [`SendError::TooManyValues`] beyond
+    /// [`Limits::keys`](crate::Limits::keys) and [`Limits::latest`](crate::Limits::latest): the
+    /// value before is kept then.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// let feed = hub.feed("run/42").expect("a good name");
+    /// feed.set("residual", format!("{:e}", 3.2e-7))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set(&self, key: &str, message: impl Into<Message>) -> Result<(), SendError> {
+        let Some(Inner { shared, topic }) = &self.inner else { return Ok(()) };
+        shared.set(topic, key, message.into())
     }
 
-    /// The live end: where a new client starts.
-    pub(crate) fn live(&self) -> u64 {
-        self.visible
-    }
-
-    /// Whether everything in it may be read.
-    pub(crate) fn all_visible(&self) -> bool {
-        self.visible == self.end()
-    }
-
-    /// Where a cursor that has fallen off the window goes on, and how many frames that skips: at
-    /// the middle, so that a client that stays slow has one gap in half a window.
-    pub(crate) fn catch_up(&self, cursor: u64) -> Option<(u64, u64)> {
-        (cursor < self.first).then(|| {
-            let middle = self.first + (self.visible - self.first) / 2;
-            (middle, middle - cursor)
-        })
-    }
-
-    /// The stamp and the frame at a cursor, if it is not at the live end.
-    pub(crate) fn get(&self, cursor: u64) -> Option<(u64, &Frame)> {
-        if cursor >= self.visible {
-            return None;
-        }
-        let index = usize::try_from(cursor.checked_sub(self.first)?).ok()?;
-        self.slots.get(index).map(|slot| (slot.stamp, &slot.frame))
-    }
-
-    /// Forgets what everybody has read.
-    pub(crate) fn clear(&mut self) {
-        while !self.slots.is_empty() {
-            self.drop_first();
-        }
-        self.slots = VecDeque::new();
-    }
-
-    /// The frames from a position on, as the bytes that every client there is owed.
-    pub(crate) fn batch(&self, from: u64) -> Batch {
-        let mut batch = Batch { from, ..Batch::default() };
-        let mut small = Vec::new();
-        let single = self.visible - from == 1;
-        for (_, frame) in (from..self.visible).take(BATCH).filter_map(|at| self.get(at)) {
-            if frame.len() >= OWN_PART_FROM || single {
-                batch.flush_small(&mut small);
-                batch.parts.extend(frame.parts().cloned());
-            } else {
-                frame.parts().for_each(|part| small.extend_from_slice(part));
-                if small.len() >= PART {
-                    batch.flush_small(&mut small);
-                }
-            }
-            batch.bytes += frame.len();
-            batch.frames.push((batch.bytes, frame.clone()));
-        }
-        batch.flush_small(&mut small);
-        batch
+    /// Appends the feed's last message. Who comes late gets it as long as it is kept; from this call
+    /// on nothing else is taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Feed::send): then the feed is not closed.
+    ///
+    /// ```
+    /// # use stepcast::SendError;
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// let feed = hub.feed("run/42").expect("a good name");
+    /// feed.close("converged")?;
+    /// assert_eq!(feed.send("more"), Err(SendError::Closed));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        let Some(Inner { shared, topic }) = &self.inner else { return Ok(()) };
+        shared.push(topic, message.into(), true)
     }
 }
 
-/// What every client that has read up to `from` is owed, ready to be written.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    from: u64,
-    /// The bytes, small frames copied together.
-    pub(crate) parts: Vec<Bytes>,
-    /// Each frame, and where it ends in the bytes.
-    frames: Vec<(usize, Frame)>,
-    bytes: usize,
+impl Clone for Feed {
+    fn clone(&self) -> Self {
+        let inner = self.inner.as_ref().map(|Inner { shared, topic }| Inner {
+            shared: Arc::clone(shared),
+            topic: Topics::clone_handle(topic),
+        });
+        Self { inner }
+    }
 }
 
-impl Batch {
-    fn flush_small(&mut self, small: &mut Vec<u8>) {
-        if !small.is_empty() {
-            self.parts.push(Bytes::from(std::mem::take(small)));
-        }
-    }
-
-    pub(crate) fn from(&self) -> u64 {
-        self.from
-    }
-
-    /// The position after its last frame.
-    pub(crate) fn to(&self) -> u64 {
-        self.from + self.frames.len() as u64
-    }
-
-    /// Where a client stands that has taken the first `written` bytes: its cursor, and what is
-    /// left of the frame it is in.
-    pub(crate) fn after(&self, written: usize) -> (u64, Frame) {
-        let index = self.frames.partition_point(|(end, _)| *end <= written);
-        let start = if index == 0 { 0 } else { self.frames[index - 1].0 };
-        match self.frames.get(index) {
-            Some((_, frame)) if written > start => {
-                let mut rest = frame.clone();
-                rest.advance(written - start);
-                (self.from + index as u64 + 1, rest)
-            }
-            _ => (self.from + index as u64, Frame::default()),
+impl Drop for Feed {
+    fn drop(&mut self) {
+        if let Some(Inner { shared, topic }) = &self.inner {
+            shared.drop_handle(topic);
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+// As for `Hub`: a panic leaves nothing of it half done.
+impl UnwindSafe for Feed {}
+impl RefUnwindSafe for Feed {}
 
-    fn frame(byte: u8, len: usize) -> Frame {
-        Bytes::from(vec![byte; len]).into()
-    }
-
-    fn window(lens: &[usize]) -> Window {
-        let mut window = Window::new(1 << 20);
-        for (index, len) in lens.iter().enumerate() {
-            window.push(index as u64, *len, frame(u8::try_from(index % 251).unwrap(), *len));
-        }
-        window.reveal(u64::MAX);
-        window
-    }
-
-    #[test]
-    fn only_what_was_stamped_before_is_readable() {
-        let mut window = Window::new(1 << 20);
-        (0..10).for_each(|stamp| window.push(stamp, 10, frame(0, 10)));
-        window.reveal(7);
-        assert_eq!(window.live(), 7);
-        assert!(window.get(6).is_some() && window.get(7).is_none() && !window.all_visible());
-        window.reveal(10);
-        assert!(window.get(9).is_some() && window.all_visible());
-    }
-
-    #[test]
-    fn a_cursor_that_fell_off_goes_on_in_the_middle() {
-        let mut window = Window::new(100 * 10);
-        for stamp in 0..150 {
-            window.push(stamp, 10, frame(0, 10));
-        }
-        window.reveal(150);
-        assert_eq!(window.catch_up(20), Some((100, 80)));
-        assert_eq!(window.catch_up(50), None);
-        assert!(window.get(49).is_none() && window.get(50).is_some());
-    }
-
-    #[test]
-    fn one_frame_above_the_bound_is_kept_alone() {
-        let mut window = Window::new(1000);
-        window.push(0, 10, frame(0, 10));
-        window.push(1, 5000, frame(0, 5000));
-        window.reveal(2);
-        assert_eq!(window.get(1).unwrap().1.len(), 5000);
-        assert!(window.get(0).is_none());
-        window.push(2, 1000, frame(0, 10));
-        window.reveal(3);
-        assert!(window.get(1).is_none() && window.get(2).is_some());
-    }
-
-    #[test]
-    fn a_cleared_window_goes_on_counting() {
-        let mut window = window(&[10, 10]);
-        window.clear();
-        assert_eq!((window.live(), window.bytes), (2, 0));
-        window.push(2, 10, frame(0, 10));
-        window.reveal(3);
-        assert!(window.get(2).is_some());
-    }
-
-    #[test]
-    fn small_frames_are_copied_together_and_large_ones_shared() {
-        let batch = window(&[10, 20, 300, 255, 5, 70_000]).batch(0);
-        let lens: Vec<_> = batch.parts.iter().map(Bytes::len).collect();
-        assert_eq!(lens, [30, 300, 260, 70_000]);
-        assert_eq!((batch.bytes, batch.to()), (70_590, 6));
-        let all: usize = window(&[100; 1000]).batch(0).parts.len();
-        assert_eq!(all, 1000 * 100 / PART + 1);
-    }
-
-    #[test]
-    fn wherever_a_write_stops_the_rest_is_the_frame_it_is_in_and_the_frames_after() {
-        let lens = [10, 20, 300, 255, 5, 400];
-        let window = window(&lens);
-        let batch = window.batch(0);
-        let whole: Vec<u8> = batch.parts.iter().flat_map(|part| part.to_vec()).collect();
-        for written in 0..=whole.len() {
-            let (cursor, rest) = batch.after(written);
-            let mut bytes: Vec<u8> = rest.parts().flat_map(|part| part.to_vec()).collect();
-            assert!(rest.is_empty() || bytes.len() < lens[usize::try_from(cursor).unwrap() - 1]);
-            for position in cursor..batch.to() {
-                let (_, frame) = window.get(position).unwrap();
-                frame.parts().for_each(|part| bytes.extend_from_slice(part));
-            }
-            assert_eq!(bytes, whole[written..], "after {written}");
-        }
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Feed").field(&self.name()).finish()
     }
 }

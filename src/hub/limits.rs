@@ -23,6 +23,10 @@ pub struct Limits {
     pub(crate) outbound_message: usize,
     pub(crate) mailbox: usize,
     pub(crate) feed: usize,
+    pub(crate) latest: usize,
+    pub(crate) keys: usize,
+    pub(crate) feeds: usize,
+    pub(crate) feeds_per_client: usize,
     pub(crate) events: usize,
     pub(crate) memory: usize,
 }
@@ -39,6 +43,10 @@ impl Default for Limits {
             outbound_message: 64 * 1024 * 1024,
             mailbox: 1024 * 1024,
             feed: 8 * 1024 * 1024,
+            latest: 16 * 1024 * 1024,
+            keys: 1024,
+            feeds: 10_000,
+            feeds_per_client: 64,
             events: 1024,
             memory: 256 * 1024 * 1024,
         }
@@ -91,10 +99,20 @@ impl Limits {
         /// Bytes waiting for one client alone, each message counted with 64 more. Beyond it
         /// [`Overflow`](crate::Overflow) decides. One larger message is kept alone. Default 1 MiB.
         mailbox: usize = "64 * 1024";
-        /// Bytes of broadcast messages kept for clients that are behind, each message counted
-        /// with 64 more. A client that falls further behind skips to the middle of what is kept.
-        /// One larger message is kept alone. Default 8 MiB.
+        /// Bytes of one feed's log, everyone's included, kept for clients that are behind and for
+        /// those who come late, each message counted with 64 more. A client that falls further behind
+        /// skips to the middle of what is kept. One larger message is kept alone. Default 8 MiB.
         feed: usize = "32 << 20";
+        /// Bytes of one feed's latest values, each counted with twice its key and 192 more. A value
+        /// beyond that is refused at the call. Default 16 MiB.
+        latest: usize = "1 << 20";
+        /// Keys of one feed's latest values; one more is refused at the call. Default 1024.
+        keys: usize = "16";
+        /// Feeds that have a name; one more is refused. Clients that name feeds by their URL can make half as
+        /// many. Default 10 000.
+        feeds: usize = "100";
+        /// Feeds that one client follows; one more is refused. Default 64.
+        feeds_per_client: usize = "4";
         /// Events waiting in one [`Events`](crate::Events); more are counted as
         /// [`Event::Missed`](crate::Event::Missed). Default 1024.
         events: usize = "16";
@@ -102,7 +120,7 @@ impl Limits {
         /// that are not complete, events not taken. Beyond it [`Hub::send`](crate::Hub::send)
         /// refuses, and with [`Overflow::SkipOldest`](crate::Overflow::SkipOldest) the fullest
         /// mailboxes lose their older half; then the connection that has taken nothing for longest
-        /// is given up. `mailbox` and `feed` count for a quarter of it at most. Default 256 MiB.
+        /// is given up. `mailbox`, `feed` and `latest` count for a quarter of it at most. Default 256 MiB.
         memory: usize = "64 << 20";
     }
 }
@@ -179,6 +197,43 @@ impl Timeouts {
             .min()
             .map_or(Duration::from_secs(1), |shortest| shortest / 5)
             .clamp(Duration::from_millis(5), Duration::from_secs(1))
+    }
+}
+
+/// What a feed keeps for those who come late.
+///
+/// Who is connected and behind can have more than that: what [`Limits::feed`](crate::Limits::feed)
+/// has room for.
+///
+/// ```
+/// use std::time::Duration;
+/// use stepcast::{Hub, Retention};
+///
+/// let retention = Retention::default().messages(1000).age(Duration::from_secs(3600));
+/// let hub = Hub::builder().retention(retention).spawn_thread("127.0.0.1:0")?;
+/// # Ok::<(), stepcast::SpawnError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Retention {
+    pub(crate) messages: usize,
+    pub(crate) age: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { messages: 300, age: Duration::from_secs(5 * 60) }
+    }
+}
+
+impl Retention {
+    setters! {
+        Retention;
+        /// The newest messages of the log: so many at most. Default 300.
+        messages: usize = "10";
+        /// No older ones than this. A feed that nobody follows and nobody has a handle of goes away
+        /// when its newest message is older. Default 5 min.
+        age: Duration = "Duration::from_secs(60)";
     }
 }
 

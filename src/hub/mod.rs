@@ -18,11 +18,13 @@ mod id;
 mod limits;
 mod listener;
 mod lock;
+mod log;
 mod outbox;
 mod queue;
 mod shared;
 mod signal;
 mod stats;
+mod topic;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as StdToSocketAddrs};
@@ -37,13 +39,15 @@ use tokio::runtime::Handle;
 use crate::codec::{CloseCode, CloseFrame, Message};
 use lock::Lock;
 use shared::{Command, Shared};
+use topic::Topics;
 
 pub use builder::HubBuilder;
 pub use client::ClientInfo;
-pub use error::{SendError, SpawnError};
+pub use error::{FeedError, FollowError, SendError, SpawnError};
 pub use events::{DisconnectReason, Event, Events};
+pub use feed::Feed;
 pub use id::{ClientId, InvalidClientId};
-pub use limits::{Limits, Overflow, Timeouts};
+pub use limits::{Limits, Overflow, Retention, Timeouts};
 pub use stats::Stats;
 
 /// How long the driver may go on delivering after the last handle was dropped on a thread that
@@ -244,6 +248,90 @@ impl Hub {
         if let Some(shared) = self.shared() {
             shared.broadcast(message.into());
         }
+    }
+
+    /// The feed of this name, which is made if there is none. Clients follow it by the path
+    /// `/feed/` and its name, percent-encoded where need be, or because the program has them
+    /// [follow](Hub::follow) it.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError`]: the name is empty, longer than 256 bytes or has control characters; or there
+    /// are [`Limits::feeds`] already.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// let feed = hub.feed("run/42").expect("a good name");
+    /// feed.send("started")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "topic")]
+    #[doc(alias = "channel")]
+    #[doc(alias = "room")]
+    pub fn feed(&self, name: &str) -> Result<Feed, FeedError> {
+        match &self.inner {
+            Some(inner) => {
+                let topic = inner.shared.topics.get(name)?;
+                Ok(Feed::new(Arc::clone(&inner.shared), topic))
+            }
+            None => topic::check_name(name).map(|()| Feed::disabled()),
+        }
+    }
+
+    /// Everyone's feed, which all follow who name no other: [`broadcast`](Hub::broadcast) sends to
+    /// it. Whoever comes gets its latest values, and of its log what comes then.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// hub.everyone().set("state", "warming up")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn everyone(&self) -> Feed {
+        self.inner.as_ref().map_or(Feed::disabled(), |inner| {
+            let topic = Topics::clone_handle(inner.shared.topics.everyone());
+            Feed::new(Arc::clone(&inner.shared), topic)
+        })
+    }
+
+    /// Has a client follow a feed, beside what it follows already. Following it twice is following it once.
+    ///
+    /// # Errors
+    ///
+    /// [`FollowError`]: the client has left, or follows [`Limits::feeds_per_client`] already, and
+    /// goes on with those; the feed is another hub's; or the hub has ended.
+    ///
+    /// ```
+    /// use stepcast::{ClientId, FollowError, Hub};
+    ///
+    /// # let hub = Hub::spawn_thread("127.0.0.1:0")?;
+    /// let run = hub.feed("run/42").expect("a good name");
+    /// let id: ClientId = "4711".parse().unwrap(); // from the request that started the run
+    /// assert_eq!(hub.follow(id, &run), Err(FollowError::NoSuchClient(id)));
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn follow(&self, id: ClientId, feed: &Feed) -> Result<(), FollowError> {
+        let Some(shared) = self.shared() else { return Ok(()) };
+        shared.follow(id, feed.topic_at(shared).ok_or(FollowError::OtherHub)?)
+    }
+
+    /// Has a client follow a feed no more. What is pushed to the feed after this call does not
+    /// reach it.
+    ///
+    /// # Errors
+    ///
+    /// As [`follow`](Hub::follow).
+    ///
+    /// ```
+    /// # use stepcast::{ClientId, FollowError, Hub};
+    /// # let hub = Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let run = hub.feed("run/42").expect("a good name");
+    /// # let id: ClientId = "4711".parse().unwrap();
+    /// let _ = hub.unfollow(id, &run);
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn unfollow(&self, id: ClientId, feed: &Feed) -> Result<(), FollowError> {
+        let Some(shared) = self.shared() else { return Ok(()) };
+        shared.unfollow(id, feed.topic_at(shared).ok_or(FollowError::OtherHub)?)
     }
 
     /// How many clients are connected: one relaxed load, so that a loop can leave out making a

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::budget::Budget;
-use super::client::Registry;
+use super::client::{Client, Registry};
 use super::events::Listeners;
 use super::id::IdSource;
 use super::lock::Lock;
-use super::queue::{Entry, Queue};
+use super::queue::Entry;
 use super::signal::Bell;
 use super::stats::Counters;
-use super::{ClientId, Limits, Overflow, SendError, Stats};
+use super::topic::{Inbox, Latest, Topic, Topics};
+use super::{ClientId, FollowError, Limits, Overflow, SendError, Stats};
 use crate::codec::{CloseFrame, Message};
 
 /// What stands for a time that the clock cannot hold: thirty years.
@@ -25,7 +26,9 @@ pub(crate) struct Shared {
     pub(crate) overflow: Overflow,
     /// The stamp of the next push. Taken under the lock of the queue that the push goes to.
     pub(crate) stamps: AtomicU64,
-    pub(crate) feed: Lock<Inbox>,
+    pub(crate) topics: Topics,
+    /// Feeds whose inbox has become one that holds something, each once.
+    pub(crate) news: Lock<Vec<Arc<Topic>>>,
     pub(crate) registry: Registry,
     /// Clients whose mailbox has become one that holds something, by their place in the driver's
     /// table. At most one entry for each client, and stale ones are harmless.
@@ -47,15 +50,6 @@ pub(crate) struct Shared {
     pub(crate) end: End,
 }
 
-/// What has been broadcast and not yet taken over by the driver.
-#[derive(Debug, Default)]
-pub(crate) struct Inbox {
-    pub(crate) queue: Queue,
-    /// Messages that had to make room before the driver took them over.
-    pub(crate) lost: u64,
-    pub(crate) closed: bool,
-}
-
 /// Something rare that the driver is to do.
 pub(crate) enum Command {
     /// Close a client when it has what it is owed.
@@ -69,12 +63,14 @@ impl Shared {
         // One feed, or one mailbox, is not to take all that there is for all of them.
         limits.feed = limits.feed.min(limits.memory / 4);
         limits.mailbox = limits.mailbox.min(limits.memory / 4);
+        limits.latest = limits.latest.min(limits.memory / 4);
         Self {
             budget: Budget::new(limits.memory),
+            topics: Topics::new(limits.feeds),
             limits,
             overflow,
             stamps: AtomicU64::new(0),
-            feed: Lock::default(),
+            news: Lock::default(),
             registry: Registry::default(),
             mail: Lock::default(),
             commands: Lock::default(),
@@ -116,30 +112,173 @@ impl Shared {
         if self.registry.count() == 0 {
             return; // a client starts at the live end, so nobody will ever be owed this
         }
+        // Everyone's feed has a bound of its own, and reaches it before the hub's.
+        self.budget.add(Entry::cost(&message));
+        if self.append(self.topics.everyone(), message, false).is_err() {
+            self.count_after_shutdown();
+        }
+    }
+
+    /// Appends to a feed's log, for the last time if it is the `last`.
+    pub(crate) fn push(
+        &self,
+        topic: &Arc<Topic>,
+        message: Message,
+        last: bool,
+    ) -> Result<(), SendError> {
+        if self.is_closed() {
+            return Err(SendError::ShutDown);
+        }
+        self.check_size(&message)?;
+        if topic.is_everyones() && self.registry.count() == 0 && !last {
+            return Ok(());
+        }
+        let cost = Entry::cost(&message);
+        if topic.is_everyones() {
+            self.budget.add(cost);
+        } else if !self.budget.try_add(cost) {
+            self.ask_for_relief();
+            return Err(SendError::NoMemory);
+        }
+        self.append(topic, message, last)
+    }
+
+    /// Appends what is counted in the budget already.
+    fn append(&self, topic: &Arc<Topic>, message: Message, last: bool) -> Result<(), SendError> {
         let (cost, bound) = (Entry::cost(&message), self.limits.feed);
-        self.budget.add(cost); // the feed has a bound of its own, and reaches it before the hub's
         let mut evicted = Vec::new();
-        let closed = {
-            let mut feed = self.feed.lock();
-            if feed.closed {
-                true
-            } else {
-                if !feed.queue.has_room(cost, bound) {
-                    evicted = feed.queue.make_room(cost, bound);
-                    feed.lost += evicted.len() as u64;
+        let taken = {
+            let mut inbox = topic.inbox.lock();
+            let taken = inbox.accepts();
+            if taken.is_ok() {
+                if !inbox.queue.has_room(cost, bound) {
+                    evicted = inbox.queue.make_room(cost, bound);
+                    inbox.lost += evicted.len() as u64;
                 }
-                let stamp = self.stamps.fetch_add(1, Ordering::Relaxed);
-                feed.queue.push(Entry { stamp, message });
-                false
+                self.tell(topic, &mut inbox);
+                let stamp = self.draw_stamp();
+                inbox.queue.push(Entry { stamp, message });
+                inbox.finished = last;
             }
+            taken
         };
-        if closed {
+        if taken.is_err() {
             self.budget.sub(cost);
-            return self.count_after_shutdown();
+            return taken;
         }
         self.bell.ring();
         if !evicted.is_empty() {
             self.budget.sub(evicted.iter().map(|entry| Entry::cost(&entry.message)).sum());
+        }
+        Ok(())
+    }
+
+    /// Sets the latest value of a key.
+    pub(crate) fn set(
+        &self,
+        topic: &Arc<Topic>,
+        key: &str,
+        message: Message,
+    ) -> Result<(), SendError> {
+        if self.is_closed() {
+            return Err(SendError::ShutDown);
+        }
+        self.check_size(&message)?;
+        let cost = Latest::cost(key, &message);
+        let (keys, bytes) = (self.limits.keys, self.limits.latest);
+        if !self.budget.try_add(cost) {
+            self.ask_for_relief();
+            return Err(SendError::NoMemory);
+        }
+        let mut replaced = None;
+        let taken = {
+            let mut inbox = topic.inbox.lock();
+            let mut taken = inbox.accepts();
+            let has_room = |l: &Latest| l.has_room(key, cost, keys, bytes);
+            let latest = inbox.latest.as_deref();
+            if taken.is_ok() && !latest.map_or_else(|| has_room(&Latest::default()), has_room) {
+                taken = Err(SendError::TooManyValues { keys, bytes });
+            }
+            if taken.is_ok() {
+                self.tell(topic, &mut inbox);
+                let stamp = self.draw_stamp();
+                let latest = inbox.latest.get_or_insert_default();
+                replaced = latest.set(key, cost, Entry { stamp, message });
+            }
+            taken
+        };
+        if taken.is_err() {
+            self.budget.sub(cost);
+            return taken;
+        }
+        self.bell.ring();
+        if let Some(entry) = replaced {
+            self.budget.sub(Latest::cost(key, &entry.message));
+        }
+        Ok(())
+    }
+
+    /// The stamp of what is being pushed, under the lock of where it is pushed to.
+    fn draw_stamp(&self) -> u64 {
+        // Whoever reads this stamp has what was done before it was drawn: see `Engine::take_news`.
+        self.stamps.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// Tells the driver, once, that there is something in this feed's inbox.
+    ///
+    /// Under the inbox's lock and before the stamp is drawn: by the time that the driver reads a stamp,
+    /// it can find every feed that has something older.
+    fn tell(&self, topic: &Arc<Topic>, inbox: &mut Inbox) {
+        if !std::mem::replace(&mut inbox.told, true) {
+            topic.make_known();
+            self.news.lock().push(Arc::clone(topic));
+        }
+    }
+
+    fn ask_for_relief(&self) {
+        if !self.starved.swap(true, Ordering::Relaxed) {
+            self.bell.wake_driver();
+        }
+    }
+
+    /// Nobody holds this handle any more.
+    pub(crate) fn drop_handle(&self, topic: &Arc<Topic>) {
+        if self.topics.drop_handle(topic) {
+            self.tell(topic, &mut topic.inbox.lock()); // it is the driver's to let it go
+            self.bell.wake_driver();
+        }
+    }
+
+    /// Has a client follow a feed, beside those that it follows already.
+    pub(crate) fn follow(&self, id: ClientId, topic: &Arc<Topic>) -> Result<(), FollowError> {
+        if self.is_closed() {
+            return Err(FollowError::ShutDown);
+        }
+        let client = self.registry.get(id).ok_or(FollowError::NoSuchClient(id))?;
+        if client.follow(topic, self.limits.feeds_per_client)? {
+            topic.make_known();
+            self.tell_refollow(&client);
+        }
+        Ok(())
+    }
+
+    /// Has a client follow a feed no more.
+    pub(crate) fn unfollow(&self, id: ClientId, topic: &Arc<Topic>) -> Result<(), FollowError> {
+        if self.is_closed() {
+            return Err(FollowError::ShutDown);
+        }
+        let client = self.registry.get(id).ok_or(FollowError::NoSuchClient(id))?;
+        if client.unfollow(topic) {
+            self.tell_refollow(&client);
+            self.drop_handle(topic);
+        }
+        Ok(())
+    }
+
+    fn tell_refollow(&self, client: &Client) {
+        if !client.refollow.swap(true, Ordering::AcqRel) {
+            self.mail.lock().push(client.key);
+            self.bell.wake_driver();
         }
     }
 
@@ -158,9 +297,7 @@ impl Shared {
         let (cost, bound) = (Entry::cost(&message), self.limits.mailbox);
         let mut evicted = Vec::new();
         if !self.budget.try_add(cost) {
-            if !self.starved.swap(true, Ordering::Relaxed) {
-                self.bell.wake_driver();
-            }
+            self.ask_for_relief();
             return Err(SendError::Full(id));
         }
         let refuse = |error| {
@@ -198,7 +335,7 @@ impl Shared {
                 // everyone, can rely on it that the driver has heard of this mailbox before.
                 self.mail.lock().push(client.key);
             }
-            let stamp = self.stamps.fetch_add(1, Ordering::Relaxed);
+            let stamp = self.draw_stamp();
             mailbox.queue.get_or_insert_default().push(Entry { stamp, message });
         }
         if !evicted.is_empty() {
@@ -230,6 +367,7 @@ impl Shared {
         let counters = &self.counters;
         Stats {
             clients: self.registry.count(),
+            feeds: self.topics.count(),
             accepted: counters.accepted.get(),
             refused: counters.refused.get(),
             pushed: self.stamps.load(Ordering::Relaxed),
@@ -286,13 +424,15 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let shared = &self.0;
         shared.closed.store(true, Ordering::Relaxed);
-        let left = {
-            let mut feed = shared.feed.lock();
-            feed.closed = true;
-            std::mem::take(&mut feed.queue)
-        };
-        shared.budget.sub(left.bytes());
-        drop(left);
+        let everyone = Arc::clone(shared.topics.everyone());
+        for topic in shared.topics.all().iter().chain([&everyone]) {
+            let left = {
+                let mut inbox = topic.inbox.lock();
+                inbox.closed = true;
+                (inbox.bytes(), std::mem::take(&mut inbox.queue), inbox.latest.take())
+            };
+            shared.budget.sub(left.0);
+        }
         for client in shared.registry.all() {
             let mut mailbox = client.mailbox.lock();
             mailbox.closed = true;
@@ -320,7 +460,13 @@ mod tests {
         let shared = Shared::new(limits, overflow, IdSource::new().unwrap());
         let details = Details { path: "/".to_owned(), headers: Vec::new() };
         let address = "127.0.0.1:1".parse().unwrap();
-        let client = Arc::new(Client::new(shared.ids.draw(), 0, address, details));
+        let client = Arc::new(Client::new(
+            shared.ids.draw(),
+            0,
+            address,
+            details,
+            Arc::clone(shared.topics.everyone()),
+        ));
         shared.registry.insert(Arc::clone(&client));
         (shared, client)
     }
@@ -328,10 +474,13 @@ mod tests {
     #[test]
     fn a_broadcast_that_comes_while_the_hub_ends_is_counted_and_not_kept() {
         let (shared, _client) = shared_with_a_client(Limits::default());
-        shared.feed.lock().closed = true;
+        shared.topics.everyone().inbox.lock().closed = true;
         shared.broadcast("late".into());
         assert_eq!(shared.counters.after_shutdown.get(), 1);
-        assert_eq!((shared.budget.used(), shared.feed.lock().queue.is_empty()), (0, true));
+        assert_eq!(
+            (shared.budget.used(), shared.topics.everyone().inbox.lock().queue.is_empty()),
+            (0, true)
+        );
     }
 
     #[test]
@@ -348,7 +497,10 @@ mod tests {
         let (shared, client) = shared_with_a_client(Limits::default());
         shared.registry.remove(client.id);
         shared.broadcast("to nobody".into());
-        assert_eq!((shared.budget.used(), shared.feed.lock().queue.is_empty()), (0, true));
+        assert_eq!(
+            (shared.budget.used(), shared.topics.everyone().inbox.lock().queue.is_empty()),
+            (0, true)
+        );
         assert_eq!(shared.stats().pushed, 0);
     }
 
@@ -360,7 +512,7 @@ mod tests {
         shared.send(client.id, "to one".into()).unwrap();
         drop(Ending(Arc::clone(&shared)));
         assert_eq!((shared.budget.used(), shared.registry.count()), (0, 0));
-        assert!(client.mailbox.lock().closed && shared.feed.lock().closed);
+        assert!(client.mailbox.lock().closed && shared.topics.everyone().inbox.lock().closed);
         assert_eq!(shared.send(client.id, "late".into()), Err(SendError::ShutDown));
         assert!(shared.end.wait_blocking(Duration::ZERO));
     }

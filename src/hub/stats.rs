@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Stats {
     /// Clients connected now.
     pub clients: usize,
+    /// Feeds that have a name.
+    pub feeds: usize,
     /// Clients that were ever connected.
     pub accepted: u64,
     /// Requests that were refused.

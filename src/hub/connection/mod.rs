@@ -11,6 +11,7 @@
 //! The hub ends its side of the TCP connection first and then reads until the client has ended its
 //! own (RFC 6455, section 7.1.1), so that no reset overtakes the Close.
 
+mod follows;
 mod reading;
 mod writing;
 
@@ -27,10 +28,12 @@ use tokio::net::TcpStream;
 use super::client::Client;
 use super::engine::{Answer, Engine};
 use super::events::DisconnectReason;
+use super::log::Cursor;
 use super::outbox::Outbox;
 use crate::codec::{CloseCode, CloseFrame, ControlPayload};
 use crate::handshake::{HeadLimits, Refusal, Request, RequestReader};
 
+pub(crate) use follows::{Follow, Follows};
 pub(crate) use reading::Inbound;
 
 pub(crate) struct Connection {
@@ -39,8 +42,10 @@ pub(crate) struct Connection {
     waker: Waker,
     pub(crate) address: SocketAddr,
     outbox: Option<Box<Outbox>>,
-    /// Whether the driver has it on its list of those with something to take.
+    /// Whether the driver has it on its list of those that are owed something.
     listed: bool,
+    /// Of the connection's serial number the low half.
+    serial: u32,
     phase: Phase,
 }
 
@@ -62,8 +67,8 @@ struct Handshake {
 /// A client.
 struct Open {
     client: Arc<Client>,
-    /// Its position in everyone's feed.
-    cursor: u64,
+    /// Where it stands in what it follows.
+    follows: Follows,
     /// Whether its mailbox may hold something.
     has_mail: bool,
     heard_at: u64,
@@ -101,6 +106,10 @@ enum Ping {
     Left(u64),
 }
 
+fn low_half(serial: u64) -> u32 {
+    u32::try_from(serial & u64::from(u32::MAX)).unwrap_or_default()
+}
+
 /// The connection is over: its place can be given away.
 pub(crate) struct Over;
 
@@ -122,7 +131,8 @@ impl Connection {
             serial,
         };
         let phase = Phase::Handshake(Box::new(handshake));
-        Self { stream, waker, address, outbox: None, listed: false, phase }
+        let serial = low_half(serial);
+        Self { stream, waker, address, outbox: None, listed: false, serial, phase }
     }
 
     /// Its serial number, if it is not, and never was, a client's: it asks, or takes the answer.
@@ -142,20 +152,59 @@ impl Connection {
         }
     }
 
-    /// Whether it has been handed everything there is, as far as `live`.
-    pub(crate) fn is_caught_up(&self, live: u64) -> bool {
-        match &self.phase {
-            Phase::Open(open) => open.cursor >= live,
-            _ => true,
+    /// Whether this is the connection of this number and follows the feed at this place.
+    pub(crate) fn follows(&self, place: usize, serial: u32) -> bool {
+        let follows = || matches!(&self.phase, Phase::Open(open) if open.follows.contains(place));
+        self.serial == serial && follows()
+    }
+
+    /// Shows where it stands in each feed.
+    pub(crate) fn cursors(&self, mut see: impl FnMut(usize, Cursor)) {
+        if let Phase::Open(open) = &self.phase {
+            open.follows.iter().for_each(|follow| see(follow.place, follow.cursor));
         }
     }
 
-    /// Whether the driver is to list it: its mailbox may hold something, or it is to leave, and it
-    /// could do something about that. (Not while its socket is full: the socket will say when.)
-    pub(crate) fn list(&mut self) -> bool {
+    pub(crate) fn count_skipped(&self, engine: &Engine, skipped: u64) {
+        if let Phase::Open(open) = &self.phase {
+            engine.count_skipped(&open.client, skipped);
+        }
+    }
+
+    /// Whether a client is being written what its socket has not taken.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.outbox.is_some() && matches!(self.phase, Phase::Open(_))
+    }
+
+    /// Whether its mailbox may hold something, or it is to leave, and it could do something about
+    /// that. (Not while its socket is full: the socket will say when.)
+    pub(crate) fn has_more(&self) -> bool {
         matches!(&self.phase, Phase::Open(open) if open.has_mail || open.leave.is_some())
             && self.outbox.is_none()
-            && !std::mem::replace(&mut self.listed, true)
+    }
+
+    /// Whether the driver is to list it: it is a client, and not listed yet.
+    pub(crate) fn list(&mut self) -> bool {
+        matches!(self.phase, Phase::Open(_)) && !std::mem::replace(&mut self.listed, true)
+    }
+
+    /// Follows what the program wants it to follow, if that has changed.
+    pub(crate) fn follow_as_told(&mut self, engine: &mut Engine, key: usize) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        if !open.client.refollow.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let wanted: Vec<usize> =
+            open.client.follows().iter().map(|topic| engine.log_of(topic)).collect();
+        for gone in open.follows.take_unless(|place| wanted.contains(&place)) {
+            engine.unfollow(gone.place);
+        }
+        for place in wanted {
+            if !open.follows.contains(place) {
+                let cursor = engine.follow(place, key, self.serial);
+                open.follows.add(Follow { place, cursor });
+            }
+        }
     }
 
     /// Its turn has come on the driver's list.
@@ -184,15 +233,17 @@ impl Connection {
                 self.owe(engine.now).push(page.into());
                 self.end(engine);
             }
-            Ok(Answer::Upgrade(response)) => {
-                let client = engine.admit(request, self.address, key);
+            Ok(Answer::Upgrade(response, topic)) => {
+                let place = engine.log_of(&topic);
+                let client = engine.admit(request, self.address, key, topic);
+                let cursor = engine.follow(place, key, self.serial);
                 let greeting = engine.greeting(client.id);
                 // One write for both: browsers learn their id with the answer.
                 let both: Bytes = [response, greeting].concat().into();
                 // Begun, so that nothing that comes with the request is answered before it.
                 self.owe(engine.now).begin(both.into());
                 self.phase = Phase::Open(Open {
-                    cursor: engine.window.live(),
+                    follows: Follows::one(Follow { place, cursor }),
                     has_mail: false,
                     heard_at: engine.now,
                     ping: Ping::None,
@@ -241,6 +292,7 @@ impl Connection {
     /// The client is no longer one: nobody can send to it, and everybody is told.
     fn depart(&mut self, engine: &mut Engine, reason: DisconnectReason) {
         if let Phase::Open(open) = &self.phase {
+            open.follows.iter().for_each(|follow| engine.unfollow(follow.place));
             engine.dismiss(&open.client, self.address, reason);
         }
     }

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use super::{Connection, Open, Over, Phase, Ping, Step};
+use super::{Connection, Follow, Open, Over, Phase, Ping, Step};
 use crate::hub::engine::Engine;
-use crate::hub::feed::{self, Batch};
 use crate::hub::limits::Overflow;
+use crate::hub::log::{self, Batch};
 use crate::hub::outbox::{Outbox, PARTS, poll_write_parts};
 use crate::hub::queue::Entry;
 
@@ -61,8 +61,15 @@ impl Connection {
     /// and counted, also while its socket is full.
     fn catch_up(&mut self, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
-        if let Some((cursor, skipped)) = engine.window.catch_up(open.cursor) {
-            open.cursor = cursor;
+        let mut skipped = 0;
+        for follow in open.follows.iter_mut() {
+            let log = engine.logs.get(follow.place);
+            if let Some((log, count)) = log.and_then(|log| log.window.catch_up(follow.cursor.log)) {
+                follow.cursor.log = log;
+                skipped += count;
+            }
+        }
+        if skipped > 0 {
             engine.count_skipped(&open.client, skipped);
             if engine.shared.overflow == Overflow::Disconnect {
                 self.end_too_slow(engine);
@@ -108,14 +115,19 @@ impl Connection {
     fn take(&mut self, engine: &mut Engine) -> Result<Taken, Over> {
         let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
         if !open.has_mail && open.leave.is_none() {
-            if let Some(batch) = engine.batch.as_ref().filter(|batch| batch.from() == open.cursor) {
+            // What it is owed together with others, if it follows one feed.
+            let batch = open.follows.only().and_then(|Follow { place, cursor }| {
+                let log = engine.logs.get_mut(place)?;
+                Some((place, log.batch(cursor, engine.upto)?))
+            });
+            if let Some((place, batch)) = batch {
                 let mut cx = Context::from_waker(&self.waker);
                 match write_batch(&mut self.stream, &mut cx, batch) {
                     Ok(0) => {} // the socket is full: take up its part, so that the time counts
                     Ok(written) => {
                         engine.shared.counters.bytes_out.add(written as u64);
                         let (cursor, rest) = batch.after(written);
-                        open.cursor = cursor;
+                        open.follows.set_cursor(place, cursor);
                         if !rest.is_empty() {
                             self.owe(engine.now).begin(rest);
                         }
@@ -138,14 +150,18 @@ impl Connection {
         let mut outbox = None;
         let (mut bytes, mut frames) = (0, 0);
         while bytes < TAKE_BYTES && frames < TAKE_FRAMES {
-            let next = engine.window.get(open.cursor).filter(|(stamp, _)| *stamp < upto);
-            let before = next.map_or(upto, |(stamp, _)| stamp);
+            let next = engine.oldest(&open.follows, upto);
+            let before = next.as_ref().map_or(upto, |(stamp, ..)| *stamp);
             let mail = if open.has_mail { take_mail(open, before) } else { None };
             let frame = match (mail, next) {
-                (Some(entry), _) => feed::encode(entry, &engine.shared.budget),
-                (None, Some((_, frame))) => {
-                    open.cursor += 1;
-                    frame.clone()
+                (Some(entry), _) => {
+                    let cost = Entry::cost(&entry.message);
+                    log::encode(entry, cost, &engine.shared.budget)
+                }
+                (None, Some((_, frame, place, cursor))) => {
+                    let frame = frame.clone();
+                    open.follows.set_cursor(place, cursor);
+                    frame
                 }
                 (None, None) => break,
             };

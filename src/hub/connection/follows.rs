@@ -1,0 +1,101 @@
+//! Which feeds a client follows, and where it stands in each.
+
+use crate::hub::log::Cursor;
+
+/// One feed that a client follows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Follow {
+    /// The feed's place among the engine's logs.
+    pub(crate) place: usize,
+    pub(crate) cursor: Cursor,
+}
+
+/// All that a client follows. Most follow one feed, and are many: it needs no memory of its own.
+#[derive(Debug)]
+pub(crate) struct Follows {
+    first: Follow,
+    more: Option<Box<Vec<Follow>>>,
+}
+
+/// In the place of a feed's place: there is none.
+const NONE: usize = usize::MAX;
+
+impl Follows {
+    pub(crate) fn one(follow: Follow) -> Self {
+        Self { first: follow, more: None }
+    }
+
+    /// The one that it follows, if it is one and not several.
+    pub(crate) fn only(&self) -> Option<Follow> {
+        (self.first.place != NONE && self.more.is_none()).then_some(self.first)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Follow> {
+        let more = self.more.iter().flat_map(|more| more.iter());
+        Some(&self.first).filter(|first| first.place != NONE).into_iter().chain(more)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Follow> {
+        let more = self.more.iter_mut().flat_map(|more| more.iter_mut());
+        Some(&mut self.first).filter(|first| first.place != NONE).into_iter().chain(more)
+    }
+
+    /// Moves on in the feed at this place.
+    pub(crate) fn set_cursor(&mut self, place: usize, cursor: Cursor) {
+        if let Some(follow) = self.iter_mut().find(|follow| follow.place == place) {
+            follow.cursor = cursor;
+        }
+    }
+
+    pub(crate) fn contains(&self, place: usize) -> bool {
+        self.iter().any(|follow| follow.place == place)
+    }
+
+    pub(crate) fn add(&mut self, follow: Follow) {
+        if self.first.place == NONE {
+            self.first = follow;
+        } else {
+            self.more.get_or_insert_default().push(follow);
+        }
+    }
+
+    /// Takes out those that are not wanted any more, and returns them.
+    pub(crate) fn take_unless(&mut self, wanted: impl Fn(usize) -> bool) -> Vec<Follow> {
+        let (kept, taken) = self.iter().copied().partition(|follow| wanted(follow.place));
+        let kept: Vec<Follow> = kept;
+        self.first = Follow { place: NONE, cursor: Cursor::default() };
+        self.more = None;
+        kept.into_iter().for_each(|follow| self.add(follow));
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn follow(place: usize) -> Follow {
+        Follow { place, cursor: Cursor { log: place as u64, latest: 0 } }
+    }
+
+    fn places(follows: &Follows) -> Vec<usize> {
+        follows.iter().map(|follow| follow.place).collect()
+    }
+
+    #[test]
+    fn feeds_come_and_go_and_the_others_stay_where_they_are() {
+        let mut follows = Follows::one(follow(7));
+        assert_eq!(follows.only().map(|only| only.place), Some(7));
+        follows.add(follow(8));
+        follows.add(follow(9));
+        assert!(follows.only().is_none());
+        follows.set_cursor(8, Cursor { log: 80, latest: 3 });
+        let taken = follows.take_unless(|place| place != 7);
+        assert_eq!((taken.len(), places(&follows)), (1, vec![8, 9]));
+        assert_eq!(follows.iter().next().unwrap().cursor, Cursor { log: 80, latest: 3 });
+        follows.take_unless(|_| false);
+        assert!(follows.only().is_none() && places(&follows).is_empty());
+        follows.add(follow(1));
+        assert_eq!(follows.only().map(|only| only.place), Some(1));
+    }
+}

@@ -1,0 +1,534 @@
+//! A feed on the driver's side: the newest part of its log and its latest values, encoded, and who
+//! follows it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::budget::{Budget, Charge};
+use super::queue::Entry;
+use super::topic::{self, Topic};
+use crate::wire::{Frame, plain};
+
+/// From this size on a frame is a part of its own in a vectored write; smaller ones are copied
+/// together, once for all clients (h2 draws the line at the same size).
+const OWN_PART_FROM: usize = 256;
+
+/// The most that is copied together into one part.
+const PART: usize = 16 * 1024;
+
+/// The most frames in one batch; what is more comes in the next.
+const BATCH: usize = 1024;
+
+/// Encodes a message that is already counted in the budget, as `cost`, which it leaves with its
+/// last frame.
+pub(crate) fn encode(entry: Entry, cost: usize, budget: &Arc<Budget>) -> Frame {
+    let charge = Charge::adopt(budget, cost);
+    plain::encode(entry.message).map_payload(|bytes| charge.attach(bytes))
+}
+
+/// What is kept for those who come late.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    /// Messages of the log.
+    pub(crate) messages: usize,
+    /// How old they may be, in milliseconds.
+    pub(crate) age: u64,
+}
+
+/// Where a client stands in a feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Cursor {
+    /// The position in the log that it reads next: positions count all that was ever put in.
+    pub(crate) log: u64,
+    /// It has every latest value that was stamped before this.
+    pub(crate) latest: u64,
+}
+
+/// One feed.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) topic: Arc<Topic>,
+    pub(crate) window: Window,
+    pub(crate) latest: Latest,
+    /// Connections that follow it, by their place in the driver's table and their serial number:
+    /// those that do no longer are passed over, and taken out now and then.
+    pub(crate) followers: Vec<(usize, u32)>,
+    /// How many of these do.
+    pub(crate) following: usize,
+    /// Messages lost before they could be taken over, not yet counted for the followers.
+    pub(crate) lost: u64,
+    kept: Kept,
+    /// What is owed to those at one cursor, and the cursor last asked for.
+    batch: Option<Batch>,
+    asked: Option<Cursor>,
+}
+
+impl Log {
+    pub(crate) fn new(topic: Arc<Topic>, bound: usize, kept: Kept) -> Self {
+        Self {
+            topic,
+            window: Window::new(bound),
+            latest: Latest::default(),
+            followers: Vec::new(),
+            following: 0,
+            lost: 0,
+            kept,
+            batch: None,
+            asked: None,
+        }
+    }
+
+    /// Takes over a message.
+    pub(crate) fn push(&mut self, entry: Entry, now: u64, budget: &Arc<Budget>) {
+        let (stamp, cost) = (entry.stamp, Entry::cost(&entry.message));
+        self.window.push(Slot { stamp, at: now, cost, frame: encode(entry, cost, budget) });
+    }
+
+    /// Takes over the new value of a key.
+    pub(crate) fn set(&mut self, key: Arc<str>, entry: Entry, budget: &Arc<Budget>) {
+        let (stamp, cost) = (entry.stamp, topic::Latest::cost(&key, &entry.message));
+        self.latest.set(key, stamp, encode(entry, cost, budget));
+    }
+
+    /// Makes readable what was stamped before this.
+    pub(crate) fn reveal(&mut self, stamp: u64) {
+        self.window.reveal(stamp);
+        self.batch = None;
+        self.asked = None;
+    }
+
+    /// Where who comes now begins: with the latest values, and with the log that is kept or, `live`,
+    /// with what comes after.
+    pub(crate) fn start(&self, live: bool, now: u64) -> Cursor {
+        let log = if live { self.window.live() } else { self.window.kept_from(self.kept, now) };
+        Cursor { log, latest: 0 }
+    }
+
+    /// The stamp and the frame that come next at a cursor, and the cursor after them.
+    pub(crate) fn next(&self, at: Cursor, upto: u64) -> Option<(u64, &Frame, Cursor)> {
+        let logged = self.window.get(at.log);
+        let set = self.latest.next(at.latest, upto);
+        match (logged, set) {
+            (Some((stamp, frame)), set) if set.is_none_or(|(of_set, _)| stamp < of_set) => {
+                Some((stamp, frame, Cursor { log: at.log + 1, ..at }))
+            }
+            (_, Some((stamp, frame))) => Some((stamp, frame, Cursor { latest: stamp + 1, ..at })),
+            (_, None) => None,
+        }
+    }
+
+    /// What everyone at this cursor is owed, if it pays to have it together: when the one before was
+    /// at this cursor, too.
+    pub(crate) fn batch(&mut self, at: Cursor, upto: u64) -> Option<&Batch> {
+        if self.batch.as_ref().is_none_or(|batch| batch.from != at) {
+            if self.asked.replace(at) != Some(at) {
+                return None;
+            }
+            self.batch = Some(self.make_batch(at, upto));
+        }
+        self.batch.as_ref()
+    }
+
+    fn make_batch(&self, from: Cursor, upto: u64) -> Batch {
+        let mut batch = Batch { from, ..Batch::default() };
+        let mut small = Vec::new();
+        let mut at = from;
+        let mut next = self.next(at, upto);
+        let single = next.is_some_and(|(.., after)| self.next(after, upto).is_none());
+        while let Some((_, frame, after)) = next {
+            if frame.len() >= OWN_PART_FROM || single {
+                batch.flush_small(&mut small);
+                batch.parts.extend(frame.parts().cloned());
+            } else {
+                frame.parts().for_each(|part| small.extend_from_slice(part));
+                if small.len() >= PART {
+                    batch.flush_small(&mut small);
+                }
+            }
+            batch.bytes += frame.len();
+            at = after;
+            batch.frames.push((batch.bytes, frame.clone(), at));
+            next = if batch.frames.len() < BATCH { self.next(at, upto) } else { None };
+        }
+        batch.flush_small(&mut small);
+        batch
+    }
+
+    /// Lets go what is neither kept for those who come late nor needed by a follower, of whom the
+    /// one furthest behind is at `needed`.
+    pub(crate) fn trim(&mut self, needed: u64, now: u64) {
+        let kept = self.window.kept_from(self.kept, now);
+        self.window.drop_before(needed.min(kept));
+        self.batch = None;
+        self.asked = None;
+    }
+
+    /// Whether nothing in it is young enough to be kept for somebody who may come.
+    pub(crate) fn is_over(&self, now: u64) -> bool {
+        self.following == 0 && !self.window.is_younger(self.kept.age, now)
+    }
+
+    /// Bytes of its log and of its latest values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.window.bytes
+    }
+
+    /// Adds a follower.
+    pub(crate) fn follow(&mut self, key: usize, serial: u32) {
+        // Grown in small steps: for thousands of followers twice the room is much.
+        if self.followers.len() == self.followers.capacity() {
+            self.followers.reserve_exact(16 + self.followers.len() / 8);
+        }
+        self.followers.push((key, serial));
+        self.following += 1;
+    }
+
+    /// Whether a list of followers of this length has more to pass over than to serve.
+    pub(crate) fn is_littered_with(&self, followers: usize) -> bool {
+        followers > 2 * self.following + 16
+    }
+}
+
+/// The latest values, by their stamps.
+#[derive(Debug, Default)]
+pub(crate) struct Latest {
+    values: BTreeMap<u64, Frame>,
+    stamps: HashMap<Arc<str>, u64>,
+}
+
+impl Latest {
+    fn set(&mut self, key: Arc<str>, stamp: u64, frame: Frame) {
+        if let Some(old) = self.stamps.insert(key, stamp) {
+            self.values.remove(&old);
+        }
+        self.values.insert(stamp, frame);
+    }
+
+    /// The oldest value stamped from `from` on and before `upto`.
+    fn next(&self, from: u64, upto: u64) -> Option<(u64, &Frame)> {
+        if from >= upto {
+            return None;
+        }
+        self.values.range(from..upto).next().map(|(stamp, frame)| (*stamp, frame))
+    }
+
+    /// Whether all that there is was stamped before this.
+    pub(crate) fn all_before(&self, stamp: u64) -> bool {
+        self.values.last_key_value().is_none_or(|(last, _)| *last < stamp)
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    stamp: u64,
+    /// When it was taken over, in the driver's milliseconds.
+    at: u64,
+    /// What it counts in the window's bound: the same as in the queue that it came from, so that
+    /// what fits there fits here.
+    cost: usize,
+    frame: Frame,
+}
+
+/// The newest part of a feed's log, encoded, on the driver's side.
+///
+/// Positions count the frames ever put in; a client's cursor is the position it reads next.
+#[derive(Debug)]
+pub(crate) struct Window {
+    slots: VecDeque<Slot>,
+    /// The position of the first slot.
+    first: u64,
+    /// The position after the last slot that may be read: the ones behind it were pushed after
+    /// the driver took its stamp.
+    visible: u64,
+    bytes: usize,
+    bound: usize,
+}
+
+impl Window {
+    pub(crate) fn new(bound: usize) -> Self {
+        Self { slots: VecDeque::new(), first: 0, visible: 0, bytes: 0, bound }
+    }
+
+    fn push(&mut self, slot: Slot) {
+        self.bytes += slot.cost;
+        self.slots.push_back(slot);
+        while self.bytes > self.bound && self.slots.len() > 1 {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(slot) = self.slots.pop_front() {
+            self.bytes -= slot.cost;
+            self.first += 1;
+            self.visible = self.visible.max(self.first);
+        }
+    }
+
+    /// Makes readable what was stamped before `stamp`.
+    pub(crate) fn reveal(&mut self, stamp: u64) {
+        let hidden = self.slots.iter().rev().take_while(|slot| slot.stamp >= stamp).count();
+        self.visible = self.end() - hidden as u64;
+    }
+
+    /// The position after the last slot.
+    fn end(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    /// The live end: the position after the last frame that may be read.
+    pub(crate) fn live(&self) -> u64 {
+        self.visible
+    }
+
+    /// Whether everything in it may be read.
+    pub(crate) fn all_visible(&self) -> bool {
+        self.visible == self.end()
+    }
+
+    /// Where a cursor that has fallen off the window goes on, and how many frames that skips: at
+    /// the middle, so that a client that stays slow has one gap in half a window.
+    pub(crate) fn catch_up(&self, cursor: u64) -> Option<(u64, u64)> {
+        (cursor < self.first).then(|| {
+            let middle = self.first + (self.visible - self.first) / 2;
+            (middle, middle - cursor)
+        })
+    }
+
+    /// The stamp and the frame at a cursor, if it is not at the live end.
+    pub(crate) fn get(&self, cursor: u64) -> Option<(u64, &Frame)> {
+        if cursor >= self.visible {
+            return None;
+        }
+        let index = usize::try_from(cursor.checked_sub(self.first)?).ok()?;
+        self.slots.get(index).map(|slot| (slot.stamp, &slot.frame))
+    }
+
+    /// Where what is kept for those who come late begins.
+    fn kept_from(&self, kept: Kept, now: u64) -> u64 {
+        let most = self.visible.saturating_sub(kept.messages as u64).max(self.first);
+        let old = self.slots.partition_point(|slot| slot.at + kept.age <= now) as u64;
+        most.max(self.first + old).min(self.visible)
+    }
+
+    /// Whether anything in it is younger than this, in milliseconds.
+    fn is_younger(&self, age: u64, now: u64) -> bool {
+        self.slots.back().is_some_and(|slot| slot.at + age > now)
+    }
+
+    /// Forgets what comes before this position.
+    fn drop_before(&mut self, position: u64) {
+        while self.first < position && !self.slots.is_empty() {
+            self.drop_first();
+        }
+        if self.slots.is_empty() {
+            self.slots = VecDeque::new();
+        }
+    }
+
+    /// Gives up the older half, whoever may need it.
+    pub(crate) fn halve(&mut self) {
+        let half = self.bytes / 2;
+        while self.bytes > half && !self.slots.is_empty() {
+            self.drop_first();
+        }
+    }
+}
+
+/// What every client at one cursor is owed, ready to be written.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    from: Cursor,
+    /// The bytes, small frames copied together.
+    pub(crate) parts: Vec<Bytes>,
+    /// Each frame, where it ends in the bytes, and where a client stands that has it.
+    frames: Vec<(usize, Frame, Cursor)>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn flush_small(&mut self, small: &mut Vec<u8>) {
+        if !small.is_empty() {
+            self.parts.push(Bytes::from(std::mem::take(small)));
+        }
+    }
+
+    /// Where a client stands that has taken the first `written` bytes: its cursor, and what is
+    /// left of the frame it is in.
+    pub(crate) fn after(&self, written: usize) -> (Cursor, Frame) {
+        let index = self.frames.partition_point(|(end, ..)| *end <= written);
+        let (start, cursor) = match index.checked_sub(1) {
+            Some(before) => (self.frames[before].0, self.frames[before].2),
+            None => (0, self.from),
+        };
+        match self.frames.get(index) {
+            Some((_, frame, after)) if written > start => {
+                let mut rest = frame.clone();
+                rest.advance(written - start);
+                (*after, rest)
+            }
+            _ => (cursor, Frame::default()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Message;
+    use crate::hub::topic::Topics;
+
+    const ALL: Kept = Kept { messages: usize::MAX, age: u64::MAX / 2 };
+
+    fn slot(stamp: u64, cost: usize, frame: Frame) -> Slot {
+        Slot { stamp, at: 0, cost, frame }
+    }
+
+    fn frame(byte: u8, len: usize) -> Frame {
+        Bytes::from(vec![byte; len]).into()
+    }
+
+    fn log(kept: Kept) -> (Log, Arc<Budget>) {
+        let topic = Arc::clone(Topics::new(1).everyone());
+        (Log::new(topic, 1 << 20, kept), Budget::new(1 << 30))
+    }
+
+    fn log_of(lens: &[usize]) -> Log {
+        let (mut log, _) = log(ALL);
+        for (index, len) in lens.iter().enumerate() {
+            let byte = u8::try_from(index % 251).unwrap();
+            log.window.push(slot(index as u64, *len, frame(byte, *len)));
+        }
+        log.reveal(u64::MAX);
+        log
+    }
+
+    fn batch_of(log: &mut Log) -> &Batch {
+        assert!(log.batch(Cursor::default(), u64::MAX).is_none(), "nobody else was there yet");
+        log.batch(Cursor::default(), u64::MAX).unwrap()
+    }
+
+    #[test]
+    fn only_what_was_stamped_before_is_readable() {
+        let mut window = Window::new(1 << 20);
+        (0..10).for_each(|stamp| window.push(slot(stamp, 10, frame(0, 10))));
+        window.reveal(7);
+        assert_eq!(window.live(), 7);
+        assert!(window.get(6).is_some() && window.get(7).is_none() && !window.all_visible());
+        window.reveal(10);
+        assert!(window.get(9).is_some() && window.all_visible());
+    }
+
+    #[test]
+    fn a_cursor_that_fell_off_goes_on_in_the_middle() {
+        let mut window = Window::new(100 * 10);
+        for stamp in 0..150 {
+            window.push(slot(stamp, 10, frame(0, 10)));
+        }
+        window.reveal(150);
+        assert_eq!(window.catch_up(20), Some((100, 80)));
+        assert_eq!(window.catch_up(50), None);
+        assert!(window.get(49).is_none() && window.get(50).is_some());
+    }
+
+    #[test]
+    fn one_frame_above_the_bound_is_kept_alone() {
+        let mut window = Window::new(1000);
+        window.push(slot(0, 10, frame(0, 10)));
+        window.push(slot(1, 5000, frame(0, 5000)));
+        window.reveal(2);
+        assert_eq!(window.get(1).unwrap().1.len(), 5000);
+        assert!(window.get(0).is_none());
+        window.push(slot(2, 1000, frame(0, 10)));
+        window.reveal(3);
+        assert!(window.get(1).is_none() && window.get(2).is_some());
+    }
+
+    #[test]
+    fn what_is_kept_is_the_newest_and_no_older_than_said_and_what_a_follower_needs() {
+        let (mut log, _) = log(Kept { messages: 3, age: 100 });
+        for stamp in 0..10 {
+            let (at, frame) = (stamp * 10, frame(0, 10));
+            log.window.push(Slot { stamp, at, cost: 10, frame });
+        }
+        log.reveal(10);
+        assert_eq!(log.start(false, 90), Cursor { log: 7, latest: 0 });
+        assert_eq!(log.start(false, 175), Cursor { log: 8, latest: 0 });
+        assert_eq!(log.start(false, 1000), Cursor { log: 10, latest: 0 });
+        assert_eq!(log.start(true, 90), Cursor { log: 10, latest: 0 });
+        log.trim(5, 90);
+        assert!(log.window.get(4).is_none() && log.window.get(5).is_some());
+        log.trim(10, 90);
+        assert!(log.window.get(6).is_none() && log.window.get(7).is_some());
+        assert!(!log.is_over(189) && log.is_over(190));
+        log.trim(10, 190);
+        assert_eq!((log.window.live(), log.bytes()), (10, 0));
+        log.window.push(slot(10, 10, frame(0, 10)));
+        log.reveal(11);
+        assert!(log.window.get(10).is_some(), "positions go on");
+    }
+
+    #[test]
+    fn log_and_latest_values_come_in_the_order_of_their_stamps_and_none_twice() {
+        let (mut log, budget) = log(ALL);
+        let entry = |stamp, text: &'static str| Entry { stamp, message: Message::from(text) };
+        log.push(entry(0, "a"), 0, &budget);
+        log.set("x".into(), entry(1, "x1"), &budget);
+        log.push(entry(2, "b"), 0, &budget);
+        log.set("y".into(), entry(3, "y1"), &budget);
+        log.set("x".into(), entry(4, "x2"), &budget);
+        log.push(entry(5, "c"), 0, &budget);
+        log.reveal(5);
+        let read = |log: &Log, mut at: Cursor, upto: u64| {
+            let mut texts = Vec::new();
+            while let Some((_, frame, after)) = log.next(at, upto) {
+                let bytes: Vec<u8> = frame.parts().flat_map(|part| part.to_vec()).collect();
+                texts.push(String::from_utf8(bytes[2..].to_vec()).unwrap());
+                at = after;
+            }
+            (texts.join(" "), at)
+        };
+        let (texts, at) = read(&log, Cursor::default(), 5);
+        assert_eq!((texts.as_str(), at), ("a b y1 x2", Cursor { log: 2, latest: 5 }));
+        log.set("y".into(), entry(6, "y2"), &budget);
+        log.reveal(7);
+        assert_eq!(read(&log, at, 7).0, "c y2");
+        assert_eq!(read(&log, log.start(true, 0), 7).0, "x2 y2");
+        assert_eq!(read(&log, log.start(false, 0), 7).0, "a b x2 c y2");
+        let batch = batch_of(&mut log);
+        assert_eq!(batch.after(batch.bytes).0, Cursor { log: 3, latest: 7 });
+    }
+
+    #[test]
+    fn small_frames_are_copied_together_and_large_ones_shared() {
+        let mut log = log_of(&[10, 20, 300, 255, 5, 70_000]);
+        let batch = batch_of(&mut log);
+        let lens: Vec<_> = batch.parts.iter().map(Bytes::len).collect();
+        assert_eq!(lens, [30, 300, 260, 70_000]);
+        assert_eq!((batch.bytes, batch.frames.len()), (70_590, 6));
+        let all: usize = batch_of(&mut log_of(&[100; 1000])).parts.len();
+        assert_eq!(all, 1000 * 100 / PART + 1);
+    }
+
+    #[test]
+    fn wherever_a_write_stops_the_rest_is_the_frame_it_is_in_and_the_frames_after() {
+        let lens = [10, 20, 300, 255, 5, 400];
+        let mut log = log_of(&lens);
+        let batch = batch_of(&mut log);
+        let whole: Vec<u8> = batch.parts.iter().flat_map(|part| part.to_vec()).collect();
+        let after: Vec<_> = (0..=whole.len()).map(|written| batch.after(written)).collect();
+        for (written, (cursor, rest)) in after.into_iter().enumerate() {
+            let mut bytes: Vec<u8> = rest.parts().flat_map(|part| part.to_vec()).collect();
+            assert!(
+                rest.is_empty() || bytes.len() < lens[usize::try_from(cursor.log).unwrap() - 1]
+            );
+            for position in cursor.log..6 {
+                let (_, frame) = log.window.get(position).unwrap();
+                frame.parts().for_each(|part| bytes.extend_from_slice(part));
+            }
+            assert_eq!(bytes, whole[written..], "after {written}");
+        }
+    }
+}
