@@ -1,0 +1,230 @@
+//! Peers that send as much as they can, or as little at a time: what it costs the hub, in processor
+//! time and memory, and that others are on time meanwhile. Processor time is that of the hub's own
+//! thread, so that a busy machine changes little. The bars are several times what a debug build
+//! takes.
+#![cfg(target_os = "linux")]
+
+mod bystander;
+mod peer;
+
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bystander::Bystander;
+use bystander::cpu::Metered;
+use peer::{PATIENCE, Peer, exchange, until};
+use stepcast::codec::{Control, Incoming};
+use stepcast::{DisconnectReason, Event, Hub, Limits, Timeouts};
+
+/// A frame with a masking key of zeros.
+fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    [&[first, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0], payload].concat()
+}
+
+/// Sends these bytes again and again until the hub takes no more of them, also while it closes:
+/// whoever floods does not stop for that. Returns the code that they get.
+fn flood(frames: &[u8]) -> u16 {
+    let close = Duration::from_millis(300);
+    let limits = Limits::default().events(10_000); // room for more than it may send
+    let timeouts = Timeouts::default().close(close);
+    let metered = Metered::spawn(Hub::builder().limits(limits).timeouts(timeouts));
+    let hub = &metered.hub;
+    let mut events = hub.events();
+    let bystander = Bystander::of(hub);
+    let mut peer = Peer::connect(hub);
+    let chunk = frames.repeat((64 * 1024 / frames.len()).max(1));
+    let (before, started) = (metered.used(), Instant::now());
+    let (mut most, mut told) = (0, None);
+    while peer.socket.write_all(&chunk).is_ok() {
+        most = most.max(hub.stats().memory);
+        while let Some(event) = events.try_recv() {
+            if let Event::Disconnected { reason, .. } = event {
+                told = Some((reason, started.elapsed()));
+            }
+        }
+        assert!(started.elapsed() < PATIENCE, "it was never cut");
+    }
+    let taken = Duration::from_nanos(hub.stats().bytes_in); // at a nanosecond for each byte
+    let used = metered.used_since(before);
+    assert!(used < Duration::from_millis(300) + taken, "{used:?} for {taken:?}");
+    assert!(most < 128 << 10, "{most} bytes were held");
+    bystander.noticed_nothing();
+    let (reason, when) = told.expect("an event");
+    assert!(when < Duration::from_secs(3), "it was cut after {when:?}");
+    match reason {
+        DisconnectReason::Violation(close) => close.code().get(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_flood_of_pings_is_cut_with_1008() {
+    assert_eq!(flood(&masked(0x89, &[b'p'; 125])), 1008);
+}
+
+#[test]
+fn a_flood_of_pongs_is_cut_with_1008() {
+    assert_eq!(flood(&masked(0x8a, b"")), 1008);
+}
+
+#[test]
+fn a_flood_of_messages_is_cut_with_1008() {
+    assert_eq!(flood(&masked(0x82, b"")), 1008);
+}
+
+#[test]
+fn a_flood_of_messages_in_fragments_is_cut_with_1008() {
+    assert_eq!(flood(&[masked(0x01, b"a"), masked(0x80, b"b")].concat()), 1008);
+}
+
+#[test]
+fn a_flood_of_empty_continuations_is_cut_with_1009() {
+    assert_eq!(flood(&[masked(0x01, b""), masked(0x00, b"").repeat(10_000)].concat()), 1009);
+}
+
+#[test]
+fn a_flood_of_fragments_of_a_byte_is_cut_with_1009() {
+    assert_eq!(flood(&[masked(0x01, b"x"), masked(0x00, b"x").repeat(9_000)].concat()), 1009);
+}
+
+/// What the limits permit costs a bounded time for each frame, and the others have their turns.
+#[test]
+fn a_flood_that_the_limits_permit_costs_little_for_each_frame_and_holds_up_nobody() {
+    let a_byte_each =
+        [masked(0x01, b"x"), masked(0x00, b"x").repeat(60_000), masked(0x80, b"x")].concat();
+    let empty = [masked(0x01, b"x"), masked(0x00, b"").repeat(60_000), masked(0x80, b"x")].concat();
+    for (what, frames, count) in [
+        ("pings", masked(0x89, &[b'p'; 125]).repeat(40_000), 40_000),
+        ("pongs", masked(0x8a, b"").repeat(400_000), 400_000),
+        ("messages", masked(0x81, b"").repeat(400_000), 400_000),
+        ("a message in fragments of a byte", a_byte_each.repeat(5), 300_000),
+        ("a message in empty fragments", empty.repeat(5), 300_000),
+    ] {
+        let limits = Limits::default().inbound_per_second(u32::MAX).inbound_fragments(usize::MAX);
+        let metered = Metered::spawn(Hub::builder().limits(limits));
+        let hub = &metered.hub;
+        let bystander = Bystander::of(hub);
+        let mut peer = Peer::connect(hub);
+        let mut socket = peer.socket.try_clone().unwrap();
+        let reading = thread::spawn(move || peer.gone()); // takes what is answered
+        let (before, received) = (metered.used(), hub.stats().bytes_in);
+        socket.write_all(&frames).unwrap();
+        let mut most = 0;
+        until("all frames to be read", || {
+            most = most.max(hub.stats().memory);
+            hub.stats().bytes_in >= received + frames.len() as u64
+        });
+        let for_each = metered.used_since(before) / count;
+        let bar = Duration::from_micros(if what == "pings" { 40 } else { 4 });
+        assert!(for_each < bar, "{what}: {for_each:?} for each");
+        assert!(most < 192 << 10, "{what}: {most} bytes were held");
+        bystander.noticed_nothing();
+        socket.shutdown(Shutdown::Both).unwrap();
+        reading.join().unwrap();
+    }
+}
+
+/// Pings of a peer that does not read: one answer is kept, however many were asked for.
+#[test]
+fn a_flood_of_pings_by_who_never_reads_makes_nothing_grow() {
+    let limits = Limits::default().inbound_per_second(u32::MAX).mailbox(64 << 20);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut peer = Peer::connect(&hub);
+    for _ in 0..32 {
+        hub.send(peer.id, vec![0; 1 << 20]).unwrap(); // fills the socket
+    }
+    let before = hub.stats().memory;
+    let flood = masked(0x89, &[b'p'; 125]).repeat(50_000);
+    let received = hub.stats().bytes_in;
+    peer.socket.write_all(&flood).unwrap();
+    until("all pings to be read", || hub.stats().bytes_in >= received + flood.len() as u64);
+    assert!(hub.stats().memory <= before + 1024, "one partial frame at most");
+    assert!(hub.client(peer.id).unwrap().queued_bytes <= 33 << 20);
+    // Then it reads: the data, and far fewer Pongs than pings.
+    let (mut data, mut pongs) = (0, 0);
+    while data < 32 {
+        match peer.recv() {
+            Incoming::Message(_) => data += 1,
+            Incoming::Control(Control::Pong(_)) => pongs += 1,
+            other @ Incoming::Control(_) => panic!("{other:?}"),
+        }
+    }
+    assert!(pongs < 25_000, "{pongs}");
+}
+
+/// Sends bytes, each on its own once the one before has been read, and returns what each cost.
+fn one_at_a_time(metered: &Metered, socket: &mut TcpStream, count: u32) -> Duration {
+    let before = metered.used();
+    for _ in 0..count {
+        let received = metered.hub.stats().bytes_in;
+        socket.write_all(b"x").unwrap();
+        until("the byte to be read", || metered.hub.stats().bytes_in > received);
+    }
+    metered.used_since(before) / count
+}
+
+#[test]
+fn a_message_a_byte_at_a_time_costs_the_same_for_each_however_much_has_come() {
+    const LENGTH: usize = 4 << 20;
+    let limits = Limits::default().inbound_message(LENGTH);
+    let metered = Metered::spawn(Hub::builder().limits(limits));
+    let hub = &metered.hub;
+    let bystander = Bystander::of(hub);
+    let mut peer = Peer::connect(hub);
+    for kind in [0x81, 0x82] {
+        let head = [&[kind, 0xff][..], &(LENGTH as u64).to_be_bytes(), &[0; 4]].concat();
+        peer.socket.write_all(&head).unwrap();
+        let first = one_at_a_time(&metered, &mut peer.socket, 300);
+        let received = hub.stats().bytes_in;
+        peer.socket.write_all(&vec![b'x'; LENGTH - 600]).unwrap();
+        until("most of it", || hub.stats().bytes_in >= received + LENGTH as u64 - 600);
+        let last = one_at_a_time(&metered, &mut peer.socket, 300);
+        assert!(last < first * 4, "{first:?} for one of the first, {last:?} for one of the last");
+        assert!(hub.stats().memory < 2 * LENGTH, "{}", hub.stats().memory);
+    }
+    until("both messages", || hub.stats().received == 2);
+    until("their memory to be free", || hub.stats().memory < 16 << 10);
+    bystander.noticed_nothing();
+}
+
+#[test]
+fn a_request_a_byte_at_a_time_costs_the_same_for_each_however_much_has_come() {
+    let metered = Metered::spawn(Hub::builder());
+    let hub = &metered.hub;
+    let bystander = Bystander::of(hub);
+    // In one line, and with many before it.
+    for start in ["GET /", &format!("GET / HTTP/1.1\r\n{}", "X: y\r\n".repeat(60))] {
+        let mut socket = TcpStream::connect(hub.local_addr().unwrap()).unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket.write_all(start.as_bytes()).unwrap();
+        let first = one_at_a_time(&metered, &mut socket, 300);
+        let received = hub.stats().bytes_in;
+        let rest = vec![b'x'; 8192 - 601 - start.len()];
+        socket.write_all(&rest).unwrap();
+        until("most of it", || hub.stats().bytes_in >= received + rest.len() as u64);
+        let last = one_at_a_time(&metered, &mut socket, 300);
+        assert!(last < first * 4, "{first:?} for one of the first, {last:?} for one of the last");
+        drop(socket);
+    }
+    bystander.noticed_nothing();
+}
+
+/// What comes after the first 8 KiB is thrown away unseen.
+#[test]
+fn a_flood_of_requests_of_a_mebibyte_costs_little_for_each() {
+    let metered = Metered::spawn(Hub::builder());
+    let hub = &metered.hub;
+    let bystander = Bystander::of(hub);
+    let before = metered.used();
+    for head in ["GET /".to_owned() + &"x".repeat(1 << 20), "X: y\r\n".repeat((1 << 20) / 6)] {
+        for _ in 0..50 {
+            let answer = exchange(hub.local_addr().unwrap(), head.as_bytes());
+            assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+        }
+    }
+    let for_each = metered.used_since(before) / 100;
+    assert!(for_each < Duration::from_millis(5), "{for_each:?} for each");
+    bystander.noticed_nothing();
+}
