@@ -24,11 +24,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bystander::Bystander;
+use bystander::{Bystander, send_until_cut};
 use peer::{PATIENCE, Peer, event, exchange, until};
 use stepcast::codec::{Control, ControlPayload};
 use stepcast::{ClientId, DisconnectReason, Event, Events, Hub, Limits, Message, Timeouts};
 
+const CLOSE: Duration = Duration::from_millis(300);
 const PATIENT: Duration = Duration::from_secs(600);
 
 fn hub() -> Hub {
@@ -44,6 +45,20 @@ fn reason_for(events: &mut Events, client: ClientId) -> DisconnectReason {
         Event::Disconnected { id, reason } if id == client => Some(reason),
         _ => None,
     })
+}
+
+/// How much later than its deadline something may be seen on a machine that is busy elsewhere.
+const SLACK: Duration = Duration::from_secs(4);
+
+/// What the hub's milliseconds, and its looking at the clock once a turn, leave of the deadline.
+fn not_before(deadline: Duration, started: Instant) {
+    let took = started.elapsed();
+    assert!(took >= deadline * 9 / 10, "{took:?}, where there were {deadline:?}");
+}
+
+fn not_long_after(deadline: Duration, started: Instant) {
+    let took = started.elapsed();
+    assert!(took < deadline + SLACK, "{took:?}, where there were {deadline:?}");
 }
 
 // ---- violations ----
@@ -204,7 +219,7 @@ fn a_violation_is_answered_with_its_code_and_the_end_and_others_notice_nothing()
 
 #[test]
 fn a_violation_by_a_peer_that_never_reads_the_close_is_over_at_the_close_deadline() {
-    let hub = hub_with(Timeouts::default().close(Duration::from_millis(300)).stall(PATIENT));
+    let hub = hub_with(Timeouts::default().close(CLOSE).stall(PATIENT));
     let bystander = Bystander::of(&hub);
     let mut events = hub.events();
     let mut peer = Peer::connect(&hub);
@@ -216,7 +231,7 @@ fn a_violation_by_a_peer_that_never_reads_the_close_is_over_at_the_close_deadlin
     peer.socket.write_all(&masked(0x83, b"")).unwrap();
     let told = reason_for(&mut events, peer.id);
     assert!(matches!(told, DisconnectReason::Violation(_)), "{told:?}");
-    assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
+    not_before(CLOSE, started);
     until("what it was owed to be let go", || hub.stats().memory < 1 << 20);
     peer.gone();
     bystander.noticed_nothing();
@@ -226,9 +241,6 @@ fn a_violation_by_a_peer_that_never_reads_the_close_is_over_at_the_close_deadlin
 
 const HANDSHAKE: Duration = Duration::from_millis(400);
 
-/// How much later than its deadline something may be seen on a machine that is busy elsewhere.
-const SLACK: Duration = Duration::from_secs(4);
-
 fn hub_of_short_handshakes() -> Hub {
     hub_with(Timeouts::default().handshake(HANDSHAKE).close(HANDSHAKE))
 }
@@ -237,8 +249,7 @@ fn hub_of_short_handshakes() -> Hub {
 fn answer_to(address: SocketAddr, bytes: &[u8]) -> String {
     let started = Instant::now();
     let answer = exchange(address, bytes);
-    let took = started.elapsed();
-    assert!(took < HANDSHAKE + SLACK, "{took:?} for {:?}", String::from_utf8_lossy(bytes));
+    not_long_after(HANDSHAKE, started);
     answer
 }
 
@@ -270,6 +281,7 @@ fn a_request_of_garbage_gets_400_or_silence_in_time() {
         b"\x81\x85\0\0\0\0frame", // a WebSocket frame without a handshake
         b"GET\r\n\r\n",
         b"GET / HTTP/1.1\nHost: localhost\n\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\n\r\n",
         b"SSH-2.0-OpenSSH_9.6\r\n",
         b"EHLO mail.example\r\n",
         "GET / HTTP/1.1\r\nHöst: localhost\r\n\r\n".as_bytes(),
@@ -358,7 +370,7 @@ fn a_request_that_drips_is_ended_at_the_handshake_deadline() {
                 Ok(count) => answers.push(String::from_utf8_lossy(&answer[..count]).into_owned()),
                 Err(error) => panic!("a reset in place of an answer: {error}"),
             }
-            assert!(started.elapsed() >= HANDSHAKE, "{:?} is too early", started.elapsed());
+            not_before(HANDSHAKE, started);
             false
         });
         assert!(started.elapsed() < HANDSHAKE + SLACK, "{} are there still", drippers.len());
@@ -406,13 +418,15 @@ fn never_reading_is_cut_at_the_stall_deadline_and_the_others_are_on_time() {
     hub.send(peers[2].id, vec![0; 32 << 20]).unwrap();
     while peers.iter().any(|peer| hub.client(peer.id).is_some()) {
         assert!(started.elapsed() < stall + PATIENCE / 2, "still connected");
-        hub.broadcast(vec![0; 256 << 10]);
+        if bystander.keeps_up() {
+            hub.broadcast(vec![0; 256 << 10]);
+        }
         let _ = hub.send(peers[1].id, vec![0; 64 << 10]);
         // The feed and its twin, a mailbox, the large message, and what is being written.
         assert!(hub.stats().memory < 52 << 20, "{}", hub.stats().memory);
-        thread::sleep(Duration::from_millis(1)); // so that the bystander can keep up
+        thread::sleep(Duration::from_millis(1)); // paced on purpose
     }
-    assert!(started.elapsed() >= stall, "{:?}", started.elapsed());
+    not_before(stall, started);
     let mut told: Vec<_> = peers.iter().map(|peer| peer.id).collect();
     for _ in 0..3 {
         event(&mut events, |event| match event {
@@ -479,24 +493,32 @@ fn vanishing_while_nothing_is_said_is_found_by_keepalive() {
     vanish(&peer);
     assert_eq!(reason_for(&mut events, peer.id), DisconnectReason::TimedOut);
     // A ping is up to a fifth early.
-    assert!(started.elapsed() >= KEEPALIVE * 4 / 5 + PONG, "{:?}", started.elapsed());
-    assert!(started.elapsed() < KEEPALIVE + PONG + SLACK, "{:?}", started.elapsed());
+    not_before(KEEPALIVE * 4 / 5 + PONG, started);
+    not_long_after(KEEPALIVE + PONG, started);
     assert!(hub.client(id).is_some(), "who answers stays");
     bystander.noticed_nothing();
     answering.join().unwrap();
 }
 
-/// What an empty socket takes is no sign of life: it takes small messages for minutes.
+/// What an empty socket takes is no sign of life: it takes small messages for minutes. One peer's
+/// cable has been pulled; the other's system is there, but its program hangs.
 #[test]
 fn vanishing_is_found_by_keepalive_though_messages_still_leave_for_it() {
     let hub = hub_that_pings();
     let mut events = hub.events();
     let bystander = Bystander::of(&hub); // whose messages all get
-    let peer = Peer::connect(&hub);
-    vanish(&peer);
+    let (pulled, hanging) = (Peer::connect(&hub), Peer::connect(&hub));
+    vanish(&pulled);
     let started = Instant::now();
-    assert_eq!(reason_for(&mut events, peer.id), DisconnectReason::TimedOut);
-    assert!(started.elapsed() < KEEPALIVE + PONG + SLACK, "{:?}", started.elapsed());
+    for _ in 0..2 {
+        let (id, reason) = event(&mut events, |event| match event {
+            Event::Disconnected { id, reason } => Some((id, reason)),
+            _ => None,
+        });
+        assert!([pulled.id, hanging.id].contains(&id));
+        assert_eq!(reason, DisconnectReason::TimedOut);
+    }
+    not_long_after(KEEPALIVE + PONG, started);
     bystander.noticed_nothing();
 }
 
@@ -510,14 +532,12 @@ fn vanishing_in_the_middle_of_a_large_message_is_found_at_the_stall_deadline() {
     let started = Instant::now();
     hub.send(peer.id, vec![0; 32 << 20]).unwrap();
     assert_eq!(reason_for(&mut events, peer.id), DisconnectReason::TimedOut);
-    assert!(started.elapsed() < SLACK, "{:?}", started.elapsed());
+    not_long_after(Duration::from_millis(300), started);
     until("what it was owed to be let go", || hub.stats().memory < 1 << 20);
     bystander.noticed_nothing();
 }
 
 // ---- closing ----
-
-const CLOSE: Duration = Duration::from_millis(300);
 
 fn hub_that_closes() -> Hub {
     hub_with(Timeouts::default().close(CLOSE))
@@ -526,7 +546,7 @@ fn hub_that_closes() -> Hub {
 /// The hub has let go of its socket: who still writes to it is told so by its own system.
 fn let_go(socket: &mut TcpStream, started: Instant) {
     until("the socket to be let go", || socket.write_all(b"x").is_err());
-    assert!(started.elapsed() < CLOSE + SLACK, "{:?}", started.elapsed());
+    not_long_after(CLOSE, started);
 }
 
 #[test]
@@ -583,13 +603,12 @@ fn closing_and_then_sending_data_without_end_is_over_at_the_close_deadline() {
             scope.spawn(move || {
                 // Masked binary frames of 1000 bytes, which a hub that looked at them would take.
                 let frames = [head_16(0x82, 1000), vec![0; 1000]].concat().repeat(32);
-                while socket.write_all(&frames).is_ok() {
-                    assert!(started.elapsed() < CLOSE + SLACK, "it is still being read");
-                }
+                send_until_cut(socket, &frames, || {});
+                not_long_after(CLOSE, started);
             });
         }
     });
-    assert!(started.elapsed() >= CLOSE / 2, "{:?}", started.elapsed());
+    not_before(CLOSE, started);
     bystander.noticed_nothing();
 }
 
@@ -604,8 +623,8 @@ fn closing_that_is_never_answered_is_over_at_the_close_deadline() {
     assert_eq!((close.code().get(), close.reason()), (1000, "enough"));
     assert_eq!(reason_for(&mut events, peer.id), DisconnectReason::ByHub);
     peer.gone();
-    assert!(started.elapsed() >= CLOSE, "{:?}", started.elapsed());
-    assert!(started.elapsed() < CLOSE + SLACK, "{:?}", started.elapsed());
+    not_before(CLOSE, started);
+    not_long_after(CLOSE, started);
 }
 
 #[test]

@@ -1,19 +1,24 @@
 //! Who must notice nothing of what others do, and what they cost the hub.
 #![allow(dead_code, unreachable_pub)] // every test file uses a part of it, as a module of its own
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use stepcast::Hub;
 use stepcast::codec::{Control, Incoming};
 
-use crate::peer::Peer;
+use crate::peer::{PATIENCE, Peer, is_timeout};
 
 /// A viewer that is sent numbered broadcasts all the while, and looks at each when it comes.
 pub struct Bystander {
     stop: Arc<AtomicBool>,
+    /// Messages that were pushed, and those of them that it has looked at.
+    pushed: Arc<AtomicU64>,
+    seen: Arc<AtomicU64>,
     pushing: JoinHandle<u64>,
     reading: JoinHandle<Vec<Duration>>,
 }
@@ -21,7 +26,9 @@ pub struct Bystander {
 impl Bystander {
     pub fn of(hub: &Hub) -> Self {
         let (stop, epoch) = (Arc::new(AtomicBool::new(false)), Instant::now());
+        let (pushed, seen) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let mut peer = Peer::connect(hub);
+        let looked_at = Arc::clone(&seen);
         let reading = thread::spawn(move || {
             let mut late = Vec::new();
             loop {
@@ -43,22 +50,30 @@ impl Bystander {
                 assert_eq!(number, late.len().to_string(), "the bystander missed something");
                 let sent = Duration::from_micros(sent.parse().unwrap());
                 late.push(epoch.elapsed().saturating_sub(sent));
+                looked_at.fetch_add(1, Ordering::Relaxed);
             }
         });
         let pushing = {
-            let (hub, stop) = (hub.clone(), Arc::clone(&stop));
+            let (hub, stop, pushed) = (hub.clone(), Arc::clone(&stop), Arc::clone(&pushed));
             thread::spawn(move || {
-                let mut number = 0;
-                while !stop.load(Ordering::Relaxed) {
+                for number in 0.. {
                     hub.broadcast(format!("{number} {}", epoch.elapsed().as_micros()));
-                    number += 1;
+                    pushed.fetch_add(1, Ordering::Relaxed);
                     thread::sleep(Duration::from_millis(2)); // as a model's steps come
+                    if stop.load(Ordering::Relaxed) {
+                        hub.broadcast("end");
+                        return number + 1;
+                    }
                 }
-                hub.broadcast("end");
-                number
+                unreachable!("numbers do not end")
             })
         };
-        Self { stop, pushing, reading }
+        Self { stop, pushed, seen, pushing, reading }
+    }
+
+    /// Whether it has seen nearly all: who pushes more than it can read makes it skip.
+    pub fn keeps_up(&self) -> bool {
+        self.pushed.load(Ordering::Relaxed) < self.seen.load(Ordering::Relaxed) + 20
     }
 
     /// It missed nothing and was on time. A machine that is busy elsewhere holds up a message now
@@ -72,6 +87,21 @@ impl Bystander {
         let (typical, worst) = (late[late.len() / 2], late[late.len() - 1]);
         assert!(typical < Duration::from_millis(100), "typically {typical:?} late");
         assert!(worst < Duration::from_secs(3), "{worst:?} late");
+    }
+}
+
+/// Sends these bytes again and again, until the hub takes no more of them because it has cut the
+/// connection, and looks at something in between.
+pub fn send_until_cut(socket: &mut TcpStream, bytes: &[u8], mut between: impl FnMut()) {
+    let started = Instant::now();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    loop {
+        match socket.write_all(bytes) {
+            Ok(()) => between(),
+            Err(error) if is_timeout(&error) => panic!("neither read nor cut"),
+            Err(_) => return,
+        }
+        assert!(started.elapsed() < PATIENCE, "it was never cut");
     }
 }
 
