@@ -48,6 +48,12 @@ fn time_of(mut call: impl FnMut()) -> Duration {
 
 #[test]
 fn sending_to_an_unknown_or_gone_id_is_an_error_cheap_and_not_logged() {
+    // What a push to the one client of another hub takes.
+    let works = {
+        let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+        let (peer, message) = (Peer::connect(&hub), bytes::Bytes::from(vec![0; 1000]));
+        time_of(|| hub.send(peer.id, message.clone()).unwrap())
+    };
     tracing::subscriber::set_global_default(Count).unwrap();
     let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
     // Enough that looking through all of them would be seen.
@@ -55,8 +61,7 @@ fn sending_to_an_unknown_or_gone_id_is_an_error_cheap_and_not_logged() {
     let gone = peers.pop().unwrap().id;
     until("one to be gone", || hub.client_count() == peers.len());
     let unknown: ClientId = "4711".parse().unwrap();
-    let there = peers[0].id;
-    until("what the others' coming is logged by", || LOGGED.load(Ordering::Relaxed) >= 202);
+    until("the clients' coming and going to be logged", || LOGGED.load(Ordering::Relaxed) >= 202);
     let logged = LOGGED.load(Ordering::Relaxed);
 
     for id in [gone, unknown] {
@@ -66,10 +71,9 @@ fn sending_to_an_unknown_or_gone_id_is_an_error_cheap_and_not_logged() {
         assert!(hub.client(id).is_none());
     }
     let message = bytes::Bytes::from(vec![0; 1000]);
-    let works = time_of(|| hub.send(there, message.clone()).unwrap());
     for id in [gone, unknown] {
         let fails = time_of(|| assert!(hub.send(id, message.clone()).is_err()));
-        assert!(fails < works * 2, "{fails:?}, where a push that works takes {works:?}");
+        assert!(fails < works * 3, "{fails:?}, where a push that works takes {works:?}");
     }
     assert_eq!(LOGGED.load(Ordering::Relaxed), logged, "something was logged");
 }
