@@ -139,8 +139,9 @@ fn a_flood_that_the_limits_permit_costs_little_for_each_frame_and_holds_up_nobod
 #[test]
 fn a_flood_of_pings_by_who_never_reads_makes_nothing_grow() {
     let limits = Limits::default().inbound_per_second(u32::MAX).mailbox(64 << 20);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
-    let mut peer = Peer::connect(&hub);
+    let metered = Metered::spawn(Hub::builder().limits(limits));
+    let hub = &metered.hub;
+    let mut peer = Peer::connect(hub);
     for _ in 0..32 {
         hub.send(peer.id, vec![0; 1 << 20]).unwrap(); // fills the socket
     }

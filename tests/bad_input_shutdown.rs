@@ -39,7 +39,7 @@ fn no_thread_and_no_socket_is_left_of_a_hub_that_has_ended() {
         if round % 2 == 0 {
             hub.shutdown_blocking(Duration::from_millis(50));
             // Though there is a handle still: all that is open is the peers' side.
-            assert!(hub_threads().is_empty());
+            until("the hub's thread to have ended", || hub_threads().is_empty());
             assert_eq!(descriptors(), before + 21, "round {round}");
         }
         drop((hub, peers, silent));

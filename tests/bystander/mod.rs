@@ -71,9 +71,14 @@ impl Bystander {
         Self { stop, pushed, seen, pushing, reading }
     }
 
-    /// Whether it has seen nearly all: who pushes more than it can read makes it skip.
-    pub fn keeps_up(&self) -> bool {
-        self.pushed.load(Ordering::Relaxed) < self.seen.load(Ordering::Relaxed) + 20
+    /// How many numbers there will have been when it has certainly seen what was pushed before this
+    /// call, by whomever: who pushes more than it can read makes it skip.
+    pub fn mark(&self) -> u64 {
+        self.pushed.load(Ordering::Relaxed) + 2
+    }
+
+    pub fn has_come_to(&self, mark: u64) -> bool {
+        self.seen.load(Ordering::Relaxed) >= mark
     }
 
     /// It missed nothing and was on time. A machine that is busy elsewhere holds up a message now
@@ -135,7 +140,7 @@ pub mod cpu {
 
     impl Metered {
         pub fn spawn(builder: HubBuilder) -> Self {
-            // One at a time, or they could not be told apart.
+            // One at a time, or they could not be told apart: so for all hubs of a test file.
             static ONE: Mutex<()> = Mutex::new(());
             let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
             let before = hub_threads();
