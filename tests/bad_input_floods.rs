@@ -164,15 +164,20 @@ fn a_flood_of_pings_by_who_never_reads_makes_nothing_grow() {
     assert!(pongs < 25_000, "{pongs}");
 }
 
-/// Sends bytes, each on its own once the one before has been read, and returns what each cost.
-fn one_at_a_time(metered: &Metered, socket: &mut TcpStream, count: u32) -> Duration {
-    let before = metered.used();
-    for _ in 0..count {
-        let received = metered.hub.stats().bytes_in;
-        socket.write_all(b"x").unwrap();
-        until("the byte to be read", || metered.hub.stats().bytes_in > received);
-    }
-    metered.used_since(before) / count
+/// Sends 600 bytes, each on its own once the one before has been read, and returns what one costs,
+/// in the best and in the worst of three rounds: on a busy machine a wake-up may cost several times
+/// as much.
+fn one_at_a_time(metered: &Metered, socket: &mut TcpStream) -> (Duration, Duration) {
+    let rounds = [(); 3].map(|()| {
+        let before = metered.used();
+        for _ in 0..200 {
+            let received = metered.hub.stats().bytes_in;
+            socket.write_all(b"x").unwrap();
+            until("the byte to be read", || metered.hub.stats().bytes_in > received);
+        }
+        metered.used_since(before) / 200
+    });
+    (rounds.into_iter().min().unwrap(), rounds.into_iter().max().unwrap())
 }
 
 #[test]
@@ -185,11 +190,11 @@ fn a_message_a_byte_at_a_time_costs_the_same_for_each_however_much_has_come() {
     for kind in [0x81, 0x82] {
         let head = [&[kind, 0xff][..], &(LENGTH as u64).to_be_bytes(), &[0; 4]].concat();
         peer.socket.write_all(&head).unwrap();
-        let first = one_at_a_time(&metered, &mut peer.socket, 300);
+        let (_, first) = one_at_a_time(&metered, &mut peer.socket);
         let received = hub.stats().bytes_in;
-        peer.socket.write_all(&vec![b'x'; LENGTH - 600]).unwrap();
-        until("most of it", || hub.stats().bytes_in >= received + LENGTH as u64 - 600);
-        let last = one_at_a_time(&metered, &mut peer.socket, 300);
+        peer.socket.write_all(&vec![b'x'; LENGTH - 1200]).unwrap();
+        until("most of it", || hub.stats().bytes_in >= received + LENGTH as u64 - 1200);
+        let (last, _) = one_at_a_time(&metered, &mut peer.socket);
         assert!(last < first * 3, "{first:?} for one of the first, {last:?} for one of the last");
         assert!(hub.stats().memory < 2 * LENGTH, "{}", hub.stats().memory);
     }
@@ -204,12 +209,12 @@ fn a_request_a_byte_at_a_time_costs_the_same_for_each_however_much_has_come() {
     let mut socket = TcpStream::connect(hub.local_addr().unwrap()).unwrap();
     socket.set_nodelay(true).unwrap();
     socket.write_all(b"GET /").unwrap();
-    let first = one_at_a_time(&metered, &mut socket, 300);
+    let (_, first) = one_at_a_time(&metered, &mut socket);
     let received = hub.stats().bytes_in;
     let most = format!(" HTTP/1.1\r\n{}", format!("X: {}\r\n", "y".repeat(110)).repeat(60));
     socket.write_all(most.as_bytes()).unwrap();
     until("most of it", || hub.stats().bytes_in >= received + most.len() as u64);
-    let last = one_at_a_time(&metered, &mut socket, 300);
+    let (last, _) = one_at_a_time(&metered, &mut socket);
     assert!(last < first * 3, "{first:?} for one of the first, {last:?} for one of the last");
 }
 
