@@ -59,42 +59,6 @@ fn a_close_without_a_code_is_answered_without_one() {
     assert!(peer.rest().is_empty());
 }
 
-// RFC 6455, 7.1.1: "the server ... is supposed to close the TCP connection first" (so that it
-// holds the TIME_WAIT state). A reset would throw the Close away that is under way.
-#[test]
-fn the_server_ends_the_connection_first_and_without_a_reset() {
-    let hub = hub();
-    let mut peer = Peer::connect(&hub);
-    peer.control(Control::Close(None));
-    // What comes after a Close is thrown away (RFC 6455, 1.4), and must not lead to a reset:
-    // more of it than the socket's buffers hold, so that the hub has to have read it.
-    let data = vec![0u8; 8 << 20];
-    let mut socket = peer.socket.try_clone().unwrap();
-    let writer = std::thread::spawn(move || socket.write_all(&data));
-    assert_eq!(peer.close_frame(), None);
-    assert!(peer.rest().is_empty());
-    writer.join().unwrap().expect("the hub to read what comes after the Close");
-}
-
-#[test]
-fn nothing_that_follows_a_close_is_looked_at() {
-    let hub = hub();
-    let mut events = hub.events();
-    let mut peer = Peer::connect(&hub);
-    peer.control(Control::Close(None));
-    peer.send("too late");
-    peer.control(Control::Ping(payload(b"too late")));
-    peer.socket.write_all(&[0xff; 100]).unwrap();
-    assert_eq!(peer.close_frame(), None);
-    assert!(peer.rest().is_empty(), "nothing, and no Pong, follows the Close (5.5.1)");
-    peer.finish();
-    assert_eq!(reason_of_disconnect(&mut events), DisconnectReason::Closed(None));
-    drop(hub);
-    while let Some(event) = events.recv_blocking() {
-        assert!(!matches!(event, Event::Message { .. }), "{event:?}");
-    }
-}
-
 /// The frame begun is finished, since it cannot be taken back; what is queued is not sent any more.
 #[test]
 fn a_client_that_closes_gets_the_close_before_what_has_not_begun() {
@@ -118,27 +82,6 @@ fn a_client_that_closes_gets_the_close_before_what_has_not_begun() {
     assert_eq!(peer.close_frame(), None);
     assert!(peer.rest().is_empty());
     assert!(hub.stats().bytes_out - written < 1024 + 16);
-}
-
-#[test]
-fn a_peer_that_does_not_end_its_side_is_ended_at_the_close_timeout() {
-    let hub = hub_with(Timeouts::default().close(Duration::from_millis(200)));
-    let mut peer = Peer::connect(&hub);
-    peer.control(Control::Close(None));
-    assert_eq!(peer.close_frame(), None);
-    assert!(peer.rest().is_empty());
-    // The peer stays half open; the hub lets go of the socket, so that writing fails.
-    until("the socket to be let go", || peer.socket.write_all(b"x").is_err());
-}
-
-#[test]
-fn a_peer_that_does_not_answer_a_close_is_ended_at_the_close_timeout() {
-    let hub = hub_with(Timeouts::default().close(Duration::from_millis(200)));
-    let mut peer = Peer::connect(&hub);
-    hub.disconnect(peer.id, "enough").unwrap();
-    let close = peer.close_frame().unwrap();
-    assert_eq!((close.code().get(), close.reason()), (1000, "enough"));
-    peer.gone();
 }
 
 #[test]
@@ -173,50 +116,6 @@ fn a_connection_that_ends_without_a_close_is_lost() {
 }
 
 // ---- violations ----
-
-// RFC 6455, 7.1.7: "An endpoint ... SHOULD send a Close frame with an appropriate status code
-// before proceeding to Fail the WebSocket Connection."
-#[test]
-fn a_violation_is_answered_with_its_code_and_the_connection_ends_and_others_notice_nothing() {
-    let limits = Limits::default().inbound_message(100).inbound_fragments(3);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
-    let mut other = Peer::connect(&hub);
-    let masked = |first: u8, payload: &[u8]| {
-        let mut frame = vec![first, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
-        frame.extend_from_slice(payload);
-        frame
-    };
-    let fragments = [masked(0x01, b""), masked(0x00, b""), masked(0x00, b""), masked(0x00, b"")];
-    let halves = [masked(0x01, &[b'x'; 60]), masked(0x80, &[b'x'; 60])];
-    let cases: [(&str, Vec<u8>, u16); 10] = [
-        ("an unmasked frame", vec![0x81, 0x01, b'x'], 1002),
-        ("a reserved bit", masked(0xc1, b""), 1002),
-        ("a reserved opcode", masked(0x83, b""), 1002),
-        ("a fragmented ping", masked(0x09, b""), 1002),
-        ("a continuation of nothing", masked(0x80, b""), 1002),
-        ("text that is not UTF-8", masked(0x81, b"\xff"), 1007),
-        ("a message above the limit", masked(0x81, &[b'x'; 101]), 1009),
-        ("a message in too many frames", fragments.concat(), 1009),
-        ("fragments that together are above the limit", halves.concat(), 1009),
-        (
-            "a length above the limit, of which nothing has come",
-            vec![0x81, 0xfe, 4, 0, 0, 0, 0, 0],
-            1009,
-        ),
-    ];
-    for (what, bytes, code) in cases {
-        let mut events = hub.events();
-        let mut peer = Peer::connect(&hub);
-        peer.socket.write_all(&bytes).unwrap();
-        assert_eq!(peer.close_code(), code, "{what}");
-        assert!(peer.rest().is_empty(), "{what}");
-        let reason = reason_of_disconnect(&mut events);
-        let told = matches!(&reason, DisconnectReason::Violation(c) if c.code().get() == code);
-        assert!(told, "{what}: {reason:?}");
-    }
-    hub.broadcast("all well");
-    assert_eq!(other.text(), "all well");
-}
 
 #[test]
 fn what_was_pushed_before_a_violation_goes_before_its_close() {
@@ -317,38 +216,6 @@ fn every_ping_of_a_burst_is_answered_while_the_socket_takes_the_answers() {
     }
 }
 
-#[test]
-fn pings_of_a_peer_that_does_not_read_make_nothing_grow() {
-    let limits = Limits::default().inbound_per_second(u32::MAX).mailbox(64 << 20);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
-    let mut peer = Peer::connect(&hub);
-    for _ in 0..32 {
-        hub.send(peer.id, vec![0; 1 << 20]).unwrap(); // fills the socket
-    }
-    let before = hub.stats().memory;
-    let ping = [0x89, 0x80 | 0x7d, 0, 0, 0, 0];
-    let mut flood = Vec::new();
-    for _ in 0..50_000 {
-        flood.extend_from_slice(&ping);
-        flood.extend_from_slice(&[b'p'; 125]);
-    }
-    peer.socket.write_all(&flood).unwrap();
-    let received = hub.stats().bytes_in;
-    until("all pings to be read", || hub.stats().bytes_in >= received.max(50_000 * 131));
-    assert!(hub.stats().memory <= before + 1024, "one partial frame at most");
-    assert!(hub.client(peer.id).unwrap().queued_bytes <= 33 << 20);
-    // Then it reads: the data, and far fewer Pongs than pings.
-    let (mut data, mut pongs) = (0, 0);
-    while data < 32 {
-        match peer.recv() {
-            Incoming::Message(_) => data += 1,
-            Incoming::Control(Control::Pong(_)) => pongs += 1,
-            other @ Incoming::Control(_) => panic!("{other:?}"),
-        }
-    }
-    assert!(pongs < 25_000, "{pongs}");
-}
-
 // RFC 6455, 5.5.3: "A Pong frame MAY be sent unsolicited. ... A response to an unsolicited Pong
 // frame is not expected."
 #[test]
@@ -374,19 +241,6 @@ fn a_silent_client_is_pinged_and_lives_on_when_it_answers() {
     }
     hub.send(peer.id, "still here").unwrap();
     while !matches!(peer.recv(), Incoming::Message(_)) {}
-}
-
-#[test]
-fn a_client_that_does_not_answer_a_ping_is_cut() {
-    let timeouts =
-        Timeouts::default().keepalive(Duration::from_millis(100)).pong(Duration::from_millis(200));
-    let hub = hub_with(timeouts);
-    let mut events = hub.events();
-    let mut peer = Peer::connect(&hub);
-    let started = Instant::now();
-    peer.gone();
-    assert!(started.elapsed() >= Duration::from_millis(200));
-    assert_eq!(reason_of_disconnect(&mut events), DisconnectReason::TimedOut);
 }
 
 // ---- bytes however they come ----

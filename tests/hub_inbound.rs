@@ -116,14 +116,6 @@ fn a_request_that_does_not_come_in_time_is_ended() {
     let address = hub.local_addr().unwrap();
     assert_eq!(exchange(address, b""), "", "nothing is answered to nothing");
     refused(&hub, "GET / HTTP/1.1\r\nHost: ", 408);
-    // A byte now and then does not buy more time.
-    let mut socket = TcpStream::connect(address).unwrap();
-    let head = format!("GET / HTTP/1.1\r\nHost: {address}\r\nX: ");
-    socket.write_all(head.as_bytes()).unwrap();
-    until("the dripping peer to be ended", || {
-        std::thread::sleep(Duration::from_millis(20));
-        socket.write_all(b"x").is_err()
-    });
 }
 
 /// The place of a connection that has gone is given to the next: its time is not.

@@ -76,10 +76,12 @@ impl Peer {
 
     /// The next Close, whatever data and pings come before it.
     pub fn close_frame(&mut self) -> Option<CloseFrame> {
+        let started = Instant::now();
         loop {
             if let Incoming::Control(Control::Close(frame)) = self.recv() {
                 return frame;
             }
+            assert!(started.elapsed() < PATIENCE, "no Close within {PATIENCE:?}");
         }
     }
 
@@ -130,7 +132,7 @@ impl Peer {
     }
 }
 
-fn is_timeout(error: &std::io::Error) -> bool {
+pub fn is_timeout(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
 }
 

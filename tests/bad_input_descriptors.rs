@@ -1,4 +1,5 @@
-//! A hub in a process that has run out of file descriptors: in a process of its own, with few.
+//! A hub whose listener meets `EMFILE`, because its process has run out of file descriptors: in a
+//! process of its own, with few.
 #![cfg(target_os = "linux")]
 
 mod peer;
@@ -7,13 +8,44 @@ use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::net::TcpStream;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use peer::Peer;
+use peer::{Peer, until};
 use stepcast::Hub;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 const CHILD: &str = "STEPCAST_TEST_FEW_DESCRIPTORS";
+
+/// Counts the warnings: the hub says once that it cannot accept, each time that this begins.
+struct Warnings;
+
+static WARNINGS: AtomicU64 = AtomicU64::new(0);
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN
+    }
+
+    fn event(&self, _: &Event<'_>) {
+        WARNINGS.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+fn until_warned(times: u64) {
+    until("the hub to have tried, and failed", || WARNINGS.load(Ordering::Relaxed) == times);
+}
 
 /// Takes all descriptors but as many.
 fn hoard(but: usize) -> Vec<File> {
@@ -43,13 +75,14 @@ fn time_taken(mut stat: &File) -> u64 {
 }
 
 fn out_of_descriptors() {
+    tracing::subscriber::set_global_default(Warnings).unwrap();
     let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
 
     // Nobody is connected, so nothing but its own clock makes the hub try again.
     let files = hoard(1);
     let waiting = TcpStream::connect(address).unwrap();
-    thread::sleep(Duration::from_millis(50)); // in which the hub tries, and fails
+    until_warned(1);
     drop(files);
     let mut first = Peer::upgrade(waiting, address);
 
@@ -57,11 +90,13 @@ fn out_of_descriptors() {
     let stat = stat_of_hub();
     let files = hoard(1);
     let waiting = TcpStream::connect(address).unwrap();
+    until_warned(2);
     let before = time_taken(&stat);
     for _ in 0..10 {
         hub.broadcast("goes on");
         assert_eq!(first.text(), "goes on");
         thread::sleep(Duration::from_millis(50)); // half a second in which it has little to do
+        assert_eq!(WARNINGS.load(Ordering::Relaxed), 2, "it says so once");
     }
     let taken = time_taken(&stat) - before;
     assert!(taken < 20, "{taken} hundredths of a second");
