@@ -189,7 +189,8 @@ fn shutting_down_waits_no_longer_than_it_was_told() {
     let started = Instant::now();
     Runtime::new().unwrap().block_on(hub.shutdown());
     let took = started.elapsed();
-    assert!(took >= Duration::from_millis(300) && took < PATIENCE / 2, "{took:?}");
+    // The driver's clock counts whole milliseconds.
+    assert!(took >= Duration::from_millis(299) && took < PATIENCE / 2, "{took:?}");
     assert_eq!(hub.stats().memory, 0);
     peers.iter_mut().for_each(Peer::gone);
 }
