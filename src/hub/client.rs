@@ -53,7 +53,7 @@ pub(crate) struct Client {
     details: Option<Box<Details>>,
     pub(crate) mailbox: Lock<Mailbox>,
     /// What it is to follow; the driver sees to it that it does. `None` when it has gone.
-    follows: Lock<Option<Vec<Arc<Topic>>>>,
+    follows: Lock<Option<Vec<Wanted>>>,
     /// Whether the driver has been told that this has changed.
     pub(crate) refollow: AtomicBool,
     /// Bytes that the driver has taken up for it and not yet written.
@@ -77,6 +77,14 @@ pub(crate) struct Mailbox {
     pub(crate) closed: bool,
 }
 
+/// A feed that a client is to follow.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) topic: Arc<Topic>,
+    /// What was stamped from here on it is to have, whatever else is kept.
+    pub(crate) stamp: u64,
+}
+
 impl Client {
     pub(crate) fn new(
         id: ClientId,
@@ -93,7 +101,7 @@ impl Client {
             since: SystemTime::now(),
             details: (!plain).then(|| Box::new(details)),
             mailbox: Lock::default(),
-            follows: Lock::new(Some(vec![topic])),
+            follows: Lock::new(Some(vec![Wanted { topic, stamp: u64::MAX }])),
             refollow: AtomicBool::new(false),
             writing: AtomicUsize::new(0),
             skipped: AtomicU64::new(0),
@@ -105,16 +113,21 @@ impl Client {
     /// # Errors
     ///
     /// It has gone, or follows `limit` feeds already.
-    pub(crate) fn follow(&self, topic: &Arc<Topic>, limit: usize) -> Result<bool, FollowError> {
+    pub(crate) fn follow(
+        &self,
+        topic: &Arc<Topic>,
+        stamp: u64,
+        limit: usize,
+    ) -> Result<bool, FollowError> {
         let mut follows = self.follows.lock();
         let follows = follows.as_mut().ok_or(FollowError::NoSuchClient(self.id))?;
-        if follows.iter().any(|known| Arc::ptr_eq(known, topic)) {
+        if follows.iter().any(|known| Arc::ptr_eq(&known.topic, topic)) {
             return Ok(false);
         }
         if follows.len() >= limit {
             return Err(FollowError::TooMany { limit });
         }
-        follows.push(Topics::clone_handle(topic));
+        follows.push(Wanted { topic: Topics::clone_handle(topic), stamp });
         Ok(true)
     }
 
@@ -124,17 +137,17 @@ impl Client {
         let mut follows = self.follows.lock();
         let Some(follows) = follows.as_mut() else { return false };
         let before = follows.len();
-        follows.retain(|known| !Arc::ptr_eq(known, topic));
+        follows.retain(|known| !Arc::ptr_eq(&known.topic, topic));
         follows.len() < before
     }
 
     /// What it is to follow.
-    pub(crate) fn follows(&self) -> Vec<Arc<Topic>> {
+    pub(crate) fn follows(&self) -> Vec<Wanted> {
         self.follows.lock().clone().unwrap_or_default()
     }
 
     /// It has gone: the handles are the caller's.
-    pub(crate) fn unfollow_all(&self) -> Vec<Arc<Topic>> {
+    pub(crate) fn unfollow_all(&self) -> Vec<Wanted> {
         self.follows.lock().take().unwrap_or_default()
     }
 

@@ -232,7 +232,7 @@ impl Engine {
             mailbox.queue.take()
         };
         self.shared.budget.sub(waiting.map_or(0, |queue| queue.bytes()));
-        client.unfollow_all().iter().for_each(|topic| self.shared.drop_handle(topic));
+        client.unfollow_all().iter().for_each(|wanted| self.shared.drop_handle(&wanted.topic));
         if let Some(count) = self.per_address.get_mut(&address.ip()) {
             *count -= 1;
             if *count == 0 {
@@ -378,11 +378,11 @@ impl Engine {
         }
     }
 
-    /// A new follower of a feed; where it begins.
-    pub(crate) fn follow(&mut self, place: usize, key: usize, serial: u32) -> Cursor {
+    /// A new follower of a feed; where it begins: it is to have what was stamped from `stamp` on.
+    pub(crate) fn follow(&mut self, place: usize, key: usize, serial: u32, stamp: u64) -> Cursor {
         let log = &mut self.logs[place];
         log.follow(key, serial);
-        log.start(log.topic.is_everyones(), self.now)
+        log.start(log.topic.is_everyones(), stamp, self.now)
     }
 
     /// A follower less.

@@ -100,10 +100,10 @@ impl Log {
     }
 
     /// Where who comes now begins: with the latest values, and with the log that is kept or, `live`,
-    /// with what comes after.
-    pub(crate) fn start(&self, live: bool, now: u64) -> Cursor {
+    /// with what comes after; but not later than with what was stamped from `stamp` on.
+    pub(crate) fn start(&self, live: bool, stamp: u64, now: u64) -> Cursor {
         let log = if live { self.window.live() } else { self.window.kept_from(self.kept, now) };
-        Cursor { log, latest: 0 }
+        Cursor { log: log.min(self.window.stamped_from(stamp)), latest: 0 }
     }
 
     /// The stamp and the frame that come next at a cursor, and the cursor after them.
@@ -313,6 +313,11 @@ impl Window {
         most.max(self.first + old).min(self.visible)
     }
 
+    /// The position of the first that has this stamp or a later one.
+    fn stamped_from(&self, stamp: u64) -> u64 {
+        self.first + self.slots.partition_point(|slot| slot.stamp < stamp) as u64
+    }
+
     /// Whether anything in it is younger than this, in milliseconds.
     fn is_younger(&self, age: u64, now: u64) -> bool {
         self.slots.back().is_some_and(|slot| slot.at + age > now)
@@ -454,10 +459,11 @@ mod tests {
             log.window.push(Slot { stamp, at, cost: 10, frame });
         }
         log.reveal(10);
-        assert_eq!(log.start(false, 90), Cursor { log: 7, latest: 0 });
-        assert_eq!(log.start(false, 175), Cursor { log: 8, latest: 0 });
-        assert_eq!(log.start(false, 1000), Cursor { log: 10, latest: 0 });
-        assert_eq!(log.start(true, 90), Cursor { log: 10, latest: 0 });
+        assert_eq!(log.start(false, u64::MAX, 90), Cursor { log: 7, latest: 0 });
+        assert_eq!(log.start(false, u64::MAX, 175), Cursor { log: 8, latest: 0 });
+        assert_eq!(log.start(false, u64::MAX, 1000), Cursor { log: 10, latest: 0 });
+        assert_eq!(log.start(true, u64::MAX, 90), Cursor { log: 10, latest: 0 });
+        assert_eq!(log.start(false, 4, 90), Cursor { log: 4, latest: 0 });
         log.trim(5, 90);
         assert!(log.window.get(4).is_none() && log.window.get(5).is_some());
         log.trim(10, 90);
@@ -495,8 +501,8 @@ mod tests {
         log.set("y".into(), entry(6, "y2"), &budget);
         log.reveal(7);
         assert_eq!(read(&log, at, 7).0, "c y2");
-        assert_eq!(read(&log, log.start(true, 0), 7).0, "x2 y2");
-        assert_eq!(read(&log, log.start(false, 0), 7).0, "a b x2 c y2");
+        assert_eq!(read(&log, log.start(true, u64::MAX, 0), 7).0, "x2 y2");
+        assert_eq!(read(&log, log.start(false, u64::MAX, 0), 7).0, "a b x2 c y2");
         let batch = batch_of(&mut log);
         assert_eq!(batch.after(batch.bytes).0, Cursor { log: 3, latest: 7 });
     }

@@ -255,7 +255,8 @@ impl Shared {
             return Err(FollowError::ShutDown);
         }
         let client = self.registry.get(id).ok_or(FollowError::NoSuchClient(id))?;
-        if client.follow(topic, self.limits.feeds_per_client)? {
+        let stamp = self.stamps.load(Ordering::Acquire);
+        if client.follow(topic, stamp, self.limits.feeds_per_client)? {
             topic.make_known();
             self.tell_refollow(&client);
         }

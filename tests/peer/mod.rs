@@ -34,11 +34,21 @@ impl Peer {
         Self::upgrade(TcpStream::connect(address).unwrap(), address)
     }
 
+    /// Connects to another path, such as a feed's.
+    pub fn connect_at(hub: &Hub, path: &str) -> Self {
+        let address = hub.local_addr().unwrap();
+        Self::upgrade_at(TcpStream::connect(address).unwrap(), address, path)
+    }
+
     /// Upgrades a connection that is there.
-    pub fn upgrade(mut socket: TcpStream, address: SocketAddr) -> Self {
+    pub fn upgrade(socket: TcpStream, address: SocketAddr) -> Self {
+        Self::upgrade_at(socket, address, "/")
+    }
+
+    fn upgrade_at(mut socket: TcpStream, address: SocketAddr, path: &str) -> Self {
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = ClientRequest::new(&address.to_string(), "/").unwrap();
+        let request = ClientRequest::new(&address.to_string(), path).unwrap();
         socket.write_all(&request.encode()).unwrap();
         let mut reader = ResponseReader::new(&request, HeadLimits::default());
         let mut received = BytesMut::new();

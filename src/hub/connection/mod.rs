@@ -194,14 +194,16 @@ impl Connection {
         if !open.client.refollow.swap(false, Ordering::AcqRel) {
             return;
         }
-        let wanted: Vec<usize> =
-            open.client.follows().iter().map(|topic| engine.log_of(topic)).collect();
-        for gone in open.follows.take_unless(|place| wanted.contains(&place)) {
+        let wanted = open.client.follows();
+        let wanted: Vec<(usize, u64)> =
+            wanted.iter().map(|wanted| (engine.log_of(&wanted.topic), wanted.stamp)).collect();
+        let is_wanted = |place| wanted.iter().any(|(wanted, _)| *wanted == place);
+        for gone in open.follows.take_unless(is_wanted) {
             engine.unfollow(gone.place);
         }
-        for place in wanted {
+        for (place, stamp) in wanted {
             if !open.follows.contains(place) {
-                let cursor = engine.follow(place, key, self.serial);
+                let cursor = engine.follow(place, key, self.serial, stamp);
                 open.follows.add(Follow { place, cursor });
             }
         }
@@ -236,7 +238,7 @@ impl Connection {
             Ok(Answer::Upgrade(response, topic)) => {
                 let place = engine.log_of(&topic);
                 let client = engine.admit(request, self.address, key, topic);
-                let cursor = engine.follow(place, key, self.serial);
+                let cursor = engine.follow(place, key, self.serial, u64::MAX);
                 let greeting = engine.greeting(client.id);
                 // One write for both: browsers learn their id with the answer.
                 let both: Bytes = [response, greeting].concat().into();

@@ -1,0 +1,462 @@
+//! Feeds: who follows what, what is kept for those who come late, and when a feed goes away.
+
+mod peer;
+
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use peer::{Peer, exchange, until};
+use stepcast::{
+    Feed, FeedError, FollowError, Hub, Limits, Message, Retention, SendError, Timeouts,
+};
+
+fn hub() -> Hub {
+    Hub::spawn_thread("127.0.0.1:0").unwrap()
+}
+
+fn texts(peer: &mut Peer, count: usize) -> Vec<String> {
+    (0..count).map(|_| peer.text()).collect()
+}
+
+/// Waits until the hub has seen what was pushed before: a client of its own has been sent something.
+fn settle(hub: &Hub) {
+    let mut peer = Peer::connect_at(hub, "/feed/settled");
+    hub.send(peer.id, "settled").unwrap();
+    while peer.text() != "settled" {}
+}
+
+/// What a request to upgrade at this path is answered, if it is refused.
+fn refusal(hub: &Hub, path: &str) -> String {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    exchange(hub.local_addr().unwrap(), request.as_bytes())
+}
+
+#[test]
+fn a_feed_reaches_who_follows_it_and_nobody_else() {
+    let hub = hub();
+    let (run, other) = (hub.feed("run/42").unwrap(), hub.feed("run/43").unwrap());
+    let mut on_run = Peer::connect_at(&hub, "/feed/run/42");
+    let mut on_other = Peer::connect_at(&hub, "/feed/run%2F43?since=0");
+    let mut on_all = Peer::connect(&hub);
+    run.send("for 42").unwrap();
+    other.send("for 43").unwrap();
+    hub.broadcast("for everyone");
+    for peer in [&on_run, &on_other, &on_all] {
+        hub.send(peer.id, "for one").unwrap();
+    }
+    assert_eq!(texts(&mut on_run, 2), ["for 42", "for one"]);
+    assert_eq!(texts(&mut on_other, 2), ["for 43", "for one"]);
+    assert_eq!(texts(&mut on_all, 2), ["for everyone", "for one"]);
+}
+
+#[test]
+fn who_comes_late_gets_the_log_and_the_latest_values_in_their_order_and_then_what_comes() {
+    let hub = hub();
+    let feed = hub.feed("run").unwrap();
+    feed.send("started").unwrap();
+    for step in 0..100 {
+        feed.set("progress", format!("step {step}")).unwrap();
+    }
+    feed.send("restart written").unwrap();
+    feed.set("residual", "1e-3").unwrap();
+    let mut first = Peer::connect_at(&hub, "/feed/run");
+    let expected = ["started", "step 99", "restart written", "1e-3"];
+    assert_eq!(texts(&mut first, 4), expected);
+    feed.set("progress", "step 100").unwrap();
+    feed.send("ended").unwrap();
+    assert_eq!(texts(&mut first, 2), ["step 100", "ended"]);
+    let mut second = Peer::connect_at(&hub, "/feed/run");
+    let expected = ["started", "restart written", "1e-3", "step 100", "ended"];
+    assert_eq!(texts(&mut second, 5), expected);
+}
+
+#[test]
+fn on_everyones_feed_who_comes_gets_the_latest_values_and_of_the_log_what_comes() {
+    let hub = hub();
+    let everyone = hub.everyone();
+    assert_eq!(everyone.name(), "");
+    everyone.set("state", "warming up").unwrap();
+    let mut early = Peer::connect(&hub);
+    assert_eq!(early.text(), "warming up");
+    hub.broadcast("step 1");
+    everyone.set("state", "running").unwrap();
+    assert_eq!(texts(&mut early, 2), ["step 1", "running"]);
+    let mut late = Peer::connect(&hub);
+    everyone.send("step 2").unwrap();
+    assert_eq!(texts(&mut late, 2), ["running", "step 2"]);
+    assert_eq!(early.text(), "step 2");
+}
+
+/// Followers join, by URL and by call, while a thread sends as fast as it can: each gets a run of
+/// numbers without a hole and without a repeat, and the latest values never go back.
+#[test]
+fn joining_leaves_no_hole_and_repeats_nothing() {
+    let retention = Retention::default().messages(50);
+    let hub = Hub::builder().retention(retention).spawn_thread("127.0.0.1:0").unwrap();
+    let feed = hub.feed("run").unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let sender = {
+        let (feed, stop) = (feed.clone(), Arc::clone(&stop));
+        thread::spawn(move || {
+            for number in 0u32.. {
+                if stop.load(Ordering::Relaxed) {
+                    return number;
+                }
+                feed.send(format!("n {number}")).unwrap();
+                feed.set("v", format!("v {number}")).unwrap();
+                if number % 16 == 0 {
+                    thread::sleep(Duration::from_micros(200)); // a rate that viewers keep up with
+                }
+            }
+            unreachable!("it is told to stop long before")
+        })
+    };
+    for round in 0..40 {
+        let mut peer = if round % 2 == 0 {
+            Peer::connect_at(&hub, "/feed/run")
+        } else {
+            let peer = Peer::connect_at(&hub, "/feed/quiet");
+            hub.follow(peer.id, &feed).unwrap();
+            peer
+        };
+        let (mut next, mut value) = (None, None);
+        for _ in 0..300 {
+            let text = peer.text();
+            let number: u32 = text[2..].parse().unwrap();
+            if text.starts_with('n') {
+                assert!(next.is_none_or(|next| next == number), "{next:?} {number}");
+                next = Some(number + 1);
+            } else {
+                assert!(value.is_none_or(|value| value < number), "{value:?} {number}");
+                value = Some(number);
+            }
+        }
+        assert!(next.is_some() && value.is_some());
+    }
+    stop.store(true, Ordering::Relaxed);
+    sender.join().unwrap();
+}
+
+#[test]
+fn the_program_has_clients_follow_feeds_and_unfollow_them() {
+    let hub = hub();
+    let (a, b) = (hub.feed("a").unwrap(), hub.feed("b").unwrap());
+    let mut peer = Peer::connect(&hub);
+    a.send("a1").unwrap();
+    hub.follow(peer.id, &a).unwrap();
+    hub.follow(peer.id, &a).unwrap();
+    hub.follow(peer.id, &b).unwrap();
+    assert_eq!(peer.text(), "a1");
+    b.send("b1").unwrap();
+    a.send("a2").unwrap();
+    hub.broadcast("all");
+    assert_eq!(texts(&mut peer, 3), ["b1", "a2", "all"]);
+    hub.unfollow(peer.id, &a).unwrap();
+    a.send("a3").unwrap();
+    b.send("b2").unwrap();
+    hub.unfollow(peer.id, &hub.everyone()).unwrap();
+    hub.broadcast("to all others");
+    b.send("b3").unwrap();
+    assert_eq!(texts(&mut peer, 2), ["b2", "b3"]);
+    // Again: its log is new to who comes again.
+    hub.follow(peer.id, &a).unwrap();
+    assert_eq!(texts(&mut peer, 3), ["a1", "a2", "a3"]);
+}
+
+#[test]
+fn what_one_thread_pushes_to_several_feeds_and_to_one_client_comes_in_its_order() {
+    let hub = hub();
+    let feeds: Vec<Feed> = (0..5).map(|n| hub.feed(&format!("feed {n}")).unwrap()).collect();
+    let mut peer = Peer::connect(&hub);
+    feeds.iter().for_each(|feed| hub.follow(peer.id, feed).unwrap());
+    for number in 0..3000usize {
+        let text = number.to_string();
+        match number % 7 {
+            5 => hub.broadcast(text),
+            6 => hub.send(peer.id, text).unwrap(),
+            feed => feeds[feed].send(text).unwrap(),
+        }
+    }
+    for number in 0..3000usize {
+        assert_eq!(peer.text(), number.to_string());
+    }
+}
+
+#[test]
+fn a_rule_decides_who_may_follow_what_by_its_url_and_not_what_the_program_does() {
+    let hub = Hub::builder()
+        .may_follow(|feed, request| {
+            feed.starts_with("public/") || request.header("x-user") == Some(&b"ada"[..])
+        })
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let answer = refusal(&hub, "/feed/secret");
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert_eq!(hub.stats().feeds, 0, "a refused request makes no feed");
+    let mut peer = Peer::connect_at(&hub, "/feed/public/a");
+    let secret = hub.feed("secret").unwrap();
+    hub.follow(peer.id, &secret).unwrap();
+    secret.send("told").unwrap();
+    assert_eq!(peer.text(), "told");
+}
+
+#[test]
+fn names_that_are_none_are_errors_for_the_program_and_404_on_the_path() {
+    let hub = hub();
+    for name in ["", "a\nb", "\u{7f}", &"x".repeat(257)] {
+        assert_eq!(hub.feed(name).unwrap_err(), FeedError::InvalidName, "{name:?}");
+    }
+    let long = format!("/feed/{}", "x".repeat(257));
+    for path in ["/feed/", "/feed", "/feeds/a", "/feed/a%0Ab", "/feed/a%7", "/feed/%FF", &long] {
+        let answer = refusal(&hub, path);
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{path}: {answer}");
+    }
+    assert_eq!(hub.stats().feeds, 0);
+    assert_eq!(hub.feed("步骤").unwrap().name(), "步骤");
+    let feed = hub.feed("步骤").unwrap();
+    let mut peer = Peer::connect_at(&hub, "/feed/%E6%AD%A5%e9%aa%a4");
+    feed.send("found").unwrap();
+    assert_eq!(peer.text(), "found");
+}
+
+#[test]
+fn beyond_the_limits_one_more_is_refused_and_the_others_stay() {
+    let limits = Limits::default().feeds(4).feeds_per_client(2).keys(3).latest(2000);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut peer = Peer::connect_at(&hub, "/feed/a"); // its first
+    let (b, c) = (hub.feed("b").unwrap(), hub.feed("c").unwrap());
+    hub.follow(peer.id, &b).unwrap();
+    assert_eq!(hub.follow(peer.id, &c), Err(FollowError::TooMany { limit: 2 }));
+    let a = hub.feed("a").unwrap();
+    a.send("of a").unwrap();
+    c.send("of c").unwrap();
+    b.send("of b").unwrap();
+    assert_eq!(texts(&mut peer, 2), ["of a", "of b"]);
+
+    let d = hub.feed("d").unwrap();
+    assert_eq!(hub.feed("e").unwrap_err(), FeedError::TooMany { limit: 4 });
+    assert!(refusal(&hub, "/feed/e").starts_with("HTTP/1.1 503 "));
+    drop(Peer::connect_at(&hub, "/feed/b")); // one that there is
+
+    for key in ["x", "y", "z"] {
+        d.set(key, "1").unwrap();
+    }
+    let too_many = Err(SendError::TooManyValues { keys: 3, bytes: 2000 });
+    assert_eq!(d.set("w", "1"), too_many);
+    assert_eq!(d.set("x", "2".repeat(2000)), too_many);
+    d.set("y", "2").unwrap();
+    let mut peer = Peer::connect_at(&hub, "/feed/d");
+    assert_eq!(texts(&mut peer, 3), ["1", "1", "2"], "the value before is kept");
+}
+
+#[test]
+fn a_feed_of_another_hub_is_refused() {
+    let (one, two) = (hub(), hub());
+    let peer = Peer::connect(&one);
+    let feed = two.feed("a").unwrap();
+    assert_eq!(one.follow(peer.id, &feed), Err(FollowError::OtherHub));
+    assert_eq!(one.unfollow(peer.id, &feed), Err(FollowError::OtherHub));
+    let gone = "4711".parse().unwrap();
+    assert_eq!(one.follow(gone, &one.everyone()), Err(FollowError::NoSuchClient(gone)));
+}
+
+#[test]
+fn the_last_message_is_for_those_who_come_late_too_and_the_last() {
+    let hub = hub();
+    let feed = hub.feed("run").unwrap();
+    let mut early = Peer::connect_at(&hub, "/feed/run");
+    feed.send("step 1").unwrap();
+    feed.close("converged").unwrap();
+    assert_eq!(feed.send("more"), Err(SendError::Closed));
+    assert_eq!(feed.set("key", "more"), Err(SendError::Closed));
+    assert_eq!(feed.close("twice"), Err(SendError::Closed));
+    assert_eq!(hub.feed("run").unwrap().send("more"), Err(SendError::Closed));
+    let mut late = Peer::connect_at(&hub, "/feed/run");
+    for peer in [&mut early, &mut late] {
+        assert_eq!(texts(peer, 2), ["step 1", "converged"]);
+        hub.send(peer.id, "still a client").unwrap();
+        assert_eq!(peer.text(), "still a client");
+    }
+}
+
+#[test]
+fn what_is_kept_is_bounded_in_messages() {
+    let retention = Retention::default().messages(5);
+    let hub = Hub::builder().retention(retention).spawn_thread("127.0.0.1:0").unwrap();
+    let feed = hub.feed("run").unwrap();
+    (0..100).for_each(|number| feed.send(format!("{number}")).unwrap());
+    let mut peer = Peer::connect_at(&hub, "/feed/run");
+    assert_eq!(texts(&mut peer, 5), ["95", "96", "97", "98", "99"]);
+}
+
+#[test]
+fn what_is_kept_is_bounded_in_bytes_and_one_larger_message_is_kept_alone() {
+    let limits = Limits::default().feed(100_000);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let feed = hub.feed("run").unwrap();
+    for number in 0..20u8 {
+        feed.send(vec![number; 20_000]).unwrap();
+        settle(&hub);
+    }
+    let mut peer = Peer::connect_at(&hub, "/feed/run");
+    let first = peer.message().as_bytes()[0];
+    assert!(first >= 16, "{first}");
+    for number in first + 1..20 {
+        assert_eq!(peer.message().as_bytes()[0], number);
+    }
+    feed.send(vec![99; 5 << 20]).unwrap();
+    settle(&hub);
+    let mut late = Peer::connect_at(&hub, "/feed/run");
+    assert_eq!(late.message(), Message::from(vec![99; 5 << 20]));
+}
+
+#[test]
+fn what_is_kept_is_bounded_in_age_and_then_the_feed_goes_away() {
+    let retention = Retention::default().age(Duration::from_millis(400));
+    let timeouts = Timeouts::default().close(Duration::from_millis(500)); // looks every 100 ms
+    let hub =
+        Hub::builder().retention(retention).timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let feed = hub.feed("run").unwrap();
+    feed.send("old").unwrap();
+    let mut peer = Peer::connect_at(&hub, "/feed/run");
+    assert_eq!(peer.text(), "old");
+    until("the old message to be gone", || hub.stats().memory == 0);
+    let mut late = Peer::connect_at(&hub, "/feed/run");
+    feed.close("new").unwrap();
+    assert_eq!((peer.text(), late.text()), ("new".into(), "new".into()));
+
+    drop(feed);
+    assert_eq!(hub.stats().feeds, 1, "it is followed");
+    drop((peer, late));
+    until("the feed to be gone", || hub.stats().feeds == 0);
+    assert_eq!(hub.stats().memory, 0);
+    // It is another feed of that name now.
+    hub.feed("run").unwrap().send("again").unwrap();
+    assert_eq!(Peer::connect_at(&hub, "/feed/run").text(), "again");
+}
+
+#[test]
+fn a_feed_that_nobody_has_is_kept_as_long_as_its_messages() {
+    let hub = hub();
+    hub.feed("run").unwrap().close("the result").unwrap();
+    settle(&hub);
+    for _ in 0..3 {
+        assert_eq!(Peer::connect_at(&hub, "/feed/run").text(), "the result");
+        settle(&hub);
+    }
+}
+
+#[test]
+fn feeds_that_come_and_go_leave_nothing() {
+    let retention = Retention::default().age(Duration::ZERO);
+    let timeouts = Timeouts::default().close(Duration::from_millis(50));
+    let hub =
+        Hub::builder().retention(retention).timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let mut refused = 0;
+    for number in 0..1_000_000 {
+        let feed = match hub.feed(&format!("run/{number}")) {
+            Ok(feed) => feed,
+            Err(error) => {
+                assert_eq!(error, FeedError::TooMany { limit: 10_000 });
+                refused += 1;
+                until("room for more", || hub.stats().feeds < 5_000);
+                continue;
+            }
+        };
+        if number % 10 == 0 {
+            feed.send("started").unwrap();
+        }
+        if number % 20 == 0 {
+            feed.set("progress", "1").unwrap();
+        }
+    }
+    until("all feeds to be gone", || hub.stats().feeds == 0);
+    until("all memory to be free", || hub.stats().memory == 0);
+    assert!(refused < 1000, "{refused}");
+    let mut peer = Peer::connect(&hub);
+    hub.broadcast("goes on");
+    assert_eq!(peer.text(), "goes on");
+}
+
+#[test]
+fn a_feed_keeps_no_hub_alive_and_says_so() {
+    let hub = hub();
+    let (address, feed, everyone) =
+        (hub.local_addr().unwrap(), hub.feed("run").unwrap(), hub.everyone());
+    feed.send("before").unwrap();
+    drop(hub);
+    until("the hub to be gone", || TcpStream::connect(address).is_err());
+    assert_eq!(feed.send("after"), Err(SendError::ShutDown));
+    assert_eq!(feed.clone().set("key", "after"), Err(SendError::ShutDown));
+    assert_eq!(everyone.set("key", "after"), Err(SendError::ShutDown));
+}
+
+#[test]
+fn a_disabled_hub_has_feeds_that_go_nowhere() {
+    let hub = Hub::disabled();
+    let feed = hub.feed("run").unwrap();
+    assert_eq!(hub.feed("").unwrap_err(), FeedError::InvalidName);
+    feed.send("x").unwrap();
+    feed.set("key", "x").unwrap();
+    hub.everyone().close("x").unwrap();
+    let id = "4711".parse().unwrap();
+    hub.follow(id, &feed).unwrap();
+    hub.unfollow(id, &feed).unwrap();
+}
+
+/// The memory limit holds for feeds, too, however many: what is kept gives way to what comes.
+#[test]
+fn over_the_hubs_memory_limit_feeds_give_up_what_they_keep() {
+    let limits = Limits::default().memory(4 << 20);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let feeds: Vec<Feed> = (0..64).map(|n| hub.feed(&format!("{n}")).unwrap()).collect();
+    let mut refused = 0;
+    for round in 0..40u8 {
+        for feed in &feeds {
+            match feed.send(vec![round; 16 * 1024]) {
+                Ok(()) => {}
+                Err(error) => {
+                    assert_eq!(error, SendError::NoMemory);
+                    refused += 1;
+                    thread::yield_now();
+                }
+            }
+            assert!(hub.stats().memory <= 4 << 20, "{}", hub.stats().memory);
+        }
+    }
+    assert!(refused < 40 * 64 / 2, "{refused}");
+    until("room again", || feeds[0].send("goes on").is_ok());
+    let mut peer = Peer::connect_at(&hub, "/feed/0");
+    while peer.message().as_text() != Some("goes on") {}
+}
+
+#[test]
+fn a_slow_follower_of_a_feed_skips_and_the_others_do_not_notice() {
+    let limits = Limits::default().feed(1 << 20);
+    let timeouts = Timeouts::default().stall(Duration::from_secs(600));
+    let hub = Hub::builder().limits(limits).timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let feed = hub.feed("run").unwrap();
+    let mut slow = Peer::connect_at(&hub, "/feed/run");
+    let mut fast = Peer::connect_at(&hub, "/feed/run");
+    for number in 0..2000u32 {
+        let mut message = vec![0; 16 * 1024];
+        message[..4].copy_from_slice(&number.to_le_bytes());
+        feed.send(message).unwrap();
+        assert_eq!(fast.message().as_bytes()[..4], number.to_le_bytes());
+    }
+    let (mut next, mut skipped) = (0, 0);
+    while next < 2000 {
+        let number = u32::from_le_bytes(slow.message().as_bytes()[..4].try_into().unwrap());
+        skipped += u64::from(number - next);
+        next = number + 1;
+    }
+    assert!(skipped > 0);
+    assert_eq!(hub.client(slow.id).unwrap().skipped, skipped);
+    assert_eq!(hub.client(fast.id).unwrap().skipped, 0);
+}
