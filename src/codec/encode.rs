@@ -127,15 +127,17 @@ pub fn server_control(control: &Control) -> Bytes {
 #[inline(always)]
 pub(super) fn put_frame(dst: &mut BytesMut, opcode: OpCode, fin: bool, payload: &[u8]) {
     put_header(dst, opcode, fin, payload.len(), 0);
+    if payload.len() > 32 {
+        return dst.extend_from_slice(payload);
+    }
     // What is this short is there in two moves, which may overlap, before a call to copy it is.
-    if let (Some(first), Some(last), ..=32) =
-        (payload.first_chunk::<16>(), payload.last_chunk::<16>(), payload.len())
-    {
-        dst.extend_from_slice(first);
-        dst.truncate(dst.len() - (2 * 16 - payload.len()));
-        dst.extend_from_slice(last);
-    } else {
-        dst.extend_from_slice(payload);
+    match (payload.first_chunk::<16>(), payload.last_chunk::<16>()) {
+        (Some(first), Some(last)) => {
+            dst.extend_from_slice(first);
+            dst.truncate(dst.len() + payload.len() - 2 * 16);
+            dst.extend_from_slice(last);
+        }
+        _ => dst.extend_from_slice(payload),
     }
 }
 
