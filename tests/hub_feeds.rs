@@ -174,7 +174,9 @@ fn what_one_thread_pushes_to_several_feeds_and_to_one_client_comes_in_its_order(
     let hub = hub();
     let feeds: Vec<Feed> = (0..5).map(|n| hub.feed(&format!("feed {n}")).unwrap()).collect();
     let mut peer = Peer::connect(&hub);
-    feeds.iter().for_each(|feed| hub.follow(peer.id, feed).unwrap());
+    for feed in &feeds {
+        hub.follow(peer.id, feed).unwrap();
+    }
     for number in 0..3000usize {
         let text = number.to_string();
         match number % 7 {

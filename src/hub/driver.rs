@@ -351,7 +351,9 @@ impl Driver {
         if littered {
             followers.retain(tell);
         } else {
-            followers.iter().for_each(|follower| _ = tell(follower));
+            for follower in &followers {
+                tell(follower);
+            }
         }
         if let Some(log) = self.engine.logs.get_mut(place) {
             log.followers = followers;

@@ -14,6 +14,7 @@ pub(crate) struct Follow {
 #[derive(Debug)]
 pub(crate) struct Follows {
     first: Follow,
+    #[expect(clippy::box_collection, reason = "a pointer in each client, of which most have none")]
     more: Option<Box<Vec<Follow>>>,
 }
 
@@ -65,7 +66,9 @@ impl Follows {
         let kept: Vec<Follow> = kept;
         self.first = Follow { place: NONE, cursor: Cursor::default() };
         self.more = None;
-        kept.into_iter().for_each(|follow| self.add(follow));
+        for follow in kept {
+            self.add(follow);
+        }
         taken
     }
 }
