@@ -22,6 +22,7 @@ use super::connection::{Connection, Over};
 use super::engine::{Engine, millis};
 use super::events::DisconnectReason;
 use super::listener::Listener;
+use super::log::Log;
 use super::shared::{Command, Shared};
 use super::signal::ReadyList;
 use crate::codec::{CloseCode, CloseFrame};
@@ -137,6 +138,7 @@ impl Driver {
         self.serve_commands();
         self.take_pushes();
         self.deliver();
+        self.tell_of_room();
         if self.end_by.is_some() && self.connections.is_empty() {
             return Turn::Ended;
         }
@@ -178,7 +180,38 @@ impl Driver {
     fn next_deadline(&self) -> Option<Duration> {
         let tick = self.has_to_tick().then_some(self.next_tick);
         let accept = self.listener.as_ref().and_then(|l| l.resumes_at(self.engine.now));
-        [tick, accept, self.end_by].into_iter().flatten().min().map(Duration::from_millis)
+        let waits = self.engine.shared.room.first_deadline().map(|deadline| {
+            // Rounded up, so that it is over by then.
+            1 + self.engine.now
+                + millis(deadline.saturating_duration_since(std::time::Instant::now()))
+        });
+        [tick, accept, self.end_by, waits].into_iter().flatten().min().map(Duration::from_millis)
+    }
+
+    /// Pushes that wait for room try again.
+    fn tell_of_room(&mut self) {
+        if !self.engine.shared.room.anybody_waits() {
+            return;
+        }
+        let waited_for = |log: &Log| log.topic.waiting.load(Ordering::SeqCst) > 0;
+        if self.engine.logs.iter().any(|(_, log)| waited_for(log)) {
+            let needed = self.needed();
+            for (place, log) in &self.engine.logs {
+                if waited_for(log) {
+                    log.tell_owed(needed[place]);
+                }
+            }
+        }
+        self.engine.shared.room.wake_all();
+    }
+
+    /// For each feed where its follower furthest behind stands.
+    fn needed(&self) -> Vec<u64> {
+        let mut needed = vec![u64::MAX; self.engine.logs.capacity()];
+        for (_, connection) in &self.connections {
+            connection.cursors(|place, cursor| needed[place] = needed[place].min(cursor.log));
+        }
+        needed
     }
 
     /// Whether there is a push that the driver has not seen, under the locks that the bell needs.
@@ -398,11 +431,7 @@ impl Driver {
 
     /// Lets go what feeds hold for nobody, and feeds that nobody has.
     fn trim(&mut self) {
-        let mut needed = vec![u64::MAX; self.engine.logs.capacity()];
-        for (_, connection) in &self.connections {
-            connection.cursors(|place, cursor| needed[place] = needed[place].min(cursor.log));
-        }
-        for (place, needed) in needed.into_iter().enumerate() {
+        for (place, needed) in self.needed().into_iter().enumerate() {
             self.engine.trim(place, needed);
         }
         self.engine.touched.clear();

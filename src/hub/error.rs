@@ -100,6 +100,10 @@ pub enum SendError {
     /// has nothing older to give up for the message.
     #[error("the hub's memory limit is reached")]
     NoMemory,
+    /// There was no room in time: for a push that waits, such as
+    /// [`Hub::send_wait`](crate::Hub::send_wait).
+    #[error("there was no room in time")]
+    TimedOut,
     /// The feed has had its last message.
     #[error("the feed has been closed")]
     Closed,

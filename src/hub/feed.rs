@@ -3,8 +3,10 @@
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::SendError;
+use super::room::block_on;
 use super::shared::Shared;
 use super::topic::{Topic, Topics};
 use crate::codec::Message;
@@ -93,6 +95,59 @@ impl Feed {
     pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
         let Some(Inner { shared, topic }) = &self.inner else { return Ok(()) };
         shared.push(topic, message.into(), false)
+    }
+
+    /// Appends a message to the log, and waits until there is room for it: until the slowest follower is
+    /// no more than [`Limits::feed`](crate::Limits::feed) behind with it, so that nobody skips.
+    /// It takes `within` at most. With nobody following there is always room.
+    ///
+    /// It needs no runtime of its own, and works in any.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::TimedOut`], and those of [`send`](Feed::send) but for `NoMemory`. The message
+    /// has not been taken then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, the message has not been taken.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let hub = stepcast::Hub::spawn("127.0.0.1:0").await?;
+    /// let feed = hub.feed("run/42").expect("a good name");
+    /// feed.send_wait(vec![0; 100_000], Duration::from_secs(5)).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub async fn send_wait(
+        &self,
+        message: impl Into<Message>,
+        within: Duration,
+    ) -> Result<(), SendError> {
+        let Some(Inner { shared, topic }) = &self.inner else { return Ok(()) };
+        shared.push_wait(topic, message.into(), within).await
+    }
+
+    /// As [`send_wait`](Feed::send_wait), for a program without async: the thread waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_wait`](Feed::send_wait).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// let feed = hub.feed("run/42").expect("a good name");
+    /// feed.send_wait_blocking(vec![0; 100_000], Duration::from_secs(5))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn send_wait_blocking(
+        &self,
+        message: impl Into<Message>,
+        within: Duration,
+    ) -> Result<(), SendError> {
+        block_on(self.send_wait(message, within))
     }
 
     /// Sets the latest value of a key, which replaces the one before: for what is a state and not

@@ -83,7 +83,13 @@ impl Log {
     /// Takes over a message.
     pub(crate) fn push(&mut self, entry: Entry, now: u64, budget: &Arc<Budget>) {
         let (stamp, cost) = (entry.stamp, Entry::cost(&entry.message));
-        self.window.push(Slot { stamp, at: now, cost, frame: encode(entry, cost, budget) });
+        self.window.push(Slot {
+            stamp,
+            at: now,
+            cost,
+            before: 0,
+            frame: encode(entry, cost, budget),
+        });
     }
 
     /// Takes over the new value of a key.
@@ -165,6 +171,13 @@ impl Log {
         self.asked = None;
     }
 
+    /// Tells those who wait for room what the follower furthest behind, at `needed`, has still to
+    /// be handed.
+    pub(crate) fn tell_owed(&self, needed: u64) {
+        let mut inbox = self.topic.inbox.lock();
+        inbox.owed = Some(self.window.bytes_from(needed) + inbox.queue.bytes());
+    }
+
     /// Whether nothing in it is young enough to be kept for somebody who may come.
     pub(crate) fn is_over(&self, now: u64) -> bool {
         self.following == 0 && !self.window.is_younger(self.kept.age, now)
@@ -228,6 +241,8 @@ struct Slot {
     /// What it counts in the window's bound: the same as in the queue that it came from, so that
     /// what fits there fits here.
     cost: usize,
+    /// Bytes that were put into the window before it.
+    before: u64,
     frame: Frame,
 }
 
@@ -243,15 +258,19 @@ pub(crate) struct Window {
     /// the driver took its stamp.
     visible: u64,
     bytes: usize,
+    /// Bytes ever put in.
+    total: u64,
     bound: usize,
 }
 
 impl Window {
     pub(crate) fn new(bound: usize) -> Self {
-        Self { slots: VecDeque::new(), first: 0, visible: 0, bytes: 0, bound }
+        Self { slots: VecDeque::new(), first: 0, visible: 0, bytes: 0, total: 0, bound }
     }
 
-    fn push(&mut self, slot: Slot) {
+    fn push(&mut self, mut slot: Slot) {
+        slot.before = self.total;
+        self.total += slot.cost as u64;
         self.bytes += slot.cost;
         self.slots.push_back(slot);
         while self.bytes > self.bound && self.slots.len() > 1 {
@@ -304,6 +323,15 @@ impl Window {
         }
         let index = usize::try_from(cursor.checked_sub(self.first)?).ok()?;
         self.slots.get(index).map(|slot| (slot.stamp, &slot.frame))
+    }
+
+    /// Bytes from this position on.
+    fn bytes_from(&self, position: u64) -> usize {
+        let index = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        match self.slots.get(index) {
+            Some(slot) => usize::try_from(self.total - slot.before).unwrap_or(usize::MAX),
+            None => 0,
+        }
     }
 
     /// Where what is kept for those who come late begins.
@@ -388,7 +416,7 @@ mod tests {
     const ALL: Kept = Kept { messages: usize::MAX, age: u64::MAX / 2 };
 
     fn slot(stamp: u64, cost: usize, frame: Frame) -> Slot {
-        Slot { stamp, at: 0, cost, frame }
+        Slot { stamp, at: 0, cost, before: 0, frame }
     }
 
     fn frame(byte: u8, len: usize) -> Frame {
@@ -456,7 +484,7 @@ mod tests {
         let (mut log, _) = log(Kept { messages: 3, age: 100 });
         for stamp in 0..10 {
             let (at, frame) = (stamp * 10, frame(0, 10));
-            log.window.push(Slot { stamp, at, cost: 10, frame });
+            log.window.push(Slot { stamp, at, cost: 10, before: 0, frame });
         }
         log.reveal(10);
         assert_eq!(log.start(false, u64::MAX, 90), Cursor { log: 7, latest: 0 });

@@ -21,6 +21,7 @@ mod lock;
 mod log;
 mod outbox;
 mod queue;
+mod room;
 mod shared;
 mod signal;
 mod stats;
@@ -228,6 +229,64 @@ impl Hub {
     /// ```
     pub fn send(&self, id: ClientId, message: impl Into<Message>) -> Result<(), SendError> {
         self.shared().map_or(Ok(()), |shared| shared.send(id, message.into()))
+    }
+
+    /// Sends a message to one client, and waits until its mailbox has room for it: for a program that
+    /// wants to be slowed down to what the client reads. It takes `within` at most.
+    ///
+    /// It needs no runtime of its own, and works in any.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::TimedOut`], and those of [`send`](Hub::send) but for `Full`. The message has not been taken then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, the message has not been taken.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use stepcast::{ClientId, Hub};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let hub = Hub::spawn("127.0.0.1:0").await?;
+    /// # let id: ClientId = "4711".parse().unwrap();
+    /// if let Err(error) = hub.send_wait(id, vec![0; 100_000], Duration::from_secs(5)).await {
+    ///     eprintln!("goes on without: {error}");
+    /// }
+    /// # Ok::<(), stepcast::SpawnError>(()) }).unwrap();
+    /// ```
+    pub async fn send_wait(
+        &self,
+        id: ClientId,
+        message: impl Into<Message>,
+        within: Duration,
+    ) -> Result<(), SendError> {
+        let Some(shared) = self.shared() else { return Ok(()) };
+        shared.send_wait(id, message.into(), within).await
+    }
+
+    /// As [`send_wait`](Hub::send_wait), for a program without async: the thread waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_wait`](Hub::send_wait).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use stepcast::{ClientId, Hub, SendError};
+    /// # let hub = Hub::spawn_thread("127.0.0.1:0")?;
+    /// let id: ClientId = "4711".parse().unwrap();
+    /// let gone = hub.send_wait_blocking(id, "step 41", Duration::from_secs(5));
+    /// assert_eq!(gone, Err(SendError::NoSuchClient(id)));
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn send_wait_blocking(
+        &self,
+        id: ClientId,
+        message: impl Into<Message>,
+        within: Duration,
+    ) -> Result<(), SendError> {
+        room::block_on(self.send_wait(id, message, within))
     }
 
     /// Sends a message to every client that is connected; who comes later does not get it.

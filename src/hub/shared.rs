@@ -12,6 +12,7 @@ use super::events::Listeners;
 use super::id::IdSource;
 use super::lock::Lock;
 use super::queue::Entry;
+use super::room::Room;
 use super::signal::Bell;
 use super::stats::Counters;
 use super::topic::{Inbox, Latest, Topic, Topics};
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     /// A push was refused for want of memory.
     pub(crate) starved: AtomicBool,
     pub(crate) bell: Arc<Bell>,
+    pub(crate) room: Room,
     pub(crate) listeners: Listeners,
     pub(crate) counters: Counters,
     /// Whether a broadcast that was too large has been logged.
@@ -76,6 +78,7 @@ impl Shared {
             commands: Lock::default(),
             starved: AtomicBool::new(false),
             bell: Arc::default(),
+            room: Room::default(),
             listeners: Listeners::default(),
             counters: Counters::default(),
             told_too_large: AtomicBool::new(false),
@@ -158,6 +161,7 @@ impl Shared {
                 self.tell(topic, &mut inbox);
                 let stamp = self.draw_stamp();
                 inbox.queue.push(Entry { stamp, message });
+                inbox.owed = inbox.owed.map(|owed| owed + cost);
                 inbox.finished = last;
             }
             taken
@@ -216,6 +220,80 @@ impl Shared {
             self.budget.sub(Latest::cost(key, &entry.message));
         }
         Ok(())
+    }
+
+    /// Appends to a feed's log if its slowest follower has room for it, and there is memory for it.
+    pub(crate) fn try_push(
+        &self,
+        topic: &Arc<Topic>,
+        message: &Message,
+    ) -> Option<Result<(), SendError>> {
+        if self.is_closed() {
+            return Some(Err(SendError::ShutDown));
+        }
+        if let Err(error) = self.check_size(message) {
+            return Some(Err(error));
+        }
+        if topic.is_everyones() && self.registry.count() == 0 {
+            return Some(Ok(()));
+        }
+        let (cost, bound) = (Entry::cost(message), self.limits.feed);
+        if !self.budget.try_add(cost) {
+            return None;
+        }
+        let taken = {
+            let mut inbox = topic.inbox.lock();
+            match (inbox.accepts(), inbox.owed) {
+                (Err(error), _) => Some(Err(error)),
+                (Ok(()), Some(owed)) if owed == 0 || owed + cost <= bound => {
+                    self.tell(topic, &mut inbox);
+                    let stamp = self.draw_stamp();
+                    inbox.queue.push(Entry { stamp, message: message.clone() });
+                    inbox.owed = Some(owed + cost);
+                    Some(Ok(()))
+                }
+                _ => None, // no room, or it is not known
+            }
+        };
+        if taken == Some(Ok(())) {
+            self.bell.ring();
+        } else {
+            self.budget.sub(cost);
+        }
+        taken
+    }
+
+    /// As [`push`](Self::push), when the feed's slowest follower has room.
+    pub(crate) async fn push_wait(
+        &self,
+        topic: &Arc<Topic>,
+        message: Message,
+        within: Duration,
+    ) -> Result<(), SendError> {
+        let waiting = Waiting::at(topic);
+        let attempt = || self.try_push(topic, &message);
+        let ask = || {
+            self.tell(topic, &mut topic.inbox.lock()); // it may not know the feed yet
+            self.bell.wake_driver();
+        };
+        let taken = self.room.wait(within, attempt, ask).await;
+        drop(waiting);
+        taken.unwrap_or(Err(SendError::TimedOut))
+    }
+
+    /// As [`send`](Self::send), when the client's mailbox has room.
+    pub(crate) async fn send_wait(
+        &self,
+        id: ClientId,
+        message: Message,
+        within: Duration,
+    ) -> Result<(), SendError> {
+        let attempt = || match self.send_as(id, message.clone(), None) {
+            Err(SendError::Full(_)) => None,
+            answer => Some(answer),
+        };
+        let taken = self.room.wait(within, attempt, || self.bell.wake_driver()).await;
+        taken.unwrap_or(Err(SendError::TimedOut))
     }
 
     /// The stamp of what is being pushed, under the lock of where it is pushed to.
@@ -290,6 +368,17 @@ impl Shared {
     }
 
     pub(crate) fn send(&self, id: ClientId, message: Message) -> Result<(), SendError> {
+        self.send_as(id, message, Some(self.overflow))
+    }
+
+    /// What to do where there is no room is decided by `overflow`. Without one, whoever asks can wait:
+    /// then nobody else is to make room for it.
+    fn send_as(
+        &self,
+        id: ClientId,
+        message: Message,
+        overflow: Option<Overflow>,
+    ) -> Result<(), SendError> {
         if self.is_closed() {
             return Err(SendError::ShutDown);
         }
@@ -298,7 +387,9 @@ impl Shared {
         let (cost, bound) = (Entry::cost(&message), self.limits.mailbox);
         let mut evicted = Vec::new();
         if !self.budget.try_add(cost) {
-            self.ask_for_relief();
+            if overflow.is_some() {
+                self.ask_for_relief();
+            }
             return Err(SendError::Full(id));
         }
         let refuse = |error| {
@@ -316,14 +407,14 @@ impl Shared {
                 });
             }
             if mailbox.queue.as_ref().is_some_and(|queue| !queue.has_room(cost, bound)) {
-                match self.overflow {
-                    Overflow::Refuse => return refuse(SendError::Full(id)),
-                    Overflow::SkipOldest => {
+                match overflow {
+                    None | Some(Overflow::Refuse) => return refuse(SendError::Full(id)),
+                    Some(Overflow::SkipOldest) => {
                         if let Some(queue) = &mut mailbox.queue {
                             evicted = queue.make_room(cost, bound);
                         }
                     }
-                    Overflow::Disconnect => {
+                    Some(Overflow::Disconnect) => {
                         mailbox.closed = true;
                         drop(mailbox);
                         self.command(Command::TooSlow { key: client.key, id });
@@ -380,6 +471,22 @@ impl Shared {
             bytes_in: counters.bytes_in.get(),
             memory: self.budget.used(),
         }
+    }
+}
+
+/// A push that waits at a feed.
+struct Waiting<'a>(&'a Topic);
+
+impl<'a> Waiting<'a> {
+    fn at(topic: &'a Topic) -> Self {
+        topic.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(topic)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -443,6 +550,7 @@ impl Drop for Ending {
             shared.registry.remove(client.id);
         }
         shared.listeners.end();
+        shared.room.wake_all(); // to find that the hub has ended
         shared.bell.forget(); // its waker holds what is left of the runtime
         shared.end.set();
     }

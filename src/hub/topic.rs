@@ -21,6 +21,8 @@ pub(crate) struct Topic {
     handles: AtomicUsize,
     /// Whether the driver knows it, and so is the one to say when it goes away.
     known: AtomicBool,
+    /// Pushes that wait until its slowest follower has room.
+    pub(crate) waiting: AtomicUsize,
     /// Its place in the driver's table, for the driver alone.
     pub(crate) place: AtomicUsize,
 }
@@ -30,6 +32,9 @@ pub(crate) struct Topic {
 pub(crate) struct Inbox {
     pub(crate) queue: Queue,
     pub(crate) latest: Option<Box<Latest>>,
+    /// Bytes of the log that its slowest follower has not been handed, or more than that: it grows
+    /// with every push, and the driver puts it right while a push waits for room.
+    pub(crate) owed: Option<usize>,
     /// Messages that had to make room before the driver took them over.
     pub(crate) lost: u64,
     /// Whether the driver has been told that there is something.
@@ -116,6 +121,7 @@ impl Topic {
             inbox: Lock::default(),
             handles: AtomicUsize::new(0),
             known: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
             place: AtomicUsize::new(usize::MAX),
         }
     }

@@ -1,0 +1,220 @@
+//! Pushes that wait for room: nobody skips, and nobody waits longer than it said.
+
+mod peer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use peer::{PATIENCE, Peer, until};
+use stepcast::{Hub, Limits, Overflow, SendError, Timeouts};
+
+const PATIENT: Duration = Duration::from_secs(600);
+
+/// A hub that keeps little for each client, and waits long for it.
+fn hub() -> Hub {
+    let limits = Limits::default().mailbox(256 * 1024).feed(256 * 1024);
+    let timeouts = Timeouts::default().stall(PATIENT).frame(PATIENT).keepalive(PATIENT);
+    Hub::builder().limits(limits).timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap()
+}
+
+fn numbered(number: u32) -> Vec<u8> {
+    let mut message = vec![0; 32 * 1024];
+    message[..4].copy_from_slice(&number.to_le_bytes());
+    message
+}
+
+fn number_of(peer: &mut Peer) -> u32 {
+    u32::from_le_bytes(peer.message().as_bytes()[..4].try_into().unwrap())
+}
+
+#[test]
+fn a_client_that_reads_slowly_gets_all_and_the_program_is_slowed_down_to_it() {
+    let hub = hub();
+    let mut peer = Peer::connect(&hub);
+    let id = peer.id;
+    let sender = {
+        let hub = hub.clone();
+        thread::spawn(move || {
+            for number in 0..600 {
+                hub.send_wait_blocking(id, numbered(number), PATIENCE).unwrap();
+                assert!(hub.stats().memory <= 1 << 20, "{}", hub.stats().memory);
+            }
+        })
+    };
+    for number in 0..600 {
+        if number % 100 == 0 {
+            thread::sleep(Duration::from_millis(20)); // slow on purpose
+        }
+        assert_eq!(number_of(&mut peer), number);
+    }
+    sender.join().unwrap();
+    assert_eq!(hub.stats().skipped, 0);
+}
+
+#[test]
+fn at_a_feed_the_slowest_follower_counts_and_nobody_skips() {
+    let hub = hub();
+    for feed in [hub.feed("run").unwrap(), hub.everyone()] {
+        let path = if feed.name().is_empty() { "/" } else { "/feed/run" };
+        let mut slow = Peer::connect_at(&hub, path);
+        let mut fast = Peer::connect_at(&hub, path);
+        let reader =
+            thread::spawn(move || (0..600).for_each(|n| assert_eq!(number_of(&mut fast), n)));
+        let sender = thread::spawn(move || {
+            for number in 0..600 {
+                feed.send_wait_blocking(numbered(number), PATIENCE).unwrap();
+            }
+        });
+        for number in 0..600 {
+            if number % 100 == 0 {
+                thread::sleep(Duration::from_millis(20)); // slow on purpose
+            }
+            assert_eq!(number_of(&mut slow), number);
+        }
+        sender.join().unwrap();
+        reader.join().unwrap();
+    }
+    assert_eq!(hub.stats().skipped, 0);
+}
+
+#[test]
+fn a_peer_that_takes_nothing_or_drips_holds_nobody_past_the_deadline() {
+    use std::io::Read;
+    let hub = hub();
+    let feed = hub.feed("run").unwrap();
+    let silent = Peer::connect_at(&hub, "/feed/run");
+    let dripping = Peer::connect_at(&hub, "/feed/run");
+    let (silent_id, dripping_id) = (silent.id, dripping.id);
+    let stop = Arc::new(AtomicBool::new(false));
+    let done = Arc::clone(&stop);
+    let dripper = thread::spawn(move || {
+        let Peer { mut socket, .. } = dripping;
+        while !done.load(Ordering::Relaxed) && socket.read(&mut [0; 1]).is_ok() {
+            thread::sleep(Duration::from_millis(50)); // a byte now and then
+        }
+    });
+    let within = Duration::from_millis(300);
+    let timed_out = |push: &dyn Fn() -> Result<(), SendError>| {
+        let started = Instant::now();
+        loop {
+            let waited = Instant::now();
+            match push() {
+                Ok(()) => assert!(started.elapsed() < PATIENCE, "never full"),
+                Err(error) => {
+                    assert_eq!(error, SendError::TimedOut);
+                    let waited = waited.elapsed();
+                    assert!(
+                        waited >= within && waited < within + Duration::from_secs(3),
+                        "{waited:?}"
+                    );
+                    return;
+                }
+            }
+        }
+    };
+    timed_out(&|| hub.send_wait_blocking(silent_id, numbered(0), within));
+    timed_out(&|| hub.send_wait_blocking(dripping_id, numbered(0), within));
+    timed_out(&|| feed.send_wait_blocking(numbered(0), within));
+    stop.store(true, Ordering::Relaxed);
+    drop(silent);
+    dripper.join().unwrap();
+}
+
+#[test]
+fn with_nobody_there_nobody_is_waited_for() {
+    let hub = hub();
+    let feed = hub.feed("run").unwrap();
+    let started = Instant::now();
+    for number in 0..2000 {
+        feed.send_wait_blocking(numbered(number), PATIENCE).unwrap();
+        hub.everyone().send_wait_blocking(numbered(number), PATIENCE).unwrap();
+    }
+    assert!(started.elapsed() < PATIENCE);
+    let gone = "4711".parse().unwrap();
+    let error = hub.send_wait_blocking(gone, "x", PATIENCE);
+    assert_eq!(error, Err(SendError::NoSuchClient(gone)));
+}
+
+#[test]
+fn who_waits_for_a_client_that_leaves_or_a_hub_that_ends_is_told() {
+    let hub = hub();
+    let peer = Peer::connect(&hub);
+    let id = peer.id;
+    let fill = |hub: Hub| {
+        thread::spawn(move || {
+            loop {
+                if let Err(error) = hub.send_wait_blocking(id, numbered(0), PATIENCE) {
+                    return error;
+                }
+            }
+        })
+    };
+    let waiting = fill(hub.clone());
+    until("the mailbox to be full", || {
+        hub.client(id).is_some_and(|client| client.queued_bytes > 200 * 1024)
+    });
+    drop(peer);
+    assert_eq!(waiting.join().unwrap(), SendError::NoSuchClient(id));
+
+    let peer = Peer::connect(&hub);
+    let feed = hub.feed("run").unwrap();
+    hub.follow(peer.id, &feed).unwrap();
+    let waiting = thread::spawn(move || {
+        loop {
+            if let Err(error) = feed.send_wait_blocking(numbered(0), PATIENCE) {
+                return error;
+            }
+        }
+    });
+    until("the feed to be full", || hub.stats().memory > 200 * 1024);
+    hub.shutdown_blocking(Duration::from_millis(100));
+    assert_eq!(waiting.join().unwrap(), SendError::ShutDown);
+    drop(peer);
+}
+
+/// In a runtime that has neither clock nor I/O: the hub sees to both.
+#[test]
+fn waiting_needs_nothing_of_the_programs_runtime_and_can_be_given_up() {
+    let hub = hub();
+    let mut peer = Peer::connect(&hub);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut taken = 0;
+    runtime.block_on(async {
+        let within = Duration::from_millis(200);
+        while hub.send_wait(peer.id, numbered(taken), within).await.is_ok() {
+            taken += 1;
+        }
+        // Given up before there is room: not taken.
+        let mut given_up = Box::pin(hub.send_wait(peer.id, numbered(u32::MAX), PATIENCE));
+        std::future::poll_fn(|cx| {
+            assert!(given_up.as_mut().poll(cx).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+    });
+    for number in 0..taken {
+        assert_eq!(number_of(&mut peer), number);
+    }
+    hub.send(peer.id, numbered(7)).unwrap();
+    assert_eq!(number_of(&mut peer), 7);
+}
+
+#[test]
+fn waiting_loses_nothing_for_anybody_whatever_the_policy() {
+    for overflow in [Overflow::SkipOldest, Overflow::Refuse, Overflow::Disconnect] {
+        let limits = Limits::default().mailbox(100 * 1024);
+        let hub =
+            Hub::builder().limits(limits).overflow(overflow).spawn_thread("127.0.0.1:0").unwrap();
+        let mut peer = Peer::connect(&hub);
+        let mut taken = 0;
+        while hub.send_wait_blocking(peer.id, numbered(taken), Duration::from_millis(100)).is_ok() {
+            taken += 1;
+        }
+        for number in 0..taken {
+            assert_eq!(number_of(&mut peer), number);
+        }
+        assert!(hub.client(peer.id).is_some());
+    }
+}
