@@ -10,14 +10,17 @@ use super::queue::Entry;
 use crate::wire::{Frame, plain};
 
 /// From this size on a frame is a part of its own in a vectored write; smaller ones are copied
-/// together, once for all clients (h2 draws the line at the same size).
-const OWN_PART_FROM: usize = 256;
+/// together, once for all clients. It is also where a frame begins to share its payload: what is
+/// below has been copied once already.
+const OWN_PART_FROM: usize = 4 * 1024;
 
 /// The most that is copied together into one part.
 const PART: usize = 16 * 1024;
 
-/// The most frames in one batch; what is more comes in the next.
+/// The most frames in one batch, and about the most that is copied together for it; what is more
+/// comes in the next.
 const BATCH: usize = 1024;
+const COPIED: usize = 1024 * 1024;
 
 /// Encodes a message that is already counted in the budget, which it leaves with its last frame.
 pub(crate) fn encode(entry: Entry, budget: &Arc<Budget>) -> Frame {
@@ -126,6 +129,7 @@ impl Window {
     pub(crate) fn batch(&self, from: u64) -> Batch {
         let mut batch = Batch { from, ..Batch::default() };
         let mut small = Vec::new();
+        let mut copied = 0;
         let single = self.visible - from == 1;
         for (_, frame) in (from..self.visible).take(BATCH).filter_map(|at| self.get(at)) {
             if frame.len() >= OWN_PART_FROM || single {
@@ -133,12 +137,16 @@ impl Window {
                 batch.parts.extend(frame.parts().cloned());
             } else {
                 frame.parts().for_each(|part| small.extend_from_slice(part));
+                copied += frame.len();
                 if small.len() >= PART {
                     batch.flush_small(&mut small);
                 }
             }
             batch.bytes += frame.len();
             batch.frames.push((batch.bytes, frame.clone()));
+            if copied >= COPIED {
+                break;
+            }
         }
         batch.flush_small(&mut small);
         batch
@@ -197,7 +205,7 @@ mod tests {
     }
 
     fn window(lens: &[usize]) -> Window {
-        let mut window = Window::new(1 << 20);
+        let mut window = Window::new(8 << 20);
         for (index, len) in lens.iter().enumerate() {
             window.push(index as u64, *len, frame(u8::try_from(index % 251).unwrap(), *len));
         }
@@ -253,17 +261,21 @@ mod tests {
 
     #[test]
     fn small_frames_are_copied_together_and_large_ones_shared() {
-        let batch = window(&[10, 20, 300, 255, 5, 70_000]).batch(0);
+        let batch = window(&[10, 20, 5000, 4095, 5, 70_000]).batch(0);
         let lens: Vec<_> = batch.parts.iter().map(Bytes::len).collect();
-        assert_eq!(lens, [30, 300, 260, 70_000]);
-        assert_eq!((batch.bytes, batch.to()), (70_590, 6));
+        assert_eq!(lens, [30, 5000, 4100, 70_000]);
+        assert_eq!((batch.bytes, batch.to()), (79_130, 6));
         let all: usize = window(&[100; 1000]).batch(0).parts.len();
         assert_eq!(all, 1000 * 100 / PART + 1);
+        let copied = window(&[1024; 1200]).batch(0);
+        assert_eq!((copied.bytes, copied.to()), (COPIED, 1024));
+        let copied = window(&[4000; 1000]).batch(0);
+        assert!(copied.bytes >= COPIED && copied.bytes < COPIED + 4000);
     }
 
     #[test]
     fn wherever_a_write_stops_the_rest_is_the_frame_it_is_in_and_the_frames_after() {
-        let lens = [10, 20, 300, 255, 5, 400];
+        let lens = [10, 20, 4300, 255, 5, 4400];
         let window = window(&lens);
         let batch = window.batch(0);
         let whole: Vec<u8> = batch.parts.iter().flat_map(|part| part.to_vec()).collect();
