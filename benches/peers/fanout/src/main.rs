@@ -131,7 +131,8 @@ fn compare(mut words: Arguments) {
         smoke,
     };
     words.end();
-    let tables: [(&str, fn(&rounds::Options) -> Vec<rounds::Verdict>); 6] = [
+    type Table = fn(&rounds::Options) -> Vec<rounds::Verdict>;
+    let tables: [(&str, Table); 6] = [
         ("calls", tables::calls),
         ("steps", tables::steps),
         ("crowd", tables::crowd),

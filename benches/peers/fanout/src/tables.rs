@@ -29,7 +29,7 @@ fn is_peer(kind: &&str) -> bool {
 
 /// The peer with the least of this.
 fn best_peer(results: &Results, figure: &str) -> Option<(&'static str, Spread)> {
-    let peers = KINDS.iter().copied().filter(|kind| is_peer(kind));
+    let peers = KINDS.iter().copied().filter(is_peer);
     let spreads = peers.filter_map(|kind| Some((kind, results.spread(kind, figure)?)));
     spreads.min_by(|a, b| a.1.median.total_cmp(&b.1.median))
 }
@@ -265,13 +265,16 @@ pub fn calls(options: &Options) -> Vec<Verdict> {
         let woken = ratio(&format!("{call}.asleep.{few}"), &format!("eventfd.{few}"));
         verdicts.extend(at_most(&format!("{call}, asleep"), woken, 1.2, " x eventfd"));
     }
-    let flat = ratio(&format!("broadcast.awake.{many}"), &format!("broadcast.awake.{few}"));
-    verdicts.extend(flat.map(|flat| Verdict {
-        what: format!("broadcast, awake, {many} clients beside {few}"),
-        figure: flat.to_string(),
-        bar: "1 within noise".to_owned(),
-        kept: flat.low <= 1.1,
-    }));
+    let growth =
+        |call: &str| ratio(&format!("{call}.awake.{many}"), &format!("{call}.awake.{few}"));
+    if let (Some(flat), Some(own)) = (growth("broadcast"), growth("own")) {
+        verdicts.push(Verdict {
+            what: format!("broadcast, awake, {many} clients beside {few}"),
+            figure: format!("{flat} x"),
+            bar: format!("no more than what is the thread's own: {own} x"),
+            kept: flat.median <= own.high.max(1.1),
+        });
+    }
     let beside = ratio(&format!("broadcast.asleep.{few}"), &format!("tokio.asleep.{few}"));
     verdicts.extend(at_most("broadcast, asleep", beside, 1.0, " x tokio's, 10 receivers"));
     let beside = ratio(&format!("broadcast.awake.{many}"), "tokio.waiting.10");
@@ -296,7 +299,7 @@ pub fn steps(options: &Options) -> Vec<Verdict> {
     } else {
         "rate:64:40:20,steps:64:20000:100"
     };
-    let kinds = [US, "tokio-websockets-batch"];
+    let kinds = [US]; // who has a bounded channel for each client would lose some
     let results = rounds(&kinds, options.rounds, options, |kind| {
         [session(kind, viewers, works), strings(&["--io-core", "1"])].concat()
     });
