@@ -23,9 +23,9 @@ fn texts(peer: &mut Peer, count: usize) -> Vec<String> {
 
 /// Waits until the hub has seen what was pushed before: a client of its own has been sent something.
 fn settle(hub: &Hub) {
-    let mut peer = Peer::connect_at(hub, "/feed/settled");
+    let mut peer = Peer::connect(hub);
     hub.send(peer.id, "settled").unwrap();
-    while peer.text() != "settled" {}
+    while peer.message().as_text() != Some("settled") {}
 }
 
 /// What a request to upgrade at this path is answered, if it is refused.
@@ -65,6 +65,7 @@ fn who_comes_late_gets_the_log_and_the_latest_values_in_their_order_and_then_wha
     }
     feed.send("restart written").unwrap();
     feed.set("residual", "1e-3").unwrap();
+    settle(&hub);
     let mut first = Peer::connect_at(&hub, "/feed/run");
     let expected = ["started", "step 99", "restart written", "1e-3"];
     assert_eq!(texts(&mut first, 4), expected);
@@ -86,7 +87,7 @@ fn on_everyones_feed_who_comes_gets_the_latest_values_and_of_the_log_what_comes(
     assert_eq!(early.text(), "warming up");
     hub.broadcast("step 1");
     everyone.set("state", "running").unwrap();
-    assert_eq!(texts(&mut early, 2), ["step 1", "running"]);
+    assert_eq!(texts(&mut early, 2), ["step 1", "running"]); // so that the hub has seen it
     let mut late = Peer::connect(&hub);
     everyone.send("step 2").unwrap();
     assert_eq!(texts(&mut late, 2), ["running", "step 2"]);
@@ -253,6 +254,7 @@ fn beyond_the_limits_one_more_is_refused_and_the_others_stay() {
     assert_eq!(d.set("w", "1"), too_many);
     assert_eq!(d.set("x", "2".repeat(2000)), too_many);
     d.set("y", "2").unwrap();
+    settle(&hub);
     let mut peer = Peer::connect_at(&hub, "/feed/d");
     assert_eq!(texts(&mut peer, 3), ["1", "1", "2"], "the value before is kept");
 }
@@ -293,6 +295,7 @@ fn what_is_kept_is_bounded_in_messages() {
     let hub = Hub::builder().retention(retention).spawn_thread("127.0.0.1:0").unwrap();
     let feed = hub.feed("run").unwrap();
     (0..100).for_each(|number| feed.send(format!("{number}")).unwrap());
+    settle(&hub);
     let mut peer = Peer::connect_at(&hub, "/feed/run");
     assert_eq!(texts(&mut peer, 5), ["95", "96", "97", "98", "99"]);
 }
@@ -418,21 +421,19 @@ fn over_the_hubs_memory_limit_feeds_give_up_what_they_keep() {
     let limits = Limits::default().memory(4 << 20);
     let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
     let feeds: Vec<Feed> = (0..64).map(|n| hub.feed(&format!("{n}")).unwrap()).collect();
-    let mut refused = 0;
     for round in 0..40u8 {
         for feed in &feeds {
-            match feed.send(vec![round; 16 * 1024]) {
-                Ok(()) => {}
+            // 40 MiB in all. Where the hub's thread has to make room first, it does so at once.
+            until("room", || match feed.send(vec![round; 16 * 1024]) {
+                Ok(()) => true,
                 Err(error) => {
                     assert_eq!(error, SendError::NoMemory);
-                    refused += 1;
-                    thread::yield_now();
+                    false
                 }
-            }
+            });
             assert!(hub.stats().memory <= 4 << 20, "{}", hub.stats().memory);
         }
     }
-    assert!(refused < 40 * 64 / 2, "{refused}");
     until("room again", || feeds[0].send("goes on").is_ok());
     let mut peer = Peer::connect_at(&hub, "/feed/0");
     while peer.message().as_text() != Some("goes on") {}

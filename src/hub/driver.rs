@@ -15,13 +15,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use slab::Slab;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection::{Connection, Over};
 use super::engine::{Engine, millis};
 use super::events::DisconnectReason;
-use super::listener::Listener;
+use super::listener::{self, Listener};
 use super::log::Log;
 use super::shared::{Command, Shared};
 use super::signal::ReadyList;
@@ -65,18 +64,6 @@ pub(crate) struct Driver {
     end_by: Option<u64>,
     /// Whether the last tick was let pass because the driver had been held up.
     pardoned: bool,
-}
-
-/// Has the kernel take only what it can soon send, so that newer messages do not wait in it behind
-/// older ones, and a socket says that it takes more as soon as its peer has read a little: a slow
-/// reader is not taken for one that has stopped.
-fn limit_unsent(stream: &TcpStream) {
-    /// Enough for the network to be kept busy between two wake-ups.
-    const UNSENT: u32 = 16 * 1024;
-    #[cfg(any(target_os = "android", target_os = "linux"))]
-    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
-    #[cfg(not(any(target_os = "android", target_os = "linux")))]
-    let _ = (stream, UNSENT);
 }
 
 enum Turn {
@@ -237,9 +224,7 @@ impl Driver {
             };
             // On a socket for both, an IPv4 address comes as a part of IPv6.
             address.set_ip(address.ip().to_canonical());
-            // Small messages leave at once instead of waiting for the peer's acknowledgement.
-            let _ = stream.set_nodelay(true);
-            limit_unsent(&stream);
+            listener::prepare_accepted(&stream);
             let entry = self.connections.vacant_entry();
             let key = entry.key();
             self.serial += 1;
@@ -516,7 +501,6 @@ mod tests {
     use crate::handshake::Rules;
     use crate::hub::engine::Reception;
     use crate::hub::id::IdSource;
-    use crate::hub::listener;
     use crate::hub::{ClientId, Limits, Overflow, Retention, Timeouts};
     use crate::page::Page;
 

@@ -26,11 +26,35 @@ pub(crate) fn bind(address: SocketAddr) -> Result<std::net::TcpListener, SpawnEr
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        prepare(&socket); // which every connection inherits, so that no accept has to
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
     open().map_err(|error| SpawnError::Bind { address, error })
+}
+
+/// Has small messages leave at once instead of waiting for the peer's acknowledgement, and the kernel
+/// take only what it can soon send: newer messages do not wait in it behind older ones, and a
+/// socket says that it takes more as soon as its peer has read a little, so that a slow reader is not
+/// taken for one that has stopped.
+fn prepare(socket: &Socket) {
+    let _ = socket.set_tcp_nodelay(true);
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    {
+        /// Enough for the network to be kept busy between two wake-ups.
+        const UNSENT: u32 = 16 * 1024;
+        let _ = socket.set_tcp_notsent_lowat(UNSENT);
+    }
+}
+
+/// Where connections do not take after the listener, each is prepared by itself.
+pub(crate) fn prepare_accepted(stream: &TcpStream) {
+    #[cfg(not(any(target_os = "android", target_os = "linux")))]
+    prepare(&socket2::SockRef::from(stream));
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    let _ = stream;
 }
 
 /// The hub's listener. No error ends it: out of descriptors, it waits until some are free.
@@ -87,4 +111,22 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_sends_at_once_and_the_kernel_takes_little_ahead() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (stream, _) = accepted.unwrap();
+        prepare_accepted(&stream);
+        assert!(stream.nodelay().unwrap());
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        assert_eq!(socket2::SockRef::from(&stream).tcp_notsent_lowat().unwrap(), 16 * 1024);
+    }
 }

@@ -12,14 +12,17 @@ use super::topic::{self, Topic};
 use crate::wire::{Frame, plain};
 
 /// From this size on a frame is a part of its own in a vectored write; smaller ones are copied
-/// together, once for all clients (h2 draws the line at the same size).
-const OWN_PART_FROM: usize = 256;
+/// together, once for all clients. It is also where a frame begins to share its payload: what is
+/// below has been copied once already.
+const OWN_PART_FROM: usize = 4 * 1024;
 
 /// The most that is copied together into one part.
 const PART: usize = 16 * 1024;
 
-/// The most frames in one batch; what is more comes in the next.
+/// The most frames in one batch, and about the most that is copied together for it; what is more
+/// comes in the next.
 const BATCH: usize = 1024;
+const COPIED: usize = 1024 * 1024;
 
 /// Encodes a message that is already counted in the budget, as `cost`, which it leaves with its
 /// last frame.
@@ -140,6 +143,7 @@ impl Log {
     fn make_batch(&self, from: Cursor, upto: u64) -> Batch {
         let mut batch = Batch { from, ..Batch::default() };
         let mut small = Vec::new();
+        let mut copied = 0;
         let mut at = from;
         let mut next = self.next(at, upto);
         let single = next.is_some_and(|(.., after)| self.next(after, upto).is_none());
@@ -149,6 +153,7 @@ impl Log {
                 batch.parts.extend(frame.parts().cloned());
             } else {
                 frame.parts().for_each(|part| small.extend_from_slice(part));
+                copied += frame.len();
                 if small.len() >= PART {
                     batch.flush_small(&mut small);
                 }
@@ -156,7 +161,8 @@ impl Log {
             batch.bytes += frame.len();
             at = after;
             batch.frames.push((batch.bytes, frame.clone(), at));
-            next = if batch.frames.len() < BATCH { self.next(at, upto) } else { None };
+            let full = batch.frames.len() >= BATCH || copied >= COPIED;
+            next = if full { None } else { self.next(at, upto) };
         }
         batch.flush_small(&mut small);
         batch
@@ -425,7 +431,7 @@ mod tests {
 
     fn log(kept: Kept) -> (Log, Arc<Budget>) {
         let topic = Arc::clone(Topics::new(1).everyone());
-        (Log::new(topic, 1 << 20, kept), Budget::new(1 << 30))
+        (Log::new(topic, 8 << 20, kept), Budget::new(1 << 30))
     }
 
     fn log_of(lens: &[usize]) -> Log {
@@ -537,18 +543,24 @@ mod tests {
 
     #[test]
     fn small_frames_are_copied_together_and_large_ones_shared() {
-        let mut log = log_of(&[10, 20, 300, 255, 5, 70_000]);
+        let mut log = log_of(&[10, 20, 5000, 4095, 5, 70_000]);
         let batch = batch_of(&mut log);
         let lens: Vec<_> = batch.parts.iter().map(Bytes::len).collect();
-        assert_eq!(lens, [30, 300, 260, 70_000]);
-        assert_eq!((batch.bytes, batch.frames.len()), (70_590, 6));
+        assert_eq!(lens, [30, 5000, 4100, 70_000]);
+        assert_eq!((batch.bytes, batch.frames.len()), (79_130, 6));
         let all: usize = batch_of(&mut log_of(&[100; 1000])).parts.len();
         assert_eq!(all, 1000 * 100 / PART + 1);
+        let mut log = log_of(&[1024; 1200]);
+        let copied = batch_of(&mut log);
+        assert_eq!((copied.bytes, copied.frames.len()), (COPIED, 1024));
+        let mut log = log_of(&[4000; 1000]);
+        let copied = batch_of(&mut log).bytes;
+        assert!((COPIED..COPIED + 4000).contains(&copied), "{copied}");
     }
 
     #[test]
     fn wherever_a_write_stops_the_rest_is_the_frame_it_is_in_and_the_frames_after() {
-        let lens = [10, 20, 300, 255, 5, 400];
+        let lens = [10, 20, 4300, 255, 5, 4400];
         let mut log = log_of(&lens);
         let batch = batch_of(&mut log);
         let whole: Vec<u8> = batch.parts.iter().flat_map(|part| part.to_vec()).collect();

@@ -219,7 +219,7 @@ impl Outbox {
     }
 }
 
-/// One vectored write of at most [`PARTS`] parts.
+/// One write of at most [`PARTS`] parts.
 ///
 /// # Errors
 ///
@@ -235,7 +235,12 @@ pub(crate) fn poll_write_parts<'a>(
         *slice = IoSlice::new(part);
         filled += 1;
     }
-    match ready!(Pin::new(stream).poll_write_vectored(cx, &slices[..filled])) {
+    let written = match &slices[..filled] {
+        // `send` costs the kernel less than `writev`, and one message to many is this case.
+        [only] => Pin::new(stream).poll_write(cx, only),
+        several => Pin::new(stream).poll_write_vectored(cx, several),
+    };
+    match ready!(written) {
         Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         other => Poll::Ready(other),
     }
