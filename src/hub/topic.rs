@@ -203,17 +203,20 @@ impl Topics {
 
     /// One handle less. Returns whether the driver is to see whether the feed can go.
     pub(crate) fn drop_handle(&self, topic: &Topic) -> bool {
-        if topic.handles.fetch_sub(1, Ordering::Relaxed) > 1 || topic.is_everyones() {
+        // Released and acquired: whoever drops the last handle sees what was pushed by the others.
+        if topic.handles.fetch_sub(1, Ordering::AcqRel) > 1 || topic.is_everyones() {
             return false;
         }
         let mut named = self.named.lock();
+        // Who asks for it by name does so under this lock, and may have pushed to it and dropped it
+        // since: so this first, and then whether the driver knows it.
+        if topic.handles.load(Ordering::Acquire) > 0 {
+            return false; // they will see to it
+        }
         if topic.known.load(Ordering::Relaxed) {
             return true;
         }
-        // Of nobody, with nothing in it: and who asks for it by name does so under this lock.
-        if topic.handles.load(Ordering::Relaxed) == 0 {
-            remove(&mut named, topic);
-        }
+        remove(&mut named, topic);
         false
     }
 
