@@ -692,4 +692,23 @@ mod tests {
         stand.turn();
         assert_eq!((stand.driver.strangers, stand.driver.accepted.len()), (1, 1));
     }
+
+    #[test]
+    fn who_unfollows_and_follows_again_and_again_is_listed_once() {
+        let mut stand = Stand::new();
+        let _client = stand.connect(1);
+        let id = stand.shared.registry.all()[0].id;
+        let feed = stand.shared.topics.get("run").unwrap();
+        for _ in 0..100 {
+            stand.shared.follow(id, &feed).unwrap();
+            stand.turn();
+            stand.shared.unfollow(id, &feed).unwrap();
+            stand.turn();
+        }
+        stand.shared.follow(id, &feed).unwrap();
+        stand.turn();
+        let place = feed.place.load(Ordering::Relaxed);
+        let log = &stand.driver.engine.logs[place];
+        assert_eq!((log.followers.len(), log.following), (1, 1));
+    }
 }

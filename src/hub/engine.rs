@@ -385,7 +385,15 @@ impl Engine {
         log.start(log.topic.is_everyones(), stamp, self.now)
     }
 
-    /// A follower less.
+    /// A follower less, which may follow the feed again: it is not to be listed twice then.
+    pub(crate) fn unfollow_early(&mut self, place: usize, key: usize, serial: u32) {
+        if let Some(log) = self.logs.get_mut(place) {
+            log.forget_follower(key, serial);
+        }
+        self.unfollow(place);
+    }
+
+    /// A follower less, whose connection is no client's any more.
     pub(crate) fn unfollow(&mut self, place: usize) {
         if let Some(log) = self.logs.get_mut(place) {
             log.following -= 1;

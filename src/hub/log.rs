@@ -185,6 +185,20 @@ impl Log {
         self.following += 1;
     }
 
+    /// Takes a follower from the list, where it is once at most.
+    pub(crate) fn forget_follower(&mut self, key: usize, serial: u32) {
+        if let Some(index) = self.followers.iter().position(|known| *known == (key, serial)) {
+            self.followers.swap_remove(index);
+        }
+    }
+
+    /// Gives up the older half of its log, whoever may need it.
+    pub(crate) fn halve(&mut self) {
+        self.window.halve();
+        self.batch = None; // which holds it, too
+        self.asked = None;
+    }
+
     /// Whether a list of followers of this length has more to pass over than to serve.
     pub(crate) fn is_littered_with(&self, followers: usize) -> bool {
         followers > 2 * self.following + 16

@@ -256,11 +256,10 @@ impl Shared {
         }
         let client = self.registry.get(id).ok_or(FollowError::NoSuchClient(id))?;
         let stamp = self.stamps.load(Ordering::Acquire);
-        if client.follow(topic, stamp, self.limits.feeds_per_client)? {
+        client.follow(topic, stamp, self.limits.feeds_per_client, || {
             topic.make_known();
             self.tell_refollow(&client);
-        }
-        Ok(())
+        })
     }
 
     /// Has a client follow a feed no more.
@@ -269,8 +268,7 @@ impl Shared {
             return Err(FollowError::ShutDown);
         }
         let client = self.registry.get(id).ok_or(FollowError::NoSuchClient(id))?;
-        if client.unfollow(topic) {
-            self.tell_refollow(&client);
+        if client.unfollow(topic, || self.tell_refollow(&client)) {
             self.drop_handle(topic);
         }
         Ok(())

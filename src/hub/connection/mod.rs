@@ -195,13 +195,15 @@ impl Connection {
             return;
         }
         let wanted = open.client.follows();
-        let wanted: Vec<(usize, u64)> =
-            wanted.iter().map(|wanted| (engine.log_of(&wanted.topic), wanted.stamp)).collect();
-        let is_wanted = |place| wanted.iter().any(|(wanted, _)| *wanted == place);
-        for gone in open.follows.take_unless(is_wanted) {
-            engine.unfollow(gone.place);
+        let wanted: Vec<(usize, u64, bool)> = wanted
+            .iter()
+            .map(|wanted| (engine.log_of(&wanted.topic), wanted.stamp, wanted.fresh))
+            .collect();
+        let stays = |place| wanted.iter().any(|(wanted, _, fresh)| *wanted == place && !fresh);
+        for gone in open.follows.take_unless(stays) {
+            engine.unfollow_early(gone.place, key, self.serial);
         }
-        for (place, stamp) in wanted {
+        for (place, stamp, _) in wanted {
             if !open.follows.contains(place) {
                 let cursor = engine.follow(place, key, self.serial, stamp);
                 open.follows.add(Follow { place, cursor });
