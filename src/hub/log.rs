@@ -170,7 +170,7 @@ impl Log {
         self.following == 0 && !self.window.is_younger(self.kept.age, now)
     }
 
-    /// Bytes of its log and of its latest values.
+    /// Bytes of its log.
     pub(crate) fn bytes(&self) -> usize {
         self.window.bytes
     }
@@ -287,6 +287,11 @@ impl Window {
         self.visible = self.end() - hidden as u64;
     }
 
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
     /// The position after the last slot.
     fn end(&self) -> u64 {
         self.first + self.slots.len() as u64
@@ -342,17 +347,22 @@ impl Window {
         while self.first < position && !self.slots.is_empty() {
             self.drop_first();
         }
-        if self.slots.is_empty() {
-            self.slots = VecDeque::new();
+        self.give_room_back();
+    }
+
+    /// The room of slots that have gone is counted nowhere: a burst is not to leave much of it.
+    fn give_room_back(&mut self) {
+        if self.slots.len() < self.slots.capacity() / 4 {
+            self.slots.shrink_to(2 * self.slots.len());
         }
     }
 
-    /// Gives up the older half, whoever may need it.
-    pub(crate) fn halve(&mut self) {
+    fn halve(&mut self) {
         let half = self.bytes / 2;
         while self.bytes > half && !self.slots.is_empty() {
             self.drop_first();
         }
+        self.give_room_back();
     }
 }
 
