@@ -330,14 +330,8 @@ impl Driver {
 
     /// A feed has something new: everyone who follows it is owed that.
     fn tell_followers(&mut self, place: usize) {
-        let Some(log) = self.engine.logs.get_mut(place) else { return };
-        let lost = std::mem::take(&mut log.lost);
-        let mut followers = std::mem::take(&mut log.followers);
-        let littered = log.is_littered_with(followers.len());
-        let connections = &mut self.connections;
-        let owed = &mut self.owed;
-        let engine = &self.engine;
-        let mut tell = |&(key, serial): &(usize, u32)| {
+        let (connections, owed) = (&mut self.connections, &mut self.owed);
+        self.engine.each_follower(place, |engine, key, serial, lost| {
             let connection = connections.get_mut(key).filter(|c| c.follows(place, serial));
             let Some(connection) = connection else { return false };
             if lost > 0 {
@@ -347,20 +341,7 @@ impl Driver {
                 owed.push_back(key);
             }
             true
-        };
-        if littered {
-            followers.retain(tell);
-        } else {
-            for follower in &followers {
-                tell(follower);
-            }
-        }
-        if let Some(log) = self.engine.logs.get_mut(place) {
-            log.followers = followers;
-        }
-        if self.engine.touched.last() != Some(&place) {
-            self.engine.touched.push(place);
-        }
+        });
     }
 
     /// Makes room where the hub's memory limit is reached: first in the fullest mailboxes, then by

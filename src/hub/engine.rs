@@ -409,6 +409,31 @@ impl Engine {
         }
     }
 
+    /// Shows who is listed as a feed's follower, with how many messages were lost before they could
+    /// be taken over; who says that it is none is taken from the list now and then.
+    pub(crate) fn each_follower(
+        &mut self,
+        place: usize,
+        mut tell: impl FnMut(&Self, usize, u32, u64) -> bool,
+    ) {
+        let Some(log) = self.logs.get_mut(place) else { return };
+        let lost = std::mem::take(&mut log.lost);
+        let mut followers = std::mem::take(&mut log.followers);
+        if log.is_littered_with(followers.len()) {
+            followers.retain(|&(key, serial)| tell(self, key, serial, lost));
+        } else {
+            for &(key, serial) in &followers {
+                tell(self, key, serial, lost);
+            }
+        }
+        if let Some(log) = self.logs.get_mut(place) {
+            log.followers = followers;
+        }
+        if self.touched.last() != Some(&place) {
+            self.touched.push(place);
+        }
+    }
+
     /// The oldest that is there of what a client follows, if it was stamped before `upto`: stamp,
     /// frame, the feed's place, and where the client stands after it.
     pub(crate) fn oldest(

@@ -21,6 +21,8 @@ mod lock;
 mod log;
 mod outbox;
 mod queue;
+#[cfg(test)]
+mod reference;
 mod shared;
 mod signal;
 mod stats;
