@@ -159,11 +159,8 @@ impl Driver {
             if self.engine.now < self.look_until {
                 let look = self.epoch.elapsed() + LOOK_EVERY;
                 wake_at = Some(wake_at.map_or(look, |at| at.min(look)));
-            } else {
-                bell.sleep();
-                if self.has_pushes() {
-                    return Poll::Ready(());
-                }
+            } else if !self.engine.shared.fall_asleep() {
+                return Poll::Ready(());
             }
             if let Some(at) = wake_at {
                 timer.as_mut().reset(self.epoch + at);
@@ -179,12 +176,6 @@ impl Driver {
         let tick = self.has_to_tick().then_some(self.next_tick);
         let accept = self.listener.as_ref().and_then(|l| l.resumes_at(self.engine.now));
         [tick, accept, self.end_by].into_iter().flatten().min().map(Duration::from_millis)
-    }
-
-    /// Whether there is a push that the driver has not seen, under the locks that the bell needs.
-    fn has_pushes(&self) -> bool {
-        let shared = &self.engine.shared;
-        !shared.news.lock().is_empty() || !shared.mail.lock().is_empty()
     }
 
     /// Whether there is anything that time changes: a connection, or a feed that has a name.
@@ -308,8 +299,7 @@ impl Driver {
         if shared.starved.swap(false, Ordering::Relaxed) || shared.budget.is_over() {
             self.relieve();
         }
-        let fresh = self.engine.take_news();
-        let keys = std::mem::take(&mut *shared.mail.lock());
+        let (fresh, keys) = self.engine.take_news();
         if !fresh.is_empty() || !keys.is_empty() {
             self.look_until = self.engine.now + LOOK_FOR;
         }

@@ -317,8 +317,9 @@ impl Engine {
     // ---- feeds ----
 
     /// Takes over what callers have pushed to feeds, and makes it and the mail that was pushed before
-    /// it deliverable. Returns the feeds that have something for their followers.
-    pub(crate) fn take_news(&mut self) -> Vec<usize> {
+    /// it deliverable. Returns the feeds that have something for their followers, and the keys of
+    /// clients that have mail or other feeds to follow.
+    pub(crate) fn take_news(&mut self) -> (Vec<usize>, Vec<usize>) {
         // The stamp first: whatever was stamped before it is in its inbox, and that inbox's feed is
         // among the news, by the time that these are looked at.
         self.upto = self.shared.stamps.load(Ordering::Acquire);
@@ -341,7 +342,9 @@ impl Engine {
                 self.hidden.push(*place);
             }
         }
-        fresh
+        // After the feeds: who is told to follow one has all that is pushed to it after that.
+        let keys = std::mem::take(&mut *self.shared.mail.lock());
+        (fresh, keys)
     }
 
     /// Whether something has been taken over that may not be delivered yet.

@@ -19,6 +19,8 @@ mod limits;
 mod listener;
 mod lock;
 mod log;
+#[cfg(all(test, stepcast_loom))]
+mod model;
 mod outbox;
 mod queue;
 #[cfg(test)]
@@ -26,6 +28,7 @@ mod reference;
 mod shared;
 mod signal;
 mod stats;
+mod sync;
 mod topic;
 
 use std::fmt;

@@ -54,7 +54,7 @@ pub(super) struct Reader {
     pub(super) key: usize,
     serial: u32,
     pub(super) follows: Follows,
-    has_mail: bool,
+    pub(super) has_mail: bool,
 }
 
 impl Reader {
@@ -113,8 +113,7 @@ impl Reader {
 /// A turn of the driver, as far as it is about what was pushed.
 pub(super) fn turn<'a>(engine: &mut Engine, readers: impl Iterator<Item = &'a mut Reader>) {
     let mut readers: Vec<&mut Reader> = readers.collect();
-    let fresh = engine.take_news();
-    let keys = std::mem::take(&mut *engine.shared.mail.lock());
+    let (fresh, keys) = engine.take_news();
     for key in keys {
         if let Some(reader) = readers.iter_mut().find(|reader| reader.key == key) {
             reader.has_mail = true;
@@ -129,7 +128,14 @@ pub(super) fn turn<'a>(engine: &mut Engine, readers: impl Iterator<Item = &'a mu
             told.map(|reader| engine.count_skipped(&reader.client, lost)).is_some()
         });
     }
-    if !engine.has_hidden() && readers.iter().all(|reader| reader.has_all(engine)) {
+    if readers.iter().all(|reader| reader.has_all(engine)) {
+        turn_end(engine);
+    }
+}
+
+/// When all have all, what is kept for nobody goes.
+pub(super) fn turn_end(engine: &mut Engine) {
+    if !engine.has_hidden() {
         for place in std::mem::take(&mut engine.touched) {
             engine.trim(place, u64::MAX);
         }

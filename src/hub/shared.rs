@@ -1,6 +1,6 @@
 //! What the callers' threads and the driver share: every push goes through here.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::lock::Lock;
 use super::queue::Entry;
 use super::signal::Bell;
 use super::stats::Counters;
+use super::sync::AtomicU64;
 use super::topic::{Inbox, Latest, Topic, Topics};
 use super::{ClientId, FollowError, Limits, Overflow, SendError, Stats};
 use crate::codec::{CloseFrame, Message};
@@ -233,6 +234,13 @@ impl Shared {
             topic.make_known();
             self.news.lock().push(Arc::clone(topic));
         }
+    }
+
+    /// The driver: from now on it has to be rung for, if there is no push that it has not seen, under
+    /// the locks that the bell needs.
+    pub(crate) fn fall_asleep(&self) -> bool {
+        self.bell.sleep();
+        self.news.lock().is_empty() && self.mail.lock().is_empty()
     }
 
     fn ask_for_relief(&self) {

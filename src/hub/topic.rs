@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::error::{FeedError, SendError};
 use super::lock::Lock;
 use super::queue::{Entry, Queue};
+use super::sync::{AtomicBool, AtomicUsize};
 
 /// The longest name, in bytes.
 const NAME_MAX: usize = 256;
