@@ -218,3 +218,28 @@ fn a_peer_that_never_stops_sending_keeps_nobody_waiting() {
         thread.join().unwrap();
     }
 }
+
+#[test]
+fn what_is_pushed_between_unfollowing_and_following_again_does_not_reach_the_client() {
+    let stepped = Stepped::new(Hub::builder());
+    let mut peer = stepped.connect();
+    let (hub, everyone, run) =
+        (&stepped.hub, stepped.hub.everyone(), stepped.hub.feed("run").unwrap());
+    hub.follow(peer.id, &run).unwrap();
+    run.send("1").unwrap();
+    peer = stepped.run(move || {
+        assert_eq!(peer.text(), "1");
+        peer
+    });
+    hub.unfollow(peer.id, &everyone).unwrap();
+    hub.unfollow(peer.id, &run).unwrap();
+    hub.broadcast("not for it");
+    run.send("2").unwrap();
+    hub.follow(peer.id, &everyone).unwrap();
+    hub.follow(peer.id, &run).unwrap();
+    hub.broadcast("for it");
+    stepped.run(move || {
+        // Of the named feed what is kept, as whoever comes gets it.
+        assert_eq!([peer.text(), peer.text(), peer.text()], ["1", "2", "for it"]);
+    });
+}

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use super::lock::Lock;
 use super::queue::Queue;
+use super::sync::AtomicBool;
 use super::topic::{Topic, Topics};
 use super::{ClientId, FollowError};
 
@@ -83,6 +84,9 @@ pub(crate) struct Wanted {
     pub(crate) topic: Arc<Topic>,
     /// What was stamped from here on it is to have, whatever else is kept.
     pub(crate) stamp: u64,
+    /// Whether the driver has not seen this yet. It may have followed the feed before, and have
+    /// stopped in between: it begins anew then.
+    pub(crate) fresh: bool,
 }
 
 impl Client {
@@ -101,14 +105,15 @@ impl Client {
             since: SystemTime::now(),
             details: (!plain).then(|| Box::new(details)),
             mailbox: Lock::default(),
-            follows: Lock::new(Some(vec![Wanted { topic, stamp: u64::MAX }])),
+            follows: Lock::new(Some(vec![Wanted { topic, stamp: u64::MAX, fresh: false }])),
             refollow: AtomicBool::new(false),
             writing: AtomicUsize::new(0),
             skipped: AtomicU64::new(0),
         }
     }
 
-    /// Adds a feed to what it is to follow, with a handle of its own; whether it was not there yet.
+    /// Adds a feed to what it is to follow, with a handle of its own, and tells the driver: under
+    /// the lock, so that whoever finds it followed can rely on it that the driver has heard of it.
     ///
     /// # Errors
     ///
@@ -118,32 +123,41 @@ impl Client {
         topic: &Arc<Topic>,
         stamp: u64,
         limit: usize,
-    ) -> Result<bool, FollowError> {
+        tell: impl FnOnce(),
+    ) -> Result<(), FollowError> {
         let mut follows = self.follows.lock();
         let follows = follows.as_mut().ok_or(FollowError::NoSuchClient(self.id))?;
         if follows.iter().any(|known| Arc::ptr_eq(&known.topic, topic)) {
-            return Ok(false);
+            return Ok(());
         }
         if follows.len() >= limit {
             return Err(FollowError::TooMany { limit });
         }
-        follows.push(Wanted { topic: Topics::clone_handle(topic), stamp });
-        Ok(true)
+        follows.push(Wanted { topic: Topics::clone_handle(topic), stamp, fresh: true });
+        tell();
+        Ok(())
     }
 
-    /// Takes a feed, whose handle is the caller's then, from what it is to follow; whether it was
-    /// there.
-    pub(crate) fn unfollow(&self, topic: &Arc<Topic>) -> bool {
+    /// Takes a feed, whose handle is the caller's then, from what it is to follow, and tells the
+    /// driver, under the lock as above; whether it was there.
+    pub(crate) fn unfollow(&self, topic: &Arc<Topic>, tell: impl FnOnce()) -> bool {
         let mut follows = self.follows.lock();
         let Some(follows) = follows.as_mut() else { return false };
         let before = follows.len();
         follows.retain(|known| !Arc::ptr_eq(&known.topic, topic));
-        follows.len() < before
+        if follows.len() == before {
+            return false;
+        }
+        tell();
+        true
     }
 
-    /// What it is to follow.
+    /// The driver: what it is to follow, of which nothing is fresh any more.
     pub(crate) fn follows(&self) -> Vec<Wanted> {
-        self.follows.lock().clone().unwrap_or_default()
+        let mut follows = self.follows.lock();
+        let seen = follows.clone().unwrap_or_default();
+        follows.iter_mut().flatten().for_each(|wanted| wanted.fresh = false);
+        seen
     }
 
     /// It has gone: the handles are the caller's.

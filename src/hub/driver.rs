@@ -148,11 +148,8 @@ impl Driver {
             if self.engine.now < self.look_until {
                 let look = self.epoch.elapsed() + LOOK_EVERY;
                 wake_at = Some(wake_at.map_or(look, |at| at.min(look)));
-            } else {
-                bell.sleep();
-                if self.has_pushes() {
-                    return Poll::Ready(());
-                }
+            } else if !self.engine.shared.fall_asleep() {
+                return Poll::Ready(());
             }
             if let Some(at) = wake_at {
                 timer.as_mut().reset(self.epoch + at);
@@ -199,12 +196,6 @@ impl Driver {
             connection.cursors(|place, cursor| needed[place] = needed[place].min(cursor.log));
         }
         needed
-    }
-
-    /// Whether there is a push that the driver has not seen, under the locks that the bell needs.
-    fn has_pushes(&self) -> bool {
-        let shared = &self.engine.shared;
-        !shared.news.lock().is_empty() || !shared.mail.lock().is_empty()
     }
 
     /// Whether there is anything that time changes: a connection, or a feed that has a name.
@@ -326,8 +317,7 @@ impl Driver {
         if shared.starved.swap(false, Ordering::Relaxed) || shared.budget.is_over() {
             self.relieve();
         }
-        let fresh = self.engine.take_news();
-        let keys = std::mem::take(&mut *shared.mail.lock());
+        let (fresh, keys) = self.engine.take_news();
         if !fresh.is_empty() || !keys.is_empty() {
             self.look_until = self.engine.now + LOOK_FOR;
         }
@@ -348,14 +338,8 @@ impl Driver {
 
     /// A feed has something new: everyone who follows it is owed that.
     fn tell_followers(&mut self, place: usize) {
-        let Some(log) = self.engine.logs.get_mut(place) else { return };
-        let lost = std::mem::take(&mut log.lost);
-        let mut followers = std::mem::take(&mut log.followers);
-        let littered = log.is_littered_with(followers.len());
-        let connections = &mut self.connections;
-        let owed = &mut self.owed;
-        let engine = &self.engine;
-        let mut tell = |&(key, serial): &(usize, u32)| {
+        let (connections, owed) = (&mut self.connections, &mut self.owed);
+        self.engine.each_follower(place, |engine, key, serial, lost| {
             let connection = connections.get_mut(key).filter(|c| c.follows(place, serial));
             let Some(connection) = connection else { return false };
             if lost > 0 {
@@ -365,20 +349,7 @@ impl Driver {
                 owed.push_back(key);
             }
             true
-        };
-        if littered {
-            followers.retain(tell);
-        } else {
-            for follower in &followers {
-                tell(follower);
-            }
-        }
-        if let Some(log) = self.engine.logs.get_mut(place) {
-            log.followers = followers;
-        }
-        if self.engine.touched.last() != Some(&place) {
-            self.engine.touched.push(place);
-        }
+        });
     }
 
     /// Makes room where the hub's memory limit is reached: first in the fullest mailboxes, then by
@@ -704,5 +675,24 @@ mod tests {
         stand.driver.next_tick = stand.driver.engine.now;
         stand.turn();
         assert_eq!((stand.driver.strangers, stand.driver.accepted.len()), (1, 1));
+    }
+
+    #[test]
+    fn who_unfollows_and_follows_again_and_again_is_listed_once() {
+        let mut stand = Stand::new();
+        let _client = stand.connect(1);
+        let id = stand.shared.registry.all()[0].id;
+        let feed = stand.shared.topics.get("run").unwrap();
+        for _ in 0..100 {
+            stand.shared.follow(id, &feed).unwrap();
+            stand.turn();
+            stand.shared.unfollow(id, &feed).unwrap();
+            stand.turn();
+        }
+        stand.shared.follow(id, &feed).unwrap();
+        stand.turn();
+        let place = feed.place.load(Ordering::Relaxed);
+        let log = &stand.driver.engine.logs[place];
+        assert_eq!((log.followers.len(), log.following), (1, 1));
     }
 }

@@ -88,8 +88,8 @@ pub(crate) struct Engine {
     /// Stamps below this have been made visible: what was pushed with them may be delivered.
     pub(crate) upto: u64,
     pub(crate) scratch: BytesMut,
-    /// A feed's queue while it is taken over; then its room, which is not in use.
-    taken: Queue,
+    /// The room of everyone's queue that is not in use.
+    room: Queue,
     /// The room of the list of feeds with news that is not in use.
     news: Vec<Arc<Topic>>,
     /// Feeds whose newest part was pushed after the driver took its stamp.
@@ -132,7 +132,7 @@ impl Engine {
             logs,
             upto: 0,
             scratch: BytesMut::new(),
-            taken: Queue::default(),
+            room: Queue::default(),
             news: Vec::new(),
             hidden: Vec::new(),
             touched: Vec::new(),
@@ -317,18 +317,20 @@ impl Engine {
     // ---- feeds ----
 
     /// Takes over what callers have pushed to feeds, and makes it and the mail that was pushed before
-    /// it deliverable. Returns the feeds that have something for their followers.
-    pub(crate) fn take_news(&mut self) -> Vec<usize> {
+    /// it deliverable. Returns the feeds that have something for their followers, and the keys of
+    /// clients that have mail or other feeds to follow.
+    pub(crate) fn take_news(&mut self) -> (Vec<usize>, Vec<usize>) {
         // The stamp first: whatever was stamped before it is in its inbox, and that inbox's feed is
         // among the news, by the time that these are looked at.
         self.upto = self.shared.stamps.load(Ordering::Acquire);
         let mut fresh = std::mem::take(&mut self.hidden);
+        let hidden = fresh.len();
         let mut news = std::mem::take(&mut self.news);
         std::mem::swap(&mut *self.shared.news.lock(), &mut news);
         for topic in news.drain(..) {
             let place = self.log_of(&topic);
             self.take_inbox(&topic, place);
-            if !fresh.contains(&place) {
+            if !fresh[..hidden].contains(&place) {
                 fresh.push(place);
             }
         }
@@ -340,7 +342,9 @@ impl Engine {
                 self.hidden.push(*place);
             }
         }
-        fresh
+        // After the feeds: who is told to follow one has all that is pushed to it after that.
+        let keys = std::mem::take(&mut *self.shared.mail.lock());
+        (fresh, keys)
     }
 
     /// Whether something has been taken over that may not be delivered yet.
@@ -361,17 +365,24 @@ impl Engine {
     }
 
     fn take_inbox(&mut self, topic: &Topic, place: usize) {
-        let (lost, values) = {
+        // Two queues take turns as everyone's, so that a hot loop does not grow a new one each time.
+        // The others get an empty one: room that a burst leaves in a feed is counted nowhere.
+        let empty =
+            if topic.is_everyones() { std::mem::take(&mut self.room) } else { Queue::default() };
+        let (mut queue, lost, values) = {
             let mut inbox = topic.inbox.lock();
             inbox.told = false;
-            std::mem::swap(&mut inbox.queue, &mut self.taken);
+            let queue = std::mem::replace(&mut inbox.queue, empty);
             let values = inbox.latest.as_mut().map(|latest| latest.take_pending());
-            (std::mem::take(&mut inbox.lost), values.unwrap_or_default())
+            (queue, std::mem::take(&mut inbox.lost), values.unwrap_or_default())
         };
         let log = &mut self.logs[place];
         log.lost += lost;
-        while let Some(entry) = self.taken.pop() {
+        while let Some(entry) = queue.pop() {
             log.push(entry, self.now, &self.shared.budget);
+        }
+        if topic.is_everyones() {
+            self.room = queue;
         }
         for (key, entry) in values {
             log.set(key, entry, &self.shared.budget);
@@ -385,10 +396,43 @@ impl Engine {
         log.start(log.topic.is_everyones(), stamp, self.now)
     }
 
-    /// A follower less.
+    /// A follower less, which may follow the feed again: it is not to be listed twice then.
+    pub(crate) fn unfollow_early(&mut self, place: usize, key: usize, serial: u32) {
+        if let Some(log) = self.logs.get_mut(place) {
+            log.forget_follower(key, serial);
+        }
+        self.unfollow(place);
+    }
+
+    /// A follower less, whose connection is no client's any more.
     pub(crate) fn unfollow(&mut self, place: usize) {
         if let Some(log) = self.logs.get_mut(place) {
             log.following -= 1;
+            self.touched.push(place);
+        }
+    }
+
+    /// Shows who is listed as a feed's follower, with how many messages were lost before they could
+    /// be taken over; who says that it is none is taken from the list now and then.
+    pub(crate) fn each_follower(
+        &mut self,
+        place: usize,
+        mut tell: impl FnMut(&Self, usize, u32, u64) -> bool,
+    ) {
+        let Some(log) = self.logs.get_mut(place) else { return };
+        let lost = std::mem::take(&mut log.lost);
+        let mut followers = std::mem::take(&mut log.followers);
+        if log.is_littered_with(followers.len()) {
+            followers.retain(|&(key, serial)| tell(self, key, serial, lost));
+        } else {
+            for &(key, serial) in &followers {
+                tell(self, key, serial, lost);
+            }
+        }
+        if let Some(log) = self.logs.get_mut(place) {
+            log.followers = followers;
+        }
+        if self.touched.last() != Some(&place) {
             self.touched.push(place);
         }
     }
@@ -438,7 +482,7 @@ impl Engine {
             if !self.shared.budget.is_tight() {
                 return;
             }
-            self.logs[place].window.halve();
+            self.logs[place].halve();
         }
     }
 
@@ -625,5 +669,34 @@ mod tests {
         assert_eq!(engine.shared.stats().skipped, 13);
         engine.relieve();
         assert_eq!(waiting(), [10_000, 12_000, 20_000, 24_000], "there is no need any more");
+    }
+
+    #[test]
+    fn a_burst_leaves_no_room_in_a_feed_and_relief_frees_what_a_batch_holds() {
+        let mut engine = engine(Limits::default().memory(1 << 20), &Timeouts::default());
+        let topic = engine.shared.topics.get("run").unwrap();
+        for _ in 0..1000 {
+            engine.shared.push(&topic, vec![0; 500].into(), false).unwrap();
+        }
+        engine.take_news();
+        assert_eq!(topic.inbox.lock().queue.capacity(), 0);
+        let place = engine.log_of(&topic);
+        let log = &mut engine.logs[place];
+        log.follow(0, 1);
+        for _ in 0..2 {
+            log.batch(Cursor::default(), engine.upto);
+        }
+        engine.shared.budget.add(700 << 10); // others'
+        let before = (engine.shared.budget.used(), engine.logs[place].bytes());
+        engine.relieve();
+        let freed = before.1 - engine.logs[place].bytes();
+        assert!(freed > 50_000, "{freed}");
+        assert_eq!(engine.shared.budget.used(), before.0 - freed);
+        engine.trim(place, u64::MAX);
+        for _ in 0..9 {
+            engine.relieve();
+            engine.shared.budget.add(100 << 10);
+        }
+        assert!(engine.logs[place].window.capacity() < 100);
     }
 }

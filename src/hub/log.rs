@@ -189,7 +189,7 @@ impl Log {
         self.following == 0 && !self.window.is_younger(self.kept.age, now)
     }
 
-    /// Bytes of its log and of its latest values.
+    /// Bytes of its log.
     pub(crate) fn bytes(&self) -> usize {
         self.window.bytes
     }
@@ -202,6 +202,20 @@ impl Log {
         }
         self.followers.push((key, serial));
         self.following += 1;
+    }
+
+    /// Takes a follower from the list, where it is once at most.
+    pub(crate) fn forget_follower(&mut self, key: usize, serial: u32) {
+        if let Some(index) = self.followers.iter().position(|known| *known == (key, serial)) {
+            self.followers.swap_remove(index);
+        }
+    }
+
+    /// Gives up the older half of its log, whoever may need it.
+    pub(crate) fn halve(&mut self) {
+        self.window.halve();
+        self.batch = None; // which holds it, too
+        self.asked = None;
     }
 
     /// Whether a list of followers of this length has more to pass over than to serve.
@@ -298,6 +312,11 @@ impl Window {
         self.visible = self.end() - hidden as u64;
     }
 
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
     /// The position after the last slot.
     fn end(&self) -> u64 {
         self.first + self.slots.len() as u64
@@ -362,17 +381,22 @@ impl Window {
         while self.first < position && !self.slots.is_empty() {
             self.drop_first();
         }
-        if self.slots.is_empty() {
-            self.slots = VecDeque::new();
+        self.give_room_back();
+    }
+
+    /// The room of slots that have gone is counted nowhere: a burst is not to leave much of it.
+    fn give_room_back(&mut self) {
+        if self.slots.len() < self.slots.capacity() / 4 {
+            self.slots.shrink_to(2 * self.slots.len());
         }
     }
 
-    /// Gives up the older half, whoever may need it.
-    pub(crate) fn halve(&mut self) {
+    fn halve(&mut self) {
         let half = self.bytes / 2;
         while self.bytes > half && !self.slots.is_empty() {
             self.drop_first();
         }
+        self.give_room_back();
     }
 }
 

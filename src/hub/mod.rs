@@ -19,12 +19,17 @@ mod limits;
 mod listener;
 mod lock;
 mod log;
+#[cfg(all(test, stepcast_loom))]
+mod model;
 mod outbox;
 mod queue;
+#[cfg(test)]
+mod reference;
 mod room;
 mod shared;
 mod signal;
 mod stats;
+mod sync;
 mod topic;
 
 use std::fmt;

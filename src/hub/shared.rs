@@ -1,6 +1,6 @@
 //! What the callers' threads and the driver share: every push goes through here.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use super::queue::Entry;
 use super::room::Room;
 use super::signal::Bell;
 use super::stats::Counters;
+use super::sync::AtomicU64;
 use super::topic::{Inbox, Latest, Topic, Topics};
 use super::{ClientId, FollowError, Limits, Overflow, SendError, Stats};
 use crate::codec::{CloseFrame, Message};
@@ -313,6 +314,13 @@ impl Shared {
         }
     }
 
+    /// The driver: from now on it has to be rung for, if there is no push that it has not seen, under
+    /// the locks that the bell needs.
+    pub(crate) fn fall_asleep(&self) -> bool {
+        self.bell.sleep();
+        self.news.lock().is_empty() && self.mail.lock().is_empty()
+    }
+
     fn ask_for_relief(&self) {
         if !self.starved.swap(true, Ordering::Relaxed) {
             self.bell.wake_driver();
@@ -334,11 +342,10 @@ impl Shared {
         }
         let client = self.registry.get(id).ok_or(FollowError::NoSuchClient(id))?;
         let stamp = self.stamps.load(Ordering::Acquire);
-        if client.follow(topic, stamp, self.limits.feeds_per_client)? {
+        client.follow(topic, stamp, self.limits.feeds_per_client, || {
             topic.make_known();
             self.tell_refollow(&client);
-        }
-        Ok(())
+        })
     }
 
     /// Has a client follow a feed no more.
@@ -347,8 +354,7 @@ impl Shared {
             return Err(FollowError::ShutDown);
         }
         let client = self.registry.get(id).ok_or(FollowError::NoSuchClient(id))?;
-        if client.unfollow(topic) {
-            self.tell_refollow(&client);
+        if client.unfollow(topic, || self.tell_refollow(&client)) {
             self.drop_handle(topic);
         }
         Ok(())

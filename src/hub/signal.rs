@@ -1,10 +1,11 @@
 //! How callers' threads and sockets make the driver look.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Wake, Waker};
 
 use super::lock::Lock;
+use super::sync::AtomicBool;
 
 /// The driver's bell.
 ///
@@ -34,13 +35,16 @@ impl Bell {
     }
 
     /// The driver: from now on it has to be rung for.
+    ///
+    /// An exchange and not a store, here and below, so that the flag's values have one order with
+    /// those of [`ring`](Self::ring) in the model that loom has of them, too. It is not done often.
     pub(crate) fn sleep(&self) {
-        self.asleep.store(true, Ordering::Relaxed);
+        self.asleep.swap(true, Ordering::Relaxed);
     }
 
     /// The driver: it looks by itself.
     pub(crate) fn rise(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
+        self.asleep.swap(false, Ordering::Relaxed);
     }
 
     /// The driver has gone: there is nobody to wake.

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::error::{FeedError, SendError};
 use super::lock::Lock;
 use super::queue::{Entry, Queue};
+use super::sync::{AtomicBool, AtomicUsize};
 
 /// The longest name, in bytes.
 const NAME_MAX: usize = 256;
@@ -209,17 +210,20 @@ impl Topics {
 
     /// One handle less. Returns whether the driver is to see whether the feed can go.
     pub(crate) fn drop_handle(&self, topic: &Topic) -> bool {
-        if topic.handles.fetch_sub(1, Ordering::Relaxed) > 1 || topic.is_everyones() {
+        // Released and acquired: whoever drops the last handle sees what was pushed by the others.
+        if topic.handles.fetch_sub(1, Ordering::AcqRel) > 1 || topic.is_everyones() {
             return false;
         }
         let mut named = self.named.lock();
+        // Who asks for it by name does so under this lock, and may have pushed to it and dropped it
+        // since: so this first, and then whether the driver knows it.
+        if topic.handles.load(Ordering::Acquire) > 0 {
+            return false; // they will see to it
+        }
         if topic.known.load(Ordering::Relaxed) {
             return true;
         }
-        // Of nobody, with nothing in it: and who asks for it by name does so under this lock.
-        if topic.handles.load(Ordering::Relaxed) == 0 {
-            remove(&mut named, topic);
-        }
+        remove(&mut named, topic);
         false
     }
 

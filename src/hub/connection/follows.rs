@@ -1,6 +1,13 @@
-//! Which feeds a client follows, and where it stands in each.
+//! Which feeds a client follows, where it stands in each, and what it is owed next: without a
+//! socket, so that it can be tried against a naive model (`hub::reference`).
 
-use crate::hub::log::Cursor;
+use std::sync::atomic::Ordering;
+
+use crate::hub::client::Client;
+use crate::hub::engine::Engine;
+use crate::hub::log::{self, Cursor};
+use crate::hub::queue::Entry;
+use crate::wire::Frame;
 
 /// One feed that a client follows.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +67,70 @@ impl Follows {
         }
     }
 
+    /// Follows what the program wants this client to follow, if that has changed.
+    pub(crate) fn follow_as_told(
+        &mut self,
+        client: &Client,
+        engine: &mut Engine,
+        key: usize,
+        serial: u32,
+    ) {
+        if !client.refollow.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let wanted = client.follows();
+        let wanted: Vec<(usize, u64, bool)> = wanted
+            .iter()
+            .map(|wanted| (engine.log_of(&wanted.topic), wanted.stamp, wanted.fresh))
+            .collect();
+        let stays = |place| wanted.iter().any(|(wanted, _, fresh)| *wanted == place && !fresh);
+        for gone in self.take_unless(stays) {
+            engine.unfollow_early(gone.place, key, serial);
+        }
+        for (place, stamp, _) in wanted {
+            if !self.contains(place) {
+                let cursor = engine.follow(place, key, serial, stamp);
+                self.add(Follow { place, cursor });
+            }
+        }
+    }
+
+    /// Goes on in the middle of each window that it has fallen off: how many messages that skips.
+    pub(crate) fn catch_up(&mut self, engine: &Engine) -> u64 {
+        let mut skipped = 0;
+        for follow in self.iter_mut() {
+            let log = engine.logs.get(follow.place);
+            if let Some((log, count)) = log.and_then(|log| log.window.catch_up(follow.cursor.log)) {
+                follow.cursor.log = log;
+                skipped += count;
+            }
+        }
+        skipped
+    }
+
+    /// What comes next of mailbox and feeds, by the order of the stamps, if it was stamped before
+    /// `upto`.
+    pub(crate) fn next(
+        &mut self,
+        client: &Client,
+        has_mail: &mut bool,
+        engine: &Engine,
+        upto: u64,
+    ) -> Option<Frame> {
+        let next = engine.oldest(self, upto);
+        let before = next.as_ref().map_or(upto, |(stamp, ..)| *stamp);
+        if *has_mail {
+            if let Some(entry) = take_mail(client, has_mail, before) {
+                let cost = Entry::cost(&entry.message);
+                return Some(log::encode(entry, cost, &engine.shared.budget));
+            }
+        }
+        let (_, frame, place, cursor) = next?;
+        let frame = frame.clone();
+        self.set_cursor(place, cursor);
+        Some(frame)
+    }
+
     /// Takes out those that are not wanted any more, and returns them.
     pub(crate) fn take_unless(&mut self, wanted: impl Fn(usize) -> bool) -> Vec<Follow> {
         let (kept, taken) = self.iter().copied().partition(|follow| wanted(follow.place));
@@ -71,6 +142,17 @@ impl Follows {
         }
         taken
     }
+}
+
+/// The oldest message in the mailbox, if it was pushed before this stamp.
+fn take_mail(client: &Client, has_mail: &mut bool, before: u64) -> Option<Entry> {
+    let mut mailbox = client.mailbox.lock();
+    let entry = mailbox.queue.as_mut().and_then(|queue| queue.pop_before(before));
+    if mailbox.queue.as_ref().is_none_or(|queue| queue.is_empty()) {
+        mailbox.queue = None;
+        *has_mail = false;
+    }
+    entry
 }
 
 #[cfg(test)]

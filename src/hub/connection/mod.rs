@@ -191,22 +191,7 @@ impl Connection {
     /// Follows what the program wants it to follow, if that has changed.
     pub(crate) fn follow_as_told(&mut self, engine: &mut Engine, key: usize) {
         let Phase::Open(open) = &mut self.phase else { return };
-        if !open.client.refollow.swap(false, Ordering::AcqRel) {
-            return;
-        }
-        let wanted = open.client.follows();
-        let wanted: Vec<(usize, u64)> =
-            wanted.iter().map(|wanted| (engine.log_of(&wanted.topic), wanted.stamp)).collect();
-        let is_wanted = |place| wanted.iter().any(|(wanted, _)| *wanted == place);
-        for gone in open.follows.take_unless(is_wanted) {
-            engine.unfollow(gone.place);
-        }
-        for (place, stamp) in wanted {
-            if !open.follows.contains(place) {
-                let cursor = engine.follow(place, key, self.serial, stamp);
-                open.follows.add(Follow { place, cursor });
-            }
-        }
+        open.follows.follow_as_told(&open.client, engine, key, self.serial);
     }
 
     /// Its turn has come on the driver's list.

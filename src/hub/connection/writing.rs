@@ -12,9 +12,8 @@ use tokio::net::TcpStream;
 use super::{Connection, Follow, Open, Over, Phase, Ping, Step};
 use crate::hub::engine::Engine;
 use crate::hub::limits::Overflow;
-use crate::hub::log::{self, Batch};
+use crate::hub::log::Batch;
 use crate::hub::outbox::{Outbox, PARTS, poll_write_parts};
-use crate::hub::queue::Entry;
 
 /// How much a connection takes up at once of what it is owed: what has been taken up is written
 /// even if newer messages come.
@@ -61,14 +60,7 @@ impl Connection {
     /// and counted, also while its socket is full.
     fn catch_up(&mut self, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
-        let mut skipped = 0;
-        for follow in open.follows.iter_mut() {
-            let log = engine.logs.get(follow.place);
-            if let Some((log, count)) = log.and_then(|log| log.window.catch_up(follow.cursor.log)) {
-                follow.cursor.log = log;
-                skipped += count;
-            }
-        }
+        let skipped = open.follows.catch_up(engine);
         if skipped > 0 {
             engine.count_skipped(&open.client, skipped);
             if engine.shared.overflow == Overflow::Disconnect {
@@ -150,20 +142,9 @@ impl Connection {
         let mut outbox = None;
         let (mut bytes, mut frames) = (0, 0);
         while bytes < TAKE_BYTES && frames < TAKE_FRAMES {
-            let next = engine.oldest(&open.follows, upto);
-            let before = next.as_ref().map_or(upto, |(stamp, ..)| *stamp);
-            let mail = if open.has_mail { take_mail(open, before) } else { None };
-            let frame = match (mail, next) {
-                (Some(entry), _) => {
-                    let cost = Entry::cost(&entry.message);
-                    log::encode(entry, cost, &engine.shared.budget)
-                }
-                (None, Some((_, frame, place, cursor))) => {
-                    let frame = frame.clone();
-                    open.follows.set_cursor(place, cursor);
-                    frame
-                }
-                (None, None) => break,
+            let Some(frame) = open.follows.next(&open.client, &mut open.has_mail, engine, upto)
+            else {
+                break;
             };
             bytes += frame.len();
             frames += 1;
@@ -180,18 +161,6 @@ impl Connection {
 enum Taken {
     Some,
     Nothing,
-}
-
-/// The oldest message in the mailbox, if it was pushed before `stamp`.
-fn take_mail(open: &mut Open, before: u64) -> Option<Entry> {
-    let mut mailbox = open.client.mailbox.lock();
-    let queue = mailbox.queue.as_mut();
-    let entry = queue.and_then(|queue| queue.pop_before(before));
-    if mailbox.queue.as_ref().is_none_or(|queue| queue.is_empty()) {
-        mailbox.queue = None;
-        open.has_mail = false;
-    }
-    entry
 }
 
 /// Writes as much of the batch as the socket takes: the bytes that left, zero where it is full.
