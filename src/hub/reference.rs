@@ -518,7 +518,9 @@ impl World {
         }
         let Self { mut engine, topics, .. } = self;
         let shared = Arc::clone(&engine.shared);
-        topics.iter().for_each(|topic| shared.drop_handle(topic));
+        for topic in &topics {
+            shared.drop_handle(topic);
+        }
         engine.now += AGE;
         turn(&mut engine, std::iter::empty());
         (0..engine.logs.capacity()).for_each(|place| engine.trim(place, u64::MAX));
@@ -534,7 +536,9 @@ proptest! {
     #[test]
     fn every_client_gets_what_a_naive_model_says(ops in ops()) {
         let mut world = World::new();
-        ops.iter().for_each(|op| world.step(op));
+        for op in &ops {
+            world.step(op);
+        }
         world.end();
     }
 }
