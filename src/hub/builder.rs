@@ -46,6 +46,7 @@ pub struct HubBuilder {
     proxies: Vec<IpAddr>,
     greet: bool,
     echo: bool,
+    freshness: Duration,
     open_to_everyone: bool,
     runtime: Option<Handle>,
 }
@@ -77,6 +78,7 @@ impl HubBuilder {
             proxies: Vec::new(),
             greet: true,
             echo: false,
+            freshness: Duration::from_millis(250),
             open_to_everyone: false,
             runtime: None,
         }
@@ -218,6 +220,25 @@ impl HubBuilder {
     #[doc(hidden)]
     pub fn echo(mut self) -> Self {
         self.echo = true;
+        self.freshness = Duration::ZERO; // its pings are not what was sent
+        self
+    }
+
+    /// How much may be on its way to a client: as much as it reads in this time, beside what it takes to get there and back; and
+    /// 8 KiB at least, 1 MiB at most. What is on its way cannot be replaced by newer
+    /// values, so this is how old what a slow reader sees may become. Default 250 ms; zero: as much as the
+    /// network takes, which can be minutes.
+    ///
+    /// The hub asks clients how far they are by Pings, behind every quarter of that. Every WebSocket
+    /// client answers these by itself (RFC 6455, section 5.5.2).
+    ///
+    /// ```
+    /// # use stepcast::Hub;
+    /// # use std::time::Duration;
+    /// let builder = Hub::builder().freshness(Duration::from_millis(100));
+    /// ```
+    pub fn freshness(mut self, time: Duration) -> Self {
+        self.freshness = time;
         self
     }
 
@@ -319,6 +340,7 @@ impl HubBuilder {
             proxies: self.proxies,
             greet: self.greet,
             echo: self.echo,
+            freshness: freshness(self.freshness),
             may_follow: self.may_follow,
         };
         let engine = Engine::new(Arc::clone(&shared), &self.timeouts, &self.retention, reception);
@@ -332,6 +354,12 @@ impl HubBuilder {
         tracing::info!(%address, "hub listening");
         Ok(Hub::new(shared, address, thread, self.timeouts.shutdown))
     }
+}
+
+/// In milliseconds: zero only where nothing was wanted.
+fn freshness(time: Duration) -> u32 {
+    let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    if time.is_zero() { 0 } else { millis.max(1) }
 }
 
 fn start_on(

@@ -226,6 +226,7 @@ impl Driver {
             if self.connections.len() == 1 && !ticked {
                 self.next_tick = self.engine.now + self.engine.timeouts.tick;
             }
+            self.forget_accepted(); // so that it is as long as there are strangers
             self.accepted.push_back((key, self.serial));
             self.strangers += 1;
             self.step(key, |connection, engine| connection.ready(engine, key));
@@ -495,6 +496,7 @@ mod tests {
                 proxies: Vec::new(),
                 greet: true,
                 echo: false,
+                freshness: 250,
                 may_follow: None,
             };
             let engine = Engine::new(
@@ -624,8 +626,8 @@ mod tests {
         let there = stand.shared.registry.all()[0].clone();
         let gone = ClientId::new(there.id.get() ^ 1).unwrap();
         let close = CloseFrame::new(CloseCode::NORMAL, "");
-        stand.shared.command(Command::Disconnect { key: there.key, id: gone, close });
-        stand.shared.command(Command::TooSlow { key: there.key, id: gone });
+        stand.shared.command(Command::Disconnect { key: there.key(), id: gone, close });
+        stand.shared.command(Command::TooSlow { key: there.key(), id: gone });
         stand.turn();
         assert!(stand.shared.commands.lock().is_empty());
         assert!(stand.shared.registry.get(there.id).is_some());

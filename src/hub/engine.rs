@@ -63,6 +63,8 @@ pub(crate) struct Reception {
     pub(crate) greet: bool,
     /// Whether a client is sent back what it sends.
     pub(crate) echo: bool,
+    /// For how many milliseconds' worth a client's window is; zero: there is none.
+    pub(crate) freshness: u32,
     /// Who may follow which feed by naming it.
     pub(crate) may_follow: Option<MayFollow>,
 }
@@ -219,12 +221,7 @@ impl Engine {
     }
 
     /// Ends being a client: nothing can be sent to it any more, and what waited for it is freed.
-    pub(crate) fn dismiss(
-        &mut self,
-        client: &Client,
-        address: SocketAddr,
-        reason: DisconnectReason,
-    ) {
+    pub(crate) fn dismiss(&mut self, client: &Client, reason: DisconnectReason) {
         self.shared.registry.remove(client.id);
         let waiting = {
             let mut mailbox = client.mailbox.lock();
@@ -233,10 +230,11 @@ impl Engine {
         };
         self.shared.budget.sub(waiting.map_or(0, |queue| queue.bytes()));
         client.unfollow_all().iter().for_each(|wanted| self.shared.drop_handle(&wanted.topic));
-        if let Some(count) = self.per_address.get_mut(&address.ip()) {
+        let ip = client.address.ip();
+        if let Some(count) = self.per_address.get_mut(&ip) {
             *count -= 1;
             if *count == 0 {
-                self.per_address.remove(&address.ip());
+                self.per_address.remove(&ip);
             }
         }
         tracing::debug!(id = %client.id, %reason, "client disconnected");
@@ -254,6 +252,11 @@ impl Engine {
         tracing::warn!(%address, status, reason, "request refused");
         let event = || Event::Refused { address, status, reason: reason.to_owned() };
         self.shared.listeners.tell(event);
+    }
+
+    /// For how many milliseconds' worth a client's window is; zero: there is none.
+    pub(crate) fn freshness(&self) -> u32 {
+        self.reception.freshness
     }
 
     // ---- inbound ----
@@ -423,10 +426,10 @@ impl Engine {
         let lost = std::mem::take(&mut log.lost);
         let mut followers = std::mem::take(&mut log.followers);
         if log.is_littered_with(followers.len()) {
-            followers.retain(|&(key, serial)| tell(self, key, serial, lost));
+            followers.retain(|&(key, serial)| tell(self, key as usize, serial, lost));
         } else {
             for &(key, serial) in &followers {
-                tell(self, key, serial, lost);
+                tell(self, key as usize, serial, lost);
             }
         }
         if let Some(log) = self.logs.get_mut(place) {
@@ -565,6 +568,7 @@ mod tests {
             proxies: vec![[10, 0, 0, 9].into()],
             greet: true,
             echo: false,
+            freshness: 250,
             may_follow: None,
         };
         Engine::new(Arc::new(shared), timeouts, &Retention::default(), reception)
@@ -602,7 +606,7 @@ mod tests {
         for welcome in [other, own, proxy] {
             assert!(engine.decide(&request, welcome).is_ok(), "{welcome}");
         }
-        engine.dismiss(&first, far, DisconnectReason::Lost);
+        engine.dismiss(&first, DisconnectReason::Lost);
         assert!(engine.decide(&request, far).is_ok());
     }
 
@@ -611,7 +615,7 @@ mod tests {
         let mut engine = engine(Limits::default(), &Timeouts::default());
         let client = engine.admit(&upgrade(), address("127.0.0.1:1"), 0, everyone(&engine));
         engine.shared.send(client.id, "waiting".into()).unwrap();
-        engine.dismiss(&client, address("127.0.0.1:1"), DisconnectReason::Lost);
+        engine.dismiss(&client, DisconnectReason::Lost);
         assert_eq!((engine.shared.budget.used(), engine.shared.registry.count()), (0, 0));
         // Who found it a moment before is told, too.
         engine.shared.registry.insert(Arc::clone(&client));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::budget::{Budget, Charge};
+use super::moment::low_half;
 use super::queue::Entry;
 use super::topic::{self, Topic};
 use crate::wire::{Frame, plain};
@@ -55,9 +56,9 @@ pub(crate) struct Log {
     pub(crate) topic: Arc<Topic>,
     pub(crate) window: Window,
     pub(crate) latest: Latest,
-    /// Connections that follow it, by their place in the driver's table and their serial number:
+    /// Connections that follow it, by their place in the driver's table (no table has 2^32) and their serial number:
     /// those that do no longer are passed over, and taken out now and then.
-    pub(crate) followers: Vec<(usize, u32)>,
+    pub(crate) followers: Vec<(u32, u32)>,
     /// How many of these do.
     pub(crate) following: usize,
     /// Messages lost before they could be taken over, not yet counted for the followers.
@@ -131,6 +132,7 @@ impl Log {
     /// What everyone at this cursor is owed, if it pays to have it together: when the one before was
     /// at this cursor, too.
     pub(crate) fn batch(&mut self, at: Cursor, upto: u64) -> Option<&Batch> {
+        self.next(at, upto)?; // who has everything is not one who asks
         if self.batch.as_ref().is_none_or(|batch| batch.from != at) {
             if self.asked.replace(at) != Some(at) {
                 return None;
@@ -200,13 +202,14 @@ impl Log {
         if self.followers.len() == self.followers.capacity() {
             self.followers.reserve_exact(16 + self.followers.len() / 8);
         }
-        self.followers.push((key, serial));
+        self.followers.push((low_half(key as u64), serial));
         self.following += 1;
     }
 
     /// Takes a follower from the list, where it is once at most.
     pub(crate) fn forget_follower(&mut self, key: usize, serial: u32) {
-        if let Some(index) = self.followers.iter().position(|known| *known == (key, serial)) {
+        let gone = (low_half(key as u64), serial);
+        if let Some(index) = self.followers.iter().position(|known| *known == gone) {
             self.followers.swap_remove(index);
         }
     }
@@ -405,7 +408,7 @@ impl Window {
 pub(crate) struct Batch {
     from: Cursor,
     /// The bytes, small frames copied together.
-    pub(crate) parts: Vec<Bytes>,
+    parts: Vec<Bytes>,
     /// Each frame, where it ends in the bytes, and where a client stands that has it.
     frames: Vec<(usize, Frame, Cursor)>,
     bytes: usize,
@@ -416,6 +419,25 @@ impl Batch {
         if !small.is_empty() {
             self.parts.push(Bytes::from(std::mem::take(small)));
         }
+    }
+
+    /// Where the last frame ends that begins within the first `room` bytes.
+    pub(crate) fn within(&self, room: usize) -> usize {
+        if room >= self.bytes {
+            return self.bytes;
+        }
+        let begun = self.frames.partition_point(|(end, ..)| *end < room);
+        self.frames.get(begun).map_or(self.bytes, |(end, ..)| *end)
+    }
+
+    /// The bytes up to where a frame ends.
+    pub(crate) fn parts_up_to(&self, end: usize) -> impl Iterator<Item = &[u8]> {
+        let mut left = end;
+        self.parts.iter().map_while(move |part| {
+            let of_part = left.min(part.len());
+            left -= of_part;
+            (of_part > 0).then(|| &part[..of_part])
+        })
     }
 
     /// Where a client stands that has taken the first `written` bytes: its cursor, and what is

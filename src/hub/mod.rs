@@ -21,7 +21,9 @@ mod lock;
 mod log;
 #[cfg(all(test, stepcast_loom))]
 mod model;
+mod moment;
 mod outbox;
+mod pace;
 mod queue;
 #[cfg(test)]
 mod reference;
@@ -462,7 +464,7 @@ impl Hub {
             return Err(SendError::NoSuchClient(id));
         }
         let close = CloseFrame::new(CloseCode::NORMAL, reason);
-        shared.command(Command::Disconnect { key: client.key, id, close });
+        shared.command(Command::Disconnect { key: client.key(), id, close });
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::wire::Frame;
 
 /// The most parts handed to one vectored write: the standard library passes no more to Linux in
 /// one call than 1024, and from 64 on the call is a small part of the cost.
-pub(crate) const PARTS: usize = 64;
+const PARTS: usize = 64;
 
 /// The bytes that a connection owes its peer. It exists while there are any.
 ///
@@ -171,9 +171,10 @@ impl Outbox {
                 .begun
                 .parts()
                 .chain((!control.is_empty()).then_some(&control))
-                .chain(self.queue.iter().flat_map(Frame::parts));
+                .chain(self.queue.iter().flat_map(Frame::parts))
+                .map(AsRef::as_ref);
             match poll_write_parts(stream, cx, parts) {
-                Poll::Ready(Ok(count)) => {
+                Poll::Ready(Ok(Wrote { count, .. })) => {
                     total += count;
                     self.progress_at = now;
                     self.consume(count, &control, now);
@@ -219,7 +220,14 @@ impl Outbox {
     }
 }
 
-/// One write of at most [`PARTS`] parts.
+/// What one write has done.
+pub(crate) struct Wrote {
+    /// Bytes that left, of those `offered`.
+    pub(crate) count: usize,
+    pub(crate) offered: usize,
+}
+
+/// One write of the next parts, at most [`PARTS`]; no more than these are taken from the iterator.
 ///
 /// # Errors
 ///
@@ -227,13 +235,14 @@ impl Outbox {
 pub(crate) fn poll_write_parts<'a>(
     stream: &mut (impl AsyncWrite + Unpin),
     cx: &mut Context<'_>,
-    parts: impl Iterator<Item = &'a Bytes>,
-) -> Poll<io::Result<usize>> {
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> Poll<io::Result<Wrote>> {
     let mut slices = [IoSlice::new(&[]); PARTS];
-    let mut filled = 0;
+    let (mut filled, mut offered) = (0, 0);
     for (slice, part) in slices.iter_mut().zip(parts) {
         *slice = IoSlice::new(part);
         filled += 1;
+        offered += part.len();
     }
     let written = match &slices[..filled] {
         // `send` costs the kernel less than `writev`, and one message to many is this case.
@@ -242,7 +251,8 @@ pub(crate) fn poll_write_parts<'a>(
     };
     match ready!(written) {
         Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        other => Poll::Ready(other),
+        Ok(count) => Poll::Ready(Ok(Wrote { count, offered })),
+        Err(error) => Poll::Ready(Err(error)),
     }
 }
 

@@ -74,9 +74,14 @@ impl Queue {
         self.entries.push_back(entry);
     }
 
+    /// Whether the oldest entry was pushed before this stamp was taken.
+    pub(crate) fn begins_before(&self, stamp: u64) -> bool {
+        self.entries.front().is_some_and(|entry| entry.stamp < stamp)
+    }
+
     /// The oldest entry, if it was pushed before this stamp was taken.
     pub(crate) fn pop_before(&mut self, stamp: u64) -> Option<Entry> {
-        if self.entries.front()?.stamp < stamp { self.pop() } else { None }
+        if self.begins_before(stamp) { self.pop() } else { None }
     }
 
     pub(crate) fn pop(&mut self) -> Option<Entry> {

@@ -34,6 +34,7 @@ pub(super) fn engine(limits: Limits, retention: &Retention) -> Engine {
         proxies: Vec::new(),
         greet: true,
         echo: false,
+        freshness: 250,
         may_follow: None,
     };
     Engine::new(Arc::new(shared), &Timeouts::default(), retention, reception)
@@ -70,8 +71,7 @@ impl Reader {
 
     pub(super) fn leave(self, engine: &mut Engine) {
         self.follows.iter().for_each(|follow| engine.unfollow(follow.place));
-        let address = "127.0.0.1:1".parse().unwrap();
-        engine.dismiss(&self.client, address, DisconnectReason::Lost);
+        engine.dismiss(&self.client, DisconnectReason::Lost);
     }
 
     /// The bytes of what it is owed, up to some number; the frame that this ends in is whole.
@@ -86,7 +86,7 @@ impl Reader {
                 Some((follow.place, log.batch(follow.cursor, upto)?))
             });
             if let Some((place, batch)) = batch {
-                let whole: Vec<u8> = batch.parts.iter().flat_map(|part| part.to_vec()).collect();
+                let whole: Vec<u8> = batch.parts_up_to(usize::MAX).flatten().copied().collect();
                 let written = whole.len().min(most - bytes.len());
                 if written > 0 {
                     bytes.extend_from_slice(&whole[..written]);

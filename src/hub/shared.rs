@@ -361,8 +361,8 @@ impl Shared {
     }
 
     fn tell_refollow(&self, client: &Client) {
-        if !client.refollow.swap(true, Ordering::AcqRel) {
-            self.mail.lock().push(client.key);
+        if !std::mem::replace(&mut client.mailbox.lock().refollow, true) {
+            self.mail.lock().push(client.key());
             self.bell.wake_driver();
         }
     }
@@ -423,7 +423,7 @@ impl Shared {
                     Some(Overflow::Disconnect) => {
                         mailbox.closed = true;
                         drop(mailbox);
-                        self.command(Command::TooSlow { key: client.key, id });
+                        self.command(Command::TooSlow { key: client.key(), id });
                         return refuse(SendError::Full(id));
                     }
                 }
@@ -431,7 +431,7 @@ impl Shared {
             if mailbox.queue.is_none() {
                 // Told under the mailbox's lock: whoever finds a message in it, and then pushes to
                 // everyone, can rely on it that the driver has heard of this mailbox before.
-                self.mail.lock().push(client.key);
+                self.mail.lock().push(client.key());
             }
             let stamp = self.draw_stamp();
             mailbox.queue.get_or_insert_default().push(Entry { stamp, message });

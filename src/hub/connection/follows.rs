@@ -1,8 +1,6 @@
 //! Which feeds a client follows, where it stands in each, and what it is owed next: without a
 //! socket, so that it can be tried against a naive model (`hub::reference`).
 
-use std::sync::atomic::Ordering;
-
 use crate::hub::client::Client;
 use crate::hub::engine::Engine;
 use crate::hub::log::{self, Cursor};
@@ -75,7 +73,7 @@ impl Follows {
         key: usize,
         serial: u32,
     ) {
-        if !client.refollow.swap(false, Ordering::AcqRel) {
+        if !std::mem::take(&mut client.mailbox.lock().refollow) {
             return;
         }
         let wanted = client.follows();
@@ -129,6 +127,21 @@ impl Follows {
         let frame = frame.clone();
         self.set_cursor(place, cursor);
         Some(frame)
+    }
+
+    /// Whether there is something for [`next`](Self::next).
+    pub(crate) fn is_owed(
+        &self,
+        client: &Client,
+        may_have_mail: bool,
+        engine: &Engine,
+        upto: u64,
+    ) -> bool {
+        let has_mail = || {
+            let mailbox = client.mailbox.lock();
+            mailbox.queue.as_ref().is_some_and(|queue| queue.begins_before(upto))
+        };
+        engine.oldest(self, upto).is_some() || (may_have_mail && has_mail())
     }
 
     /// Takes out those that are not wanted any more, and returns them.

@@ -29,7 +29,9 @@ use super::client::Client;
 use super::engine::{Answer, Engine};
 use super::events::DisconnectReason;
 use super::log::Cursor;
+use super::moment::{Moment, low_half};
 use super::outbox::Outbox;
+use super::pace::Pace;
 use crate::codec::{CloseCode, CloseFrame, ControlPayload};
 use crate::handshake::{HeadLimits, Refusal, Request, RequestReader};
 
@@ -40,7 +42,6 @@ pub(crate) struct Connection {
     stream: TcpStream,
     /// Puts this connection on the driver's ready list.
     waker: Waker,
-    pub(crate) address: SocketAddr,
     outbox: Option<Box<Outbox>>,
     /// Whether the driver has it on its list of those that are owed something.
     listed: bool,
@@ -60,6 +61,7 @@ enum Phase {
 struct Handshake {
     reader: RequestReader,
     buffer: BytesMut,
+    address: SocketAddr,
     deadline: u64,
     serial: u64,
 }
@@ -71,12 +73,16 @@ struct Open {
     follows: Follows,
     /// Whether its mailbox may hold something.
     has_mail: bool,
-    heard_at: u64,
+    heard_at: Moment,
     ping: Ping,
     /// When, at the permitted rate, its last inbound message would have been due, in microseconds.
     inbound_due: u64,
     inbound: Option<Box<Inbound>>,
     leave: Option<Box<Leave>>,
+    /// How much may be on its way.
+    pace: Pace,
+    /// Since when it is owed something and may have no more on its way.
+    held_since: Option<Moment>,
 }
 
 /// The connection is to be closed when the client has what was pushed to it before.
@@ -103,11 +109,7 @@ struct Ending {
 enum Ping {
     None,
     Waiting,
-    Left(u64),
-}
-
-fn low_half(serial: u64) -> u32 {
-    u32::try_from(serial & u64::from(u32::MAX)).unwrap_or_default()
+    Left(Moment),
 }
 
 /// The connection is over: its place can be given away.
@@ -127,12 +129,13 @@ impl Connection {
         let handshake = Handshake {
             reader: RequestReader::new(HeadLimits::default()),
             buffer: BytesMut::new(),
+            address,
             deadline,
             serial,
         };
         let phase = Phase::Handshake(Box::new(handshake));
         let serial = low_half(serial);
-        Self { stream, waker, address, outbox: None, listed: false, serial, phase }
+        Self { stream, waker, outbox: None, listed: false, serial, phase }
     }
 
     /// Its serial number, if it is not, and never was, a client's: it asks, or takes the answer.
@@ -171,16 +174,16 @@ impl Connection {
         }
     }
 
-    /// Whether a client is being written what its socket has not taken.
+    /// Whether a client is owed what its socket, or its window, does not take now.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.outbox.is_some() && matches!(self.phase, Phase::Open(_))
+        matches!(&self.phase, Phase::Open(open) if open.held_since.is_some() || self.outbox.is_some())
     }
 
     /// Whether its mailbox may hold something, or it is to leave, and it could do something about
-    /// that. (Not while its socket is full: the socket will say when.)
+    /// that. (Not while its socket or its window is full: the socket, or an answer, will say when.)
     pub(crate) fn has_more(&self) -> bool {
         matches!(&self.phase, Phase::Open(open) if open.has_mail || open.leave.is_some())
-            && self.outbox.is_none()
+            && !self.is_blocked()
     }
 
     /// Whether the driver is to list it: it is a client, and not listed yet.
@@ -214,15 +217,15 @@ impl Connection {
 
     // ---- handshake ----
 
-    fn answer(&mut self, request: &Request, engine: &mut Engine, key: usize) {
-        match engine.decide(request, self.address) {
-            Ok(Answer::Page(page)) => {
-                self.owe(engine.now).push(page.into());
-                self.end(engine);
-            }
+    fn answer(&mut self, request: &Request, address: SocketAddr, engine: &mut Engine, key: usize) {
+        // The handshake's state goes first, and the client, which is as large, takes its place: others that stay
+        // are not kept apart by what was free between them.
+        self.end(engine);
+        match engine.decide(request, address) {
+            Ok(Answer::Page(page)) => self.owe(engine.now).push(page.into()),
             Ok(Answer::Upgrade(response, topic)) => {
                 let place = engine.log_of(&topic);
-                let client = engine.admit(request, self.address, key, topic);
+                let client = engine.admit(request, address, key, topic);
                 let cursor = engine.follow(place, key, self.serial, u64::MAX);
                 let greeting = engine.greeting(client.id);
                 // One write for both: browsers learn their id with the answer.
@@ -232,46 +235,52 @@ impl Connection {
                 self.phase = Phase::Open(Open {
                     follows: Follows::one(Follow { place, cursor }),
                     has_mail: false,
-                    heard_at: engine.now,
+                    heard_at: Moment::at(engine.now),
                     ping: Ping::None,
                     inbound_due: 0,
                     inbound: None,
                     leave: None,
+                    pace: Pace::new(engine.freshness()),
+                    held_since: None,
                     client,
                 });
             }
-            Err(refusal) => self.refuse(&refusal, engine),
+            Err(refusal) => self.refuse(&refusal, address, engine),
         }
     }
 
-    fn refuse(&mut self, refusal: &Refusal, engine: &mut Engine) {
-        engine.tell_refused(self.address, refusal);
+    fn refuse(&mut self, refusal: &Refusal, address: SocketAddr, engine: &mut Engine) {
+        engine.tell_refused(address, refusal);
         self.owe(engine.now).push(refusal.response().into());
         self.end(engine);
     }
 
     /// The request did not come in time.
     fn time_out_handshake(&mut self, engine: &mut Engine) -> Step {
-        match &self.phase {
-            // Browsers open connections ahead of need and may never use them: nothing to answer.
-            Phase::Handshake(handshake) if handshake.buffer.is_empty() => Err(Over),
-            _ => {
-                self.refuse(&Refusal::timeout(), engine);
+        match self.asking() {
+            Some(address) => {
+                self.refuse(&Refusal::timeout(), address, engine);
                 self.flush(engine)
             }
+            // Browsers open connections ahead of need and may never use them: nothing to answer.
+            None => Err(Over),
         }
     }
 
     /// Newer connections need the place of one that is not a client's.
     pub(crate) fn make_way(&mut self, limit: usize, engine: &mut Engine) -> Step {
-        if self.in_handshake_with_data() {
-            engine.tell_refused(self.address, &Refusal::full("handshakes in progress", limit));
+        if let Some(address) = self.asking() {
+            engine.tell_refused(address, &Refusal::full("handshakes in progress", limit));
         }
         Err(Over)
     }
 
-    fn in_handshake_with_data(&self) -> bool {
-        matches!(&self.phase, Phase::Handshake(handshake) if !handshake.buffer.is_empty())
+    /// Who has begun a request.
+    fn asking(&self) -> Option<SocketAddr> {
+        match &self.phase {
+            Phase::Handshake(handshake) if !handshake.buffer.is_empty() => Some(handshake.address),
+            _ => None,
+        }
     }
 
     // ---- leaving ----
@@ -280,7 +289,7 @@ impl Connection {
     fn depart(&mut self, engine: &mut Engine, reason: DisconnectReason) {
         if let Phase::Open(open) = &self.phase {
             open.follows.iter().for_each(|follow| engine.unfollow(follow.place));
-            engine.dismiss(&open.client, self.address, reason);
+            engine.dismiss(&open.client, reason);
         }
     }
 
@@ -392,9 +401,12 @@ impl Connection {
         if open.leave.as_ref().is_some_and(|leave| now >= leave.deadline) {
             return self.time_out(engine);
         }
+        if open.held_since.is_some_and(|since| since.passed(now) >= engine.timeouts.stall) {
+            return self.time_out(engine);
+        }
         match open.ping {
-            Ping::Left(at) if now >= at + engine.timeouts.pong => self.time_out(engine),
-            Ping::None if now >= open.heard_at + engine.keepalive_of(open.client.id) => {
+            Ping::Left(at) if at.passed(now) >= engine.timeouts.pong => self.time_out(engine),
+            Ping::None if open.heard_at.passed(now) >= engine.keepalive_of(open.client.id) => {
                 open.ping = Ping::Waiting;
                 self.owe(now).ping(ControlPayload::default());
                 self.flush(engine)
@@ -413,5 +425,15 @@ impl Connection {
         };
         self.abort(engine, reason);
         Err(Over)
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_small() {
+        // 176 without what mio checks in debug builds. `docs/performance.md` says what an idle client costs in all.
+        assert!(size_of::<Connection>() <= 184, "{}", size_of::<Connection>());
     }
 }

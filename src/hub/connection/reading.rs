@@ -14,6 +14,7 @@ use crate::codec::{
 use crate::hub::budget::Charge;
 use crate::hub::engine::Engine;
 use crate::hub::events::DisconnectReason;
+use crate::hub::moment::Moment;
 
 /// Reads of one socket before the others have their turn.
 const READS: usize = 4;
@@ -90,7 +91,8 @@ impl Connection {
                     Ok(None) => Ok(()),
                     Ok(Some(request)) => {
                         let mut early = std::mem::take(&mut handshake.buffer);
-                        self.answer(&request, engine, key);
+                        let address = handshake.address;
+                        self.answer(&request, address, engine, key);
                         if early.is_empty() {
                             Ok(())
                         } else {
@@ -98,13 +100,14 @@ impl Connection {
                         }
                     }
                     Err(refusal) => {
-                        self.refuse(&refusal, engine);
+                        let address = handshake.address;
+                        self.refuse(&refusal, address, engine);
                         Ok(())
                     }
                 }
             }
             Phase::Open(open) => {
-                open.heard_at = engine.now;
+                open.heard_at = Moment::at(engine.now);
                 open.ping = Ping::None;
                 self.decode(bytes, engine);
                 Ok(())
@@ -175,6 +178,13 @@ impl Connection {
             }
             return true;
         };
+        if let Incoming::Control(Control::Pong(payload)) = &incoming {
+            // It says what it has: that it was asked for, and is as often as it was.
+            if open.pace.answer(payload.as_bytes(), engine.freshness(), engine.now) {
+                open.held_since = None;
+                return true;
+            }
+        }
         if !engine.is_within_rate(&mut open.inbound_due) {
             self.fail(CloseFrame::new(CloseCode::POLICY, "too many messages a second"), engine);
             return false;

@@ -13,7 +13,10 @@ use super::{Connection, Follow, Open, Over, Phase, Ping, Step};
 use crate::hub::engine::Engine;
 use crate::hub::limits::Overflow;
 use crate::hub::log::Batch;
-use crate::hub::outbox::{Outbox, PARTS, poll_write_parts};
+use crate::hub::moment::Moment;
+use crate::hub::outbox::{Outbox, Wrote, poll_write_parts};
+use crate::hub::pace::Question;
+use crate::wire::Frame;
 
 /// How much a connection takes up at once of what it is owed: what has been taken up is written
 /// even if newer messages come.
@@ -80,7 +83,7 @@ impl Connection {
                 // A ping may have much before it that a slow reader reads first.
                 if let Phase::Open(Open { ping: Ping::Left(at), .. }) = &mut self.phase {
                     if was_blocked && count > 0 {
-                        *at = engine.now;
+                        *at = Moment::at(engine.now);
                     }
                 }
             }
@@ -93,9 +96,10 @@ impl Connection {
         let empty = outbox.is_empty();
         if let Phase::Open(open) = &mut self.phase {
             if outbox.take_ping_left() {
-                open.ping = Ping::Left(engine.now);
+                open.ping = Ping::Left(Moment::at(engine.now));
             }
-            open.client.writing.store(outbox.bytes(), Ordering::Relaxed);
+            let waiting = u32::try_from(outbox.bytes()).unwrap_or(u32::MAX);
+            open.client.writing.store(waiting, Ordering::Relaxed);
         }
         if empty && !outbox.is_closing() {
             self.outbox = None;
@@ -106,6 +110,19 @@ impl Connection {
     /// Takes up the next of what the client is owed, by the order of the stamps.
     fn take(&mut self, engine: &mut Engine) -> Result<Taken, Over> {
         let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
+        let leave = open.leave.as_deref();
+        let upto = leave.map_or(engine.upto, |leave| leave.upto.min(engine.upto));
+        // Of who has broken the rules nothing more is read, so that it could not say what it has.
+        let room = if leave.is_some_and(|leave| leave.is_violation) {
+            usize::MAX
+        } else {
+            open.pace.room()
+        };
+        if room == 0 && open.follows.is_owed(&open.client, open.has_mail, engine, upto) {
+            open.held_since.get_or_insert(Moment::at(engine.now));
+            return Ok(if self.ask(0, engine.now) { Taken::Some } else { Taken::Nothing });
+        }
+        open.held_since = None;
         if !open.has_mail && open.leave.is_none() {
             // What it is owed together with others, if it follows one feed.
             let batch = open.follows.only().and_then(|Follow { place, cursor }| {
@@ -113,15 +130,26 @@ impl Connection {
                 Some((place, log.batch(cursor, engine.upto)?))
             });
             if let Some((place, batch)) = batch {
+                let end = batch.within(room);
+                let question = open.pace.question(end, engine.now);
                 let mut cx = Context::from_waker(&self.waker);
-                match write_batch(&mut self.stream, &mut cx, batch) {
+                let after = question.as_ref().map(Question::frame);
+                match write_batch(&mut self.stream, &mut cx, batch, end, after) {
                     Ok(0) => {} // the socket is full: take up its part, so that the time counts
                     Ok(written) => {
                         engine.shared.counters.bytes_out.add(written as u64);
-                        let (cursor, rest) = batch.after(written);
+                        let of_batch = written.min(end);
+                        let (cursor, rest) = batch.after(of_batch);
                         open.follows.set_cursor(place, cursor);
-                        if !rest.is_empty() {
-                            self.owe(engine.now).begin(rest);
+                        open.pace.take(of_batch + rest.len());
+                        if let Some(question) = question.filter(|_| written > end) {
+                            open.pace.asked();
+                            let mut rest: Frame = question.frame().clone().into();
+                            rest.advance(written - end);
+                            self.begin(rest, engine.now);
+                        } else {
+                            self.begin(rest, engine.now);
+                            self.ask(0, engine.now);
                         }
                         return Ok(Taken::Some);
                     }
@@ -131,17 +159,32 @@ impl Connection {
                 }
             }
         }
-        self.take_up(engine);
+        self.take_up(engine, upto, room);
         Ok(if self.outbox.is_some() { Taken::Some } else { Taken::Nothing })
     }
 
+    /// What is left of a frame that has been begun goes first.
+    fn begin(&mut self, rest: Frame, now: u64) {
+        if !rest.is_empty() {
+            self.owe(now).begin(rest);
+        }
+    }
+
+    /// Puts a question behind what has been taken up, if one is due. Whether it was.
+    fn ask(&mut self, more: usize, now: u64) -> bool {
+        let Phase::Open(open) = &mut self.phase else { return false };
+        let Some(question) = open.pace.question(more, now) else { return false };
+        open.pace.asked();
+        self.owe(now).push(question.frame().clone().into());
+        true
+    }
+
     /// Fills the outbox with the next frames of mailbox and feed, merged.
-    fn take_up(&mut self, engine: &mut Engine) {
+    fn take_up(&mut self, engine: &mut Engine, upto: u64, room: usize) {
         let Phase::Open(open) = &mut self.phase else { return };
-        let upto = open.leave.as_ref().map_or(engine.upto, |leave| leave.upto.min(engine.upto));
         let mut outbox = None;
         let (mut bytes, mut frames) = (0, 0);
-        while bytes < TAKE_BYTES && frames < TAKE_FRAMES {
+        while bytes < TAKE_BYTES.min(room) && frames < TAKE_FRAMES {
             let Some(frame) = open.follows.next(&open.client, &mut open.has_mail, engine, upto)
             else {
                 break;
@@ -152,6 +195,8 @@ impl Connection {
         }
         if outbox.is_some() {
             self.outbox = outbox;
+            open.pace.take(bytes);
+            self.ask(0, engine.now);
         } else if let Some(leave) = open.leave.take_if(|leave| engine.upto >= leave.upto) {
             self.start_leaving(*leave, engine);
         }
@@ -163,22 +208,27 @@ enum Taken {
     Nothing,
 }
 
-/// Writes as much of the batch as the socket takes: the bytes that left, zero where it is full.
-fn write_batch(stream: &mut TcpStream, cx: &mut Context<'_>, batch: &Batch) -> io::Result<usize> {
-    let (mut written, mut next) = (0, 0);
-    while next < batch.parts.len() {
-        let parts = &batch.parts[next..batch.parts.len().min(next + PARTS)];
-        let offered: usize = parts.iter().map(Bytes::len).sum();
-        match poll_write_parts(stream, cx, parts.iter()) {
-            Poll::Ready(Ok(count)) => {
+/// Writes as much of the batch, up to `end`, and of the frame after it as the socket takes: the bytes
+/// that left, zero where it is full.
+fn write_batch(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    batch: &Batch,
+    end: usize,
+    after: Option<&Bytes>,
+) -> io::Result<usize> {
+    let mut parts = batch.parts_up_to(end).chain(after.map(AsRef::as_ref)).peekable();
+    let mut written = 0;
+    while parts.peek().is_some() {
+        match poll_write_parts(stream, cx, parts.by_ref()) {
+            Poll::Ready(Ok(Wrote { count, offered })) => {
                 written += count;
                 if count < offered {
-                    return Ok(written);
+                    break;
                 }
-                next += parts.len();
             }
             Poll::Ready(Err(error)) => return Err(error),
-            Poll::Pending => return Ok(written),
+            Poll::Pending => break,
         }
     }
     Ok(written)

@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
+/// The first byte of a ping.
+const PING: u8 = 0x89;
+
 /// What the clients know about the server that they talk to.
 #[derive(Clone, Copy)]
 struct Dialect {
@@ -453,6 +456,25 @@ impl Clients {
         assert_eq!(self.known.len(), count);
     }
 
+    /// Reads and looks at nothing but pings.
+    fn pass_over(&mut self, key: usize) {
+        let client = &mut self.all[key];
+        let kept = client.rest.len();
+        self.buffer[..kept].copy_from_slice(&client.rest);
+        let Some(count) = sys::read(client.fd, &mut self.buffer[kept..]) else { return };
+        let bytes = &self.buffer[..kept + count];
+        let mut at = 0;
+        while let Some((start, len)) = header(&bytes[at..]) {
+            let Some(frame) = bytes[at..].get(..start + len) else { break };
+            if frame[0] == PING {
+                pong(client.fd, &frame[start..]);
+            }
+            at += start + len;
+        }
+        client.rest.clear();
+        client.rest.extend_from_slice(&bytes[at..]);
+    }
+
     fn read(&mut self, key: usize, timed: bool) {
         let client = &mut self.all[key];
         let kept = client.rest.len();
@@ -464,6 +486,11 @@ impl Clients {
         let mut at = 0;
         while let Some((start, len)) = header(&bytes[at..]) {
             let Some(frame) = bytes[at..].get(..start + len) else { break };
+            if frame[0] == PING {
+                pong(client.fd, &frame[start..]);
+                at += start + len;
+                continue;
+            }
             let index = (client.next - self.first) as usize;
             let known = match self.known.get(index) {
                 Some(known) => {
@@ -492,6 +519,13 @@ impl Clients {
         client.rest.clear();
         client.rest.extend_from_slice(&bytes[at..]);
     }
+}
+
+/// Answers a ping, as every client has to; masked with zeros.
+fn pong(fd: RawFd, payload: &[u8]) {
+    let mut frame = vec![0x8a, 0x80 | u8::try_from(payload.len()).expect("short"), 0, 0, 0, 0];
+    frame.extend_from_slice(payload);
+    assert_eq!(sys::send(fd, &frame), frame.len());
 }
 
 /// Where a server's frame has its payload, and how long that is, if the header is whole.
@@ -525,7 +559,7 @@ pub fn drain(port: u16, count: usize, stopped: usize, core: usize) {
         let mut keys = std::mem::take(&mut clients.keys);
         clients.epoll.wait(-1, &mut keys);
         for &key in &keys {
-            let _ = sys::read(clients.all[key].fd, &mut clients.buffer);
+            clients.pass_over(key);
         }
         clients.keys = keys;
     }

@@ -1,0 +1,36 @@
+//! Moments of the driver's clock, in few bytes.
+
+/// A moment in the driver's milliseconds, modulo 2^32: what has passed since then is right for 49 days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment(u32);
+
+impl Moment {
+    pub(crate) fn at(now: u64) -> Self {
+        Self(low_half(now))
+    }
+
+    /// Milliseconds since then.
+    pub(crate) fn passed(self, now: u64) -> u64 {
+        u64::from(low_half(now).wrapping_sub(self.0))
+    }
+}
+
+/// A number modulo 2^32.
+pub(crate) fn low_half(number: u64) -> u32 {
+    u32::try_from(number & u64::from(u32::MAX)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_passed_is_right_across_the_end_of_the_numbers() {
+        let end = u64::from(u32::MAX);
+        for (then, now) in
+            [(0, 0), (5, 12), (end, end + 3), (end - 2, 2 * end - 2), (3 * end, 3 * end + 9)]
+        {
+            assert_eq!(Moment::at(then).passed(now), now - then);
+        }
+    }
+}

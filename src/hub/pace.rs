@@ -1,0 +1,347 @@
+//! How much may be on its way to a client, so that what it sees is not stale.
+//!
+//! What has been handed to the operating system cannot be taken back, and its buffers, those of
+//! the network and those of the client hold megabytes: to a client that reads 50 KB/s that is a minute of
+//! what was the newest once. So there is a window of bytes under way, as large as the client reads in
+//! about a quarter of a second. How fast that is, it says itself, without knowing: behind every quarter of the window
+//! goes a question, a Ping that says how much has gone before it, and its Pong (RFC 6455, section
+//! 5.5.3) is the receipt. Browsers answer Pings by themselves, as every client has to.
+//!
+//! The window follows from what a question took to come back. Where `f` bytes were under way
+//! with it and it took `t`, the client takes `f / t`, and that for the time wanted is the window: the time
+//! wanted, and what the way there and back takes by itself, which is the least that a question took
+//! while little was under way. The window doubles at most, so that one lucky answer opens it little, and
+//! grows to a megabyte for whoever reads at once: then a question goes behind each quarter of that.
+
+use bytes::Bytes;
+
+use super::moment::low_half;
+use crate::codec::{self, Control, ControlPayload};
+
+/// The window of a client that nothing is known about: at 50 KB/s a third of a second.
+const INITIAL: u32 = 16 * 1024;
+
+/// The smallest and the largest window. At 100 ms there and back the largest is 10 MB/s, and who has it and becomes
+/// slow, at 50 KB/s, has its next question after 5 s, before it is taken for dead.
+const LEAST: u32 = 8 * 1024;
+const MOST: u32 = 1024 * 1024;
+
+/// The most that the way there and back is taken to last by itself, in milliseconds.
+const FAR: u32 = 1000;
+
+/// What is under way to one client. Numbers of bytes and milliseconds count modulo 2^32, in which their
+/// differences fit: one message, and a window.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Bytes of messages taken up for it, ever.
+    taken: u32,
+    /// Of these it has had so many.
+    had: u32,
+    /// So many had been taken up when it was last asked.
+    asked: u32,
+    /// Zero: there is none, and nothing is asked.
+    window: u32,
+    /// The least that an answer took while little was under way, in milliseconds.
+    way: u32,
+}
+
+impl Pace {
+    /// `freshness`: for how many milliseconds' worth the window is; zero: there is none.
+    pub(crate) fn new(freshness: u32) -> Self {
+        let window = if freshness > 0 { INITIAL } else { 0 };
+        Self { taken: 0, had: 0, asked: 0, window, way: FAR }
+    }
+
+    /// How many bytes more may be taken up. A message that begins within them may end beyond.
+    pub(crate) fn room(&self) -> usize {
+        match self.window {
+            0 => usize::MAX,
+            window => window.saturating_sub(self.under_way()) as usize,
+        }
+    }
+
+    fn under_way(&self) -> u32 {
+        self.taken.wrapping_sub(self.had)
+    }
+
+    /// So many bytes have been taken up.
+    pub(crate) fn take(&mut self, bytes: usize) {
+        self.taken = self.taken.wrapping_add(low_half(bytes as u64));
+    }
+
+    /// The question that is due when `more` bytes have been taken up: it goes behind them.
+    pub(crate) fn question(&self, more: usize, now: u64) -> Option<Question> {
+        let mut then = *self;
+        then.take(more);
+        let since = then.taken.wrapping_sub(then.asked);
+        // Who may have no more is to be asked in any case: nothing else would bring it on again.
+        let unasked = then.room() == 0 && then.asked == then.had;
+        let due = self.window > 0 && since > 0 && (since >= self.window / 4 || unasked);
+        due.then(|| Question::new(then.taken, then.under_way(), now))
+    }
+
+    /// The question has gone, or is in line behind what has been taken up.
+    pub(crate) fn asked(&mut self) {
+        self.asked = self.taken;
+    }
+
+    /// A Pong has come: whether it answers a question and says more than those before.
+    pub(crate) fn answer(&mut self, payload: &[u8], freshness: u32, now: u64) -> bool {
+        let Some((offset, under_way, at)) = Question::parse(payload) else { return false };
+        let more = offset.wrapping_sub(self.had);
+        // What it was not asked, it cannot answer. (What else it makes up is its own affair: it is
+        // sent more, or less.)
+        if self.window == 0 || more == 0 || more > self.asked.wrapping_sub(self.had) {
+            return false;
+        }
+        self.had = offset;
+        let took = (low_half(now).wrapping_sub(at)).max(1);
+        if under_way <= INITIAL {
+            self.way = self.way.min(took);
+        }
+        // As long as nothing small has been under way, nothing is known of the way.
+        let way = if self.way == FAR { 0 } else { self.way };
+        let wanted = u64::from(freshness) + u64::from(way);
+        let target = u64::from(under_way) * wanted / u64::from(took);
+        let target = u32::try_from(target).unwrap_or(u32::MAX);
+        self.window = if u64::from(took) <= wanted {
+            self.window.max(target.min(2 * self.window)).min(MOST)
+        } else {
+            self.window.min(target).max(LEAST)
+        };
+        true
+    }
+}
+
+/// A Ping that says how much has gone before it, how much of that was under way, and when.
+#[derive(Debug, Clone)]
+pub(crate) struct Question(Bytes);
+
+impl Question {
+    fn new(offset: u32, under_way: u32, now: u64) -> Self {
+        let mut payload = [0; 12];
+        for (bytes, number) in payload.chunks_mut(4).zip([offset, under_way, low_half(now)]) {
+            bytes.copy_from_slice(&number.to_be_bytes());
+        }
+        let payload = ControlPayload::new(Bytes::copy_from_slice(&payload)).unwrap_or_default();
+        Self(codec::server_control(&Control::Ping(payload)))
+    }
+
+    fn parse(payload: &[u8]) -> Option<(u32, u32, u32)> {
+        let payload: &[u8; 12] = payload.try_into().ok()?;
+        let number = |at: usize| {
+            u32::from_be_bytes([payload[at], payload[at + 1], payload[at + 2], payload[at + 3]])
+        };
+        Some((number(0), number(4), number(8)))
+    }
+
+    pub(crate) fn frame(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FRESHNESS: u32 = 250;
+    const FRAME: usize = 1000;
+
+    /// A client behind a network: what is on its way, in the order of its coming.
+    struct Link {
+        /// Milliseconds there, and as many back.
+        way: u64,
+        /// Bytes in a millisecond that the client reads.
+        rate: u64,
+        /// How many it may still read in this millisecond, and what it has not read.
+        credit: u64,
+        unread: VecDeque<(u64, Piece)>,
+        answers: VecDeque<(u64, Vec<u8>)>,
+        read: u64,
+        oldest: u64,
+    }
+
+    #[derive(Clone)]
+    enum Piece {
+        Frame { left: u64, made: u64 },
+        Ping(Vec<u8>),
+    }
+
+    impl Link {
+        fn new(way: u64, rate: u64) -> Self {
+            let (unread, answers) = (VecDeque::new(), VecDeque::new());
+            Self { way, rate, credit: 0, unread, answers, read: 0, oldest: 0 }
+        }
+
+        /// One millisecond of the client, who has all that was sent a way ago.
+        fn pass(&mut self, now: u64) {
+            self.credit = self.rate;
+            while let Some((at, piece)) = self.unread.front_mut() {
+                if *at + self.way > now {
+                    return;
+                }
+                match piece {
+                    Piece::Frame { left, made } => {
+                        let read = (*left).min(self.credit);
+                        self.credit -= read;
+                        self.read += read;
+                        *left -= read;
+                        if *left > 0 {
+                            return;
+                        }
+                        self.oldest = self.oldest.max(now - *made);
+                    }
+                    Piece::Ping(payload) => {
+                        self.answers.push_back((now + self.way, payload.clone()));
+                    }
+                }
+                self.unread.pop_front();
+            }
+        }
+    }
+
+    /// So many milliseconds in which there is always a newest value, of this size: its greatest age when
+    /// it was read, from when it had settled, and how much was read then.
+    fn run(link: &mut Link, size: usize, settled: u64, end: u64) -> (u64, u64) {
+        let mut pace = Pace::new(FRESHNESS);
+        let mut read = 0;
+        for now in 0..end {
+            if now == settled {
+                (link.oldest, read) = (0, link.read);
+            }
+            while link.answers.front().is_some_and(|(at, _)| *at <= now) {
+                let (_, payload) = link.answers.pop_front().unwrap();
+                assert!(pace.answer(&payload, FRESHNESS, now));
+            }
+            let question = |pace: &mut Pace, link: &mut Link| {
+                if let Some(question) = pace.question(0, now) {
+                    pace.asked();
+                    link.unread.push_back((now, Piece::Ping(question.frame()[2..].to_vec())));
+                }
+            };
+            // As much in a millisecond as a fast network takes.
+            let mut sent = 0;
+            while pace.room() > 0 && sent < 2_000_000 {
+                pace.take(size);
+                sent += size;
+                link.unread.push_back((now, Piece::Frame { left: size as u64, made: now }));
+                question(&mut pace, link);
+            }
+            question(&mut pace, link);
+            link.pass(now);
+        }
+        (link.oldest, (link.read - read) / (end - settled))
+    }
+
+    #[test]
+    fn what_a_slow_reader_sees_is_never_half_a_second_old_and_it_has_all_that_it_reads() {
+        for rate in [10, 50, 200] {
+            let mut link = Link::new(0, rate); // 10 KB/s, 50, 200
+            let (oldest, read) = run(&mut link, FRAME, 0, 30_000);
+            let first = u64::from(INITIAL) / rate; // until it is known
+            let least = u64::from(LEAST) / rate;
+            assert!(oldest <= 500.max(first).max(least) + 100, "{rate}: {oldest} ms");
+            assert!(read >= rate * 99 / 100, "{rate}: {read}");
+            let mut link = Link::new(0, rate);
+            let (oldest, _) = run(&mut link, FRAME, 5_000, 30_000);
+            assert!(oldest <= 500.max(least + 200), "{rate}: {oldest} ms later on");
+        }
+    }
+
+    #[test]
+    fn a_reader_far_away_has_all_that_it_reads() {
+        for way in [1, 20, 75, 150, 300] {
+            let (_, read) = run(&mut Link::new(way, 500), FRAME, 10_000, 30_000);
+            assert!(read >= 480, "{way} ms away: {read} of 500 bytes in a millisecond");
+        }
+    }
+
+    #[test]
+    fn a_fast_reader_has_the_largest_window_and_is_asked_behind_each_quarter_of_it() {
+        let mut pace = Pace::new(FRESHNESS);
+        let mut questions = 0;
+        for message in 0..100_000_u64 {
+            pace.take(1000);
+            if let Some(question) = pace.question(0, message) {
+                pace.asked();
+                questions += 1;
+                assert!(pace.answer(&question.frame()[2..], FRESHNESS, message));
+            }
+        }
+        assert_eq!(pace.window, MOST);
+        assert!(questions < 100_000_000 / (MOST / 4) + 20, "{questions}");
+    }
+
+    #[test]
+    fn who_becomes_slow_is_given_less() {
+        let mut pace = Pace::new(FRESHNESS);
+        pace.window = MOST;
+        pace.way = 1;
+        pace.take(MOST as usize);
+        let question = pace.question(0, 0).expect("the window is full");
+        pace.asked();
+        assert!(pace.answer(&question.frame()[2..], FRESHNESS, 20_000)); // 52 KB/s
+        assert!(pace.window < 14_000, "{}", pace.window);
+        assert_eq!(pace.room(), pace.window as usize);
+    }
+
+    #[test]
+    fn an_answer_counts_once_and_only_to_a_question_that_was_asked() {
+        let mut pace = Pace::new(FRESHNESS);
+        pace.take(5000);
+        let first = pace.question(0, 0).expect("a quarter").frame().slice(2..);
+        pace.asked();
+        assert!(pace.question(0, 0).is_none(), "asked already");
+        pace.take(5000);
+        let unasked = Question::new(10_000, 0, 0).frame().slice(2..);
+        assert!(!pace.answer(&unasked, FRESHNESS, 1), "not asked");
+        assert!(!pace.answer(b"", FRESHNESS, 1));
+        assert!(!pace.answer(&[0; 12], FRESHNESS, 1));
+        assert!(pace.answer(&first, FRESHNESS, 1));
+        assert!(!pace.answer(&first, FRESHNESS, 2), "answered already");
+        assert_eq!(pace.under_way(), 5000);
+    }
+
+    #[test]
+    fn without_a_window_nobody_is_asked() {
+        let mut pace = Pace::new(0);
+        pace.take(1 << 30);
+        assert_eq!((pace.room(), pace.question(0, 0).is_none()), (usize::MAX, true));
+    }
+
+    proptest! {
+        // Whatever the client does to its answers: there is always a way on for one that answers.
+        #[test]
+        fn nobody_waits_with_no_question_under_way(
+            steps in proptest::collection::vec((1..100_000usize, 0..3000u64, any::<bool>(), any::<u32>()), 1..200)
+        ) {
+            let mut pace = Pace::new(FRESHNESS);
+            let mut asked = VecDeque::new();
+            let mut now = 0;
+            for (size, passed, answers, forged) in steps {
+                now += passed;
+                if pace.room() > 0 {
+                    pace.take(size);
+                }
+                if let Some(question) = pace.question(0, now) {
+                    pace.asked();
+                    asked.push_back(question.frame()[2..].to_vec());
+                }
+                if pace.room() == 0 {
+                    prop_assert!(!asked.is_empty(), "{pace:?}");
+                }
+                if answers {
+                    if let Some(mut payload) = asked.pop_front() {
+                        payload[4..8].copy_from_slice(&forged.to_be_bytes());
+                        prop_assert!(pace.answer(&payload, FRESHNESS, now));
+                    }
+                }
+                prop_assert!((LEAST..=MOST).contains(&pace.window), "{pace:?}");
+            }
+        }
+    }
+}
