@@ -127,7 +127,7 @@ impl Client {
         details: Details,
         topic: Arc<Topic>,
     ) -> Self {
-        let plain = details.path == "/" && details.headers.is_empty();
+        let plain = details.path.is_empty() && details.headers.is_empty();
         Self {
             id,
             key: low_half(key as u64),
@@ -208,7 +208,10 @@ impl Client {
         ClientInfo {
             id: self.id,
             address: self.address,
-            path: details.map_or_else(|| "/".to_owned(), |details| details.path.clone()),
+            path: match details {
+                Some(details) if !details.path.is_empty() => details.path.clone(),
+                _ => "/".to_owned(),
+            },
             since: UNIX_EPOCH + Duration::from_millis(self.since),
             queued_bytes: waiting + self.writing.load(Ordering::Relaxed) as usize,
             skipped: self.skipped.load(Ordering::Relaxed),

@@ -229,7 +229,8 @@ impl Driver {
             self.forget_accepted(); // so that it is as long as there are strangers
             self.accepted.push_back((key, self.serial));
             self.strangers += 1;
-            self.step(key, |connection, engine| connection.ready(engine, key));
+            // Looked at after the others: its request comes a moment later, as a rule.
+            self.todo.push_back(key);
             if self.strangers > self.engine.shared.limits.handshakes {
                 self.end_oldest_stranger();
             }
@@ -286,10 +287,8 @@ impl Driver {
     }
 
     fn serve_ready(&mut self) {
-        if self.todo.is_empty() {
-            self.ready.swap(&mut self.taken);
-            self.todo.extend(self.taken.drain(..));
-        }
+        self.ready.swap(&mut self.taken);
+        self.todo.extend(self.taken.drain(..));
         for _ in 0..STEPS {
             let Some(key) = self.todo.pop_front() else { return };
             self.step(key, |connection, engine| connection.ready(engine, key));

@@ -205,7 +205,7 @@ impl Engine {
             Some((name.clone(), value))
         };
         let details = Details {
-            path: request.target().to_owned(),
+            path: if request.target() == "/" { "" } else { request.target() }.to_owned(),
             headers: self.reception.keep_headers.iter().filter_map(value).collect(),
         };
         let client = Arc::new(Client::new(self.shared.ids.draw(), key, address, details, topic));

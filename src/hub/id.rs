@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sha1::{Digest, Sha1};
+use siphasher::sip::SipHasher24;
 
 /// 2^53: the first integer above those that an IEEE double, and so JSON in a browser, holds exactly.
 const END: u64 = 1 << 53;
@@ -113,12 +113,13 @@ impl<'de> serde::Deserialize<'de> for ClientId {
 ///
 /// Random numbers of 53 bits would collide after some ten million clients, and remembering every id
 /// given costs memory. A Feistel network (Luby and Rackoff, "How to construct pseudorandom
-/// permutations from pseudorandom functions", 1988) with a keyed hash as its round function is a
+/// permutations from pseudorandom functions", 1988) with a pseudorandom function in its rounds (SipHash-2-4,
+/// Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012) is a
 /// permutation of 54 bits: distinct counters give distinct ids, and who does not know the key can
 /// predict none from others. Results outside 1..2^53 are fed through again ("cycle walking", Black
 /// and Rogaway 2002), which keeps it a permutation of that range.
 pub(crate) struct IdSource {
-    key: [u8; 32],
+    function: SipHasher24,
     next: AtomicU64,
 }
 
@@ -131,9 +132,9 @@ impl IdSource {
     ///
     /// Where the operating system gives no random bytes.
     pub(crate) fn new() -> Result<Self, getrandom::Error> {
-        let mut key = [0; 32];
+        let mut key = [0; 16];
         getrandom::fill(&mut key)?;
-        Ok(Self { key, next: AtomicU64::new(1) })
+        Ok(Self { function: SipHasher24::new_with_key(&key), next: AtomicU64::new(1) })
     }
 
     pub(crate) fn draw(&self) -> ClientId {
@@ -155,12 +156,8 @@ impl IdSource {
     }
 
     fn round(&self, round: u8, half: u64) -> u64 {
-        let digest = Sha1::new()
-            .chain_update(self.key)
-            .chain_update([round])
-            .chain_update(half.to_le_bytes());
-        let digest = digest.finalize();
-        u64::from(u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])) & Self::HALF
+        let number = u64::from(round) << Self::HALF_BITS | half;
+        self.function.hash(&number.to_le_bytes()) & Self::HALF
     }
 }
 

@@ -167,6 +167,7 @@ impl Log {
             next = if full { None } else { self.next(at, upto) };
         }
         batch.flush_small(&mut small);
+        batch.is_all = self.next(at, upto).is_none();
         batch
     }
 
@@ -412,6 +413,8 @@ pub(crate) struct Batch {
     /// Each frame, where it ends in the bytes, and where a client stands that has it.
     frames: Vec<(usize, Frame, Cursor)>,
     bytes: usize,
+    /// Whether nothing comes after it.
+    is_all: bool,
 }
 
 impl Batch {
@@ -428,6 +431,11 @@ impl Batch {
         }
         let begun = self.frames.partition_point(|(end, ..)| *end < room);
         self.frames.get(begun).map_or(self.bytes, |(end, ..)| *end)
+    }
+
+    /// Whether who has it up to here has everything.
+    pub(crate) fn is_all_up_to(&self, end: usize) -> bool {
+        self.is_all && end == self.bytes
     }
 
     /// The bytes up to where a frame ends.
@@ -585,6 +593,20 @@ mod tests {
         assert_eq!(read(&log, log.start(false, u64::MAX, 0), 7).0, "a b x2 c y2");
         let batch = batch_of(&mut log);
         assert_eq!(batch.after(batch.bytes).0, Cursor { log: 3, latest: 7 });
+    }
+
+    #[test]
+    fn all_but_the_first_two_at_one_cursor_share_a_batch_though_each_asks_again_when_it_has_all() {
+        let mut log = log_of(&[100; 10]);
+        let (start, end) = (Cursor::default(), Cursor { log: 10, latest: 0 });
+        assert!(log.batch(start, u64::MAX).is_none(), "nobody has asked before");
+        for _ in 0..5 {
+            assert!(log.batch(end, u64::MAX).is_none());
+            let batch = log.batch(start, u64::MAX).expect("shared");
+            assert!(batch.is_all_up_to(1000) && !batch.is_all_up_to(900));
+            assert_eq!((batch.within(250), batch.within(0), batch.within(9999)), (300, 100, 1000));
+            assert_eq!(batch.parts_up_to(300).map(<[u8]>::len).sum::<usize>(), 300);
+        }
     }
 
     #[test]

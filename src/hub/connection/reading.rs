@@ -86,17 +86,25 @@ impl Connection {
     fn received(&mut self, bytes: &mut BytesMut, engine: &mut Engine, key: usize) -> Step {
         match &mut self.phase {
             Phase::Handshake(handshake) => {
-                handshake.buffer.extend_from_slice(bytes);
-                match handshake.reader.read(&mut handshake.buffer) {
-                    Ok(None) => Ok(()),
+                // Nearly all come in one piece, which need not be copied.
+                let mut kept = std::mem::take(&mut handshake.buffer);
+                let in_one_piece = kept.is_empty();
+                if !in_one_piece {
+                    kept.extend_from_slice(bytes);
+                }
+                let received = if in_one_piece { bytes } else { &mut kept };
+                match handshake.reader.read(received) {
+                    Ok(None) => {
+                        handshake.buffer = if in_one_piece { received[..].into() } else { kept };
+                        Ok(())
+                    }
                     Ok(Some(request)) => {
-                        let mut early = std::mem::take(&mut handshake.buffer);
                         let address = handshake.address;
                         self.answer(&request, address, engine, key);
-                        if early.is_empty() {
+                        if received.is_empty() {
                             Ok(())
                         } else {
-                            self.received(&mut early, engine, key)
+                            self.received(received, engine, key)
                         }
                     }
                     Err(refusal) => {

@@ -142,6 +142,13 @@ impl Connection {
                         let (cursor, rest) = batch.after(of_batch);
                         open.follows.set_cursor(place, cursor);
                         open.pace.take(of_batch + rest.len());
+                        let asked = question.as_ref().map_or(0, |q| q.frame().len());
+                        if written == end + asked && batch.is_all_up_to(end) {
+                            if asked > 0 {
+                                open.pace.asked();
+                            }
+                            return Ok(Taken::Nothing);
+                        }
                         if let Some(question) = question.filter(|_| written > end) {
                             open.pace.asked();
                             let mut rest: Frame = question.frame().clone().into();
