@@ -137,20 +137,23 @@ fn a_connection_cut_at_any_byte_of_either_way_leaves_nothing_and_disturbs_nobody
         (result, link.up.passed(), link.down.passed())
     };
     let mut cut = 0;
+    let mut look = |what: String, after: usize, passed: usize, result: io::Result<()>| {
+        // No two sessions are the same to a byte: ids differ in length, and the hub may ping. One
+        // that is shorter is whole.
+        assert!(passed == after || result.is_ok(), "{what}: {passed} of {after}, {result:?}");
+        cut += usize::from(passed == after);
+    };
     for by in [By::Client, By::Hub] {
         let (whole, up, down) = run(by, Way::default(), Way::default());
         whole.expect("a session that nothing happens to");
         for end in [End::Fin, End::Reset] {
             for after in 0..=up {
-                let (_, passed, _) = run(by, Way::ending(after, end), Way::default());
-                assert_eq!(passed, after, "{by:?} {end:?}");
-                cut += 1;
+                let (result, passed, _) = run(by, Way::ending(after, end), Way::default());
+                look(format!("{by:?} {end:?} up"), after, passed, result);
             }
             for after in 0..=down {
-                let (_, _, passed) = run(by, Way::default(), Way::ending(after, end));
-                // An id has a digit more or less than another.
-                assert!(passed <= after && passed + 4 > after, "{passed} {after} {by:?} {end:?}");
-                cut += 1;
+                let (result, _, passed) = run(by, Way::default(), Way::ending(after, end));
+                look(format!("{by:?} {end:?} down"), after, passed, result);
             }
         }
     }
@@ -191,18 +194,17 @@ fn a_connection_that_falls_silent_anywhere_is_let_go_in_time() {
         (link.up.passed(), link.down.passed())
     };
 
-    // Not at each byte: every one takes a second or two, and four descriptors while it does. Not at
-    // the last ones, either: an id may be some digits shorter.
-    let ups = (0..up).step_by(7).map(|at| (Way::ending(at, End::Stall), Way::default()));
-    let downs = (0..down - 4).step_by(7).map(|at| (Way::default(), Way::ending(at, End::Stall)));
-    let begun: Vec<_> = ups
-        .chain(downs)
-        .map(|(up, down)| {
-            let (socket, link) = proxy::connect(address, up, down);
-            let hub = hub.clone();
-            (link, thread::spawn(move || session(&hub, socket, By::Hub)))
-        })
-        .collect();
+    // Not at each byte: every one takes a second or two, and four descriptors while it does.
+    let ups = (0..up).step_by(7).map(|at| (at, true));
+    let downs = (0..down).step_by(7).map(|at| (at, false));
+    let silenced = |(at, is_up)| {
+        let (silent, open) = (Way::ending(at, End::Stall), Way::default());
+        let (up, down) = if is_up { (silent, open) } else { (open, silent) };
+        let (socket, link) = proxy::connect(address, up, down);
+        let hub = hub.clone();
+        (at, is_up, link, thread::spawn(move || session(&hub, socket, By::Hub)))
+    };
+    let begun: Vec<_> = ups.chain(downs).map(silenced).collect();
     let started = Instant::now();
     let request = ClientRequest::new(&address.to_string(), PATH).unwrap().encode().len();
     let in_handshake = (0..request).step_by(7).count();
@@ -213,11 +215,11 @@ fn a_connection_that_falls_silent_anywhere_is_let_go_in_time() {
     let most = settled + 3 * begun.len();
     until("all connections to be let go", || descriptors() <= most);
     assert!(started.elapsed() < deadline, "{:?}", started.elapsed());
-    for (link, session) in begun {
-        let passed = (link.up.passed(), link.down.passed());
+    for (at, is_up, link, session) in begun {
+        let passed = if is_up { link.up.passed() } else { link.down.passed() };
         drop(link);
         let result = session.join().expect("nothing but what should come");
-        assert!(result.is_err(), "whole after {passed:?} of {:?} bytes", (up, down));
+        assert!(result.is_err() || passed < at, "whole, but silent after {at}"); // as above
     }
     bystander.noticed_nothing();
     drop(state);
