@@ -82,8 +82,9 @@ impl Bystander {
     }
 
     /// It missed nothing and was on time. A machine that is busy elsewhere holds up a message now
-    /// and then; a hub that is kept busy by others would be late with all of them.
-    pub fn noticed_nothing(self) {
+    /// and then; a hub that is kept busy by others would be late with all of them. How late each was
+    /// is returned, sorted.
+    pub fn noticed_nothing(self) -> Vec<Duration> {
         self.stop.store(true, Ordering::Relaxed);
         let pushed = self.pushing.join().unwrap();
         let mut late = self.reading.join().expect("the bystander to have gone on");
@@ -92,6 +93,7 @@ impl Bystander {
         let (typical, worst) = (late[late.len() / 2], late[late.len() - 1]);
         assert!(typical < Duration::from_millis(250), "typically {typical:?} late");
         assert!(worst < Duration::from_secs(3), "{worst:?} late");
+        late
     }
 }
 

@@ -2,7 +2,7 @@
 //! waits for what it expects and never for a guessed time.
 #![allow(dead_code, unreachable_pub)] // every test file uses a part of it, as a module of its own
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -45,37 +45,51 @@ impl Peer {
         Self::upgrade_at(socket, address, "/")
     }
 
-    fn upgrade_at(mut socket: TcpStream, address: SocketAddr, path: &str) -> Self {
-        socket.set_nodelay(true).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    fn upgrade_at(socket: TcpStream, address: SocketAddr, path: &str) -> Self {
+        Self::try_upgrade_at(socket, address, path).unwrap()
+    }
+
+    /// Upgrades a connection that may break.
+    pub fn try_upgrade_at(
+        mut socket: TcpStream,
+        address: SocketAddr,
+        path: &str,
+    ) -> io::Result<Self> {
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
         let request = ClientRequest::new(&address.to_string(), path).unwrap();
-        socket.write_all(&request.encode()).unwrap();
+        socket.write_all(&request.encode())?;
         let mut reader = ResponseReader::new(&request, HeadLimits::default());
         let mut received = BytesMut::new();
-        while reader.read(&mut received).unwrap().is_none() {
-            read_some(&mut socket, &mut received);
+        while reader.read(&mut received).map_err(io::Error::other)?.is_none() {
+            read_some(&mut socket, &mut received)?;
         }
         let limits = Limits::default().max_frame(1 << 30).max_message(1 << 30);
         let codec = MessageCodec::new(Role::Client, limits);
         let mut peer = Self { socket, id: ClientId::new(1).unwrap(), received, codec };
-        let greeting = peer.text();
+        let Incoming::Message(greeting) = peer.try_recv()? else { panic!("expected a greeting") };
+        let greeting = greeting.as_text().expect("a text");
         let id = greeting.strip_prefix(r#"{"type":1,"body":"#).and_then(|s| s.strip_suffix('}'));
         peer.id = id.expect("a greeting").parse().unwrap();
-        peer
+        Ok(peer)
     }
 
-    /// What comes next. Pings that ask how far this client has read are answered, as every client does by itself, and
-    /// passed over; one that only asks whether it lives is the test's to see.
     pub fn recv(&mut self) -> Incoming {
+        self.try_recv().unwrap()
+    }
+
+    /// What comes next on a connection that may break. A ping that carries something is answered, as
+    /// every client does by itself, and passed over; an empty one is there to see who is alive, which is
+    /// for the test to say.
+    pub fn try_recv(&mut self) -> io::Result<Incoming> {
         loop {
             match self.codec.decode(&mut self.received).unwrap() {
-                Some(Incoming::Control(Control::Ping(payload)))
-                    if !payload.as_bytes().is_empty() =>
-                {
-                    self.control(Control::Pong(payload));
+                Some(Incoming::Control(Control::Ping(ping))) if !ping.as_bytes().is_empty() => {
+                    // If the hub has gone, what is read next says so.
+                    let _ = self.try_control(Control::Pong(ping));
                 }
-                Some(incoming) => return incoming,
-                None => read_some(&mut self.socket, &mut self.received),
+                Some(incoming) => return Ok(incoming),
+                None => read_some(&mut self.socket, &mut self.received)?,
             }
         }
     }
@@ -107,15 +121,23 @@ impl Peer {
     }
 
     pub fn send(&mut self, message: impl Into<Message>) {
+        self.try_send(message).unwrap();
+    }
+
+    pub fn try_send(&mut self, message: impl Into<Message>) -> io::Result<()> {
         let mut bytes = BytesMut::new();
         self.codec.encode(message.into(), &mut bytes).unwrap();
-        self.socket.write_all(&bytes).unwrap();
+        self.socket.write_all(&bytes)
     }
 
     pub fn control(&mut self, control: Control) {
+        self.try_control(control).unwrap();
+    }
+
+    pub fn try_control(&mut self, control: Control) -> io::Result<()> {
         let mut bytes = BytesMut::new();
         self.codec.encode(control, &mut bytes).unwrap();
-        self.socket.write_all(&bytes).unwrap();
+        self.socket.write_all(&bytes)
     }
 
     pub fn frame(&mut self, frame: Frame) {
@@ -149,16 +171,24 @@ impl Peer {
     }
 }
 
-pub fn is_timeout(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+pub fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-fn read_some(socket: &mut TcpStream, into: &mut BytesMut) {
+fn read_some(socket: &mut TcpStream, into: &mut BytesMut) -> io::Result<()> {
     let mut bytes = [0; 16384];
-    match socket.read(&mut bytes) {
-        Ok(0) => panic!("the stream ended; left over: {into:?}"),
-        Ok(count) => into.extend_from_slice(&bytes[..count]),
-        Err(error) => panic!("{error}; left over: {} bytes", into.len()),
+    let told = |error: io::Error| {
+        io::Error::new(error.kind(), format!("{error}; left over: {} bytes", into.len()))
+    };
+    match socket.read(&mut bytes).map_err(told)? {
+        0 => Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            format!("the stream ended; left over: {into:?}"),
+        )),
+        count => {
+            into.extend_from_slice(&bytes[..count]);
+            Ok(())
+        }
     }
 }
 
