@@ -64,10 +64,19 @@ impl Peer {
         peer
     }
 
+    /// What comes next, but for a Ping with a payload: that one asks how far this has read, and is
+    /// answered.
     pub fn recv(&mut self) -> Incoming {
         loop {
-            if let Some(incoming) = self.codec.decode(&mut self.received).unwrap() {
-                return incoming;
+            match self.codec.decode(&mut self.received).unwrap() {
+                Some(Incoming::Control(Control::Ping(payload)))
+                    if !payload.as_bytes().is_empty() =>
+                {
+                    self.control(Control::Pong(payload));
+                    continue;
+                }
+                Some(incoming) => return incoming,
+                None => {}
             }
             read_some(&mut self.socket, &mut self.received);
         }
