@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use super::lock::Lock;
-use super::queue::Queue;
+use super::mail::Mail;
 use super::sync::AtomicBool;
 use super::topic::{Topic, Topics};
 use super::{ClientId, FollowError};
@@ -73,7 +73,7 @@ pub(crate) struct Details {
 /// while the driver has been told that it has.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
-    pub(crate) queue: Option<Box<Queue>>,
+    pub(crate) mail: Option<Box<Mail>>,
     /// Set when the client has gone: nothing is taken any more.
     pub(crate) closed: bool,
 }
@@ -166,7 +166,7 @@ impl Client {
     }
 
     pub(crate) fn info(&self) -> ClientInfo {
-        let waiting = self.mailbox.lock().queue.as_ref().map_or(0, |queue| queue.bytes());
+        let waiting = self.mailbox.lock().mail.as_ref().map_or(0, |mail| mail.bytes());
         let details = self.details.as_ref();
         ClientInfo {
             id: self.id,

@@ -120,8 +120,7 @@ impl Follows {
         let next = engine.oldest(self, upto);
         let before = next.as_ref().map_or(upto, |(stamp, ..)| *stamp);
         if *has_mail {
-            if let Some(entry) = take_mail(client, has_mail, before) {
-                let cost = Entry::cost(&entry.message);
+            if let Some((entry, cost)) = take_mail(client, has_mail, before, next.is_none()) {
                 return Some(log::encode(entry, cost, &engine.shared.budget));
             }
         }
@@ -144,15 +143,23 @@ impl Follows {
     }
 }
 
-/// The oldest message in the mailbox, if it was pushed before this stamp.
-fn take_mail(client: &Client, has_mail: &mut bool, before: u64) -> Option<Entry> {
+/// The oldest in the mailbox, and what it counts, if it was pushed before this stamp; or, where that
+/// is the `last` of what is owed, a value that took the place of such.
+fn take_mail(
+    client: &Client,
+    has_mail: &mut bool,
+    before: u64,
+    last: bool,
+) -> Option<(Entry, usize)> {
     let mut mailbox = client.mailbox.lock();
-    let entry = mailbox.queue.as_mut().and_then(|queue| queue.pop_before(before));
-    if mailbox.queue.as_ref().is_none_or(|queue| queue.is_empty()) {
-        mailbox.queue = None;
+    let taken = mailbox.mail.as_mut().and_then(|mail| {
+        mail.pop_before(before).or_else(|| last.then(|| mail.pop_set_again(before)).flatten())
+    });
+    if mailbox.mail.as_ref().is_none_or(|mail| mail.is_empty()) {
+        mailbox.mail = None;
         *has_mail = false;
     }
-    entry
+    taken
 }
 
 #[cfg(test)]
