@@ -110,6 +110,13 @@ fn send(c: &mut Criterion) {
                 });
             });
         }
+        group.bench_function(BenchmarkId::new(format!("set, one of {clients}"), 64), |b| {
+            b.iter_custom(|count| {
+                pushes(count, 64, |message| {
+                    hub.set(ids[0], "progress", message).expect("room for a value");
+                })
+            });
+        });
         let gone = "4711".parse().expect("an id");
         group.bench_function(BenchmarkId::new(format!("none of {clients}"), 64), |b| {
             let message = text(64);

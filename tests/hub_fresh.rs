@@ -72,6 +72,46 @@ fn what_a_viewer_that_reads_50_kb_a_second_sees_is_fresh_and_it_gets_all_that_it
     look(&hub, &mut Slow::connect(&hub, 50_000));
 }
 
+/// Far more is sent than it can read, so that it stays behind, and skips.
+#[test]
+fn who_stays_behind_what_is_sent_sees_fresh_values_all_the_same() {
+    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let mut slow = Slow::connect(&hub, 50_000);
+    let (id, ending, began) = (slow.id(), AtomicBool::new(false), Instant::now());
+    let everyone = hub.everyone();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0_u32.. {
+                hub.broadcast(vec![0; 1000]);
+                if number % 10 == 0 {
+                    everyone.set("all", format!("all {}", began.elapsed().as_micros())).unwrap();
+                    hub.set(id, "one", format!("one {}", began.elapsed().as_micros())).unwrap();
+                }
+                if ending.load(Ordering::Relaxed) {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let mut ages = [vec![], vec![]];
+        assert!(slow.read_for(Duration::from_secs(6), |message| {
+            let Some((whose, set)) = message.as_text().and_then(|text| text.split_once(' ')) else {
+                return;
+            };
+            let set = Duration::from_micros(set.parse().unwrap());
+            ages[usize::from(whose == "one")].push(began.elapsed().saturating_sub(set));
+        }));
+        ending.store(true, Ordering::Relaxed);
+        for mut ages in ages {
+            ages.sort_unstable();
+            assert!(ages.len() > 20, "{ages:?}");
+            let (median, most) = (ages[ages.len() / 2], ages[ages.len() * 95 / 100]);
+            assert!(most < Duration::from_millis(600), "{most:?} (median {median:?})");
+        }
+    });
+    assert!(hub.client(id).is_some_and(|client| client.id == id));
+}
+
 #[test]
 fn nor_does_a_proxy_that_takes_256_kib_ahead_make_it_stale() {
     let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();

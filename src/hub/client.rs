@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::engine::millis;
 use super::lock::Lock;
+use super::mail::Mail;
 use super::moment::low_half;
-use super::queue::Queue;
 use super::topic::{Topic, Topics};
 use super::{ClientId, FollowError};
 
@@ -74,7 +74,7 @@ pub(crate) struct Details {
 /// while the driver has been told that it has.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
-    pub(crate) queue: Option<Box<Queue>>,
+    pub(crate) mail: Option<Box<Mail>>,
     /// Set when the client has gone: nothing is taken any more.
     pub(crate) closed: bool,
     /// Whether the driver has been told that what the client is to follow has changed. (It is here because there
@@ -203,7 +203,7 @@ impl Client {
     }
 
     pub(crate) fn info(&self) -> ClientInfo {
-        let waiting = self.mailbox.lock().queue.as_ref().map_or(0, |queue| queue.bytes());
+        let waiting = self.mailbox.lock().mail.as_ref().map_or(0, |mail| mail.bytes());
         let details = self.details.as_ref();
         ClientInfo {
             id: self.id,

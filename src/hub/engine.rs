@@ -13,7 +13,7 @@ use super::budget::Charge;
 use super::client::{Client, Details};
 use super::connection::{Follow, Follows, Inbound};
 use super::events::{DisconnectReason, Event};
-use super::log::{Cursor, Kept, Log};
+use super::log::{BEHIND, Cursor, Kept, Log};
 use super::queue::{Entry, Queue};
 use super::shared::Shared;
 use super::topic::Topic;
@@ -226,9 +226,9 @@ impl Engine {
         let waiting = {
             let mut mailbox = client.mailbox.lock();
             mailbox.closed = true;
-            mailbox.queue.take()
+            mailbox.mail.take()
         };
-        self.shared.budget.sub(waiting.map_or(0, |queue| queue.bytes()));
+        self.shared.budget.sub(waiting.map_or(0, |mail| mail.bytes()));
         client.unfollow_all().iter().for_each(|wanted| self.shared.drop_handle(&wanted.topic));
         let ip = client.address.ip();
         if let Some(count) = self.per_address.get_mut(&ip) {
@@ -440,18 +440,29 @@ impl Engine {
         }
     }
 
-    /// The oldest that is there of what a client follows, if it was stamped before `upto`: stamp,
-    /// frame, the feed's place, and where the client stands after it.
+    /// Whether a client has so much of logs before it that it gets the latest values first.
+    pub(crate) fn is_behind(&self, follows: &Follows) -> bool {
+        let before =
+            |follow: &Follow| Some(self.logs.get(follow.place)?.bytes_before(follow.cursor));
+        follows.iter().filter_map(before).sum::<usize>() > BEHIND
+    }
+
+    /// The oldest that is there of what a client follows, or the oldest value if these go first, if it was
+    /// stamped before `upto`: stamp, frame, the feed's place, and where the client stands after it.
     pub(crate) fn oldest(
         &self,
         follows: &Follows,
         upto: u64,
+        values_first: bool,
     ) -> Option<(u64, &Frame, usize, Cursor)> {
         let next = |follow: &Follow| {
-            let (stamp, frame, cursor) = self.logs.get(follow.place)?.next(follow.cursor, upto)?;
-            (stamp < upto).then_some((stamp, frame, follow.place, cursor))
+            let log = self.logs.get(follow.place)?;
+            let (stamp, frame, cursor) = log.next(follow.cursor, upto, values_first)?;
+            let waits = values_first && cursor.log != follow.cursor.log;
+            (stamp < upto).then_some(((waits, stamp), frame, follow.place, cursor))
         };
-        follows.iter().filter_map(next).min_by_key(|(stamp, ..)| *stamp)
+        let first = follows.iter().filter_map(next).min_by_key(|(order, ..)| *order);
+        first.map(|((_, stamp), frame, place, cursor)| (stamp, frame, place, cursor))
     }
 
     /// Lets go what a feed holds for nobody, where its follower furthest behind is at `needed`; and the feed, if
@@ -491,20 +502,19 @@ impl Engine {
 
     fn relieve_mailboxes(&self) {
         let mut full: Vec<_> = self.shared.registry.all();
-        full.retain(|client| client.mailbox.lock().queue.is_some());
-        full.sort_by_cached_key(|client| {
-            std::cmp::Reverse(client.mailbox.lock().queue.as_ref().map_or(0, |queue| queue.bytes()))
-        });
+        let log_of = |client: &Client| client.mailbox.lock().mail.as_ref().map(|m| m.log.bytes());
+        full.retain(|client| log_of(client).is_some());
+        full.sort_by_cached_key(|client| std::cmp::Reverse(log_of(client)));
         for client in full {
             if !self.shared.budget.is_tight() {
                 return;
             }
             let evicted = {
                 let mut mailbox = client.mailbox.lock();
-                let Some(queue) = &mut mailbox.queue else { continue };
-                let evicted = queue.make_room(0, queue.bytes());
-                if queue.is_empty() {
-                    mailbox.queue = None;
+                let Some(mail) = &mut mailbox.mail else { continue };
+                let evicted = mail.log.make_room(0, mail.log.bytes());
+                if mail.is_empty() {
+                    mailbox.mail = None;
                 }
                 evicted
             };
@@ -615,12 +625,14 @@ mod tests {
         let mut engine = engine(Limits::default(), &Timeouts::default());
         let client = engine.admit(&upgrade(), address("127.0.0.1:1"), 0, everyone(&engine));
         engine.shared.send(client.id, "waiting".into()).unwrap();
+        engine.shared.set_for(client.id, "key", "waiting".into()).unwrap();
         engine.dismiss(&client, DisconnectReason::Lost);
         assert_eq!((engine.shared.budget.used(), engine.shared.registry.count()), (0, 0));
         // Who found it a moment before is told, too.
         engine.shared.registry.insert(Arc::clone(&client));
-        let late = engine.shared.send(client.id, "late".into());
-        assert_eq!(late, Err(SendError::NoSuchClient(client.id)));
+        let gone = Err(SendError::NoSuchClient(client.id));
+        assert_eq!(engine.shared.send(client.id, "late".into()), gone);
+        assert_eq!(engine.shared.set_for(client.id, "key", "late".into()), gone);
     }
 
     #[test]
@@ -661,18 +673,18 @@ mod tests {
                 engine.shared.send(client.id, vec![0; 1000 - 64].into()).unwrap();
             }
         }
+        engine.shared.set_for(clients[1].id, "k", vec![0; 1000 - 194].into()).unwrap();
         let waiting = || {
-            let bytes =
-                |client: &Arc<Client>| client.mailbox.lock().queue.as_ref().unwrap().bytes();
+            let bytes = |client: &Arc<Client>| client.mailbox.lock().mail.as_ref().unwrap().bytes();
             clients.iter().map(bytes).collect::<Vec<_>>()
         };
         engine.relieve();
-        assert_eq!(waiting(), [10_000, 12_000, 20_000, 24_000]);
-        assert_eq!(engine.shared.budget.used(), 66_000);
+        assert_eq!(waiting(), [10_000, 13_000, 20_000, 24_000], "values stay");
+        assert_eq!(engine.shared.budget.used(), 67_000);
         assert_eq!(clients[1].info().skipped, 13);
         assert_eq!(engine.shared.stats().skipped, 13);
         engine.relieve();
-        assert_eq!(waiting(), [10_000, 12_000, 20_000, 24_000], "there is no need any more");
+        assert_eq!(waiting(), [10_000, 13_000, 20_000, 24_000], "there is no need any more");
     }
 
     #[test]

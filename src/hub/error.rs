@@ -60,7 +60,8 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// Why [`Hub::send`](crate::Hub::send) or a [`Feed`](crate::Feed) did not take a message.
+/// Why [`Hub::send`](crate::Hub::send), [`Hub::set`](crate::Hub::set) or a [`Feed`](crate::Feed) did
+/// not take a message.
 ///
 /// None of these is a reason to end a run.
 ///
@@ -107,9 +108,10 @@ pub enum SendError {
     /// The feed has had its last message.
     #[error("the feed has been closed")]
     Closed,
-    /// A feed has no room for one more latest value: see [`Limits::latest`](crate::Limits::latest)
-    /// and [`Limits::keys`](crate::Limits::keys).
-    #[error("the feed's latest values have reached their limit of {keys} keys or {bytes} bytes")]
+    /// A feed, or what waits for a client, has no room for one more latest value: see
+    /// [`Limits::keys`](crate::Limits::keys), and for a feed [`Limits::latest`](crate::Limits::latest), for a
+    /// client [`Limits::mailbox`](crate::Limits::mailbox).
+    #[error("the latest values have reached their limit of {keys} keys or {bytes} bytes")]
     TooManyValues {
         /// The limit on keys.
         keys: usize,

@@ -154,7 +154,8 @@ impl Feed {
     /// an event, such as progress.
     ///
     /// A follower gets the values in the order in which they were set last, and none that is older than one it
-    /// has had. A value that is set again before it has left may never be sent.
+    /// has had. A value that is set again before it has left may never be sent. To a follower that is more than 64 KiB
+    /// behind values go before what was sent.
     ///
     /// # Errors
     ///

@@ -113,8 +113,8 @@ impl<'de> serde::Deserialize<'de> for ClientId {
 ///
 /// Random numbers of 53 bits would collide after some ten million clients, and remembering every id
 /// given costs memory. A Feistel network (Luby and Rackoff, "How to construct pseudorandom
-/// permutations from pseudorandom functions", 1988) with a pseudorandom function in its rounds (SipHash-2-4,
-/// Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012) is a
+/// permutations from pseudorandom functions", 1988) with a pseudorandom function in its rounds (`SipHash-2-4`,
+/// Aumasson and Bernstein, "`SipHash`: a fast short-input PRF", 2012) is a
 /// permutation of 54 bits: distinct counters give distinct ids, and who does not know the key can
 /// predict none from others. Results outside 1..2^53 are fed through again ("cycle walking", Black
 /// and Rogaway 2002), which keeps it a permutation of that range.

@@ -98,6 +98,8 @@ impl Limits {
         outbound_message: usize = "1 << 20";
         /// Bytes waiting for one client alone, each message counted with 64 more. Beyond it
         /// [`Overflow`](crate::Overflow) decides. One larger message is kept alone. Default 1 MiB.
+        /// As many bytes again are for values that were [set](crate::Hub::set) for the client, each counted
+        /// with twice its key and 192 more; a value beyond that is refused at the call, unless it is alone.
         mailbox: usize = "64 * 1024";
         /// Bytes of one feed's log, everyone's included, kept for clients that are behind and for
         /// those who come late, each message counted with 64 more. A client that falls further behind
@@ -106,7 +108,8 @@ impl Limits {
         /// Bytes of one feed's latest values, each counted with twice its key and 192 more. A value
         /// beyond that is refused at the call. Default 16 MiB.
         latest: usize = "1 << 20";
-        /// Keys of one feed's latest values; one more is refused at the call. Default 1024.
+        /// Keys of one feed's latest values, and of those that wait for one client; one more is refused at
+        /// the call. Default 1024.
         keys: usize = "16";
         /// Feeds that have a name; one more is refused. Clients that name feeds by their URL can make half as
         /// many. Default 10 000.

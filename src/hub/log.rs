@@ -20,6 +20,10 @@ const OWN_PART_FROM: usize = 4 * 1024;
 /// The most that is copied together into one part.
 const PART: usize = 16 * 1024;
 
+/// Who has more than this of logs before it gets the latest values first: they are what it is about, and
+/// would never be its turn if it stayed behind.
+pub(crate) const BEHIND: usize = 64 * 1024;
+
 /// The most frames in one batch, and about the most that is copied together for it; what is more
 /// comes in the next.
 const BATCH: usize = 1024;
@@ -116,12 +120,20 @@ impl Log {
         Cursor { log: log.min(self.window.stamped_from(stamp)), latest: 0 }
     }
 
-    /// The stamp and the frame that come next at a cursor, and the cursor after them.
-    pub(crate) fn next(&self, at: Cursor, upto: u64) -> Option<(u64, &Frame, Cursor)> {
+    /// The stamp and the frame that come next at a cursor, and the cursor after them: by the order of the stamps, or
+    /// the values first.
+    pub(crate) fn next(
+        &self,
+        at: Cursor,
+        upto: u64,
+        values_first: bool,
+    ) -> Option<(u64, &Frame, Cursor)> {
         let logged = self.window.get(at.log);
         let set = self.latest.next(at.latest, upto);
         match (logged, set) {
-            (Some((stamp, frame)), set) if set.is_none_or(|(of_set, _)| stamp < of_set) => {
+            (Some((stamp, frame)), set)
+                if set.is_none_or(|(of_set, _)| stamp < of_set && !values_first) =>
+            {
                 Some((stamp, frame, Cursor { log: at.log + 1, ..at }))
             }
             (_, Some((stamp, frame))) => Some((stamp, frame, Cursor { latest: stamp + 1, ..at })),
@@ -132,7 +144,7 @@ impl Log {
     /// What everyone at this cursor is owed, if it pays to have it together: when the one before was
     /// at this cursor, too.
     pub(crate) fn batch(&mut self, at: Cursor, upto: u64) -> Option<&Batch> {
-        self.next(at, upto)?; // who has everything is not one who asks
+        self.next(at, upto, false)?; // who has everything is not one who asks
         if self.batch.as_ref().is_none_or(|batch| batch.from != at) {
             if self.asked.replace(at) != Some(at) {
                 return None;
@@ -147,8 +159,9 @@ impl Log {
         let mut small = Vec::new();
         let mut copied = 0;
         let mut at = from;
-        let mut next = self.next(at, upto);
-        let single = next.is_some_and(|(.., after)| self.next(after, upto).is_none());
+        let next_at = |at| self.next(at, upto, self.bytes_before(at) > BEHIND);
+        let mut next = next_at(at);
+        let single = next.is_some_and(|(.., after)| next_at(after).is_none());
         while let Some((_, frame, after)) = next {
             if frame.len() >= OWN_PART_FROM || single {
                 batch.flush_small(&mut small);
@@ -164,11 +177,16 @@ impl Log {
             at = after;
             batch.frames.push((batch.bytes, frame.clone(), at));
             let full = batch.frames.len() >= BATCH || copied >= COPIED;
-            next = if full { None } else { self.next(at, upto) };
+            next = if full { None } else { next_at(at) };
         }
         batch.flush_small(&mut small);
-        batch.is_all = self.next(at, upto).is_none();
+        batch.is_all = next_at(at).is_none();
         batch
+    }
+
+    /// How much of the log is still before a cursor.
+    pub(crate) fn bytes_before(&self, at: Cursor) -> usize {
+        self.window.bytes_from(at.log)
     }
 
     /// Lets go what is neither kept for those who come late nor needed by a follower, of whom the
@@ -577,7 +595,7 @@ mod tests {
         log.reveal(5);
         let read = |log: &Log, mut at: Cursor, upto: u64| {
             let mut texts = Vec::new();
-            while let Some((_, frame, after)) = log.next(at, upto) {
+            while let Some((_, frame, after)) = log.next(at, upto, false) {
                 let bytes: Vec<u8> = frame.parts().flat_map(|part| part.to_vec()).collect();
                 texts.push(String::from_utf8(bytes[2..].to_vec()).unwrap());
                 at = after;

@@ -19,6 +19,7 @@ mod limits;
 mod listener;
 mod lock;
 mod log;
+mod mail;
 #[cfg(all(test, stepcast_loom))]
 mod model;
 mod moment;
@@ -218,7 +219,8 @@ impl Hub {
     /// Sends a message to one client.
     ///
     /// It does not block, whatever the client does. Messages from one thread to one client, and to
-    /// everyone, arrive in the order of the calls.
+    /// everyone, arrive in the order of the calls. For a state, of which only the newest counts, there
+    /// is [`set`](Hub::set).
     ///
     /// # Errors
     ///
@@ -236,6 +238,43 @@ impl Hub {
     /// ```
     pub fn send(&self, id: ClientId, message: impl Into<Message>) -> Result<(), SendError> {
         self.shared().map_or(Ok(()), |shared| shared.send(id, message.into()))
+    }
+
+    /// Sets the latest value of a key for one client, which replaces the one before: for what is a
+    /// state and not an event, such as progress.
+    ///
+    /// It does not block, whatever the client does. A client that is behind gets only the newest value
+    /// of each key, and none that is older than one it has had. What is replaced before it has left is
+    /// never sent, nor counted as skipped; what has left is forgotten. Values are in the order of the
+    /// calls with what is [sent](Hub::send) and [broadcast](Hub::broadcast), by when they were set last;
+    /// one that is set again all the time may come before what was pushed meanwhile, so that it comes.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Hub::send), but that a mailbox full of messages has room for values all the same, and
+    /// they make no room for each other: [`SendError::TooManyValues`] beyond [`Limits::keys`] and
+    /// [`Limits::mailbox`], which counts for the values by themselves once more (one larger value is
+    /// taken when it is alone). The value before is kept then.
+    ///
+    /// ```
+    /// use stepcast::{ClientId, Hub, SendError};
+    ///
+    /// let hub = Hub::spawn_thread("127.0.0.1:0")?;
+    /// let id: ClientId = "4711".parse().unwrap(); // from the request that started the run
+    /// for step in 1..=100 {
+    ///     // model.step();
+    ///     let _ = hub.set(id, "progress", format!(r#"{{"progress":{step},"total":100}}"#));
+    /// }
+    /// assert_eq!(hub.set(id, "state", "done"), Err(SendError::NoSuchClient(id)));
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn set(
+        &self,
+        id: ClientId,
+        key: &str,
+        message: impl Into<Message>,
+    ) -> Result<(), SendError> {
+        self.shared().map_or(Ok(()), |shared| shared.set_for(id, key, message.into()))
     }
 
     /// Sends a message to one client, and waits until its mailbox has room for it: for a program that

@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -133,6 +134,28 @@ fn what_is_sent_to_all_and_to_one_is_in_order_and_not_slept_over() {
         });
         caller(&stand, move |shared| shared.send(id, vec![3].into()).unwrap());
         stand.run_until(has_all_before_the_stamp);
+    });
+}
+
+#[test]
+fn a_value_for_one_is_in_order_replaced_by_a_newer_one_only_and_not_slept_over() {
+    check(|| {
+        let mut stand = Stand::new(&nothing_kept());
+        let id = stand.id;
+        let first = caller(&stand, move |shared| {
+            shared.set_for(id, "key", vec![1].into()).unwrap();
+            shared.broadcast(vec![2].into());
+        });
+        let second =
+            caller(&stand, move |shared| shared.set_for(id, "key", vec![3].into()).unwrap());
+        stand.run_until(|stand| {
+            let of = |byte| stand.received.iter().position(|received| *received == byte);
+            assert!(of(1).is_none() || of(2).is_none() || of(1) < of(2), "one thread's order");
+            let all_pushed = stand.shared.stamps.load(Ordering::Acquire) == 3;
+            all_pushed && of(2).is_some() && stand.reader.client.mailbox.lock().mail.is_none()
+        });
+        [first, second].map(|caller| caller.join().unwrap());
+        assert!(stand.received.len() >= 2 && stand.shared.budget.used() == 0);
     });
 }
 

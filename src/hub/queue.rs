@@ -1,4 +1,5 @@
-//! A bounded queue of messages: what a feed's callers append to, and what a mailbox is.
+//! A bounded queue of messages: what a feed's callers append to, and what is sent to one
+//! client.
 
 use std::collections::VecDeque;
 
@@ -74,14 +75,13 @@ impl Queue {
         self.entries.push_back(entry);
     }
 
-    /// Whether the oldest entry was pushed before this stamp was taken.
-    pub(crate) fn begins_before(&self, stamp: u64) -> bool {
-        self.entries.front().is_some_and(|entry| entry.stamp < stamp)
+    pub(crate) fn first_stamp(&self) -> Option<u64> {
+        self.entries.front().map(|entry| entry.stamp)
     }
 
     /// The oldest entry, if it was pushed before this stamp was taken.
     pub(crate) fn pop_before(&mut self, stamp: u64) -> Option<Entry> {
-        if self.begins_before(stamp) { self.pop() } else { None }
+        if self.first_stamp()? < stamp { self.pop() } else { None }
     }
 
     pub(crate) fn pop(&mut self) -> Option<Entry> {

@@ -19,7 +19,7 @@ use super::events::DisconnectReason;
 use super::id::IdSource;
 use super::queue::ENTRY_OVERHEAD;
 use super::shared::Shared;
-use super::topic::{Topic, Topics};
+use super::topic::{self, Topic, Topics};
 use super::{Limits, Overflow, Retention, SendError, Timeouts};
 use crate::codec::{self, Incoming, Message, MessageCodec, Role};
 use crate::handshake::{HeadLimits, Request, RequestReader, Rules};
@@ -106,7 +106,7 @@ impl Reader {
     }
 
     fn has_all(&self, engine: &Engine) -> bool {
-        !self.has_mail && engine.oldest(&self.follows, engine.upto).is_none()
+        !self.has_mail && engine.oldest(&self.follows, engine.upto, false).is_none()
     }
 }
 
@@ -155,6 +155,7 @@ enum Op {
     Set(usize, u8, usize),
     Close(usize),
     Mail(usize, usize),
+    MailSet(usize, u8, usize),
     Follow(usize, usize),
     Unfollow(usize, usize),
     /// Connects at a feed, or leaves.
@@ -173,6 +174,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         12 => (feed.clone(), size()).prop_map(|(f, s)| Op::Send(f, s)),
         6 => (feed.clone(), 0..3u8, size()).prop_map(|(f, k, s)| Op::Set(f, k, s)),
         6 => (viewer.clone(), size()).prop_map(|(v, s)| Op::Mail(v, s)),
+        6 => (viewer.clone(), 0..3u8, size()).prop_map(|(v, k, s)| Op::MailSet(v, k, s)),
         4 => (viewer.clone(), feed.clone()).prop_map(|(v, f)| Op::Follow(v, f)),
         2 => (viewer.clone(), feed.clone()).prop_map(|(v, f)| Op::Unfollow(v, f)),
         2 => (viewer.clone(), feed.clone()).prop_map(|(v, f)| Op::Come(v, f)),
@@ -197,6 +199,7 @@ enum To {
     Log(usize),
     Key(usize, u8),
     Mail(u64),
+    MailKey(u64, u8),
 }
 
 /// A feed: every number that its log has had since the driver took it over, with its cost and when;
@@ -231,6 +234,14 @@ struct Following {
     seen: BTreeMap<u8, usize>,
 }
 
+/// What a client has not been handed of a key: its newest number, what that costs, and the oldest
+/// number that it replaced.
+struct ModelValue {
+    number: usize,
+    cost: usize,
+    since: usize,
+}
+
 struct Viewer {
     reader: Reader,
     following: BTreeMap<usize, Following>,
@@ -238,6 +249,7 @@ struct Viewer {
     wanted: BTreeMap<usize, usize>,
     stopped: BTreeSet<usize>,
     mail: VecDeque<usize>,
+    set: BTreeMap<u8, ModelValue>,
     last: Option<usize>,
     /// Messages missed, and of those it was owed when it unfollowed, which may have been.
     missed: u64,
@@ -245,7 +257,7 @@ struct Viewer {
 }
 
 impl Viewer {
-    fn take(&mut self, number: usize, to: To, feeds: &[ModelFeed]) {
+    fn take(&mut self, number: usize, to: To, feeds: &[ModelFeed], taken: usize) {
         let skip_to = |owed: &mut VecDeque<usize>| {
             let index = owed.iter().position(|owed| *owed == number);
             owed.drain(..=index.expect("owed, and not had before")).len() as u64 - 1
@@ -254,6 +266,13 @@ impl Viewer {
             To::Mail(id) => {
                 assert_eq!(id, self.reader.client.id.get());
                 self.missed += skip_to(&mut self.mail);
+                0
+            }
+            To::MailKey(id, key) => {
+                assert_eq!(id, self.reader.client.id.get());
+                let value = self.set.remove(&key).expect("set, and not had before");
+                assert_eq!(value.number, number, "the newest there is");
+                assert!(value.since < taken, "before its turn");
                 0
             }
             To::Log(feed) => {
@@ -273,7 +292,8 @@ impl Viewer {
         assert!(self.missed <= skipped, "skipped without being told");
         if number >= begins {
             assert!(self.last.is_none_or(|last| last < number), "out of order");
-            self.last = Some(number);
+            // A value may have been set again since the driver looked: it comes after all before that.
+            self.last = Some(number.min(taken - 1));
         }
     }
 }
@@ -358,6 +378,23 @@ impl World {
                 viewer.mail.push_back(self.pushed.len());
                 self.pushed.push(To::Mail(viewer.reader.client.id.get()));
             }
+            Op::MailSet(viewer, key, size) => {
+                let (message, number) = (self.message(size), self.pushed.len());
+                let cost = topic::Latest::cost(&key.to_string(), &message);
+                let Some(viewer) = &mut self.viewers[viewer] else { return };
+                let id = viewer.reader.client.id;
+                let others = viewer.set.iter().filter(|(other, _)| **other != key);
+                let others: usize = others.map(|(_, value)| value.cost).sum();
+                let answer = shared.set_for(id, &key.to_string(), message);
+                if others > 0 && others + cost > MAILBOX {
+                    assert!(matches!(answer, Err(SendError::TooManyValues { .. })), "{answer:?}");
+                    return;
+                }
+                assert_eq!(answer, Ok(()));
+                let since = viewer.set.get(&key).map_or(number, |value| value.since);
+                viewer.set.insert(key, ModelValue { number, cost, since });
+                self.pushed.push(To::MailKey(id.get(), key));
+            }
             Op::Follow(viewer, feed) => {
                 let Some(viewer) = &mut self.viewers[viewer] else { return };
                 shared.follow(viewer.reader.client.id, &self.topics[feed]).unwrap();
@@ -401,6 +438,7 @@ impl World {
             wanted: BTreeMap::from([(feed, self.taken)]),
             stopped: BTreeSet::new(),
             mail: VecDeque::new(),
+            set: BTreeMap::new(),
             last: None,
             missed: 0,
             unknown: 0,
@@ -496,8 +534,11 @@ impl World {
             let Incoming::Message(message) = incoming else { panic!("{incoming:?}") };
             let (number, _) = message.as_text().unwrap().split_once(' ').unwrap();
             let number = number.parse::<usize>().unwrap();
-            viewer.take(number, self.pushed[number], &self.feeds);
+            viewer.take(number, self.pushed[number], &self.feeds, self.taken);
         }
+        let oldest = viewer.set.values().min_by_key(|value| value.number);
+        let waits = oldest.is_none_or(|oldest| oldest.since >= self.taken);
+        assert!(waits || most < usize::MAX, "a value that is set again and again does not come");
         assert!(bytes.is_empty());
     }
 
@@ -507,6 +548,7 @@ impl World {
         for slot in 0..VIEWERS {
             self.read(slot, usize::MAX);
             let Some(viewer) = self.viewers[slot].take() else { continue };
+            assert!(viewer.set.is_empty(), "the newest of each key");
             let mut missed = viewer.missed + viewer.mail.len() as u64;
             for (feed, following) in &viewer.following {
                 missed += following.owed.len() as u64;

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::budget::Budget;
-use super::client::{Client, Registry};
+use super::client::{Client, Mailbox, Registry};
 use super::events::Listeners;
 use super::id::IdSource;
 use super::lock::Lock;
+use super::mail::Mail;
 use super::queue::Entry;
 use super::room::Room;
 use super::signal::Bell;
@@ -405,19 +406,14 @@ impl Shared {
         {
             let mut mailbox = client.mailbox.lock();
             if mailbox.closed {
-                let ended = self.is_closed();
-                return refuse(if ended {
-                    SendError::ShutDown
-                } else {
-                    SendError::NoSuchClient(id)
-                });
+                return refuse(self.gone(id));
             }
-            if mailbox.queue.as_ref().is_some_and(|queue| !queue.has_room(cost, bound)) {
+            if mailbox.mail.as_ref().is_some_and(|mail| !mail.log.has_room(cost, bound)) {
                 match overflow {
                     None | Some(Overflow::Refuse) => return refuse(SendError::Full(id)),
                     Some(Overflow::SkipOldest) => {
-                        if let Some(queue) = &mut mailbox.queue {
-                            evicted = queue.make_room(cost, bound);
+                        if let Some(mail) = &mut mailbox.mail {
+                            evicted = mail.log.make_room(cost, bound);
                         }
                     }
                     Some(Overflow::Disconnect) => {
@@ -428,13 +424,8 @@ impl Shared {
                     }
                 }
             }
-            if mailbox.queue.is_none() {
-                // Told under the mailbox's lock: whoever finds a message in it, and then pushes to
-                // everyone, can rely on it that the driver has heard of this mailbox before.
-                self.mail.lock().push(client.key());
-            }
-            let stamp = self.draw_stamp();
-            mailbox.queue.get_or_insert_default().push(Entry { stamp, message });
+            let (stamp, mail) = self.open_mail(&client, &mut mailbox);
+            mail.log.push(Entry { stamp, message });
         }
         if !evicted.is_empty() {
             self.budget.sub(evicted.iter().map(|entry| Entry::cost(&entry.message)).sum());
@@ -443,6 +434,63 @@ impl Shared {
         }
         self.bell.ring();
         Ok(())
+    }
+
+    /// Sets the latest value of a key for one client.
+    pub(crate) fn set_for(
+        &self,
+        id: ClientId,
+        key: &str,
+        message: Message,
+    ) -> Result<(), SendError> {
+        if self.is_closed() {
+            return Err(SendError::ShutDown);
+        }
+        self.check_size(&message)?;
+        let client = self.registry.get(id).ok_or(SendError::NoSuchClient(id))?;
+        let cost = Latest::cost(key, &message);
+        let (keys, bytes) = (self.limits.keys, self.limits.mailbox);
+        if !self.budget.try_add(cost) {
+            self.ask_for_relief();
+            return Err(SendError::Full(id));
+        }
+        let taken = {
+            let mut mailbox = client.mailbox.lock();
+            if mailbox.closed {
+                Err(self.gone(id))
+            } else if !Mail::has_room(mailbox.mail.as_deref(), key, cost, keys, bytes) {
+                Err(SendError::TooManyValues { keys, bytes })
+            } else {
+                let (stamp, mail) = self.open_mail(&client, &mut mailbox);
+                Ok(mail.set(key, Entry { stamp, message }))
+            }
+        };
+        match taken {
+            Ok(replaced) => {
+                self.bell.ring();
+                self.budget.sub(replaced.map_or(0, |(_, cost)| cost));
+                Ok(())
+            }
+            Err(error) => {
+                self.budget.sub(cost);
+                Err(error)
+            }
+        }
+    }
+
+    /// Why a mailbox that is closed takes nothing.
+    fn gone(&self, id: ClientId) -> SendError {
+        if self.is_closed() { SendError::ShutDown } else { SendError::NoSuchClient(id) }
+    }
+
+    /// What a mailbox holds, to put something there with this stamp.
+    fn open_mail<'a>(&self, client: &Client, mailbox: &'a mut Mailbox) -> (u64, &'a mut Mail) {
+        if mailbox.mail.is_none() {
+            // Told under the mailbox's lock: whoever finds a message in it, and then pushes to
+            // everyone, can rely on it that the driver has heard of this mailbox before.
+            self.mail.lock().push(client.key());
+        }
+        (self.draw_stamp(), mailbox.mail.get_or_insert_default())
     }
 
     pub(crate) fn command(&self, command: Command) {
@@ -550,9 +598,9 @@ impl Drop for Ending {
         for client in shared.registry.all() {
             let mut mailbox = client.mailbox.lock();
             mailbox.closed = true;
-            let left = mailbox.queue.take();
+            let left = mailbox.mail.take();
             drop(mailbox);
-            shared.budget.sub(left.map_or(0, |queue| queue.bytes()));
+            shared.budget.sub(left.map_or(0, |mail| mail.bytes()));
             shared.registry.remove(client.id);
         }
         shared.listeners.end();
@@ -625,11 +673,43 @@ mod tests {
         let shared = Arc::new(shared);
         shared.broadcast("to all".into());
         shared.send(client.id, "to one".into()).unwrap();
+        shared.set_for(client.id, "key", "for one".into()).unwrap();
         drop(Ending(Arc::clone(&shared)));
         assert_eq!((shared.budget.used(), shared.registry.count()), (0, 0));
         assert!(client.mailbox.lock().closed && shared.topics.everyone().inbox.lock().closed);
         assert_eq!(shared.send(client.id, "late".into()), Err(SendError::ShutDown));
+        assert_eq!(shared.set_for(client.id, "key", "late".into()), Err(SendError::ShutDown));
         assert!(shared.end.wait_blocking(Duration::ZERO));
+    }
+
+    #[test]
+    fn values_that_wait_for_a_client_are_counted_and_no_room_for_messages_is_taken_by_them() {
+        let limits = Limits::default().mailbox(1000).keys(2);
+        let (shared, client) = shared_with(limits, Overflow::Refuse);
+        let (id, used) = (client.id, |shared: &Shared| shared.budget.used());
+        shared.set_for(id, "k", vec![0; 900].into()).unwrap(); // alone it may be above the bound
+        assert_eq!((used(&shared), client.info().queued_bytes), (1094, 1094));
+        assert_eq!(*shared.mail.lock(), [0], "the driver is told");
+        shared.send(id, vec![0; 900].into()).unwrap();
+        assert_eq!((used(&shared), client.info().queued_bytes), (2058, 2058));
+        assert_eq!(shared.send(id, vec![0; 100].into()), Err(SendError::Full(id)));
+        let too_many = Err(SendError::TooManyValues { keys: 2, bytes: 1000 });
+        assert_eq!(shared.set_for(id, "l", "".into()), too_many, "too many bytes");
+        shared.set_for(id, "k", "small".into()).unwrap();
+        shared.set_for(id, "l", "".into()).unwrap();
+        assert_eq!(shared.set_for(id, "m", "".into()), too_many, "too many keys");
+        assert_eq!(used(&shared), 964 + 199 + 194);
+        assert_eq!(*shared.mail.lock(), [0], "once");
+    }
+
+    #[test]
+    fn a_value_that_there_is_no_memory_for_leaves_the_one_before() {
+        let (shared, client) = shared_with_a_client(Limits::default().memory(8000));
+        shared.set_for(client.id, "k", "before".into()).unwrap();
+        let refused = shared.set_for(client.id, "k", vec![0; 8000].into());
+        assert_eq!(refused, Err(SendError::Full(client.id)));
+        assert!(shared.starved.load(Ordering::Relaxed), "the driver is to make room");
+        assert_eq!((shared.budget.used(), client.info().queued_bytes), (200, 200));
     }
 
     #[test]
@@ -651,7 +731,7 @@ mod tests {
         let refused = shared.send(client.id, vec![0; 1500].into());
         assert_eq!(refused, Err(SendError::Full(client.id)));
         assert!(shared.starved.load(Ordering::Relaxed), "the driver is to make room");
-        assert_eq!(client.mailbox.lock().queue.as_ref().unwrap().bytes(), 964);
+        assert_eq!(client.mailbox.lock().mail.as_ref().unwrap().bytes(), 964);
         assert_eq!(shared.budget.used(), 6964);
         assert_eq!(*shared.mail.lock(), [0], "the driver is told once");
     }

@@ -74,6 +74,8 @@ impl Peer {
         Ok(peer)
     }
 
+    /// What comes next, but for a Ping with a payload: that one asks how far this has read, and is
+    /// answered.
     pub fn recv(&mut self) -> Incoming {
         self.try_recv().unwrap()
     }

@@ -4,7 +4,7 @@
 use crate::hub::client::Client;
 use crate::hub::engine::Engine;
 use crate::hub::log::{self, Cursor};
-use crate::hub::queue::Entry;
+use crate::hub::mail::Mail;
 use crate::wire::Frame;
 
 /// One feed that a client follows.
@@ -115,11 +115,17 @@ impl Follows {
         engine: &Engine,
         upto: u64,
     ) -> Option<Frame> {
-        let next = engine.oldest(self, upto);
+        let behind = engine.is_behind(self);
+        let next = engine.oldest(self, upto, behind);
         let before = next.as_ref().map_or(upto, |(stamp, ..)| *stamp);
         if *has_mail {
-            if let Some(entry) = take_mail(client, has_mail, before) {
-                let cost = Entry::cost(&entry.message);
+            let mail = take_mail(client, has_mail, |mail| {
+                let value = if behind { mail.pop_value_before(upto) } else { None };
+                let oldest = value.or_else(|| mail.pop_before(before));
+                // Who has everything else.
+                oldest.or_else(|| if next.is_none() { mail.pop_value_before(upto) } else { None })
+            });
+            if let Some((entry, cost)) = mail {
                 return Some(log::encode(entry, cost, &engine.shared.budget));
             }
         }
@@ -139,9 +145,9 @@ impl Follows {
     ) -> bool {
         let has_mail = || {
             let mailbox = client.mailbox.lock();
-            mailbox.queue.as_ref().is_some_and(|queue| queue.begins_before(upto))
+            mailbox.mail.as_ref().is_some_and(|mail| mail.begins_before(upto))
         };
-        engine.oldest(self, upto).is_some() || (may_have_mail && has_mail())
+        engine.oldest(self, upto, false).is_some() || (may_have_mail && has_mail())
     }
 
     /// Takes out those that are not wanted any more, and returns them.
@@ -157,15 +163,19 @@ impl Follows {
     }
 }
 
-/// The oldest message in the mailbox, if it was pushed before this stamp.
-fn take_mail(client: &Client, has_mail: &mut bool, before: u64) -> Option<Entry> {
+/// What this takes from the mailbox, which goes when it is empty then.
+fn take_mail<T>(
+    client: &Client,
+    has_mail: &mut bool,
+    take: impl FnOnce(&mut Mail) -> Option<T>,
+) -> Option<T> {
     let mut mailbox = client.mailbox.lock();
-    let entry = mailbox.queue.as_mut().and_then(|queue| queue.pop_before(before));
-    if mailbox.queue.as_ref().is_none_or(|queue| queue.is_empty()) {
-        mailbox.queue = None;
+    let taken = mailbox.mail.as_mut().and_then(|mail| take(mail));
+    if mailbox.mail.as_ref().is_none_or(|mail| mail.is_empty()) {
+        mailbox.mail = None;
         *has_mail = false;
     }
-    entry
+    taken
 }
 
 #[cfg(test)]

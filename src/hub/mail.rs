@@ -1,0 +1,205 @@
+//! What a mailbox holds while it holds something: messages in their order, and latest values.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::log::BEHIND;
+use super::queue::{Entry, Queue};
+use super::topic;
+use crate::codec::Message;
+
+/// What waits for one client alone.
+#[derive(Debug, Default)]
+pub(crate) struct Mail {
+    /// What was sent.
+    pub(crate) log: Queue,
+    /// What was set.
+    values: Option<Box<Values>>,
+}
+
+/// The latest value of each key that the client has not been handed.
+#[derive(Debug, Default)]
+struct Values {
+    /// By the stamps with which they were set last.
+    waiting: BTreeMap<u64, Value>,
+    stamps: HashMap<Arc<str>, u64>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Value {
+    key: Arc<str>,
+    message: Message,
+    /// The stamp of the oldest value that this one has replaced, or its own.
+    since: u64,
+}
+
+impl Value {
+    fn cost(&self) -> usize {
+        topic::Latest::cost(&self.key, &self.message)
+    }
+}
+
+impl Values {
+    fn cost_of(&self, key: &str) -> Option<usize> {
+        self.waiting.get(self.stamps.get(key)?).map(Value::cost)
+    }
+
+    fn set(&mut self, key: &str, Entry { stamp, message }: Entry) -> Option<Value> {
+        let replaced = self.stamps.get(key).copied().and_then(|old| self.take(old));
+        let before = replaced.as_ref().map(|old| (Arc::clone(&old.key), old.since));
+        let (key, since) = before.unwrap_or_else(|| (key.into(), stamp));
+        self.stamps.insert(Arc::clone(&key), stamp);
+        let value = Value { key, message, since };
+        self.bytes += value.cost();
+        self.waiting.insert(stamp, value);
+        replaced
+    }
+
+    fn take(&mut self, stamp: u64) -> Option<Value> {
+        let value = self.waiting.remove(&stamp)?;
+        self.bytes -= value.cost();
+        Some(value)
+    }
+}
+
+impl Mail {
+    pub(crate) fn bytes(&self) -> usize {
+        self.log.bytes() + self.values.as_ref().map_or(0, |values| values.bytes)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.log.is_empty() && self.values.is_none()
+    }
+
+    /// Whether a value of this cost is within the bounds, in keys and in bytes. One above the whole
+    /// bound is taken when it is alone, as a message is.
+    pub(crate) fn has_room(
+        mail: Option<&Self>,
+        key: &str,
+        cost: usize,
+        keys: usize,
+        bytes: usize,
+    ) -> bool {
+        let Some(values) = mail.and_then(|mail| mail.values.as_ref()) else { return keys > 0 };
+        let before = values.cost_of(key);
+        let others = values.bytes - before.unwrap_or(0);
+        (before.is_some() || values.stamps.len() < keys)
+            && (others == 0 || others.saturating_add(cost) <= bytes)
+    }
+
+    /// Sets a key: what it replaces, and what that counted.
+    pub(crate) fn set(&mut self, key: &str, entry: Entry) -> Option<(Message, usize)> {
+        let replaced = self.values.get_or_insert_default().set(key, entry)?;
+        let cost = replaced.cost();
+        Some((replaced.message, cost))
+    }
+
+    /// Whether there is something for who has all else that was pushed before this stamp.
+    pub(crate) fn begins_before(&self, stamp: u64) -> bool {
+        let first_value = self.values.as_ref().and_then(|values| values.waiting.first_key_value());
+        self.log.first_stamp().is_some_and(|first| first < stamp)
+            || first_value.is_some_and(|(_, value)| value.since < stamp)
+    }
+
+    /// The oldest message or value, and what it counts, if it was pushed before this stamp; where there are very many
+    /// messages, the values first.
+    pub(crate) fn pop_before(&mut self, stamp: u64) -> Option<(Entry, usize)> {
+        if self.log.bytes() > BEHIND {
+            if let Some(value) = self.pop_value_before(stamp) {
+                return Some(value);
+            }
+        }
+        let before = self.log.first_stamp().map_or(stamp, |sent| sent.min(stamp));
+        let value = self.values.as_ref().and_then(|values| values.waiting.first_key_value());
+        if let Some((&set, _)) = value.filter(|(set, _)| **set < before) {
+            return self.pop_value(set);
+        }
+        let entry = self.log.pop_before(stamp)?;
+        let cost = Entry::cost(&entry.message);
+        Some((entry, cost))
+    }
+
+    /// The oldest value that was set before this stamp, or that replaced one which was.
+    ///
+    /// This is for who has everything else that was pushed before, or is far behind: a key that is set again faster
+    /// than the driver comes round would never have a value that is old enough.
+    pub(crate) fn pop_value_before(&mut self, stamp: u64) -> Option<(Entry, usize)> {
+        let (&set, value) = self.values.as_ref()?.waiting.first_key_value()?;
+        if value.since < stamp { self.pop_value(set) } else { None }
+    }
+
+    fn pop_value(&mut self, stamp: u64) -> Option<(Entry, usize)> {
+        let values = self.values.as_mut()?;
+        let value = values.take(stamp)?;
+        values.stamps.remove(&value.key);
+        if values.waiting.is_empty() {
+            self.values = None;
+        }
+        let cost = value.cost();
+        Some((Entry { stamp, message: value.message }, cost))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: usize = 194; // what a key of one byte costs beside its value
+
+    fn entry(stamp: u64, text: &'static str) -> Entry {
+        Entry { stamp, message: text.into() }
+    }
+
+    fn texts(mail: &mut Mail, upto: u64) -> Vec<String> {
+        let next = || mail.pop_before(upto);
+        std::iter::from_fn(next)
+            .map(|(entry, _)| entry.message.as_text().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn messages_and_newest_values_come_in_the_order_of_their_stamps() {
+        let mut mail = Mail::default();
+        assert!(mail.set("x", entry(0, "x0")).is_none());
+        mail.log.push(entry(1, "a"));
+        mail.set("y", entry(2, "y2"));
+        let (replaced, cost) = mail.set("x", entry(3, "x3")).unwrap();
+        assert_eq!((replaced, cost), ("x0".into(), KEY + 2));
+        mail.log.push(entry(4, "b"));
+        mail.set("z", entry(5, "z5"));
+        assert_eq!(texts(&mut mail, 5), ["a", "y2", "x3", "b"]);
+        assert_eq!(mail.bytes(), KEY + 2);
+        mail.set("x", entry(6, "x6"));
+        assert_eq!(texts(&mut mail, 7), ["z5", "x6"]);
+        assert_eq!((mail.bytes(), mail.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn a_value_that_is_always_replaced_before_the_driver_looks_gets_out_all_the_same() {
+        let mut mail = Mail::default();
+        mail.set("x", entry(5, "new"));
+        assert!(mail.pop_before(5).is_none() && mail.pop_value_before(5).is_none());
+        mail.set("x", entry(8, "newer"));
+        mail.set("x", entry(9, "newest"));
+        assert!(mail.pop_before(7).is_none());
+        let (entry, cost) = mail.pop_value_before(7).unwrap();
+        assert_eq!((entry.message, cost), ("newest".into(), KEY + 6));
+        assert!(mail.is_empty() && mail.pop_value_before(7).is_none());
+    }
+
+    #[test]
+    fn values_have_a_bound_in_keys_and_in_bytes_and_a_large_one_is_kept_alone() {
+        let has_room = |mail: &Mail, key, len| Mail::has_room(Some(mail), key, KEY + len, 2, 500);
+        let mut mail = Mail::default();
+        assert!(!Mail::has_room(None, "x", 0, 0, 500) && has_room(&mail, "x", 9000));
+        mail.set("x", Entry { stamp: 0, message: vec![0; 9000].into() });
+        assert!(has_room(&mail, "x", 9000) && !has_room(&mail, "y", 0));
+        mail.set("x", entry(1, ""));
+        assert!(has_room(&mail, "y", 500 - 2 * KEY) && !has_room(&mail, "y", 501 - 2 * KEY));
+        mail.set("y", entry(2, ""));
+        assert!(has_room(&mail, "x", 500 - 2 * KEY) && !has_room(&mail, "x", 501 - 2 * KEY));
+        assert!(!has_room(&mail, "z", 0), "a third key");
+        assert_eq!(mail.bytes(), 2 * KEY);
+    }
+}
