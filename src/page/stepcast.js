@@ -270,7 +270,7 @@ class Turn {
     if (!feed) return;
     this.state.feeds.set(name, { ...feed, ...to });
     this.emit(event, { feed: name, ...detail });
-    if (name === null) this.owe();
+    this.owe();
   }
 
   owe() {
@@ -286,7 +286,6 @@ class Turn {
     Object.assign(this.state, { ackAt: 0, acked: seq });
     this.arm('ack');
     this.send({ ack: { seq } });
-    this.store(true);
   }
 
   do(type, rest) { this.effects.push({ type, ...rest }); }

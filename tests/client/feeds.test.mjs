@@ -152,6 +152,25 @@ test('the program may have it follow, and follow no more', () => {
   assert.equal('run/8' in tab.socket.hello.feeds, false);
 });
 
+test('what the program has it follow no more is asked for again where the page still wants it', () => {
+  const tab = open();
+  tab.socket.say({ text: [1, 1, 'a'] }, { text: [1, 5, 'x', 'key'] }, { unfollowed: { alias: 1 } }, { text: [1, 2, 'not any more'] });
+  assert.deepEqual(tab.take('feed'), [{ feed: '', how: 'unfollowed' }]);
+  assert.equal(tab.take('message').length, 1);
+  tab.back();
+  assert.deepEqual(tab.socket.hello.feeds, { '': { seq: 1, set: 5 } });
+});
+
+test('a feed that goes on keeps what was had of it, and nothing comes of it before it is said to go on', () => {
+  const tab = open();
+  tab.socket.say({ text: [1, 1, 'a'] }, { text: [1, 5, 'x', 'key'] });
+  tab.back();
+  tab.socket.say({ text: [1, 7, 'whose?'] }, { feed: { name: '', alias: 1, seq: 1, how: 'resumed' } }, { text: [1, 2, 'b'] });
+  assert.deepEqual(tab.take('message').map(({ data }) => data), ['a', 'b']);
+  tab.back();
+  assert.deepEqual(tab.socket.hello.feeds, { '': { seq: 2, set: 5 } });
+});
+
 test('a feed that was refused is asked for again with the next connection', () => {
   const tab = open();
   const run = tab.hub.feed('run/42');
@@ -181,11 +200,12 @@ test('a listener may call the hub: what comes of it is told after what it was to
   const tab = open();
   const order = [];
   tab.hub.on('message', ({ seq }) => {
-    order.push(seq);
+    order.push(`first ${seq}`);
     if (seq === 1) tab.socket.say({ text: [1, 3, 'c'] }); // as if it came meanwhile
   });
+  tab.hub.on('message', ({ seq }) => order.push(`second ${seq}`));
   tab.socket.say({ text: [1, 1, 'a'] }, { text: [1, 2, 'b'] });
-  assert.deepEqual(order, [1, 2, 3]);
+  assert.deepEqual(order, ['first 1', 'second 1', 'first 2', 'second 2', 'first 3', 'second 3']);
 });
 
 test('ack is said at most once a second, and only of what is new', () => {

@@ -59,13 +59,17 @@ export class Storage {
 /** The events and properties of a page, as the globals that the client looks at. */
 export class Page {
   window = new EventTarget();
+  signals = []; // that take the window's listeners off
   document = Object.assign(new EventTarget(), { hidden: false, baseURI: 'http://app.example/page/' });
 
   constructor(t) {
     const globals = {
       document: this.document,
       location: new URL('http://app.example/page/'),
-      addEventListener: (...rest) => this.window.addEventListener(...rest),
+      addEventListener: (type, listener, options) => {
+        this.signals.push(options.signal);
+        this.window.addEventListener(type, listener, options);
+      },
     };
     for (const [name, value] of Object.entries(globals)) {
       Object.defineProperty(globalThis, name, { value, configurable: true });

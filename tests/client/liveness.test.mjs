@@ -65,6 +65,17 @@ test('a hidden page has 70 s', (t) => {
   assert.equal(patience(tab), 70_000);
 });
 
+test('a page that is visible again has its usual patience, from what it heard last', (t) => {
+  const { page, tab } = openPage(t);
+  page.hidden = true;
+  tab.clock.pass(60_000);
+  tab.socket.say({ ping: [0] });
+  tab.clock.pass(20_000); // it looked meanwhile, and is to look again in 50 s
+  page.hidden = false;
+  assert.equal(tab.sockets.length, 1);
+  assert.equal(patience(tab), 15_000);
+});
+
 test('a hidden page has longer where the hub pings less often', (t) => {
   const page = new Page(t);
   const tab = new Tab();
@@ -158,4 +169,5 @@ test('who was closed for good looks at nothing any more', (t) => {
   page.tell('pageshow', { persisted: true });
   assert.equal(tab.sockets.length, 1);
   assert.deepEqual(tab.storage.record, record);
+  assert.ok(page.signals.length > 0 && page.signals.every(({ aborted }) => aborted));
 });
