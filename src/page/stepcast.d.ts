@@ -1,0 +1,313 @@
+/**
+ * The browser's end of a stepcast hub: what a running computation sends, through reloads and lost
+ * connections.
+ *
+ * ```js
+ * import { connect } from './stepcast.js';
+ *
+ * const hub = connect();
+ * hub.on('message', ({ feed, data }) => console.log(feed, data));
+ * const run = hub.feed('run/42');
+ * run.on('value', ({ key, data }) => draw(key, data));
+ * await hub.fetch('/runs', { method: 'POST' }); // told who asks, by the header `Stepcast-Client`
+ * ```
+ *
+ * @module
+ */
+
+/**
+ * Connects, and stays connected: after a lost connection it comes back for ever, as the same client
+ * where the hub still knows it, until `close` or until the hub ends it for good.
+ *
+ * @param url Of the hub: `ws:`, `wss:`, `http:` or `https:`; a relative one is relative to the page.
+ * Without it, the folder that this module was loaded from, which is the hub where the hub serves it.
+ * Who bundles this module has to give it.
+ * @throws SyntaxError, where it is no such address. What else can go wrong is told by events.
+ */
+export function connect(url?: string | URL, options?: Options): Hub;
+
+export interface Options {
+  /** Names of the feeds that are followed from the start. `['']`, everyone's, if left out. */
+  feeds?: readonly string[];
+  /**
+   * Where this tab notes who it is, so that it is the same client after a reload. `sessionStorage`
+   * if left out, nowhere if `null`. One that a second tab sees, such as `localStorage`, is wrong.
+   */
+  storage?: Pick<Storage, 'getItem' | 'setItem'> | null;
+  /**
+   * To which origins `fetch` adds the header besides the page's and the hub's, as in
+   * `location.origin`. They have to allow the header `Stepcast-Client` to other origins (CORS).
+   */
+  origins?: readonly string[];
+  /** In place of the global one; for tests. */
+  WebSocket?: new (url: URL, protocol: string) => Socket;
+  /** In place of the system's, in milliseconds; for tests. */
+  clock?: Clock;
+  /** In place of `Math.random`; for tests. */
+  random?: () => number;
+}
+
+export interface Clock {
+  now(): number;
+  setTimeout(run: () => void, after: number): unknown;
+  clearTimeout(timer: any): void;
+}
+
+/** What is used of a `WebSocket`. */
+export interface Socket {
+  readonly readyState: number;
+  binaryType: string;
+  onopen: ((event: any) => void) | null;
+  onmessage: ((event: any) => void) | null;
+  onclose: ((event: any) => void) | null;
+  send(data: any): void;
+  close(code?: number): void;
+}
+
+/** A connection to a hub. */
+export interface Hub extends EventTarget {
+  /**
+   * The id that the first connection was given, a number below 2^53. It can be told to others: it is
+   * the address for `hub.send(id, ..)` in the program. Rejected if the hub ends the connection for
+   * good, or `close` does, before there is one.
+   */
+  readonly id: Promise<number>;
+
+  /**
+   * The id now, `null` while there is none. It is another one after a time away that was longer than
+   * the hub keeps clients, and after the hub was restarted: `status` says so with `resumed: false`.
+   */
+  readonly client: number | null;
+
+  /** As in the last `status`. */
+  readonly state: Status['state'];
+
+  /** Calls `listener` with each event's detail. Returns what takes it off again. */
+  on<K extends keyof HubEvents>(type: K, listener: (detail: HubEvents[K]) => void): () => void;
+
+  addEventListener<K extends keyof HubEvents>(
+    type: K,
+    listener: (event: CustomEvent<HubEvents[K]>) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  removeEventListener<K extends keyof HubEvents>(
+    type: K,
+    listener: (event: CustomEvent<HubEvents[K]>) => void,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  removeEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | EventListenerOptions,
+  ): void;
+
+  /**
+   * Follows a feed, from the first frame on if there is no connection yet. All handles of one name
+   * share one following: what had come before a handle was made is in its `values`, but is not told
+   * to its listeners again.
+   */
+  feed(name: string): Feed;
+
+  /**
+   * Sends a message to the program: a string as text, an `ArrayBuffer` or a view of one as bytes, and
+   * anything else as JSON.
+   *
+   * Returns whether it was handed to an open connection, which is no promise that it arrives. While
+   * there is none, nothing is queued. What is larger than the hub takes is not sent: `false`, and an
+   * `error` event with the code `too-long`.
+   */
+  send(data: unknown): boolean;
+
+  /**
+   * `fetch` with the header `Stepcast-Client: <id>`, by which the program knows whom to send to. It
+   * waits for the id. Only requests to the page's origin, to the hub's and to those of
+   * `Options.origins` are given the header; others are passed on at once, as they are.
+   *
+   * Rejected like `id`, and like `fetch`.
+   */
+  fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
+
+  /** Ends the connection for good, with close code 1000. */
+  close(): void;
+}
+
+/** A feed that is followed. */
+export interface Feed {
+  readonly name: string;
+  /** The latest values, by key: always current, also while no listener is there. */
+  readonly values: ReadonlyMap<string, Data>;
+  /** Like `Hub.on`, with the events of this feed only. */
+  on<K extends keyof FeedEvents>(type: K, listener: (detail: FeedEvents[K]) => void): () => void;
+  /** Takes the listeners off. With the last handle of a name, its feed is followed no more. */
+  close(): void;
+}
+
+/** What was sent as text is a string, what was sent as bytes an `ArrayBuffer`; otherwise, JSON. */
+export type Data = any;
+
+/** What a feed tells. `feed` is its name: `''` is everyone's, `null` this client's own mailbox. */
+export interface FeedEvents {
+  message: Message;
+  value: Value;
+  gap: Gap;
+  feed: FeedNotice;
+  error: ErrorNotice;
+}
+
+export interface HubEvents extends FeedEvents {
+  status: Status;
+  bye: Bye;
+}
+
+/** A message of a log. Each comes once and in order; where some are left out, a `gap` comes first. */
+export interface Message {
+  feed: string | null;
+  /** 1, 2, 3 and so on in each feed. */
+  seq: number;
+  data: Data;
+}
+
+/** The latest value of a key. Where several are set in a short time, only the newest may come. */
+export interface Value {
+  feed: string | null;
+  key: string;
+  data: Data;
+}
+
+/** The messages `from` to `to`, both included, do not come. */
+export interface Gap {
+  feed: string | null;
+  from: number;
+  to: number;
+  /** `slow`: this client was too far behind. `expired`: they are not kept any more. */
+  why: 'slow' | 'expired' | (string & {});
+}
+
+/** From here on this feed is followed, or no more. */
+export interface FeedNotice {
+  feed: string | null;
+  /**
+   * `resumed`: it goes on where it was. `snapshot`: all that is kept follows, and what the page has
+   * of this feed is to be forgotten; its `values` are empty. `unfollowed`: the program has this client
+   * follow it no more; if there are handles of it, it is asked for again with the next connection.
+   */
+  how: 'resumed' | 'snapshot' | 'unfollowed';
+}
+
+export interface Status {
+  /** `waiting`: for the next attempt. `closed`: for good. */
+  state: 'connecting' | 'open' | 'waiting' | 'closed';
+  id: number | null;
+  /** Whether the hub knew this client again with the last connection; `null` before the first. */
+  resumed: boolean | null;
+  /** Different each time that the hub is started. */
+  epoch: string | null;
+  /** Milliseconds until the next attempt, if one is planned. */
+  retry: number | null;
+  /** With which code the connection was closed: 1006 if without one. */
+  code: number | null;
+  reason: string;
+}
+
+export interface ErrorNotice {
+  /**
+   * From the hub: `malformed`, `forbidden`, `invalid`, `full`. From this module: `malformed`, when the
+   * hub sent what is no frame of the protocol; `too-long`, see `Hub.send`.
+   */
+  code: 'malformed' | 'forbidden' | 'invalid' | 'full' | 'too-long' | (string & {});
+  /** The feed that it is about. It is asked for again with the next connection. */
+  feed?: string;
+  reason: string;
+}
+
+/** The hub takes its leave; `status` says what comes of it. */
+export interface Bye {
+  code: number;
+  reason: string;
+  /** Milliseconds after which to come back, where that is wanted. */
+  retry?: number;
+}
+
+// What is below is the pure part of the client, for tests and for other transports.
+
+/** What is known of a feed. */
+export interface Position {
+  /** Whether the page follows it, and not the program alone. */
+  wanted?: boolean;
+  /** While it is followed, the number that stands for it. */
+  alias?: number;
+  /** Number of the last message. */
+  seq?: number;
+  /** Stamp of the last value. */
+  set?: number;
+}
+
+export interface State {
+  state: Status['state'];
+  id?: number;
+  key?: string;
+  epoch?: string;
+  resumed: boolean | null;
+  /** By name; the mailbox is `null`. */
+  feeds: Map<string | null, Position>;
+  names: Map<number, string | null>;
+  acked: number;
+  ackAt: number;
+  greeted: boolean;
+  heard: number;
+  doubt: boolean;
+  since: number;
+  attempts: number;
+  /** Milliseconds. */
+  ping: number;
+  most?: number;
+}
+
+/** With each input come the time in milliseconds, a random number and whether the page is hidden. */
+export type Input = { now: number; random: number; hidden: boolean } & (
+  | { type: 'opened' | 'close' | 'offline' | 'pagehide' }
+  /** Also when the page is looked at again. */
+  | { type: 'online' }
+  /** Also the first; `lost`: another page is this client now. */
+  | { type: 'pageshow'; lost?: boolean }
+  | { type: 'frame'; data: string | ArrayBuffer }
+  | { type: 'closed'; code: number; reason: string }
+  | { type: TimerName }
+  | { type: 'follow' | 'unfollow'; name: string }
+  | { type: 'say'; data: unknown }
+);
+
+/** Input that comes by itself after some time. */
+export type TimerName = 'start' | 'check' | 'ack';
+
+export type Effect =
+  /** Opens a connection, and drops the one that there may be. */
+  | { type: 'open' }
+  | { type: 'send'; data: string | ArrayBuffer | ArrayBufferView }
+  | { type: 'close'; code?: number }
+  /** Gives the input `name` after so many milliseconds, or never; once, and not as ordered before. */
+  | { type: 'timer'; name: TimerName; after?: number }
+  /** `claim`: also if another has it. */
+  | { type: 'store'; record: Stored; claim?: boolean }
+  | { [K in keyof HubEvents]: { type: 'emit'; event: K; detail: HubEvents[K] } }[keyof HubEvents];
+
+/** What a tab keeps of itself. */
+export interface Stored {
+  /** Whether it is in use. */
+  live?: boolean;
+  id?: number;
+  key?: string;
+  epoch?: string;
+  /** What has been acknowledged of the mailbox. */
+  seq?: number;
+}
+
+export function initial(feeds?: Iterable<string>, record?: Stored | null): State;
+
+/** The next state, and what is to be done, in this order; `state` stays as it is. */
+export function reduce(state: State, input: Input): [State, Effect[]];

@@ -1,0 +1,298 @@
+// What a page is told, and what it tells: feeds and their handles, values, acknowledgements, sending.
+
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { Tab, open } from './harness.mjs';
+
+const asObject = (values) => Object.fromEntries(values);
+
+test('messages, values and gaps say which feed they are of: null is the mailbox', () => {
+  const tab = open();
+  tab.socket.say({ text: [0, 1, 'mine'] }, { json: [1, 1, { all: 1 }] }, { json: [1, 5, 0.4, 'stiffness'] }, { gap: { alias: 0, from: 2, to: 3, why: 'slow' } });
+  assert.deepEqual(tab.events, [
+    { type: 'message', feed: null, seq: 1, data: 'mine' },
+    { type: 'message', feed: '', seq: 1, data: { all: 1 } },
+    { type: 'value', feed: '', key: 'stiffness', data: 0.4 },
+    { type: 'gap', feed: null, from: 2, to: 3, why: 'slow' },
+  ]);
+});
+
+test('on returns what takes the listener off, and the hub is an EventTarget, too', () => {
+  const tab = open();
+  const heard = [];
+  const off = tab.hub.on('message', ({ data }) => heard.push(data));
+  tab.hub.addEventListener('message', (event) => {
+    assert.ok(event instanceof CustomEvent);
+    heard.push(event.detail.seq);
+  }, { once: true });
+  tab.socket.say({ text: [1, 1, 'a'] });
+  off();
+  tab.socket.say({ text: [1, 2, 'b'] });
+  assert.deepEqual(heard, ['a', 1]);
+});
+
+test('a handle that is made later follows at once, and has the events of its feed only', () => {
+  const tab = open();
+  const run = tab.hub.feed('run/42');
+  assert.equal(run.name, 'run/42');
+  assert.deepEqual(tab.socket.said.at(-1), { follow: { 'run/42': {} } });
+  const heard = [];
+  for (const type of ['message', 'value', 'gap', 'feed', 'error']) run.on(type, (detail) => heard.push([type, detail]));
+  tab.socket.say(
+    { feed: { name: 'run/42', alias: 3, seq: 6, how: 'snapshot' } }, { text: [3, 7, 'a'] }, { text: [1, 1, 'not of this feed'] },
+    { text: [3, 8, 'x', 'key'] }, { gap: { alias: 3, from: 8, to: 9, why: 'expired' } }, { error: { code: 'full', feed: 'run/42', reason: '' } },
+  );
+  assert.deepEqual(heard, [
+    ['feed', { feed: 'run/42', how: 'snapshot' }],
+    ['message', { feed: 'run/42', seq: 7, data: 'a' }],
+    ['value', { feed: 'run/42', key: 'key', data: 'x' }],
+    ['gap', { feed: 'run/42', from: 8, to: 9, why: 'expired' }],
+    ['error', { code: 'full', feed: 'run/42', reason: '' }],
+  ]);
+});
+
+test('handles of one name share one following, and the last to close ends it', () => {
+  const tab = open();
+  const [a, b] = [tab.hub.feed('run/42'), tab.hub.feed('run/42')];
+  const said = () => tab.socket.said.slice(1);
+  assert.deepEqual(said(), [{ follow: { 'run/42': {} } }]);
+  tab.socket.say({ feed: { name: 'run/42', alias: 3, seq: 0, how: 'snapshot' } });
+  const heard = [];
+  a.on('message', () => heard.push('a'));
+  b.on('message', () => heard.push('b'));
+  a.close();
+  a.close();
+  a.on('message', () => heard.push('closed'));
+  tab.socket.say({ text: [3, 1, ''] });
+  assert.deepEqual(heard, ['b']);
+  assert.equal(said().length, 1);
+  b.close();
+  assert.deepEqual(said().slice(1), [{ unfollow: ['run/42'] }]);
+  tab.events = [];
+  tab.socket.say({ text: [3, 2, 'under way'] }, { text: [3, 3, 'x', 'key'] }, { unfollowed: { alias: 3 } });
+  assert.deepEqual(tab.events, []);
+  assert.deepEqual(tab.hub.feed('run/42').values.size, 0);
+  assert.deepEqual(said().at(-1), { follow: { 'run/42': {} } });
+});
+
+test('the feeds of the options stay followed without a handle', () => {
+  const tab = open();
+  const everyone = tab.hub.feed('');
+  everyone.close();
+  assert.equal(tab.socket.said.length, 1);
+});
+
+test('what is under way of a feed that was left is not for its successor', () => {
+  const tab = open();
+  const follow = { feed: { name: 'run/42', alias: 3, seq: 0, how: 'snapshot' } };
+  tab.hub.feed('run/42').close();
+  const run = tab.hub.feed('run/42');
+  tab.events = [];
+  // The hub's answers to follow, unfollow and follow, one after the other.
+  tab.socket.say(follow, { text: [3, 1, 'a'] }, { unfollowed: { alias: 3 } }, { text: [3, 2, 'nobody follows'] }, follow, { text: [3, 1, 'a'] }, { text: [3, 9, 'x', 'key'] });
+  assert.deepEqual(tab.take('message').map(({ seq }) => seq), [1, 1]);
+  assert.deepEqual(tab.take('feed').map(({ how }) => how), ['snapshot', 'unfollowed', 'snapshot']);
+  assert.deepEqual(asObject(run.values), { key: 'x' });
+  // And the same where the first following had begun.
+  run.close();
+  const again = tab.hub.feed('run/42');
+  tab.socket.say({ text: [3, 2, 'b'] }, { text: [3, 10, 'y', 'key'] });
+  assert.deepEqual([tab.take('message'), again.values.size], [[], 0]);
+});
+
+test('values are current when their event comes, whoever asks and whenever', () => {
+  const tab = open();
+  tab.socket.say({ text: [1, 5, 'a', 'state'] }, { text: [1, 6, 'b', 'state'] }, { json: [1, 7, 0.5, '__proto__'] });
+  const everyone = tab.hub.feed('');
+  assert.deepEqual([...everyone.values], [['state', 'b'], ['__proto__', 0.5]]);
+  const seen = [];
+  everyone.on('value', ({ key, data }) => seen.push(everyone.values.get(key) === data));
+  tab.socket.say({ text: [1, 8, 'c', 'state'] }, { text: [1, 9, 'd', 'state'] });
+  assert.deepEqual(seen, [true, true]);
+});
+
+test('a snapshot clears the values, and a resumed feed keeps them', () => {
+  const tab = open();
+  const { values } = tab.hub.feed('');
+  tab.socket.say({ text: [1, 5, 'a', 'old'] });
+  tab.back();
+  tab.socket.say({ feed: { name: '', alias: 1, seq: 0, how: 'resumed' } }, { text: [1, 6, 'b', 'new'] });
+  assert.deepEqual(asObject(values), { old: 'a', new: 'b' });
+  tab.back({ resumed: false, id: 1, key: 'k', epoch: 'e' });
+  let size;
+  tab.hub.on('feed', ({ feed, how }) => { if (feed === '') size = [how, values.size]; });
+  tab.socket.say({ feed: { name: '', alias: 9, seq: 0, how: 'snapshot' } }, { text: [9, 2, 'c', 'newest'] });
+  assert.deepEqual(size, ['snapshot', 0]);
+  assert.deepEqual(asObject(values), { newest: 'c' });
+  // Nothing from before the snapshot is said to be had.
+  tab.back();
+  assert.deepEqual(tab.socket.hello.feeds, { '': { seq: 0, set: 2 } });
+});
+
+test('a snapshot forgets the stamp, so that a loss right after it loses no value', () => {
+  const tab = open();
+  tab.socket.say({ text: [1, 5, 'a', 'key'] }, { feed: { name: '', alias: 2, seq: 3, how: 'snapshot' } });
+  tab.back();
+  assert.deepEqual(tab.socket.hello.feeds, { '': { seq: 3 } });
+});
+
+test('the program may have it follow, and follow no more', () => {
+  const tab = open();
+  const follow = { feed: { name: 'run/7', alias: 7, seq: 2, how: 'snapshot' } };
+  tab.socket.say(follow, { text: [7, 3, 'a'] }, { text: [7, 9, 'x', 'key'] });
+  assert.equal(tab.take('message').at(-1).feed, 'run/7');
+  assert.deepEqual(asObject(tab.hub.feed('run/7').values), { key: 'x' }, 'known before there was a handle');
+  assert.equal(tab.socket.said.length, 1, 'nothing to ask for');
+  tab.back();
+  assert.deepEqual(tab.socket.hello.feeds['run/7'], { seq: 3, set: 9 });
+  tab.socket.say({ feed: { name: 'run/8', alias: 8, seq: 0, how: 'snapshot' } }, { unfollowed: { alias: 8 } }, { text: [8, 1, 'x'] });
+  assert.deepEqual(tab.take('feed').at(-1), { feed: 'run/8', how: 'unfollowed' });
+  assert.deepEqual(tab.take('message'), []);
+  tab.back();
+  assert.equal('run/8' in tab.socket.hello.feeds, false);
+});
+
+test('what the program has it follow no more is asked for again where the page still wants it', () => {
+  const tab = open();
+  tab.socket.say({ text: [1, 1, 'a'] }, { text: [1, 5, 'x', 'key'] }, { unfollowed: { alias: 1 } }, { text: [1, 2, 'not any more'] });
+  assert.deepEqual(tab.take('feed'), [{ feed: '', how: 'unfollowed' }]);
+  assert.equal(tab.take('message').length, 1);
+  tab.back();
+  assert.deepEqual(tab.socket.hello.feeds, { '': { seq: 1, set: 5 } });
+});
+
+test('a feed that goes on keeps what was had of it, and nothing comes of it before it is said to go on', () => {
+  const tab = open();
+  tab.socket.say({ text: [1, 1, 'a'] }, { text: [1, 5, 'x', 'key'] });
+  tab.back();
+  tab.socket.say({ text: [1, 7, 'whose?'] }, { feed: { name: '', alias: 1, seq: 1, how: 'resumed' } }, { text: [1, 2, 'b'] });
+  assert.deepEqual(tab.take('message').map(({ data }) => data), ['a', 'b']);
+  tab.back();
+  assert.deepEqual(tab.socket.hello.feeds, { '': { seq: 2, set: 5 } });
+});
+
+test('a feed that was refused is asked for again with the next connection', () => {
+  const tab = open();
+  const run = tab.hub.feed('run/42');
+  tab.socket.say({ error: { code: 'forbidden', feed: 'run/42', reason: 'not for you' } });
+  assert.deepEqual(tab.take('error'), [{ code: 'forbidden', feed: 'run/42', reason: 'not for you' }]);
+  tab.back();
+  assert.deepEqual(tab.socket.hello.feeds['run/42'], {});
+  run.close();
+  tab.back();
+  assert.equal('run/42' in tab.socket.hello.feeds, false);
+});
+
+test('feeds that are followed and left without a connection are what the next one begins with', () => {
+  const tab = open();
+  const a = tab.hub.feed('a');
+  tab.socket.end();
+  tab.hub.feed('b');
+  a.close();
+  tab.clock.pass(500);
+  tab.socket.open();
+  tab.hub.feed('c'); // the hello is on its way, its answer is not here
+  assert.deepEqual(Object.keys(tab.socket.hello.feeds), ['', 'b']);
+  assert.deepEqual(tab.socket.said.slice(1), [{ follow: { c: {} } }]);
+});
+
+test('a listener may call the hub: what comes of it is told after what it was told', () => {
+  const tab = open();
+  const order = [];
+  tab.hub.on('message', ({ seq }) => {
+    order.push(`first ${seq}`);
+    if (seq === 1) tab.socket.say({ text: [1, 3, 'c'] }); // as if it came meanwhile
+  });
+  tab.hub.on('message', ({ seq }) => order.push(`second ${seq}`));
+  tab.socket.say({ text: [1, 1, 'a'] }, { text: [1, 2, 'b'] });
+  assert.deepEqual(order, ['first 1', 'second 1', 'first 2', 'second 2', 'first 3', 'second 3']);
+});
+
+test('ack is said at most once a second, and only of what is new', () => {
+  const tab = open();
+  const acks = () => tab.socket.said.filter(({ ack }) => ack).map(({ ack }) => ack);
+  tab.socket.say({ text: [1, 1, 'not of the mailbox'] }, { text: [0, 3, 'nor is this one in its log', 'key'] });
+  tab.clock.pass(5000);
+  assert.deepEqual(acks(), []);
+  let seq = 0;
+  for (let time = 0; time < 10_000; time += 100) {
+    tab.socket.say({ text: [0, ++seq, ''] });
+    tab.clock.pass(100);
+    assert.ok(acks().length <= (time + 100) / 1000);
+  }
+  assert.equal(acks().length, 10);
+  tab.clock.pass(1000);
+  assert.deepEqual(acks().at(-1), { seq: 100 });
+  const count = acks().length;
+  tab.socket.say({ ping: [1] });
+  tab.clock.pass(20_000);
+  assert.equal(acks().length, count);
+  tab.socket.say({ gap: { alias: 0, from: 101, to: 120, why: 'slow' } });
+  tab.clock.pass(1000);
+  assert.deepEqual(acks().slice(count), [{ seq: 120 }]);
+});
+
+test('an ack whose timer is late goes with the next frame', () => {
+  const tab = open();
+  tab.socket.say({ text: [0, 1, ''] });
+  tab.clock.sleep(60_000);
+  tab.socket.say({ text: [0, 2, ''] });
+  assert.deepEqual(tab.socket.said.at(-1), { ack: { seq: 2 } });
+  tab.clock.pass(5000);
+  assert.equal(tab.socket.said.filter(({ ack }) => ack).length, 1);
+});
+
+test('what could not be acknowledged is acknowledged after a reconnection', () => {
+  const tab = open();
+  tab.socket.say({ text: [0, 1, ''] });
+  tab.back();
+  tab.clock.pass(999);
+  assert.equal(tab.socket.said.length, 1);
+  tab.clock.pass(1);
+  assert.deepEqual(tab.socket.said.at(-1), { ack: { seq: 1 } });
+});
+
+test('send: a string as text, bytes as they are, anything else as JSON', () => {
+  const tab = open();
+  const bytes = new Uint8Array([1, 2]);
+  const wire = [bytes, bytes.buffer, new DataView(bytes.buffer), new Float64Array(2)];
+  for (const data of ['two\nlines', ...wire, { a: [1] }, 3, null, undefined, false]) assert.equal(tab.hub.send(data), true);
+  const [, text, ...others] = tab.socket.sent;
+  assert.equal(text, '{"text":"two\\nlines"}');
+  wire.forEach((data, i) => assert.equal(others[i], data));
+  assert.deepEqual(others.slice(4), ['{"json":{"a":[1]}}', '{"json":3}', '{"json":null}', '{"json":null}', '{"json":false}']);
+});
+
+test('send says whether there was a connection, and queues nothing', () => {
+  const tab = new Tab();
+  assert.equal(tab.hub.send('too early'), false);
+  tab.socket.open();
+  assert.equal(tab.hub.send('before the answer'), false);
+  tab.socket.welcome();
+  assert.equal(tab.hub.send('now'), true);
+  tab.socket.readyState = 2;
+  assert.equal(tab.hub.send('closing'), false);
+  tab.socket.end();
+  assert.equal(tab.hub.send('waiting'), false);
+  tab.clock.pass(500);
+  tab.socket.welcome();
+  assert.equal(tab.socket.sent.length, 1);
+});
+
+test('what is larger than the hub takes is refused here, as it would close the connection for good', () => {
+  const tab = new Tab();
+  tab.socket.welcome({ limits: { message: 20, feeds: 1 } });
+  const before = tab.socket.sent.length;
+  assert.equal(tab.hub.send('1234567\u00e9'), true, '{"text":"1234567\u00e9"} is 19 characters and 20 bytes');
+  assert.equal(tab.hub.send('12345678\u00e9'), false);
+  assert.equal(tab.hub.send(new Uint8Array(20)), true);
+  assert.equal(tab.hub.send(new Uint8Array(21)), false);
+  assert.equal(tab.socket.sent.length, before + 2);
+  assert.deepEqual(tab.take('error').map(({ code }) => code), ['too-long', 'too-long']);
+});
+
+test('what JSON cannot say is the caller\'s mistake, and the connection goes on', () => {
+  const tab = open();
+  assert.throws(() => tab.hub.send(1n), TypeError);
+  assert.equal(tab.hub.send('x'), true);
+});

@@ -1,0 +1,173 @@
+// How the client finds out that nobody is there any more.
+
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { Page, Tab, open } from './harness.mjs';
+
+function openPage(t, options) {
+  const page = new Page(t);
+  const tab = open(options);
+  t.after(() => tab.hub.close());
+  return { page, tab };
+}
+
+/** How long the hub may be silent before the client gives up, to the millisecond. */
+function patience(tab, most = 200_000) {
+  const from = tab.clock.now();
+  while (tab.hub.state !== 'waiting' && tab.clock.now() - from < most) tab.clock.pass(Math.min(tab.clock.next, most));
+  return tab.clock.now() - from;
+}
+
+test('after ping and 10 s of silence it is dead', () => {
+  const tab = open();
+  assert.equal(patience(tab), 35_000);
+  const [status] = tab.take('status');
+  assert.deepEqual([status.state, status.code, status.reason], ['waiting', 1006, 'the hub was silent']);
+  assert.equal(tab.socket.closing, 'none');
+});
+
+test('the hub says how often it pings', () => {
+  const tab = new Tab();
+  tab.socket.welcome({ ping: 1 });
+  assert.equal(patience(tab), 11_000);
+});
+
+test('anything that is heard counts, what is ignored, too', () => {
+  const tab = open();
+  for (const data of ['{"probe":1}', new ArrayBuffer(1), '{', '{"ping":[1]}']) {
+    tab.clock.pass(34_999);
+    tab.socket.raw(data);
+  }
+  assert.equal(tab.hub.state, 'open');
+  assert.equal(patience(tab), 35_000);
+});
+
+test('an attempt that gets no answer is given up, too', () => {
+  assert.equal(patience(new Tab()), 35_000);
+  const silent = new Tab();
+  silent.clock.pass(10_000);
+  silent.socket.open();
+  assert.equal(patience(silent), 35_000);
+});
+
+test('a ping is answered at once, before anybody is told anything', () => {
+  const tab = open();
+  let answered;
+  tab.hub.on('message', () => { answered = tab.socket.said.some(({ pong }) => pong); });
+  tab.socket.say({ text: [1, 1, 'a'] }, { ping: [131072, 16384, 40213] });
+  assert.equal(answered, true);
+  assert.deepEqual(tab.socket.said.slice(1), [{ pong: [131072, 16384, 40213] }]);
+});
+
+test('a hidden page has 70 s', (t) => {
+  const { page, tab } = openPage(t);
+  page.hidden = true;
+  assert.equal(patience(tab), 70_000);
+});
+
+test('a page that is visible again has its usual patience, from what it heard last', (t) => {
+  const { page, tab } = openPage(t);
+  page.hidden = true;
+  tab.clock.pass(60_000);
+  tab.socket.say({ ping: [0] });
+  tab.clock.pass(20_000); // it looked meanwhile, and is to look again in 50 s
+  page.hidden = false;
+  assert.equal(tab.sockets.length, 1);
+  assert.equal(patience(tab), 15_000);
+});
+
+test('a hidden page has longer where the hub pings less often', (t) => {
+  const page = new Page(t);
+  const tab = new Tab();
+  t.after(() => tab.hub.close());
+  tab.socket.welcome({ ping: 90 });
+  page.hidden = true;
+  assert.equal(patience(tab), 100_000);
+});
+
+test('timers that a hidden page gets late do no harm', (t) => {
+  const { page, tab } = openPage(t);
+  page.hidden = true;
+  for (let minute = 0; minute < 10; minute++) {
+    // What comes over the network is not late.
+    for (let i = 0; i < 2; i++) { tab.clock.sleep(25_000); tab.socket.say({ ping: [0] }); }
+    tab.clock.sleep(10_000);
+    tab.clock.pass(0);
+  }
+  assert.equal(tab.hub.state, 'open');
+  assert.equal(tab.sockets.length, 1);
+});
+
+const signs = {
+  'visible again': (page) => { page.hidden = true; page.hidden = false; },
+  'shown again': (page) => page.tell('pageshow', { persisted: false }),
+  'online again': (page) => page.tell('online'),
+};
+for (const [name, sign] of Object.entries(signs)) {
+  test(`${name}: who waits connects at once`, (t) => {
+    const { page, tab } = openPage(t, { random: () => 0.9 });
+    tab.socket.end();
+    sign(page);
+    assert.equal(tab.sockets.length, 2);
+    tab.clock.pass(5000);
+    assert.equal(tab.sockets.length, 2, 'and not once more when the wait would have ended');
+  });
+
+  test(`${name}: a connection that was silent for longer than ping is replaced at once`, (t) => {
+    const { page, tab } = openPage(t);
+    const old = tab.socket;
+    tab.clock.sleep(25_001);
+    sign(page);
+    assert.equal(tab.sockets.length, 2);
+    assert.equal(old.closing, 'none');
+    assert.equal(tab.hub.state, 'connecting');
+    tab.socket.open();
+    assert.equal(tab.socket.hello.id, 4711);
+  });
+
+  test(`${name}: a connection that was heard stays, and is given up when it should be`, (t) => {
+    const { page, tab } = openPage(t);
+    tab.clock.sleep(25_000);
+    sign(page);
+    assert.equal(tab.sockets.length, 1);
+    assert.equal(patience(tab), 10_000);
+  });
+}
+
+test('to be hidden is no reason to connect', (t) => {
+  const { page, tab } = openPage(t);
+  tab.socket.end();
+  page.hidden = true;
+  assert.equal(tab.sockets.length, 1);
+});
+
+test('to be offline does not close, and what was heard since proves the connection', (t) => {
+  const { page, tab } = openPage(t);
+  page.tell('offline');
+  assert.equal(tab.hub.state, 'open');
+  tab.socket.say({ text: [1, 1, 'x'] });
+  page.tell('online');
+  assert.equal(tab.sockets.length, 1);
+});
+
+test('online after offline replaces a connection that nothing was heard from since', (t) => {
+  const { page, tab } = openPage(t);
+  page.tell('offline');
+  tab.clock.pass(1000);
+  page.tell('online');
+  assert.equal(tab.sockets.length, 2);
+  page.tell('online');
+  assert.equal(tab.sockets.length, 2);
+});
+
+test('who was closed for good looks at nothing any more', (t) => {
+  const { page, tab } = openPage(t);
+  tab.socket.end(4501);
+  const record = tab.storage.record;
+  for (const sign of Object.values(signs)) sign(page);
+  page.tell('pagehide', { persisted: true });
+  page.tell('pageshow', { persisted: true });
+  assert.equal(tab.sockets.length, 1);
+  assert.deepEqual(tab.storage.record, record);
+  assert.ok(page.signals.length > 0 && page.signals.every(({ aborted }) => aborted));
+});

@@ -1,0 +1,44 @@
+// Compiled and not run: what users write fits the declarations, and what is wrong does not.
+
+import { connect, type Feed, type Hub, type Options, type Status } from '../../src/page/stepcast.js';
+
+const options: Options = { feeds: ['', 'run/42'], origins: ['https://app.example'], storage: null };
+const hub: Hub = connect(new URL('https://hub.example/prefix/'), options);
+connect();
+connect('ws://localhost:8002/', { WebSocket, random: Math.random, storage: sessionStorage });
+
+const id: number = await hub.id;
+const now: number | null = hub.client;
+const off: () => void = hub.on('status', ({ state, retry }: Status) => {
+  if (state === 'waiting' && retry !== null) console.log(`again in ${retry / 1000} s`);
+});
+off();
+hub.addEventListener('gap', (event) => console.log(event.detail.to - event.detail.from));
+hub.addEventListener('something else', () => {});
+hub.on('message', ({ feed, seq, data }) => console.log(feed === null ? 'mine' : feed.length, seq + 1, data.any.thing));
+hub.on('error', ({ code, feed, reason }) => console.log(code, feed?.length, reason));
+hub.on('bye', ({ retry }) => console.log(retry));
+
+const run: Feed = hub.feed('run/42');
+run.on('value', ({ key, data }) => console.log(key.length, data));
+run.on('feed', ({ how }) => { if (how === 'snapshot') console.log(run.values.size); });
+for (const [key, data] of run.values) console.log(key, data);
+run.close();
+
+const sent: boolean = hub.send('text') && hub.send(new Float32Array(3)) && hub.send({ stiffness: 0.4 });
+const response: Response = await hub.fetch('/runs', { method: 'POST' });
+hub.close();
+console.log(id, now, sent, response);
+
+// @ts-expect-error: there is no such event
+hub.on('messages', () => {});
+// @ts-expect-error: a feed has no status
+run.on('status', () => {});
+// @ts-expect-error: values are the hub's to set
+run.values.set('key', 1);
+// @ts-expect-error: so is the id
+hub.client = 3;
+// @ts-expect-error: names are strings
+hub.feed(42);
+// @ts-expect-error: there is no such option
+connect(undefined, { feed: '' });
