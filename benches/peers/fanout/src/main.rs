@@ -1,6 +1,6 @@
 //! The hub's fan-out beside its peers, in one run: `cargo run --release -p peers-fanout` in
 //! `benches/peers`. Options: `--rounds N` (7), `--only TABLES` (of `calls`, `steps`, `crowd`,
-//! `memory`, `growth`, `slowdown`, separated by commas), `--who KINDS` (beside the floors),
+//! `memory`, `growth`, `slowdown`, `fresh`, separated by commas), `--who KINDS` (beside the floors),
 //! `--smoke` (a few clients, one short round: correctness only).
 //!
 //! Every contestant is a process on core 0, and its clients are one on core 1, so that the CPU that a
@@ -14,6 +14,7 @@
 //! the burst, so that no bounded queue overflows; the clients sleep between looks, so that the server does not pay for waking them.
 
 mod calls;
+mod fresh;
 mod load;
 mod message;
 mod rounds;
@@ -21,6 +22,11 @@ mod server;
 mod slowdown;
 mod sys;
 mod tables;
+
+#[path = "../../../../tests/peer/mod.rs"]
+mod peer;
+#[path = "../../../../tests/slow/mod.rs"]
+mod slow;
 
 use std::time::Duration;
 
@@ -118,6 +124,10 @@ fn main() {
             stopped: words.number("--stopped", 10),
             turn: Duration::from_millis(words.number("--turn", 1500) as u64),
         })),
+        "fresh" => {
+            let time = Duration::from_millis(words.number("--time", 6000) as u64);
+            print(&fresh::run(time));
+        }
         other => usage(&format!("what is {other}?")),
     }
 }
@@ -132,13 +142,14 @@ fn compare(mut words: Arguments) {
     };
     words.end();
     type Table = fn(&rounds::Options) -> Vec<rounds::Verdict>;
-    let tables: [(&str, Table); 6] = [
+    let tables: [(&str, Table); 7] = [
         ("calls", tables::calls),
         ("steps", tables::steps),
         ("crowd", tables::crowd),
         ("memory", tables::memory),
         ("growth", tables::growth),
         ("slowdown", tables::slowdown),
+        ("fresh", tables::fresh),
     ];
     let mut verdicts = Vec::new();
     for (name, table) in tables {

@@ -334,6 +334,32 @@ pub fn steps(options: &Options) -> Vec<Verdict> {
     verdicts
 }
 
+/// How old what a slow viewer sees is.
+pub fn fresh(options: &Options) -> Vec<Verdict> {
+    let arguments = strings(&["fresh", "--time", if options.smoke { "1000" } else { "6000" }]);
+    let results = rounds(&[US], options.rounds, options, |_| arguments.clone());
+    let title = format!(
+        "a viewer that reads 50 KB/s, 1000 values/s of 1 KiB: median of {} rounds (middle half)",
+        options.rounds
+    );
+    heading(&title, &["p50 ms", "oldest, ms", "% of what it could read"]);
+    let names = [
+        ("window", "directly"),
+        ("proxy", "through a proxy that takes 256 KiB ahead"),
+        ("none", "directly, without the window"),
+    ];
+    let mut verdicts = Vec::new();
+    for (name, how) in names {
+        let [p50, max, share] =
+            ["p50", "max", "share"].map(|figure| results.spread(US, &format!("{name}.{figure}")));
+        row(&[how.to_owned(), cell(p50), cell(max), cell(share)]);
+        if name != "none" {
+            verdicts.extend(at_most(&format!("the oldest, {how}"), max, 500.0, " ms"));
+        }
+    }
+    verdicts
+}
+
 /// What a model loses by being watched.
 pub fn slowdown(options: &Options) -> Vec<Verdict> {
     let arguments = match options.smoke {
