@@ -1,8 +1,7 @@
 //! One connected client as the callers' threads see it, and the table of them.
 
-use std::borrow::Borrow;
-use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -223,7 +222,7 @@ impl Client {
 /// Every connected client by its id.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    clients: RwLock<HashSet<ById, BuildHasherDefault<IdHasher>>>,
+    clients: RwLock<HashMap<ClientId, Arc<Client>, BuildHasherDefault<IdHasher>>>,
     count: AtomicUsize,
 }
 
@@ -233,26 +232,17 @@ impl Registry {
     }
 
     pub(crate) fn get(&self, id: ClientId) -> Option<Arc<Client>> {
-        self.clients
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&id)
-            .map(|by_id| Arc::clone(&by_id.0))
+        self.clients.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
     /// All clients, in no order.
     pub(crate) fn all(&self) -> Vec<Arc<Client>> {
-        self.clients
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .map(|by_id| Arc::clone(&by_id.0))
-            .collect()
+        self.clients.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     pub(crate) fn insert(&self, client: Arc<Client>) {
         let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
-        clients.insert(ById(client));
+        clients.insert(client.id, client);
         self.count.store(clients.len(), Ordering::Relaxed);
     }
 
@@ -265,30 +255,6 @@ impl Registry {
         self.count.store(clients.len(), Ordering::Relaxed);
     }
 }
-
-/// A client in the set of them: it is found by its id, which is in it.
-#[derive(Debug)]
-struct ById(Arc<Client>);
-
-impl Borrow<ClientId> for ById {
-    fn borrow(&self) -> &ClientId {
-        &self.0.id
-    }
-}
-
-impl Hash for ById {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.0.id.hash(hasher);
-    }
-}
-
-impl PartialEq for ById {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.id == other.0.id
-    }
-}
-
-impl Eq for ById {}
 
 /// Ids are random already, and not chosen by a peer: they are their own hash.
 #[derive(Debug, Default)]

@@ -48,6 +48,8 @@ pub(crate) struct Driver {
     /// Keys of connections that are owed something, each once. Who is served and then owed more
     /// stands at the end again, so that nobody is always last.
     owed: VecDeque<usize>,
+    /// Feeds whose followers are being called, since there is something new.
+    calling: VecDeque<usize>,
     /// How many clients are being written what their sockets have not taken.
     blocked: usize,
     /// Keys and serial numbers of connections, oldest first, to find the oldest that is not a
@@ -84,6 +86,7 @@ impl Driver {
             todo: VecDeque::new(),
             taken: Vec::new(),
             owed: VecDeque::new(),
+            calling: VecDeque::new(),
             blocked: 0,
             accepted: VecDeque::new(),
             serial: 0,
@@ -132,6 +135,7 @@ impl Driver {
         let more = more_to_accept
             || !self.todo.is_empty()
             || !self.owed.is_empty()
+            || !self.calling.is_empty()
             || self.engine.has_hidden();
         if more { Turn::More } else { Turn::Rest }
     }
@@ -332,24 +336,20 @@ impl Driver {
             }
         }
         for place in fresh {
-            self.tell_followers(place);
+            self.call_followers(place);
         }
     }
 
-    /// A feed has something new: everyone who follows it is owed that.
-    fn tell_followers(&mut self, place: usize) {
-        let (connections, owed) = (&mut self.connections, &mut self.owed);
-        self.engine.each_follower(place, |engine, key, serial, lost| {
-            let connection = connections.get_mut(key).filter(|c| c.follows(place, serial));
-            let Some(connection) = connection else { return false };
-            if lost > 0 {
-                connection.count_skipped(engine, lost);
-            }
-            if connection.list() {
-                owed.push_back(key);
-            }
-            true
+    /// A feed has something new: everyone who follows it is called.
+    fn call_followers(&mut self, place: usize) {
+        let connections = &self.connections;
+        let begins = self.engine.call_followers(place, |engine, key, serial, lost| {
+            let connection = connections.get(key).filter(|c| c.follows(place, serial));
+            connection.map(|connection| connection.count_skipped(engine, lost)).is_some()
         });
+        if begins {
+            self.calling.push_back(place);
+        }
     }
 
     /// Makes room where the hub's memory limit is reached: first in the fullest mailboxes, then by
@@ -374,11 +374,24 @@ impl Driver {
     /// Writes to those who are owed something.
     fn deliver(&mut self) {
         for _ in 0..STEPS.min(self.owed.len()) {
-            let Some(key) = self.owed.pop_front() else { return };
+            let Some(key) = self.owed.pop_front() else { break };
             self.step(key, Connection::take_listed);
         }
+        for _ in 0..STEPS {
+            let Some(place) = self.calling.front().copied() else { break };
+            let called =
+                self.engine.logs.get_mut(place).and_then(|log| log.followers.next_called());
+            let Some((key, serial)) = called else {
+                self.calling.pop_front();
+                continue;
+            };
+            if self.connections.get(key).is_some_and(|c| c.follows(place, serial)) {
+                self.step(key, Connection::flush);
+            }
+        }
         // When all have all, what is not kept for others can go at once; else at the next tick.
-        if self.owed.is_empty() && self.blocked == 0 && !self.engine.has_hidden() {
+        let all_served = self.owed.is_empty() && self.calling.is_empty();
+        if all_served && self.blocked == 0 && !self.engine.has_hidden() {
             for place in std::mem::take(&mut self.engine.touched) {
                 self.engine.trim(place, u64::MAX);
             }
@@ -574,8 +587,8 @@ mod tests {
 
         stand.shared.broadcast("x".into());
         assert!(matches!(stand.turn(), Turn::More), "more to hand out to");
-        assert_eq!(stand.driver.owed.len(), count - STEPS);
-        stand.turn_until(|stand| stand.driver.owed.is_empty());
+        assert!(!stand.driver.calling.is_empty());
+        stand.turn_until(|stand| stand.driver.calling.is_empty());
     }
 
     // The bell's two rules; see `Bell`.
@@ -694,6 +707,6 @@ mod tests {
         stand.turn();
         let place = feed.place.load(Ordering::Relaxed);
         let log = &stand.driver.engine.logs[place];
-        assert_eq!((log.followers.len(), log.following), (1, 1));
+        assert_eq!((log.followers.len(), log.followers.count), (1, 1));
     }
 }

@@ -395,14 +395,14 @@ impl Engine {
     /// A new follower of a feed; where it begins: it is to have what was stamped from `stamp` on.
     pub(crate) fn follow(&mut self, place: usize, key: usize, serial: u32, stamp: u64) -> Cursor {
         let log = &mut self.logs[place];
-        log.follow(key, serial);
+        log.followers.add(key, serial);
         log.start(log.topic.is_everyones(), stamp, self.now)
     }
 
     /// A follower less, which may follow the feed again: it is not to be listed twice then.
     pub(crate) fn unfollow_early(&mut self, place: usize, key: usize, serial: u32) {
         if let Some(log) = self.logs.get_mut(place) {
-            log.forget_follower(key, serial);
+            log.followers.forget(key, serial);
         }
         self.unfollow(place);
     }
@@ -410,34 +410,32 @@ impl Engine {
     /// A follower less, whose connection is no client's any more.
     pub(crate) fn unfollow(&mut self, place: usize) {
         if let Some(log) = self.logs.get_mut(place) {
-            log.following -= 1;
+            log.followers.count -= 1;
             self.touched.push(place);
         }
     }
 
-    /// Shows who is listed as a feed's follower, with how many messages were lost before they could
-    /// be taken over; who says that it is none is taken from the list now and then.
-    pub(crate) fn each_follower(
+    /// A feed has something new: its followers are called. Where messages were lost before they could be taken
+    /// over, or many have gone, all that are listed are shown at once, with how many were lost; who is said to be no follower is
+    /// taken from the list. Whether the call begins, and is not one that was under way.
+    pub(crate) fn call_followers(
         &mut self,
         place: usize,
-        mut tell: impl FnMut(&Self, usize, u32, u64) -> bool,
-    ) {
-        let Some(log) = self.logs.get_mut(place) else { return };
+        mut is_one: impl FnMut(&Self, usize, u32, u64) -> bool,
+    ) -> bool {
+        let Some(log) = self.logs.get_mut(place) else { return false };
         let lost = std::mem::take(&mut log.lost);
-        let mut followers = std::mem::take(&mut log.followers);
-        if log.is_littered_with(followers.len()) {
-            followers.retain(|&(key, serial)| tell(self, key as usize, serial, lost));
-        } else {
-            for &(key, serial) in &followers {
-                tell(self, key as usize, serial, lost);
+        if lost > 0 || log.followers.is_littered() {
+            let mut followers = std::mem::take(&mut log.followers);
+            followers.retain(|key, serial| is_one(self, key, serial, lost));
+            if let Some(log) = self.logs.get_mut(place) {
+                log.followers = followers;
             }
-        }
-        if let Some(log) = self.logs.get_mut(place) {
-            log.followers = followers;
         }
         if self.touched.last() != Some(&place) {
             self.touched.push(place);
         }
+        self.logs.get_mut(place).is_some_and(|log| log.followers.call())
     }
 
     /// Whether a client has so much of logs before it that it gets the latest values first.
@@ -698,7 +696,7 @@ mod tests {
         assert_eq!(topic.inbox.lock().queue.capacity(), 0);
         let place = engine.log_of(&topic);
         let log = &mut engine.logs[place];
-        log.follow(0, 1);
+        log.followers.add(0, 1);
         for _ in 0..2 {
             log.batch(Cursor::default(), engine.upto);
         }

@@ -115,17 +115,19 @@ impl<'de> serde::Deserialize<'de> for ClientId {
 /// given costs memory. A Feistel network (Luby and Rackoff, "How to construct pseudorandom
 /// permutations from pseudorandom functions", 1988) with a pseudorandom function in its rounds (`SipHash-2-4`,
 /// Aumasson and Bernstein, "`SipHash`: a fast short-input PRF", 2012) is a
-/// permutation of 54 bits: distinct counters give distinct ids, and who does not know the key can
-/// predict none from others. Results outside 1..2^53 are fed through again ("cycle walking", Black
-/// and Rogaway 2002), which keeps it a permutation of that range.
+/// permutation of 53 bits: distinct counters give distinct ids, and who does not know the key can
+/// predict none from others. A zero, which is no id, is fed through again ("cycle walking", Black
+/// and Rogaway 2002), which keeps it a permutation.
 pub(crate) struct IdSource {
     function: SipHasher24,
     next: AtomicU64,
 }
 
 impl IdSource {
-    const HALF_BITS: u32 = 27;
-    const HALF: u64 = (1 << Self::HALF_BITS) - 1;
+    /// The halves take turns in being changed; they are not of one size, so that together they are 53 bits.
+    const LOW_BITS: u32 = 27;
+    const LOW: u64 = (1 << Self::LOW_BITS) - 1;
+    const HIGH: u64 = (1 << (53 - Self::LOW_BITS)) - 1;
     const ROUNDS: u8 = 8;
 
     /// # Errors
@@ -148,16 +150,16 @@ impl IdSource {
     }
 
     fn permute(&self, number: u64) -> u64 {
-        let (mut left, mut right) = ((number >> Self::HALF_BITS) & Self::HALF, number & Self::HALF);
-        for round in 0..Self::ROUNDS {
-            (left, right) = (right, left ^ self.round(round, right));
+        let (mut high, mut low) = (number >> Self::LOW_BITS & Self::HIGH, number & Self::LOW);
+        for round in (0..Self::ROUNDS).step_by(2) {
+            high ^= self.round(round, low) & Self::HIGH;
+            low ^= self.round(round + 1, high) & Self::LOW;
         }
-        left << Self::HALF_BITS | right
+        high << Self::LOW_BITS | low
     }
 
     fn round(&self, round: u8, half: u64) -> u64 {
-        let number = u64::from(round) << Self::HALF_BITS | half;
-        self.function.hash(&number.to_le_bytes()) & Self::HALF
+        self.function.hash(&(u64::from(round) << 32 | half).to_le_bytes())
     }
 }
 
@@ -183,13 +185,14 @@ mod tests {
     fn the_permutation_is_one() {
         // Each round can be undone, so no two numbers share an image: walk one back.
         let source = IdSource::new().unwrap();
-        for number in [0, 1, 2, 1 << 26, (1 << 27) - 1, 1 << 27, (1 << 53) - 1, (1 << 54) - 1] {
+        for number in [0, 1, 2, 1 << 26, (1 << 27) - 1, 1 << 27, 1 << 52, (1 << 53) - 1] {
             let image = source.permute(number);
-            let (mut left, mut right) = (image >> 27, image & IdSource::HALF);
-            for round in (0..IdSource::ROUNDS).rev() {
-                (left, right) = (right ^ source.round(round, left), left);
+            let (mut high, mut low) = (image >> 27, image & IdSource::LOW);
+            for round in (0..IdSource::ROUNDS).step_by(2).rev() {
+                low ^= source.round(round + 1, high) & IdSource::LOW;
+                high ^= source.round(round, low) & IdSource::HIGH;
             }
-            assert_eq!(left << 27 | right, number);
+            assert_eq!(high << 27 | low, number);
         }
     }
 

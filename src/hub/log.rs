@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::budget::{Budget, Charge};
-use super::moment::low_half;
+use super::followers::Followers;
 use super::queue::Entry;
 use super::topic::{self, Topic};
 use crate::wire::{Frame, plain};
@@ -60,11 +60,7 @@ pub(crate) struct Log {
     pub(crate) topic: Arc<Topic>,
     pub(crate) window: Window,
     pub(crate) latest: Latest,
-    /// Connections that follow it, by their place in the driver's table (no table has 2^32) and their serial number:
-    /// those that do no longer are passed over, and taken out now and then.
-    pub(crate) followers: Vec<(u32, u32)>,
-    /// How many of these do.
-    pub(crate) following: usize,
+    pub(crate) followers: Followers,
     /// Messages lost before they could be taken over, not yet counted for the followers.
     pub(crate) lost: u64,
     kept: Kept,
@@ -79,8 +75,7 @@ impl Log {
             topic,
             window: Window::new(bound),
             latest: Latest::default(),
-            followers: Vec::new(),
-            following: 0,
+            followers: Followers::default(),
             lost: 0,
             kept,
             batch: None,
@@ -207,7 +202,7 @@ impl Log {
 
     /// Whether nothing in it is young enough to be kept for somebody who may come.
     pub(crate) fn is_over(&self, now: u64) -> bool {
-        self.following == 0 && !self.window.is_younger(self.kept.age, now)
+        self.followers.count == 0 && !self.window.is_younger(self.kept.age, now)
     }
 
     /// Bytes of its log.
@@ -215,34 +210,11 @@ impl Log {
         self.window.bytes
     }
 
-    /// Adds a follower.
-    pub(crate) fn follow(&mut self, key: usize, serial: u32) {
-        // Grown in small steps: for thousands of followers twice the room is much.
-        if self.followers.len() == self.followers.capacity() {
-            self.followers.reserve_exact(16 + self.followers.len() / 8);
-        }
-        self.followers.push((low_half(key as u64), serial));
-        self.following += 1;
-    }
-
-    /// Takes a follower from the list, where it is once at most.
-    pub(crate) fn forget_follower(&mut self, key: usize, serial: u32) {
-        let gone = (low_half(key as u64), serial);
-        if let Some(index) = self.followers.iter().position(|known| *known == gone) {
-            self.followers.swap_remove(index);
-        }
-    }
-
     /// Gives up the older half of its log, whoever may need it.
     pub(crate) fn halve(&mut self) {
         self.window.halve();
         self.batch = None; // which holds it, too
         self.asked = None;
-    }
-
-    /// Whether a list of followers of this length has more to pass over than to serve.
-    pub(crate) fn is_littered_with(&self, followers: usize) -> bool {
-        followers > 2 * self.following + 16
     }
 }
 

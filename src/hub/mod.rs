@@ -14,6 +14,7 @@ mod engine;
 mod error;
 mod events;
 mod feed;
+mod followers;
 mod id;
 mod limits;
 mod listener;

@@ -13,7 +13,7 @@ use crate::wire::Frame;
 
 /// The most parts handed to one vectored write: the standard library passes no more to Linux in
 /// one call than 1024, and from 64 on the call is a small part of the cost.
-const PARTS: usize = 64;
+pub(crate) const PARTS: usize = 64;
 
 /// The bytes that a connection owes its peer. It exists while there are any.
 ///
@@ -173,8 +173,10 @@ impl Outbox {
                 .chain((!control.is_empty()).then_some(&control))
                 .chain(self.queue.iter().flat_map(Frame::parts))
                 .map(AsRef::as_ref);
-            match poll_write_parts(stream, cx, parts) {
-                Poll::Ready(Ok(Wrote { count, .. })) => {
+            let mut slices = [IoSlice::new(&[]); PARTS];
+            let (filled, _) = gather(&mut slices, parts);
+            match poll_write_slices(stream, cx, &slices[..filled]) {
+                Poll::Ready(Ok(count)) => {
                     total += count;
                     self.progress_at = now;
                     self.consume(count, &control, now);
@@ -220,40 +222,39 @@ impl Outbox {
     }
 }
 
-/// What one write has done.
-pub(crate) struct Wrote {
-    /// Bytes that left, of those `offered`.
-    pub(crate) count: usize,
-    pub(crate) offered: usize,
-}
-
-/// One write of the next parts, at most [`PARTS`]; no more than these are taken from the iterator.
+/// One write of at most [`PARTS`] parts.
 ///
 /// # Errors
 ///
 /// The socket's, and [`io::ErrorKind::WriteZero`] where it takes nothing and says that it did.
-pub(crate) fn poll_write_parts<'a>(
+pub(crate) fn poll_write_slices(
     stream: &mut (impl AsyncWrite + Unpin),
     cx: &mut Context<'_>,
-    parts: impl Iterator<Item = &'a [u8]>,
-) -> Poll<io::Result<Wrote>> {
-    let mut slices = [IoSlice::new(&[]); PARTS];
-    let (mut filled, mut offered) = (0, 0);
-    for (slice, part) in slices.iter_mut().zip(parts) {
-        *slice = IoSlice::new(part);
-        filled += 1;
-        offered += part.len();
-    }
-    let written = match &slices[..filled] {
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let written = match slices {
         // `send` costs the kernel less than `writev`, and one message to many is this case.
         [only] => Pin::new(stream).poll_write(cx, only),
         several => Pin::new(stream).poll_write_vectored(cx, several),
     };
     match ready!(written) {
         Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        Ok(count) => Poll::Ready(Ok(Wrote { count, offered })),
-        Err(error) => Poll::Ready(Err(error)),
+        other => Poll::Ready(other),
     }
+}
+
+/// Fills slices with the next parts, and takes no more than these: how many, and their bytes.
+pub(crate) fn gather<'a>(
+    slices: &mut [IoSlice<'a>; PARTS],
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> (usize, usize) {
+    let (mut filled, mut offered) = (0, 0);
+    for (slice, part) in slices.iter_mut().zip(parts) {
+        *slice = IoSlice::new(part);
+        filled += 1;
+        offered += part.len();
+    }
+    (filled, offered)
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@
 //! The window follows from what a question took to come back. Where `f` bytes were under way
 //! with it and it took `t`, the client takes `f / t`, and that for the time wanted is the window: the time
 //! wanted, and what the way there and back takes by itself, which is the least that a question took
-//! while little was under way. The window doubles at most, so that one lucky answer opens it little, and
-//! grows to a megabyte for whoever reads at once: then a question goes behind each quarter of that.
+//! while little was under way. The window grows fourfold at most, so that one lucky answer opens it little, and
+//! to a megabyte for whoever reads at once: then a question goes behind each quarter of that.
 
 use bytes::Bytes;
 
@@ -105,7 +105,7 @@ impl Pace {
         let target = u64::from(under_way) * wanted / u64::from(took);
         let target = u32::try_from(target).unwrap_or(u32::MAX);
         self.window = if u64::from(took) <= wanted {
-            self.window.max(target.min(2 * self.window)).min(MOST)
+            self.window.max(target.min(4 * self.window)).min(MOST)
         } else {
             self.window.min(target).max(LEAST)
         };

@@ -121,7 +121,7 @@ pub(super) fn turn<'a>(engine: &mut Engine, readers: impl Iterator<Item = &'a mu
         }
     }
     for place in fresh {
-        engine.each_follower(place, |engine, key, serial, lost| {
+        engine.call_followers(place, |engine, key, serial, lost| {
             let told = readers.iter().find(|reader| {
                 (reader.key, reader.serial) == (key, serial) && reader.follows.contains(place)
             });

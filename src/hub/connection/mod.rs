@@ -230,8 +230,9 @@ impl Connection {
                 let greeting = engine.greeting(client.id);
                 // One write for both: browsers learn their id with the answer.
                 let both: Bytes = [response, greeting].concat().into();
+                let left = self.send_at_once(both, engine);
                 // Begun, so that nothing that comes with the request is answered before it.
-                self.owe(engine.now).begin(both.into());
+                self.begin(left.into(), engine.now);
                 self.phase = Phase::Open(Open {
                     follows: Follows::one(Follow { place, cursor }),
                     has_mail: false,

@@ -62,7 +62,8 @@ pub fn crowd(options: &Options) -> Vec<Verdict> {
         let works = |kind: &str| {
             let (messages, millis) = if options.smoke { (3, 0) } else { (30, 400) };
             let mut works = "idle".to_owned();
-            for size in [64, 1024] {
+            // Twice as many of the larger ones: with the first of them the hub learns how fast its clients are.
+            for (size, messages) in [(64, messages), (1024, 2 * messages)] {
                 if kind != "floor64" && !kind.ends_with("-batch") {
                     works += &format!(",rate:{size}:{messages}:20"); // a batch would be of one
                 }

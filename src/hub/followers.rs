@@ -1,0 +1,136 @@
+//! Who follows a feed, and whose turn it is to be looked at when it has something new.
+
+use super::moment::low_half;
+
+/// Connections that follow a feed, by their place in the driver's table (no table has 2^32) and their serial number.
+/// Those that do no longer are passed over, and taken out now and then.
+///
+/// When there is something new all are *called*, one after the other, from where the call before has stopped:
+/// each connection is touched once, when it is its turn, however many there are.
+#[derive(Debug, Default)]
+pub(crate) struct Followers {
+    list: Vec<(u32, u32)>,
+    /// How many of these do follow it.
+    pub(crate) count: usize,
+    /// The index of who is next, and how many are left to be called.
+    next: usize,
+    left: usize,
+}
+
+impl Followers {
+    pub(crate) fn add(&mut self, key: usize, serial: u32) {
+        // Grown in small steps: for thousands of followers twice the room is much.
+        if self.list.len() == self.list.capacity() {
+            self.list.reserve_exact(16 + self.list.len() / 8);
+        }
+        self.list.push((low_half(key as u64), serial));
+        self.count += 1;
+        // The call goes over the end of the list, and has one more before it comes back to where it began.
+        self.left += usize::from(self.left > 0);
+    }
+
+    /// Takes one, who is there once at most, from the list.
+    pub(crate) fn forget(&mut self, key: usize, serial: u32) {
+        let gone = (low_half(key as u64), serial);
+        if let Some(index) = self.list.iter().position(|known| *known == gone) {
+            self.list.swap_remove(index); // which brings another to where the call may have been
+            self.call_again();
+        }
+    }
+
+    /// Whether there are more to be passed over than to be called.
+    pub(crate) fn is_littered(&self) -> bool {
+        self.list.len() > 2 * self.count + 16
+    }
+
+    /// Takes out who is none.
+    pub(crate) fn retain(&mut self, mut is_one: impl FnMut(usize, u32) -> bool) {
+        self.list.retain(|&(key, serial)| is_one(key as usize, serial));
+        self.call_again();
+    }
+
+    fn call_again(&mut self) {
+        if self.left > 0 {
+            self.left = self.list.len();
+        }
+    }
+
+    /// There is something new for all of them. Whether nobody was left to be called before.
+    pub(crate) fn call(&mut self) -> bool {
+        let was_over = self.left == 0;
+        self.left = self.list.len();
+        was_over && self.left > 0
+    }
+
+    /// Who is to be looked at next: place and serial number. `None`: all have been.
+    pub(crate) fn next_called(&mut self) -> Option<(usize, u32)> {
+        self.left = self.left.checked_sub(1)?;
+        if self.next >= self.list.len() {
+            self.next = 0;
+        }
+        let &(key, serial) = self.list.get(self.next)?;
+        self.next += 1;
+        Some((key as usize, serial))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn who_has_been_called_is_called_again_only_for_what_is_new() {
+        let mut followers = Followers::default();
+        (0..3).for_each(|key| followers.add(key, 0));
+        assert!(followers.call());
+        assert_eq!(followers.next_called(), Some((0, 0)));
+        assert!(!followers.call(), "some were left");
+        let called: Vec<_> = std::iter::from_fn(|| followers.next_called()).collect();
+        assert_eq!(called, [(1, 0), (2, 0), (0, 0)]);
+        assert!(followers.call());
+    }
+
+    proptest! {
+        // Whoever comes, goes, or is taken out meanwhile: who follows when there is something new, and
+        // goes on following, is called after that.
+        #[test]
+        fn all_who_stay_are_called(steps in proptest::collection::vec((0..6u8, 0..20usize), 1..200)) {
+            let mut followers = Followers::default();
+            let (mut there, mut waits) = (BTreeSet::new(), BTreeSet::new());
+            for (step, key) in steps {
+                match step {
+                    0 | 1 if there.insert(key) => followers.add(key, 0),
+                    2 if there.remove(&key) => {
+                        waits.remove(&key);
+                        followers.count -= 1;
+                        followers.forget(key, 0);
+                    }
+                    3 => {
+                        followers.call();
+                        waits = there.clone();
+                    }
+                    4 => followers.retain(|key, _| there.contains(&key)),
+                    _ => {
+                        if let Some((key, _)) = followers.next_called() {
+                            waits.remove(&key);
+                        } else {
+                            prop_assert!(waits.is_empty(), "{waits:?} have not been called");
+                        }
+                    }
+                }
+            }
+            while let Some((key, _)) = followers.next_called() {
+                waits.remove(&key);
+            }
+            prop_assert!(waits.is_empty(), "{waits:?} have not been called");
+        }
+    }
+}
