@@ -2,15 +2,14 @@
 //!
 //!     cargo run --release --example run_on_request
 //!
-//! The page connects to the hub, is told its id, and carries it in `POST /run?client=<id>`. The
+//! The page connects to the hub, is told its id, and carries it in `POST /run`, in the header `Stepcast-Client`. The
 //! HTTP server is the program's own, here axum's, on another port than the hub's.
 
-use std::collections::HashMap;
 use std::thread;
 
 use axum::Router;
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Html;
 use axum::routing::{get, post};
 use stepcast::{ClientId, Hub};
@@ -35,9 +34,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 async fn start_run(
     State(hub): State<Hub>,
-    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
 ) -> Result<&'static str, (StatusCode, String)> {
-    let client = query.get("client").map(String::as_str).unwrap_or_default();
+    let client = headers.get("stepcast-client").and_then(|id| id.to_str().ok()).unwrap_or_default();
     let id: ClientId = client.parse().map_err(|e| (StatusCode::BAD_REQUEST, format!("{e}")))?;
     if hub.client(id).is_none() {
         return Err((StatusCode::NOT_FOUND, format!("no client {id} is connected")));

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
+use serde::Serialize;
 
 use super::{Control, OpCode, Text};
 
@@ -18,11 +19,30 @@ use super::{Control, OpCode, Text};
 pub enum Message {
     /// Text, valid UTF-8.
     Text(Text),
+    /// Text that is JSON, and nothing else than text as far as RFC 6455 goes: what is received is never this. Clients of
+    /// the wire `stepcast.v1` get it as the value that it stands for.
+    Json(Text),
     /// Bytes, of any kind.
     Binary(Bytes),
 }
 
 impl Message {
+    /// A value as JSON, on one line.
+    ///
+    /// # Errors
+    ///
+    /// Where the value has no form in JSON: a map whose keys are no strings, or what its own `Serialize` says.
+    ///
+    /// ```
+    /// # use stepcast::codec::Message;
+    /// let message = Message::json(&[0.5, 0.25])?;
+    /// assert_eq!(message.as_text(), Some("[0.5,0.25]"));
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub fn json(value: &(impl Serialize + ?Sized)) -> Result<Self, serde_json::Error> {
+        serde_json::to_string(value).map(|text| Self::Json(text.into()))
+    }
+
     /// The length in bytes.
     ///
     /// ```
@@ -54,7 +74,7 @@ impl Message {
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::Text(text) => text.as_bytes(),
+            Self::Text(text) | Self::Json(text) => text.as_bytes(),
             Self::Binary(bytes) => bytes,
         }
     }
@@ -69,7 +89,7 @@ impl Message {
     /// ```
     pub fn into_bytes(self) -> Bytes {
         match self {
-            Self::Text(text) => text.into_bytes(),
+            Self::Text(text) | Self::Json(text) => text.into_bytes(),
             Self::Binary(bytes) => bytes,
         }
     }
@@ -82,7 +102,7 @@ impl Message {
     /// assert!(!Message::from(b"stop").is_text());
     /// ```
     pub fn is_text(&self) -> bool {
-        matches!(self, Self::Text(_))
+        matches!(self, Self::Text(_) | Self::Json(_))
     }
 
     /// The text, if it is one, at the cost of [`Text::as_str`].
@@ -98,7 +118,7 @@ impl Message {
     /// ```
     pub fn as_text(&self) -> Option<&str> {
         match self {
-            Self::Text(text) => Some(text.as_str()),
+            Self::Text(text) | Self::Json(text) => Some(text.as_str()),
             Self::Binary(_) => None,
         }
     }
@@ -106,7 +126,7 @@ impl Message {
     #[inline]
     pub(super) fn opcode(&self) -> OpCode {
         match self {
-            Self::Text(_) => OpCode::Text,
+            Self::Text(_) | Self::Json(_) => OpCode::Text,
             Self::Binary(_) => OpCode::Binary,
         }
     }

@@ -19,6 +19,8 @@ use super::head::{is_field_value, is_token};
 pub enum Status {
     /// 200: a page.
     Ok,
+    /// 304: the client has it already. Without a body, and without a length of one (RFC 9110, section 15.4.5).
+    NotModified,
     /// 400: not a request that makes sense.
     BadRequest,
     /// 403: the origin or the host is not allowed in.
@@ -67,6 +69,7 @@ impl Status {
     const fn line(self) -> (u16, &'static str) {
         match self {
             Self::Ok => (200, "OK"),
+            Self::NotModified => (304, "Not Modified"),
             Self::BadRequest => (400, "Bad Request"),
             Self::Forbidden => (403, "Forbidden"),
             Self::NotFound => (404, "Not Found"),
@@ -175,7 +178,10 @@ pub(super) fn write_response(
     let (code, phrase) = status.line();
     let length = body.len();
     put(&mut out, &["HTTP/1.1 ", &code.to_string(), " ", phrase, "\r\nConnection: ", connection]);
-    put(&mut out, &["\r\nContent-Length: ", &length.to_string(), "\r\n"]);
+    put(&mut out, &["\r\n"]);
+    if status != Status::NotModified {
+        put(&mut out, &["Content-Length: ", &length.to_string(), "\r\n"]);
+    }
     for (name, value) in headers {
         put(&mut out, &[name, ": ", value, "\r\n"]);
     }

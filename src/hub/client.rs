@@ -48,8 +48,8 @@ pub struct ClientInfo {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) id: ClientId,
-    /// Its place in the driver's table (no table has 2^32).
-    key: u32,
+    /// Its connection's place in the driver's table (no table has 2^32).
+    key: AtomicU32,
     pub(crate) address: SocketAddr,
     /// In milliseconds of Unix time.
     since: u64,
@@ -62,7 +62,7 @@ pub(crate) struct Client {
     pub(crate) skipped: AtomicU64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Details {
     /// Empty for `/`.
     pub(crate) path: String,
@@ -124,24 +124,59 @@ impl Client {
         key: usize,
         address: SocketAddr,
         details: Details,
-        topic: Arc<Topic>,
+        topic: Option<Arc<Topic>>,
     ) -> Self {
         let plain = details.path.is_empty() && details.headers.is_empty();
         Self {
             id,
-            key: low_half(key as u64),
+            key: AtomicU32::new(low_half(key as u64)),
             address,
             since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
             details: (!plain).then(|| Box::new(details)),
             mailbox: Lock::default(),
-            follows: Lock::new(Wants::First(topic)),
+            follows: Lock::new(topic.map_or_else(|| Wants::Several(Box::default()), Wants::First)),
             writing: AtomicU32::new(0),
             skipped: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn key(&self) -> usize {
-        self.key as usize
+        self.key.load(Ordering::Relaxed) as usize
+    }
+
+    /// It has another connection.
+    pub(crate) fn set_key(&self, key: usize) {
+        self.key.store(low_half(key as u64), Ordering::Relaxed);
+    }
+
+    /// Adds a feed, whose handle it takes over, to what it is to follow: it is followed at once, and the driver need not
+    /// be told. Whether it was not there.
+    ///
+    /// # Errors
+    ///
+    /// It has gone, or follows `limit` feeds already.
+    pub(crate) fn follow_at_once(
+        &self,
+        topic: &Arc<Topic>,
+        limit: usize,
+    ) -> Result<bool, FollowError> {
+        let mut follows = self.follows.lock();
+        let follows = follows.list().ok_or(FollowError::NoSuchClient(self.id))?;
+        if follows.iter().any(|known| Arc::ptr_eq(&known.topic, topic)) {
+            return Ok(false);
+        }
+        if follows.len() >= limit {
+            return Err(FollowError::TooMany { limit });
+        }
+        follows.push(Wanted { topic: Arc::clone(topic), stamp: u64::MAX, fresh: false });
+        Ok(true)
+    }
+
+    /// A feed that it is to follow, by its name.
+    pub(crate) fn topic_named(&self, name: &str) -> Option<Arc<Topic>> {
+        let mut follows = self.follows.lock();
+        let found = follows.list()?.iter().find(|wanted| wanted.topic.name() == name);
+        found.map(|wanted| Arc::clone(&wanted.topic))
     }
 
     /// Adds a feed to what it is to follow, with a handle of its own, and tells the driver: under

@@ -270,6 +270,19 @@ impl Driver {
         key: usize,
         step: impl FnOnce(&mut Connection, &mut Engine) -> Result<(), Over>,
     ) {
+        self.step_one(key, step);
+        while let Some((key, serial)) = self.engine.sessions.taken_over.pop() {
+            if self.connections.get(key).is_some_and(|connection| connection.is(serial)) {
+                self.step_one(key, Connection::be_taken_over);
+            }
+        }
+    }
+
+    fn step_one(
+        &mut self,
+        key: usize,
+        step: impl FnOnce(&mut Connection, &mut Engine) -> Result<(), Over>,
+    ) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let (was_stranger, was_blocked) =
             (connection.stranger().is_some(), connection.is_blocked());
@@ -304,7 +317,9 @@ impl Driver {
         for command in commands {
             let (Command::Disconnect { key, id, .. } | Command::TooSlow { key, id }) = command;
             let client = self.connections.get(key).and_then(Connection::client);
-            if client.is_some_and(|client| client.id == id) {
+            if client.is_none_or(|client| client.id != id) {
+                self.engine.end_detached(id);
+            } else {
                 self.step(key, |connection, engine| match command {
                     Command::Disconnect { close, .. } => {
                         let deadline = engine.now + engine.timeouts.close;
@@ -431,6 +446,7 @@ impl Driver {
         for key in 0..self.connections.capacity() {
             self.step(key, Connection::tick);
         }
+        self.engine.expire_sessions();
         self.trim();
     }
 

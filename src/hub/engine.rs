@@ -11,17 +11,19 @@ use slab::Slab;
 
 use super::budget::Charge;
 use super::client::{Client, Details};
-use super::connection::{Follow, Follows, Inbound};
+use super::connection::{Follow, Follows, Inbound, refused};
 use super::events::{DisconnectReason, Event};
-use super::log::{BEHIND, Cursor, Kept, Log};
+use super::log::{BEHIND, Cursor, Item, Kept, Log};
 use super::queue::{Entry, Queue};
+use super::session::Sessions;
 use super::shared::Shared;
-use super::topic::Topic;
+use super::topic::{Topic, Topics};
 use super::{ClientId, FeedError, Overflow, Retention, Timeouts};
 use crate::codec::{self, Message, MessageCodec, Role};
 use crate::handshake::{Refusal, Request, Rules, Status, Upgrade};
 use crate::page::Page;
-use crate::wire::{Frame, plain};
+use crate::wire::plain;
+use crate::wire::v1::{self, Greeting, Had, Lines};
 
 /// [`Timeouts`] in the driver's milliseconds.
 pub(crate) struct Deadlines {
@@ -31,6 +33,7 @@ pub(crate) struct Deadlines {
     pub(crate) stall: u64,
     pub(crate) frame: u64,
     pub(crate) close: u64,
+    pub(crate) grace: u64,
     pub(crate) tick: u64,
 }
 
@@ -47,6 +50,7 @@ impl From<&Timeouts> for Deadlines {
             stall: millis(timeouts.stall),
             frame: millis(timeouts.frame),
             close: millis(timeouts.close),
+            grace: millis(timeouts.grace),
             tick: millis(timeouts.tick()),
         }
     }
@@ -75,6 +79,8 @@ pub(crate) type MayFollow = Arc<dyn Fn(&str, &Request) -> bool + Send + Sync>;
 /// What a request that is not refused gets.
 pub(crate) enum Answer {
     Page(Bytes),
+    /// The 101 of a client that says then who it is, and what it follows.
+    UpgradeToV1(Bytes),
     /// The 101, and what the client follows.
     Upgrade(Bytes, Arc<Topic>),
 }
@@ -95,10 +101,11 @@ pub(crate) struct Engine {
     /// The room of the list of feeds with news that is not in use.
     news: Vec<Arc<Topic>>,
     /// Feeds whose newest part was pushed after the driver took its stamp.
-    hidden: Vec<usize>,
+    pub(crate) hidden: Vec<usize>,
     /// Feeds that were read, or lost a follower, since it was last looked for what can go.
     pub(crate) touched: Vec<usize>,
-    retention: Kept,
+    pub(crate) retention: Kept,
+    pub(crate) sessions: Sessions,
     /// Boxed as connections keep it, so that it changes hands without being made anew.
     spare: Option<Box<Inbound>>,
     codec_limits: codec::Limits,
@@ -121,7 +128,7 @@ impl Engine {
             .max_message(limits.inbound_message)
             .max_fragments(limits.inbound_fragments);
         let retention = Kept { messages: retention.messages, age: millis(retention.age) };
-        // Nobody who comes late is given everyone's log, so none of it is kept for that.
+        // On the plain wire nobody who comes late is given everyone's log: see `keep_everyones`.
         let of_everyone = Kept { messages: 0, age: 0 };
         let mut logs = Slab::new();
         let everyone = Arc::clone(shared.topics.everyone());
@@ -139,6 +146,7 @@ impl Engine {
             hidden: Vec::new(),
             touched: Vec::new(),
             retention,
+            sessions: Sessions::new(),
             spare: None,
             codec_limits,
             per_address: HashMap::new(),
@@ -150,6 +158,13 @@ impl Engine {
 
     /// What a request gets.
     pub(crate) fn decide(&self, request: &Request, address: SocketAddr) -> Result<Answer, Refusal> {
+        #[cfg(feature = "page")]
+        if request.path() == crate::page::SCRIPT
+            && request.method() == "GET"
+            && !request.wants_upgrade()
+        {
+            return crate::page::script(request.header("if-none-match")).map(Answer::Page);
+        }
         self.reception.rules.check(request)?;
         if !request.wants_upgrade() {
             if request.method() != "GET" {
@@ -168,6 +183,12 @@ impl Engine {
         }
         if self.count_at(address) >= limits.clients_per_address {
             return Err(Refusal::full("clients from one address", limits.clients_per_address));
+        }
+        if upgrade.offered_protocols().any(|offered| offered == v1::PROTOCOL) {
+            return match upgrade.accept(Some(v1::PROTOCOL)) {
+                Ok(response) => Ok(Answer::UpgradeToV1(response)),
+                Err(_) => unreachable!("it has been offered"),
+            };
         }
         let topic = match feed {
             None => Arc::clone(self.shared.topics.everyone()),
@@ -200,14 +221,29 @@ impl Engine {
         key: usize,
         topic: Arc<Topic>,
     ) -> Arc<Client> {
+        self.admit_as(self.details_of(request), address, key, Some(topic))
+    }
+
+    /// What is kept of a request.
+    pub(crate) fn details_of(&self, request: &Request) -> Details {
         let value = |name: &String| {
             let value = String::from_utf8_lossy(request.header(name)?).into_owned();
             Some((name.clone(), value))
         };
-        let details = Details {
+        Details {
             path: if request.target() == "/" { "" } else { request.target() }.to_owned(),
             headers: self.reception.keep_headers.iter().filter_map(value).collect(),
-        };
+        }
+    }
+
+    /// Makes a client, which follows this, or nothing yet.
+    pub(crate) fn admit_as(
+        &mut self,
+        details: Details,
+        address: SocketAddr,
+        key: usize,
+        topic: Option<Arc<Topic>>,
+    ) -> Arc<Client> {
         let client = Arc::new(Client::new(self.shared.ids.draw(), key, address, details, topic));
         let ip = address.ip();
         if !ip.is_loopback() && !self.reception.proxies.contains(&ip) {
@@ -222,7 +258,10 @@ impl Engine {
 
     /// Ends being a client: nothing can be sent to it any more, and what waited for it is freed.
     pub(crate) fn dismiss(&mut self, client: &Client, reason: DisconnectReason) {
+        self.forget_session(client.id);
         self.shared.registry.remove(client.id);
+        let token = self.shared.gone.lock().remove(&client.id);
+        token.into_iter().for_each(|token| token.cancel());
         let waiting = {
             let mut mailbox = client.mailbox.lock();
             mailbox.closed = true;
@@ -239,6 +278,53 @@ impl Engine {
         }
         tracing::debug!(id = %client.id, %reason, "client disconnected");
         self.shared.listeners.tell(|| Event::Disconnected { id: client.id, reason });
+    }
+
+    /// Whether the program has a rule about who may follow what.
+    pub(crate) fn has_rule(&self) -> bool {
+        self.reception.may_follow.is_some()
+    }
+
+    /// The feed that a client on `stepcast.v1` asks for, with one handle more. `Err`: a code, and why not.
+    pub(crate) fn feed_for(
+        &self,
+        name: &str,
+        request: Option<&Request>,
+    ) -> Result<Arc<Topic>, (&'static str, String)> {
+        if name.is_empty() {
+            return Ok(Topics::clone_handle(self.shared.topics.everyone()));
+        }
+        let may = |rule: &MayFollow| request.is_some_and(|request| rule(name, request));
+        if !self.reception.may_follow.as_ref().is_none_or(may) {
+            return Err(("forbidden", "this feed is not for you".to_owned()));
+        }
+        self.shared.topics.get_for_client(name).map_err(|error| refused(&error))
+    }
+
+    /// A new follower of a feed on `stepcast.v1`; see [`Log::resume`].
+    pub(crate) fn resume(
+        &mut self,
+        place: usize,
+        (key, serial): (usize, u32),
+        had: Option<Had>,
+    ) -> (Cursor, u64, bool) {
+        let log = &mut self.logs[place];
+        log.followers.add(key, serial);
+        log.resume(had, self.now)
+    }
+
+    /// What a client on `stepcast.v1` is told first of all.
+    pub(crate) fn greet_v1(&self, lines: &mut Lines, id: ClientId, key: &[u8], resumed: bool) {
+        let limits = &self.shared.limits;
+        lines.hello(&Greeting {
+            id: id.get(),
+            key,
+            epoch: &self.sessions.epoch,
+            resumed,
+            ping: self.timeouts.keepalive.div_ceil(1000),
+            message: limits.inbound_message,
+            feeds: limits.feeds_per_client,
+        });
     }
 
     /// What a client gets first of all.
@@ -372,17 +458,19 @@ impl Engine {
         // The others get an empty one: room that a burst leaves in a feed is counted nowhere.
         let empty =
             if topic.is_everyones() { std::mem::take(&mut self.room) } else { Queue::default() };
-        let (mut queue, lost, values) = {
+        let (mut queue, lost, values, newest) = {
             let mut inbox = topic.inbox.lock();
             inbox.told = false;
             let queue = std::mem::replace(&mut inbox.queue, empty);
             let values = inbox.latest.as_mut().map(|latest| latest.take_pending());
-            (queue, std::mem::take(&mut inbox.lost), values.unwrap_or_default())
+            (queue, std::mem::take(&mut inbox.lost), values.unwrap_or_default(), inbox.newest)
         };
         let log = &mut self.logs[place];
         log.lost += lost;
+        let mut number = newest - queue.len() as u64;
         while let Some(entry) = queue.pop() {
-            log.push(entry, self.now, &self.shared.budget);
+            number += 1;
+            log.push(number, entry, self.now, &self.shared.budget);
         }
         if topic.is_everyones() {
             self.room = queue;
@@ -446,21 +534,21 @@ impl Engine {
     }
 
     /// The oldest that is there of what a client follows, or the oldest value if these go first, if it was
-    /// stamped before `upto`: stamp, frame, the feed's place, and where the client stands after it.
+    /// stamped before `upto`: stamp, message, where the client stands, and where after it.
     pub(crate) fn oldest(
         &self,
         follows: &Follows,
         upto: u64,
         values_first: bool,
-    ) -> Option<(u64, &Frame, usize, Cursor)> {
+    ) -> Option<(u64, &Item, Follow, Cursor)> {
         let next = |follow: &Follow| {
             let log = self.logs.get(follow.place)?;
-            let (stamp, frame, cursor) = log.next(follow.cursor, upto, values_first)?;
+            let (stamp, item, cursor) = log.next(follow.cursor, upto, values_first)?;
             let waits = values_first && cursor.log != follow.cursor.log;
-            (stamp < upto).then_some(((waits, stamp), frame, follow.place, cursor))
+            (stamp < upto).then_some(((waits, stamp), item, *follow, cursor))
         };
         let first = follows.iter().filter_map(next).min_by_key(|(order, ..)| *order);
-        first.map(|((_, stamp), frame, place, cursor)| (stamp, frame, place, cursor))
+        first.map(|((_, stamp), item, follow, cursor)| (stamp, item, follow, cursor))
     }
 
     /// Lets go what a feed holds for nobody, where its follower furthest behind is at `needed`; and the feed, if
@@ -511,6 +599,7 @@ impl Engine {
                 let mut mailbox = client.mailbox.lock();
                 let Some(mail) = &mut mailbox.mail else { continue };
                 let evicted = mail.log.make_room(0, mail.log.bytes());
+                mail.lost += evicted.len() as u64;
                 if mail.is_empty() {
                     mailbox.mail = None;
                 }
@@ -552,7 +641,8 @@ fn percent_decode(text: &str) -> Option<String> {
 fn copy_with(message: &Message, map: impl FnOnce(Bytes) -> Bytes) -> Message {
     let bytes = map(Bytes::copy_from_slice(message.as_bytes()));
     match message {
-        Message::Text(_) => match codec::Text::try_from(bytes) {
+        Message::Text(_) | Message::Json(_) => match codec::Text::try_from(bytes) {
+            Ok(text) if matches!(message, Message::Json(_)) => Message::Json(text),
             Ok(text) => Message::Text(text),
             Err(_) => unreachable!("a copy of valid text is valid"),
         },
@@ -566,6 +656,7 @@ mod tests {
     use crate::handshake::{HeadLimits, RequestReader};
     use crate::hub::id::IdSource;
     use crate::hub::{Limits, Overflow, SendError};
+    use crate::wire::Wire;
 
     fn engine(limits: Limits, timeouts: &Timeouts) -> Engine {
         let shared = Shared::new(limits, Overflow::default(), IdSource::new().unwrap());
@@ -698,7 +789,7 @@ mod tests {
         let log = &mut engine.logs[place];
         log.followers.add(0, 1);
         for _ in 0..2 {
-            log.batch(Cursor::default(), engine.upto);
+            log.batch(Cursor::default(), engine.upto, Wire::Plain, &engine.shared.budget);
         }
         engine.shared.budget.add(700 << 10); // others'
         let before = (engine.shared.budget.used(), engine.logs[place].bytes());

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::ClientId;
 use super::lock::Lock;
-use crate::codec::{CloseFrame, Message};
+use crate::codec::{CloseCode, CloseFrame, Message};
 
 /// Something that happened at a hub.
 ///
@@ -37,6 +37,18 @@ use crate::codec::{CloseFrame, Message};
 pub enum Event {
     /// A client has connected; from now on it can be sent messages.
     Connected {
+        /// Its id.
+        id: ClientId,
+    },
+    /// The connection of a client on `stepcast.v1` was lost. It may come back: it can be sent messages, which wait for it.
+    Detached {
+        /// Its id.
+        id: ClientId,
+        /// How the connection was lost.
+        reason: DisconnectReason,
+    },
+    /// A client has come back, with the id that it had.
+    Resumed {
         /// Its id.
         id: ClientId,
     },
@@ -92,6 +104,17 @@ pub enum DisconnectReason {
     TooSlow,
     /// The program closed it, by [`Hub::disconnect`](crate::Hub::disconnect) or by ending the hub.
     ByHub,
+}
+
+impl DisconnectReason {
+    /// Whether a client on `stepcast.v1` may come back: neither it nor the program has ended for good.
+    pub(crate) fn may_come_back(&self) -> bool {
+        match self {
+            Self::Lost | Self::TimedOut | Self::TooSlow | Self::Closed(None) => true,
+            Self::Closed(Some(close)) => close.code() != CloseCode::NORMAL,
+            Self::Violation(_) | Self::ByHub => false,
+        }
+    }
 }
 
 impl fmt::Display for DisconnectReason {

@@ -159,7 +159,7 @@ impl Feed {
     ///
     /// # Errors
     ///
-    /// As [`send`](Feed::send), and [`SendError::TooManyValues`] beyond
+    /// As [`send`](Feed::send), [`SendError::KeyTooLong`] above 256 bytes, and [`SendError::TooManyValues`] beyond
     /// [`Limits::keys`](crate::Limits::keys) and [`Limits::latest`](crate::Limits::latest): the
     /// value before is kept then.
     ///

@@ -95,14 +95,12 @@ impl FromStr for ClientId {
     }
 }
 
-#[cfg(feature = "serde")]
 impl serde::Serialize for ClientId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(self.get())
     }
 }
 
-#[cfg(feature = "serde")]
 impl<'de> serde::Deserialize<'de> for ClientId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         u64::deserialize(deserializer)?.try_into().map_err(serde::de::Error::custom)

@@ -150,6 +150,7 @@ pub struct Timeouts {
     pub(crate) stall: Duration,
     pub(crate) frame: Duration,
     pub(crate) close: Duration,
+    pub(crate) grace: Duration,
     pub(crate) shutdown: Duration,
 }
 
@@ -162,6 +163,7 @@ impl Default for Timeouts {
             stall: Duration::from_secs(10),
             frame: Duration::from_secs(60),
             close: Duration::from_secs(5),
+            grace: Duration::from_secs(120),
             shutdown: Duration::from_secs(5),
         }
     }
@@ -187,6 +189,9 @@ impl Timeouts {
         /// the program may take for what it is owed; and how long a peer that is sent an answer
         /// or the page may take none of it. Default 5 s.
         close: Duration = "Duration::from_secs(1)";
+        /// How long a client on `stepcast.v1` whose connection is lost may take to come back; then it has gone. Its
+        /// mailbox collects what it is sent meanwhile. Default 2 min.
+        grace: Duration = "Duration::from_secs(600)";
         /// How long a hub goes on delivering that ends by [`Hub::shutdown`](crate::Hub::shutdown),
         /// or because its last handle was dropped. Default 5 s; at most 1 s where the dropping
         /// thread waits for it.

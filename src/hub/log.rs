@@ -2,7 +2,7 @@
 //! follows it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -10,7 +10,9 @@ use super::budget::{Budget, Charge};
 use super::followers::Followers;
 use super::queue::Entry;
 use super::topic::{self, Topic};
-use crate::wire::{Frame, plain};
+use crate::codec::Message;
+use crate::wire::v1::{self, Form, Had, Joined};
+use crate::wire::{Frame, Wire, plain};
 
 /// From this size on a frame is a part of its own in a vectored write; smaller ones are copied
 /// together, once for all clients. It is also where a frame begins to share its payload: what is
@@ -64,48 +66,72 @@ pub(crate) struct Log {
     /// Messages lost before they could be taken over, not yet counted for the followers.
     pub(crate) lost: u64,
     kept: Kept,
-    /// What is owed to those at one cursor, and the cursor last asked for.
-    batch: Option<Batch>,
-    asked: Option<Cursor>,
+    /// The number of the newest message that is not in the window any more.
+    newest_gone: u64,
+    /// For each wire what is owed to those at one cursor, and the cursor last asked for.
+    batches: [Option<Batch>; 2],
+    asked: [Option<Cursor>; 2],
 }
 
 impl Log {
     pub(crate) fn new(topic: Arc<Topic>, bound: usize, kept: Kept) -> Self {
         Self {
-            topic,
             window: Window::new(bound),
             latest: Latest::default(),
             followers: Followers::default(),
             lost: 0,
+            newest_gone: topic.origin,
             kept,
-            batch: None,
-            asked: None,
+            batches: [None, None],
+            asked: [None, None],
+            topic,
         }
     }
 
-    /// Takes over a message.
-    pub(crate) fn push(&mut self, entry: Entry, now: u64, budget: &Arc<Budget>) {
+    /// Takes over the message with this number.
+    pub(crate) fn push(&mut self, number: u64, entry: Entry, now: u64, budget: &Arc<Budget>) {
         let (stamp, cost) = (entry.stamp, Entry::cost(&entry.message));
-        self.window.push(Slot {
-            stamp,
-            at: now,
-            cost,
-            before: 0,
-            frame: encode(entry, cost, budget),
-        });
+        let item = Item::new(entry, None, cost, budget);
+        self.newest_gone = number; // when all are gone, it is among them
+        self.window.push(Slot { stamp, number, at: now, cost, before: 0, item });
     }
 
     /// Takes over the new value of a key.
     pub(crate) fn set(&mut self, key: Arc<str>, entry: Entry, budget: &Arc<Budget>) {
         let (stamp, cost) = (entry.stamp, topic::Latest::cost(&key, &entry.message));
-        self.latest.set(key, stamp, encode(entry, cost, budget));
+        let item = Item::new(entry, Some(Arc::clone(&key)), cost, budget);
+        self.latest.set(key, stamp, item);
     }
 
     /// Makes readable what was stamped before this.
     pub(crate) fn reveal(&mut self, stamp: u64) {
         self.window.reveal(stamp);
-        self.batch = None;
-        self.asked = None;
+        self.forget_batches();
+    }
+
+    /// The number of the newest message that it has taken over.
+    pub(crate) fn newest(&self) -> u64 {
+        self.window.slots.back().map_or(self.newest_gone, |slot| slot.number)
+    }
+
+    /// Where a client on `stepcast.v1` begins, who has what it says, or nothing that means anything here: its
+    /// cursor, the number before the first message that it is given or told to have missed, and whether that is where it was.
+    pub(crate) fn resume(&self, had: Option<Had>, now: u64) -> (Cursor, u64, bool) {
+        let known = self.topic.origin..=self.newest();
+        if let Some(Had { seq: Some(seq), set }) =
+            had.filter(|had| had.seq.is_some_and(|seq| known.contains(&seq)))
+        {
+            let latest = set.map_or(0, |stamp| stamp + 1);
+            return (Cursor { log: self.window.after_number(seq), latest }, seq, true);
+        }
+        let cursor = self.start(false, u64::MAX, now);
+        let seq = self.window.number(cursor.log).map_or(self.newest(), |number| number - 1);
+        (cursor, seq, false)
+    }
+
+    /// Keeps this from now on for those who come late.
+    pub(crate) fn keep(&mut self, kept: Kept) {
+        self.kept = kept;
     }
 
     /// Where who comes now begins: with the latest values, and with the log that is kept or, `live`,
@@ -115,38 +141,96 @@ impl Log {
         Cursor { log: log.min(self.window.stamped_from(stamp)), latest: 0 }
     }
 
-    /// The stamp and the frame that come next at a cursor, and the cursor after them: by the order of the stamps, or
+    fn forget_batches(&mut self) {
+        self.batches = [None, None];
+        self.asked = [None, None];
+    }
+
+    /// The stamp and the message that come next at a cursor, and the cursor after them: by the order of the stamps, or
     /// the values first.
     pub(crate) fn next(
         &self,
         at: Cursor,
         upto: u64,
         values_first: bool,
-    ) -> Option<(u64, &Frame, Cursor)> {
+    ) -> Option<(u64, &Item, Cursor)> {
         let logged = self.window.get(at.log);
         let set = self.latest.next(at.latest, upto);
         match (logged, set) {
-            (Some((stamp, frame)), set)
+            (Some((stamp, item)), set)
                 if set.is_none_or(|(of_set, _)| stamp < of_set && !values_first) =>
             {
-                Some((stamp, frame, Cursor { log: at.log + 1, ..at }))
+                Some((stamp, item, Cursor { log: at.log + 1, ..at }))
             }
-            (_, Some((stamp, frame))) => Some((stamp, frame, Cursor { latest: stamp + 1, ..at })),
+            (_, Some((stamp, item))) => Some((stamp, item, Cursor { latest: stamp + 1, ..at })),
             (_, None) => None,
         }
     }
 
     /// What everyone at this cursor is owed, if it pays to have it together: when the one before was
     /// at this cursor, too.
-    pub(crate) fn batch(&mut self, at: Cursor, upto: u64) -> Option<&Batch> {
+    pub(crate) fn batch(
+        &mut self,
+        at: Cursor,
+        upto: u64,
+        wire: Wire,
+        budget: &Arc<Budget>,
+    ) -> Option<&Batch> {
         self.next(at, upto, false)?; // who has everything is not one who asks
-        if self.batch.as_ref().is_none_or(|batch| batch.from != at) {
-            if self.asked.replace(at) != Some(at) {
+        let index = wire as usize;
+        if self.batches[index].as_ref().is_none_or(|batch| batch.from != at) {
+            if self.asked[index].replace(at) != Some(at) {
                 return None;
             }
-            self.batch = Some(self.make_batch(at, upto));
+            self.batches[index] = Some(match wire {
+                Wire::Plain => self.make_batch(at, upto),
+                Wire::V1 => self.make_v1_batch(at, upto, budget),
+            });
         }
-        self.batch.as_ref()
+        self.batches[index].as_ref()
+    }
+
+    /// The form on `stepcast.v1` of what lies between these cursors, and its sequence number if it is of the log.
+    pub(crate) fn form<'a>(
+        &'a self,
+        item: &'a Item,
+        stamp: u64,
+        (at, after): (Cursor, Cursor),
+        budget: &Arc<Budget>,
+    ) -> (&'a Form, Option<u64>) {
+        let number = (after.log != at.log).then(|| self.window.number(at.log)).flatten();
+        (item.form(self.topic.alias, number.unwrap_or(stamp), budget), number)
+    }
+
+    /// As [`make_batch`](Self::make_batch): lines share frames, and say what is missing between them.
+    fn make_v1_batch(&self, from: Cursor, upto: u64, budget: &Arc<Budget>) -> Batch {
+        let mut batch = Batch { from, ..Batch::default() };
+        let mut joined = Joined::default();
+        let (mut at, mut last, mut items) = (from, None, 0);
+        while items < BATCH && batch.bytes + joined.len() < COPIED {
+            let values_first = self.bytes_before(at) > BEHIND;
+            let Some((stamp, item, after)) = self.next(at, upto, values_first) else {
+                batch.is_all = true;
+                break;
+            };
+            let (form, number) = self.form(item, stamp, (at, after), budget);
+            if let (Some(last), Some(number)) = (last, number) {
+                joined.gap(self.topic.alias, last, number, "slow");
+            }
+            last = number.or(last);
+            let (before, own) = joined.add(form);
+            if let Some(frame) = before {
+                batch.add(frame, at);
+            }
+            if let Some(frame) = own {
+                batch.add(frame, after);
+            }
+            (at, items) = (after, items + 1);
+        }
+        if let Some(frame) = joined.take() {
+            batch.add(frame, at);
+        }
+        batch
     }
 
     fn make_batch(&self, from: Cursor, upto: u64) -> Batch {
@@ -157,7 +241,7 @@ impl Log {
         let next_at = |at| self.next(at, upto, self.bytes_before(at) > BEHIND);
         let mut next = next_at(at);
         let single = next.is_some_and(|(.., after)| next_at(after).is_none());
-        while let Some((_, frame, after)) = next {
+        while let Some((_, Item { frame, .. }, after)) = next {
             if frame.len() >= OWN_PART_FROM || single {
                 batch.flush_small(&mut small);
                 batch.parts.extend(frame.parts().cloned());
@@ -189,8 +273,7 @@ impl Log {
     pub(crate) fn trim(&mut self, needed: u64, now: u64) {
         let kept = self.window.kept_from(self.kept, now);
         self.window.drop_before(needed.min(kept));
-        self.batch = None;
-        self.asked = None;
+        self.forget_batches();
     }
 
     /// Tells those who wait for room what the follower furthest behind, at `needed`, has still to
@@ -213,32 +296,31 @@ impl Log {
     /// Gives up the older half of its log, whoever may need it.
     pub(crate) fn halve(&mut self) {
         self.window.halve();
-        self.batch = None; // which holds it, too
-        self.asked = None;
+        self.forget_batches(); // which hold it, too
     }
 }
 
 /// The latest values, by their stamps.
 #[derive(Debug, Default)]
 pub(crate) struct Latest {
-    values: BTreeMap<u64, Frame>,
+    values: BTreeMap<u64, Item>,
     stamps: HashMap<Arc<str>, u64>,
 }
 
 impl Latest {
-    fn set(&mut self, key: Arc<str>, stamp: u64, frame: Frame) {
+    fn set(&mut self, key: Arc<str>, stamp: u64, item: Item) {
         if let Some(old) = self.stamps.insert(key, stamp) {
             self.values.remove(&old);
         }
-        self.values.insert(stamp, frame);
+        self.values.insert(stamp, item);
     }
 
     /// The oldest value stamped from `from` on and before `upto`.
-    fn next(&self, from: u64, upto: u64) -> Option<(u64, &Frame)> {
+    fn next(&self, from: u64, upto: u64) -> Option<(u64, &Item)> {
         if from >= upto {
             return None;
         }
-        self.values.range(from..upto).next().map(|(stamp, frame)| (*stamp, frame))
+        self.values.range(from..upto).next().map(|(stamp, item)| (*stamp, item))
     }
 
     /// Whether all that there is was stamped before this.
@@ -247,9 +329,44 @@ impl Latest {
     }
 }
 
+/// A message in its encoded forms.
+#[derive(Debug)]
+pub(crate) struct Item {
+    /// On the plain wire.
+    pub(crate) frame: Frame,
+    is_json: bool,
+    /// Of a latest value.
+    key: Option<Arc<str>>,
+    /// On `stepcast.v1`, when somebody has needed it.
+    form: OnceLock<Form>,
+}
+
+impl Item {
+    fn new(entry: Entry, key: Option<Arc<str>>, cost: usize, budget: &Arc<Budget>) -> Self {
+        let is_json = matches!(entry.message, Message::Json(_));
+        Self { frame: encode(entry, cost, budget), is_json, key, form: OnceLock::new() }
+    }
+
+    /// The form on `stepcast.v1`, which is made once for all. `number`: its sequence number, or its stamp.
+    fn form(&self, alias: u32, number: u64, budget: &Arc<Budget>) -> &Form {
+        self.form.get_or_init(|| {
+            let message = v1::message_of(&self.frame, self.is_json);
+            match v1::message(alias, number, &message, self.key.as_deref()) {
+                Form::Line(line) => {
+                    budget.add(line.len());
+                    Form::Line(Charge::adopt(budget, line.len()).attach(line))
+                }
+                frame @ Form::Frame(_) => frame, // which shares its payload
+            }
+        })
+    }
+}
+
 #[derive(Debug)]
 struct Slot {
     stamp: u64,
+    /// Its sequence number. Where messages were lost before they could be taken over, some are not there.
+    number: u64,
     /// When it was taken over, in the driver's milliseconds.
     at: u64,
     /// What it counts in the window's bound: the same as in the queue that it came from, so that
@@ -257,7 +374,7 @@ struct Slot {
     cost: usize,
     /// Bytes that were put into the window before it.
     before: u64,
-    frame: Frame,
+    item: Item,
 }
 
 /// The newest part of a feed's log, encoded, on the driver's side.
@@ -335,13 +452,27 @@ impl Window {
         })
     }
 
-    /// The stamp and the frame at a cursor, if it is not at the live end.
-    pub(crate) fn get(&self, cursor: u64) -> Option<(u64, &Frame)> {
+    /// The stamp and the message at a cursor, if it is not at the live end.
+    pub(crate) fn get(&self, cursor: u64) -> Option<(u64, &Item)> {
         if cursor >= self.visible {
             return None;
         }
-        let index = usize::try_from(cursor.checked_sub(self.first)?).ok()?;
-        self.slots.get(index).map(|slot| (slot.stamp, &slot.frame))
+        self.slot(cursor).map(|slot| (slot.stamp, &slot.item))
+    }
+
+    fn slot(&self, position: u64) -> Option<&Slot> {
+        self.slots.get(usize::try_from(position.checked_sub(self.first)?).ok()?)
+    }
+
+    /// The sequence number of what is at a position.
+    pub(crate) fn number(&self, position: u64) -> Option<u64> {
+        self.slot(position).map(|slot| slot.number)
+    }
+
+    /// The position after the message with this number, or after those before it.
+    pub(crate) fn after_number(&self, number: u64) -> u64 {
+        let before = self.slots.partition_point(|slot| slot.number <= number) as u64;
+        (self.first + before).min(self.visible)
     }
 
     /// Bytes from this position on.
@@ -371,7 +502,7 @@ impl Window {
     }
 
     /// Forgets what comes before this position.
-    fn drop_before(&mut self, position: u64) {
+    pub(crate) fn drop_before(&mut self, position: u64) {
         while self.first < position && !self.slots.is_empty() {
             self.drop_first();
         }
@@ -408,6 +539,13 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// A frame that is a part of its own.
+    fn add(&mut self, frame: Frame, after: Cursor) {
+        self.parts.extend(frame.parts().cloned());
+        self.bytes += frame.len();
+        self.frames.push((self.bytes, frame, after));
+    }
+
     fn flush_small(&mut self, small: &mut Vec<u8>) {
         if !small.is_empty() {
             self.parts.push(Bytes::from(std::mem::take(small)));
@@ -460,13 +598,20 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Message;
     use crate::hub::topic::Topics;
 
     const ALL: Kept = Kept { messages: usize::MAX, age: u64::MAX / 2 };
 
+    fn item(frame: Frame) -> Item {
+        Item { frame, is_json: false, key: None, form: OnceLock::new() }
+    }
+
+    fn budget() -> Arc<Budget> {
+        Budget::new(1 << 30)
+    }
+
     fn slot(stamp: u64, cost: usize, frame: Frame) -> Slot {
-        Slot { stamp, at: 0, cost, before: 0, frame }
+        Slot { stamp, number: stamp + 1, at: 0, cost, before: 0, item: item(frame) }
     }
 
     fn frame(byte: u8, len: usize) -> Frame {
@@ -474,7 +619,7 @@ mod tests {
     }
 
     fn log(kept: Kept) -> (Log, Arc<Budget>) {
-        let topic = Arc::clone(Topics::new(1).everyone());
+        let topic = Arc::clone(Topics::new(1, Arc::default()).everyone());
         (Log::new(topic, 8 << 20, kept), Budget::new(1 << 30))
     }
 
@@ -489,8 +634,11 @@ mod tests {
     }
 
     fn batch_of(log: &mut Log) -> &Batch {
-        assert!(log.batch(Cursor::default(), u64::MAX).is_none(), "nobody else was there yet");
-        log.batch(Cursor::default(), u64::MAX).unwrap()
+        assert!(
+            log.batch(Cursor::default(), u64::MAX, Wire::Plain, &budget()).is_none(),
+            "nobody else was there yet"
+        );
+        log.batch(Cursor::default(), u64::MAX, Wire::Plain, &budget()).unwrap()
     }
 
     #[test]
@@ -522,7 +670,7 @@ mod tests {
         window.push(slot(0, 10, frame(0, 10)));
         window.push(slot(1, 5000, frame(0, 5000)));
         window.reveal(2);
-        assert_eq!(window.get(1).unwrap().1.len(), 5000);
+        assert_eq!(window.get(1).unwrap().1.frame.len(), 5000);
         assert!(window.get(0).is_none());
         window.push(slot(2, 1000, frame(0, 10)));
         window.reveal(3);
@@ -534,7 +682,7 @@ mod tests {
         let (mut log, _) = log(Kept { messages: 3, age: 100 });
         for stamp in 0..10 {
             let (at, frame) = (stamp * 10, frame(0, 10));
-            log.window.push(Slot { stamp, at, cost: 10, before: 0, frame });
+            log.window.push(Slot { at, ..slot(stamp, 10, frame) });
         }
         log.reveal(10);
         assert_eq!(log.start(false, u64::MAX, 90), Cursor { log: 7, latest: 0 });
@@ -558,17 +706,17 @@ mod tests {
     fn log_and_latest_values_come_in_the_order_of_their_stamps_and_none_twice() {
         let (mut log, budget) = log(ALL);
         let entry = |stamp, text: &'static str| Entry { stamp, message: Message::from(text) };
-        log.push(entry(0, "a"), 0, &budget);
+        log.push(1, entry(0, "a"), 0, &budget);
         log.set("x".into(), entry(1, "x1"), &budget);
-        log.push(entry(2, "b"), 0, &budget);
+        log.push(2, entry(2, "b"), 0, &budget);
         log.set("y".into(), entry(3, "y1"), &budget);
         log.set("x".into(), entry(4, "x2"), &budget);
-        log.push(entry(5, "c"), 0, &budget);
+        log.push(3, entry(5, "c"), 0, &budget);
         log.reveal(5);
         let read = |log: &Log, mut at: Cursor, upto: u64| {
             let mut texts = Vec::new();
             while let Some((_, frame, after)) = log.next(at, upto, false) {
-                let bytes: Vec<u8> = frame.parts().flat_map(|part| part.to_vec()).collect();
+                let bytes: Vec<u8> = frame.frame.parts().flat_map(|part| part.to_vec()).collect();
                 texts.push(String::from_utf8(bytes[2..].to_vec()).unwrap());
                 at = after;
             }
@@ -589,10 +737,13 @@ mod tests {
     fn all_but_the_first_two_at_one_cursor_share_a_batch_though_each_asks_again_when_it_has_all() {
         let mut log = log_of(&[100; 10]);
         let (start, end) = (Cursor::default(), Cursor { log: 10, latest: 0 });
-        assert!(log.batch(start, u64::MAX).is_none(), "nobody has asked before");
+        assert!(
+            log.batch(start, u64::MAX, Wire::Plain, &budget()).is_none(),
+            "nobody has asked before"
+        );
         for _ in 0..5 {
-            assert!(log.batch(end, u64::MAX).is_none());
-            let batch = log.batch(start, u64::MAX).expect("shared");
+            assert!(log.batch(end, u64::MAX, Wire::Plain, &budget()).is_none());
+            let batch = log.batch(start, u64::MAX, Wire::Plain, &budget()).expect("shared");
             assert!(batch.is_all_up_to(1000) && !batch.is_all_up_to(900));
             assert_eq!((batch.within(250), batch.within(0), batch.within(9999)), (300, 100, 1000));
             assert_eq!(batch.parts_up_to(300).map(<[u8]>::len).sum::<usize>(), 300);
@@ -630,7 +781,7 @@ mod tests {
             );
             for position in cursor.log..6 {
                 let (_, frame) = log.window.get(position).unwrap();
-                frame.parts().for_each(|part| bytes.extend_from_slice(part));
+                frame.frame.parts().for_each(|part| bytes.extend_from_slice(part));
             }
             assert_eq!(bytes, whole[written..], "after {written}");
         }

@@ -13,6 +13,8 @@ use crate::codec::Message;
 pub(crate) struct Mail {
     /// What was sent.
     pub(crate) log: Queue,
+    /// How many messages had to make room.
+    pub(crate) lost: u64,
     /// What was set.
     values: Option<Box<Values>>,
 }
@@ -64,6 +66,13 @@ impl Values {
 }
 
 impl Mail {
+    /// How many messages are missing before those sent, these, and the values with their keys and stamps.
+    pub(crate) fn into_parts(self) -> (u64, Queue, impl Iterator<Item = (Arc<str>, u64, Message)>) {
+        let values = self.values.map(|values| values.waiting).unwrap_or_default();
+        let values = values.into_iter().map(|(stamp, value)| (value.key, stamp, value.message));
+        (self.lost, self.log, values)
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.log.bytes() + self.values.as_ref().map_or(0, |values| values.bytes)
     }

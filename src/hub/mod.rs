@@ -30,6 +30,7 @@ mod queue;
 #[cfg(test)]
 mod reference;
 mod room;
+mod session;
 mod shared;
 mod signal;
 mod stats;
@@ -45,6 +46,7 @@ use std::time::Duration;
 
 use tokio::net::ToSocketAddrs;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use crate::codec::{CloseCode, CloseFrame, Message};
 use lock::Lock;
@@ -475,6 +477,28 @@ impl Hub {
     /// ```
     pub fn client(&self, id: ClientId) -> Option<ClientInfo> {
         Some(self.shared()?.registry.get(id)?.info())
+    }
+
+    /// A token that is cancelled when this client has gone for good, for a run that is to end then. On the wire
+    /// `stepcast.v1` a client whose connection is lost has [`Timeouts::grace`] to come back before it
+    /// has gone; on the plain wire it goes with its connection. Of a client that is not there it is cancelled already.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// let gone = hub.gone("4711".parse().unwrap());
+    /// for step in 0..1000 {
+    ///     if gone.is_cancelled() {
+    ///         break; // nobody waits for the result
+    ///     }
+    ///     // model.step();
+    /// }
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn gone(&self, id: ClientId) -> CancellationToken {
+        match self.shared() {
+            Some(shared) => shared.gone_token(id),
+            None => CancellationToken::new(), // nobody is ever there, and no run is to end for that
+        }
     }
 
     /// Closes the connection of one client, with code 1000 and this reason (of which 123 bytes are

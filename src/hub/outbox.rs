@@ -86,8 +86,12 @@ impl Outbox {
 
     /// A Close after the frame that is begun: what is queued is given up.
     pub(crate) fn close_now(&mut self, frame: Option<CloseFrame>) {
-        self.queue.clear();
+        self.give_up_queue();
         self.close(frame);
+    }
+
+    pub(crate) fn give_up_queue(&mut self) {
+        self.queue.clear();
     }
 
     /// Whether a Close is, or has been, in line: no data may follow it.

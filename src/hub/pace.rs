@@ -17,6 +17,8 @@ use bytes::Bytes;
 
 use super::moment::low_half;
 use crate::codec::{self, Control, ControlPayload};
+use crate::wire::Wire;
+use crate::wire::v1::Lines;
 
 /// The window of a client that nothing is known about: at 50 KB/s a third of a second.
 const INITIAL: u32 = 16 * 1024;
@@ -77,7 +79,12 @@ impl Pace {
         // Who may have no more is to be asked in any case: nothing else would bring it on again.
         let unasked = then.room() == 0 && then.asked == then.had;
         let due = self.window > 0 && since > 0 && (since >= self.window / 4 || unasked);
-        due.then(|| Question::new(then.taken, then.under_way(), now))
+        due.then(|| Question(then.numbers(now)))
+    }
+
+    /// What a question says: how much goes before it, how much of that is under way, and when it is.
+    pub(crate) fn numbers(&self, now: u64) -> [u32; 3] {
+        [self.taken, self.under_way(), low_half(now)]
     }
 
     /// The question has gone, or is in line behind what has been taken up.
@@ -86,8 +93,8 @@ impl Pace {
     }
 
     /// A Pong has come: whether it answers a question and says more than those before.
-    pub(crate) fn answer(&mut self, payload: &[u8], freshness: u32, now: u64) -> bool {
-        let Some((offset, under_way, at)) = Question::parse(payload) else { return false };
+    pub(crate) fn answer(&mut self, numbers: [u64; 3], freshness: u32, now: u64) -> bool {
+        let [offset, under_way, at] = numbers.map(low_half);
         let more = offset.wrapping_sub(self.had);
         // What it was not asked, it cannot answer. (What else it makes up is its own affair: it is
         // sent more, or less.)
@@ -114,29 +121,32 @@ impl Pace {
 }
 
 /// A Ping that says how much has gone before it, how much of that was under way, and when.
-#[derive(Debug, Clone)]
-pub(crate) struct Question(Bytes);
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Question([u32; 3]);
 
 impl Question {
-    fn new(offset: u32, under_way: u32, now: u64) -> Self {
-        let mut payload = [0; 12];
-        for (bytes, number) in payload.chunks_mut(4).zip([offset, under_way, low_half(now)]) {
-            bytes.copy_from_slice(&number.to_be_bytes());
-        }
-        let payload = ControlPayload::new(Bytes::copy_from_slice(&payload)).unwrap_or_default();
-        Self(codec::server_control(&Control::Ping(payload)))
-    }
-
-    fn parse(payload: &[u8]) -> Option<(u32, u32, u32)> {
+    /// The numbers in the payload of a Pong, if it can be an answer.
+    pub(crate) fn parse(payload: &[u8]) -> Option<[u64; 3]> {
         let payload: &[u8; 12] = payload.try_into().ok()?;
         let number = |at: usize| {
             u32::from_be_bytes([payload[at], payload[at + 1], payload[at + 2], payload[at + 3]])
         };
-        Some((number(0), number(4), number(8)))
+        Some([0, 4, 8].map(|at| number(at).into()))
     }
 
-    pub(crate) fn frame(&self) -> &Bytes {
-        &self.0
+    /// A Ping; on `stepcast.v1` a line, so that what answers is the page and not the browser behind it.
+    pub(crate) fn frame(&self, wire: Wire) -> Bytes {
+        if wire == Wire::V1 {
+            let mut lines = Lines::default();
+            lines.ping(self.0);
+            return lines.take().into_only_part();
+        }
+        let mut payload = [0; 12];
+        for (bytes, number) in payload.chunks_mut(4).zip(self.0) {
+            bytes.copy_from_slice(&number.to_be_bytes());
+        }
+        let payload = ControlPayload::new(Bytes::copy_from_slice(&payload)).unwrap_or_default();
+        codec::server_control(&Control::Ping(payload))
     }
 }
 
@@ -215,12 +225,13 @@ mod tests {
             }
             while link.answers.front().is_some_and(|(at, _)| *at <= now) {
                 let (_, payload) = link.answers.pop_front().unwrap();
-                assert!(pace.answer(&payload, FRESHNESS, now));
+                assert!(pace.answer(Question::parse(&payload).unwrap(), FRESHNESS, now));
             }
             let question = |pace: &mut Pace, link: &mut Link| {
                 if let Some(question) = pace.question(0, now) {
                     pace.asked();
-                    link.unread.push_back((now, Piece::Ping(question.frame()[2..].to_vec())));
+                    link.unread
+                        .push_back((now, Piece::Ping(question.frame(Wire::Plain)[2..].to_vec())));
                 }
             };
             // As much in a millisecond as a fast network takes.
@@ -269,7 +280,7 @@ mod tests {
             if let Some(question) = pace.question(0, message) {
                 pace.asked();
                 questions += 1;
-                assert!(pace.answer(&question.frame()[2..], FRESHNESS, message));
+                assert!(pace.answer(question.0.map(u64::from), FRESHNESS, message));
             }
         }
         assert_eq!(pace.window, MOST);
@@ -284,7 +295,7 @@ mod tests {
         pace.take(MOST as usize);
         let question = pace.question(0, 0).expect("the window is full");
         pace.asked();
-        assert!(pace.answer(&question.frame()[2..], FRESHNESS, 20_000)); // 52 KB/s
+        assert!(pace.answer(question.0.map(u64::from), FRESHNESS, 20_000)); // 52 KB/s
         assert!(pace.window < 14_000, "{}", pace.window);
         assert_eq!(pace.room(), pace.window as usize);
     }
@@ -293,16 +304,17 @@ mod tests {
     fn an_answer_counts_once_and_only_to_a_question_that_was_asked() {
         let mut pace = Pace::new(FRESHNESS);
         pace.take(5000);
-        let first = pace.question(0, 0).expect("a quarter").frame().slice(2..);
+        let first = pace.question(0, 0).expect("a quarter").0.map(u64::from);
         pace.asked();
         assert!(pace.question(0, 0).is_none(), "asked already");
         pace.take(5000);
-        let unasked = Question::new(10_000, 0, 0).frame().slice(2..);
-        assert!(!pace.answer(&unasked, FRESHNESS, 1), "not asked");
-        assert!(!pace.answer(b"", FRESHNESS, 1));
-        assert!(!pace.answer(&[0; 12], FRESHNESS, 1));
-        assert!(pace.answer(&first, FRESHNESS, 1));
-        assert!(!pace.answer(&first, FRESHNESS, 2), "answered already");
+        assert!(!pace.answer([10_000, 0, 0], FRESHNESS, 1), "not asked");
+        assert!(!pace.answer([0; 3], FRESHNESS, 1));
+        assert!(Question::parse(b"").is_none());
+        let ping = Question([5000, 5000, 7]).frame(Wire::Plain);
+        assert_eq!(Question::parse(&ping[2..]), Some([5000, 5000, 7]));
+        assert!(pace.answer(first, FRESHNESS, 1));
+        assert!(!pace.answer(first, FRESHNESS, 2), "answered already");
         assert_eq!(pace.under_way(), 5000);
     }
 
@@ -329,7 +341,7 @@ mod tests {
                 }
                 if let Some(question) = pace.question(0, now) {
                     pace.asked();
-                    asked.push_back(question.frame()[2..].to_vec());
+                    asked.push_back(question.frame(Wire::Plain)[2..].to_vec());
                 }
                 if pace.room() == 0 {
                     prop_assert!(!asked.is_empty(), "{pace:?}");
@@ -337,7 +349,7 @@ mod tests {
                 if answers {
                     if let Some(mut payload) = asked.pop_front() {
                         payload[4..8].copy_from_slice(&forged.to_be_bytes());
-                        prop_assert!(pace.answer(&payload, FRESHNESS, now));
+                        prop_assert!(pace.answer(Question::parse(&payload).unwrap(), FRESHNESS, now));
                     }
                 }
                 prop_assert!((LEAST..=MOST).contains(&pace.window), "{pace:?}");

@@ -24,6 +24,7 @@ use super::{Limits, Overflow, Retention, SendError, Timeouts};
 use crate::codec::{self, Incoming, Message, MessageCodec, Role};
 use crate::handshake::{HeadLimits, Request, RequestReader, Rules};
 use crate::page::Page;
+use crate::wire::Wire;
 
 pub(super) fn engine(limits: Limits, retention: &Retention) -> Engine {
     let shared = Shared::new(limits, Overflow::default(), IdSource::new().unwrap());
@@ -83,7 +84,10 @@ impl Reader {
             let only = self.follows.only().filter(|_| !self.has_mail);
             let batch = only.and_then(|follow| {
                 let log = engine.logs.get_mut(follow.place)?;
-                Some((follow.place, log.batch(follow.cursor, upto)?))
+                Some((
+                    follow.place,
+                    log.batch(follow.cursor, upto, Wire::Plain, &engine.shared.budget)?,
+                ))
             });
             if let Some((place, batch)) = batch {
                 let whole: Vec<u8> = batch.parts_up_to(usize::MAX).flatten().copied().collect();

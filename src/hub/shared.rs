@@ -1,10 +1,12 @@
 //! What the callers' threads and the driver share: every push goes through here.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::budget::Budget;
 use super::client::{Client, Mailbox, Registry};
@@ -28,7 +30,7 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) overflow: Overflow,
     /// The stamp of the next push. Taken under the lock of the queue that the push goes to.
-    pub(crate) stamps: AtomicU64,
+    pub(crate) stamps: Arc<AtomicU64>,
     pub(crate) topics: Topics,
     /// Feeds whose inbox has become one that holds something, each once.
     pub(crate) news: Lock<Vec<Arc<Topic>>>,
@@ -43,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) bell: Arc<Bell>,
     pub(crate) room: Room,
     pub(crate) listeners: Listeners,
+    /// Who wants to know when a client has gone.
+    pub(crate) gone: Lock<HashMap<ClientId, CancellationToken>>,
     pub(crate) counters: Counters,
     /// Whether a broadcast that was too large has been logged.
     told_too_large: AtomicBool,
@@ -68,12 +72,13 @@ impl Shared {
         limits.feed = limits.feed.min(limits.memory / 4);
         limits.mailbox = limits.mailbox.min(limits.memory / 4);
         limits.latest = limits.latest.min(limits.memory / 4);
+        let stamps = Arc::new(AtomicU64::new(0));
         Self {
             budget: Budget::new(limits.memory),
-            topics: Topics::new(limits.feeds),
+            topics: Topics::new(limits.feeds, Arc::clone(&stamps)),
             limits,
             overflow,
-            stamps: AtomicU64::new(0),
+            stamps,
             news: Lock::default(),
             registry: Registry::default(),
             mail: Lock::default(),
@@ -82,6 +87,7 @@ impl Shared {
             bell: Arc::default(),
             room: Room::default(),
             listeners: Listeners::default(),
+            gone: Lock::default(),
             counters: Counters::default(),
             told_too_large: AtomicBool::new(false),
             ids,
@@ -163,6 +169,7 @@ impl Shared {
                 self.tell(topic, &mut inbox);
                 let stamp = self.draw_stamp();
                 inbox.queue.push(Entry { stamp, message });
+                inbox.newest += 1;
                 inbox.owed = inbox.owed.map(|owed| owed + cost);
                 inbox.finished = last;
             }
@@ -189,6 +196,7 @@ impl Shared {
         if self.is_closed() {
             return Err(SendError::ShutDown);
         }
+        check_key(key)?;
         self.check_size(&message)?;
         let cost = Latest::cost(key, &message);
         let (keys, bytes) = (self.limits.keys, self.limits.latest);
@@ -251,6 +259,7 @@ impl Shared {
                     self.tell(topic, &mut inbox);
                     let stamp = self.draw_stamp();
                     inbox.queue.push(Entry { stamp, message: message.clone() });
+                    inbox.newest += 1;
                     inbox.owed = Some(owed + cost);
                     Some(Ok(()))
                 }
@@ -414,6 +423,7 @@ impl Shared {
                     Some(Overflow::SkipOldest) => {
                         if let Some(mail) = &mut mailbox.mail {
                             evicted = mail.log.make_room(cost, bound);
+                            mail.lost += evicted.len() as u64;
                         }
                     }
                     Some(Overflow::Disconnect) => {
@@ -446,6 +456,7 @@ impl Shared {
         if self.is_closed() {
             return Err(SendError::ShutDown);
         }
+        check_key(key)?;
         self.check_size(&message)?;
         let client = self.registry.get(id).ok_or(SendError::NoSuchClient(id))?;
         let cost = Latest::cost(key, &message);
@@ -493,6 +504,18 @@ impl Shared {
         (self.draw_stamp(), mailbox.mail.get_or_insert_default())
     }
 
+    /// A token that is cancelled when this client has gone.
+    pub(crate) fn gone_token(&self, id: ClientId) -> CancellationToken {
+        let mut gone = self.gone.lock();
+        let token = gone.entry(id).or_default().clone();
+        // Looked at under the lock under which it is told: who goes in between is told, or is not there.
+        if self.registry.get(id).is_none() {
+            gone.remove(&id);
+            token.cancel();
+        }
+        token
+    }
+
     pub(crate) fn command(&self, command: Command) {
         self.commands.lock().push(command);
         self.bell.wake_driver();
@@ -526,6 +549,13 @@ impl Shared {
             memory: self.budget.used(),
         }
     }
+}
+
+/// The longest key of a latest value, in bytes.
+const KEY_MAX: usize = 256;
+
+fn check_key(key: &str) -> Result<(), SendError> {
+    if key.len() > KEY_MAX { Err(SendError::KeyTooLong { bytes: key.len() }) } else { Ok(()) }
 }
 
 /// A push that waits at a feed.
@@ -603,6 +633,7 @@ impl Drop for Ending {
             shared.budget.sub(left.map_or(0, |mail| mail.bytes()));
             shared.registry.remove(client.id);
         }
+        shared.gone.lock().drain().for_each(|(_, token)| token.cancel());
         shared.listeners.end();
         shared.room.wake_all(); // to find that the hub has ended
         shared.bell.forget(); // its waker holds what is left of the runtime
@@ -628,7 +659,7 @@ mod tests {
             0,
             address,
             details,
-            Arc::clone(shared.topics.everyone()),
+            Some(Arc::clone(shared.topics.everyone())),
         ));
         shared.registry.insert(Arc::clone(&client));
         (shared, client)

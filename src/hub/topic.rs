@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::error::{FeedError, SendError};
 use super::lock::Lock;
 use super::queue::{Entry, Queue};
-use super::sync::{AtomicBool, AtomicUsize};
+use super::sync::{AtomicBool, AtomicU64, AtomicUsize};
+use crate::wire::v1::MAILBOX;
 
 /// The longest name, in bytes.
 const NAME_MAX: usize = 256;
@@ -17,6 +18,10 @@ const NAME_MAX: usize = 256;
 /// One feed. Everyone's is one, too, without a name.
 pub(crate) struct Topic {
     name: Box<str>,
+    /// What stands for it on the wire `stepcast.v1`.
+    pub(crate) alias: u32,
+    /// Its messages have the numbers after this: more than those of any feed that had its name before.
+    pub(crate) origin: u64,
     pub(crate) inbox: Lock<Inbox>,
     /// Handles that the program holds, and clients that follow it.
     handles: AtomicUsize,
@@ -36,6 +41,8 @@ pub(crate) struct Inbox {
     /// Bytes of the log that its slowest follower has not been handed, or more than that: it grows
     /// with every push, and the driver puts it right while a push waits for room.
     pub(crate) owed: Option<usize>,
+    /// The number of the newest message, taken over or not.
+    pub(crate) newest: u64,
     /// Messages that had to make room before the driver took them over.
     pub(crate) lost: u64,
     /// Whether the driver has been told that there is something.
@@ -116,10 +123,12 @@ impl Inbox {
 }
 
 impl Topic {
-    fn new(name: &str) -> Self {
+    fn new(name: &str, alias: u32, origin: u64) -> Self {
         Self {
             name: name.into(),
-            inbox: Lock::default(),
+            alias,
+            origin,
+            inbox: Lock::new(Inbox { newest: origin, ..Inbox::default() }),
             handles: AtomicUsize::new(0),
             known: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
@@ -154,13 +163,49 @@ pub(crate) struct Topics {
     everyone: Arc<Topic>,
     named: Lock<HashMap<Box<str>, Arc<Topic>>>,
     most: usize,
+    /// The stamp of the next push: no feed has had as many messages.
+    stamps: Arc<AtomicU64>,
+    /// The alias of the next feed.
+    aliases: AtomicU32,
 }
 
+/// The alias of everyone's feed. Zero is every client's mailbox.
+const EVERYONE: u32 = 1;
+
 impl Topics {
-    pub(crate) fn new(most: usize) -> Self {
-        let everyone = Topic::new("");
+    pub(crate) fn new(most: usize, stamps: Arc<AtomicU64>) -> Self {
+        let everyone = Topic::new("", EVERYONE, 0);
         everyone.make_known();
-        Self { everyone: Arc::new(everyone), named: Lock::default(), most }
+        let aliases = AtomicU32::new(EVERYONE);
+        Self { everyone: Arc::new(everyone), named: Lock::default(), most, stamps, aliases }
+    }
+
+    /// The feed of this name, which is made if there is none.
+    fn find_or_make(
+        &self,
+        named: &mut HashMap<Box<str>, Arc<Topic>>,
+        name: &str,
+        most: usize,
+    ) -> Result<Arc<Topic>, FeedError> {
+        if let Some(topic) = named.get(name) {
+            return Ok(Arc::clone(topic));
+        }
+        if named.len() >= most {
+            return Err(FeedError::TooMany { limit: most });
+        }
+        let alias = self.aliases.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let alias = alias.max(EVERYONE + 1); // after four billion they begin anew
+        let origin = self.stamps.load(Ordering::Relaxed) + 1;
+        let topic = Arc::new(Topic::new(name, alias, origin));
+        named.insert(name.into(), Arc::clone(&topic));
+        Ok(topic)
+    }
+
+    /// A feed of one client alone, which nobody finds by a name.
+    pub(crate) fn mailbox() -> Arc<Topic> {
+        let topic = Topic::new("a mailbox", MAILBOX, 0);
+        topic.handles.store(1, Ordering::Relaxed); // it goes with its client
+        Arc::new(topic)
     }
 
     pub(crate) fn everyone(&self) -> &Arc<Topic> {
@@ -184,7 +229,7 @@ impl Topics {
     pub(crate) fn get(&self, name: &str) -> Result<Arc<Topic>, FeedError> {
         check_name(name)?;
         let mut named = self.named.lock();
-        let topic = find_or_make(&mut named, name, self.most)?;
+        let topic = self.find_or_make(&mut named, name, self.most)?;
         topic.handles.fetch_add(1, Ordering::Relaxed);
         Ok(topic)
     }
@@ -198,7 +243,7 @@ impl Topics {
     pub(crate) fn get_for_client(&self, name: &str) -> Result<Arc<Topic>, FeedError> {
         check_name(name)?;
         let mut named = self.named.lock();
-        let topic = find_or_make(&mut named, name, self.most.div_ceil(2))?;
+        let topic = self.find_or_make(&mut named, name, self.most.div_ceil(2))?;
         topic.handles.fetch_add(1, Ordering::Relaxed);
         Ok(topic)
     }
@@ -238,22 +283,6 @@ impl Topics {
     }
 }
 
-fn find_or_make(
-    named: &mut HashMap<Box<str>, Arc<Topic>>,
-    name: &str,
-    most: usize,
-) -> Result<Arc<Topic>, FeedError> {
-    if let Some(topic) = named.get(name) {
-        return Ok(Arc::clone(topic));
-    }
-    if named.len() >= most {
-        return Err(FeedError::TooMany { limit: most });
-    }
-    let topic = Arc::new(Topic::new(name));
-    named.insert(name.into(), Arc::clone(&topic));
-    Ok(topic)
-}
-
 fn remove(named: &mut HashMap<Box<str>, Arc<Topic>>, topic: &Topic) {
     // Another may have its name by now.
     if named.get(topic.name()).is_some_and(|known| std::ptr::eq(&raw const **known, topic)) {
@@ -282,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_name_is_1_to_256_bytes_without_control_characters() {
-        let topics = Topics::new(10);
+        let topics = Topics::new(10, Arc::default());
         for good in ["a", "run/42", "步骤", &"x".repeat(256)] {
             assert_eq!(topics.get(good).unwrap().name(), good);
         }
@@ -293,7 +322,7 @@ mod tests {
 
     #[test]
     fn clients_can_name_half_as_many_feeds_as_there_may_be() {
-        let topics = Topics::new(4);
+        let topics = Topics::new(4, Arc::default());
         topics.get_for_client("a").unwrap();
         topics.get_for_client("b").unwrap();
         topics.get_for_client("b").unwrap();
@@ -305,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_feed_that_nothing_was_sent_to_goes_with_its_last_handle() {
-        let topics = Topics::new(10);
+        let topics = Topics::new(10, Arc::default());
         let first = topics.get("a").unwrap();
         let second = topics.get("a").unwrap();
         assert!(Arc::ptr_eq(&first, &second));
@@ -317,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_feed_that_the_driver_knows_is_the_drivers_to_let_go() {
-        let topics = Topics::new(10);
+        let topics = Topics::new(10, Arc::default());
         let topic = topics.get("a").unwrap();
         topic.make_known();
         assert!(!topics.retire(&topic), "there is a handle");

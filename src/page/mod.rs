@@ -54,6 +54,43 @@ fn answer(headers: &[(&str, &str)], html: &str) -> Result<Bytes, Refusal> {
         .map_err(|_| Refusal::new(Status::InternalError, "the page's headers are not valid"))
 }
 
+/// Where the browser's client is.
+#[cfg(feature = "page")]
+pub(crate) const SCRIPT: &str = "/stepcast.js";
+
+/// The answer to `GET /stepcast.js`. A page of any origin may import it: it is the same for everybody, and says nothing
+/// about this hub; who may connect is decided when it does.
+#[cfg(feature = "page")]
+pub(crate) fn script(if_none_match: Option<&[u8]>) -> Result<Bytes, Refusal> {
+    use sha1::{Digest as _, Sha1};
+    use std::fmt::Write as _;
+    use std::sync::OnceLock;
+
+    static TAG: OnceLock<String> = OnceLock::new();
+    let script = include_str!("stepcast.js");
+    let tag = TAG.get_or_init(|| {
+        let mut tag = "\"".to_owned();
+        Sha1::digest(script).iter().take(10).for_each(|byte| {
+            let _ = write!(tag, "{byte:02x}");
+        });
+        tag + "\""
+    });
+    let known = if_none_match.is_some_and(|tags| {
+        tags.split(|b| *b == b',').any(|known| known.trim_ascii() == tag.as_bytes())
+    });
+    let (status, body) = if known { (Status::NotModified, "") } else { (Status::Ok, script) };
+    let headers = [
+        ("Content-Type", "text/javascript; charset=utf-8"),
+        ("ETag", tag),
+        ("Cache-Control", "no-cache"), // asked for each time, and sent when it has changed
+        NO_SNIFF,
+        ("Access-Control-Allow-Origin", "*"),
+        ("Cross-Origin-Resource-Policy", "cross-origin"),
+    ];
+    http_response(status, &headers, body.as_bytes())
+        .map_err(|_| Refusal::new(Status::InternalError, "the script's headers are not valid"))
+}
+
 /// The page of this crate, in which only the script and the style that came with it run: each
 /// answer has a nonce of its own (Content Security Policy Level 3, section 2.3.1).
 #[cfg(feature = "page")]
@@ -66,7 +103,7 @@ fn own() -> Result<Bytes, Refusal> {
         .map_err(|_| Refusal::new(Status::InternalError, "the system gave no random bytes"))?;
     let nonce = STANDARD.encode(random);
     let policy = format!(
-        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; \
+        "default-src 'none'; script-src 'nonce-{nonce}' 'self'; style-src 'nonce-{nonce}'; \
          connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'self'"
     );

@@ -177,7 +177,7 @@ pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-fn read_some(socket: &mut TcpStream, into: &mut BytesMut) -> io::Result<()> {
+pub fn read_some(socket: &mut TcpStream, into: &mut BytesMut) -> io::Result<()> {
     let mut bytes = [0; 16384];
     let told = |error: io::Error| {
         io::Error::new(error.kind(), format!("{error}; left over: {} bytes", into.len()))

@@ -93,6 +93,42 @@ impl Follows {
         }
     }
 
+    /// Stops following what the program, or the client, does not want any more: the places. `mail` is followed whatever
+    /// they want.
+    pub(crate) fn unfollow_as_told(
+        &mut self,
+        client: &Client,
+        engine: &mut Engine,
+        (key, serial): (usize, u32),
+        mail: usize,
+    ) -> Vec<usize> {
+        if !std::mem::take(&mut client.mailbox.lock().refollow) {
+            return Vec::new();
+        }
+        let wanted: Vec<(usize, bool)> =
+            client.follows().iter().map(|w| (engine.log_of(&w.topic), w.fresh)).collect();
+        let stays = |place| place == mail || wanted.contains(&(place, false));
+        let gone = self.take_unless(stays);
+        for follow in &gone {
+            engine.unfollow_early(follow.place, key, serial);
+        }
+        gone.iter().map(|follow| follow.place).collect()
+    }
+
+    /// The only one of them that has something for the client, if it is one and not several.
+    pub(crate) fn only_owed(&self, engine: &Engine) -> Option<Follow> {
+        if let Some(only) = self.only() {
+            return Some(only);
+        }
+        let owed = |follow: &&Follow| {
+            let log = engine.logs.get(follow.place);
+            log.is_some_and(|log| log.next(follow.cursor, engine.upto, false).is_some())
+        };
+        let mut owed = self.iter().filter(owed);
+        let first = owed.next().copied();
+        if owed.next().is_some() { None } else { first }
+    }
+
     /// Goes on in the middle of each window that it has fallen off: how many messages that skips.
     pub(crate) fn catch_up(&mut self, engine: &Engine) -> u64 {
         let mut skipped = 0;
@@ -129,9 +165,9 @@ impl Follows {
                 return Some(log::encode(entry, cost, &engine.shared.budget));
             }
         }
-        let (_, frame, place, cursor) = next?;
-        let frame = frame.clone();
-        self.set_cursor(place, cursor);
+        let (_, item, follow, cursor) = next?;
+        let frame = item.frame.clone();
+        self.set_cursor(follow.place, cursor);
         Some(frame)
     }
 

@@ -4,6 +4,7 @@
 //! | phase | what it reads | what it writes | ends by |
 //! |---|---|---|---|
 //! | handshake | the request's head | nothing | a 101 (open), any other answer (ending), the handshake timeout |
+//! | newcomer | frames, of which the first has to be a hello (`stepcast.v1` only) | nothing | the hello (open), anything else (ending), the handshake timeout |
 //! | open | frames | what the client is owed | the client's Close or a violation (ending), the hub's Close (leaving), a timeout, an error |
 //! | leaving | frames, of which only a Close counts | the Close | the client's Close (ending), the close timeout |
 //! | ending | anything, which is thrown away | what is left, then the end of the stream | the client's end of the stream, the close timeout |
@@ -13,6 +14,7 @@
 
 mod follows;
 mod reading;
+mod v1;
 mod writing;
 
 use std::net::SocketAddr;
@@ -37,6 +39,8 @@ use crate::handshake::{HeadLimits, Refusal, Request, RequestReader};
 
 pub(crate) use follows::{Follow, Follows};
 pub(crate) use reading::Inbound;
+pub(crate) use v1::refused;
+use v1::{Newcomer, V1};
 
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -52,6 +56,7 @@ pub(crate) struct Connection {
 
 enum Phase {
     Handshake(Box<Handshake>),
+    Newcomer(Box<Newcomer>),
     Open(Open),
     Leaving { deadline: u64, inbound: Option<Box<Inbound>> },
     Ending(Ending),
@@ -83,6 +88,26 @@ struct Open {
     pace: Pace,
     /// Since when it is owed something and may have no more on its way.
     held_since: Option<Moment>,
+    /// On the wire `stepcast.v1`.
+    v1: Option<Box<V1>>,
+}
+
+impl Open {
+    fn new(client: Arc<Client>, follows: Follows, pace: Pace, now: u64) -> Self {
+        Self {
+            client,
+            follows,
+            has_mail: false,
+            heard_at: Moment::at(now),
+            ping: Ping::None,
+            inbound_due: 0,
+            inbound: None,
+            leave: None,
+            pace,
+            held_since: None,
+            v1: None,
+        }
+    }
 }
 
 /// The connection is to be closed when the client has what was pushed to it before.
@@ -142,6 +167,7 @@ impl Connection {
     pub(crate) fn stranger(&self) -> Option<u64> {
         match &self.phase {
             Phase::Handshake(handshake) => Some(handshake.serial),
+            Phase::Newcomer(newcomer) => Some(newcomer.serial),
             Phase::Ending(ending) => ending.stranger,
             _ => None,
         }
@@ -153,6 +179,11 @@ impl Connection {
             Phase::Open(open) => Some(&open.client),
             _ => None,
         }
+    }
+
+    /// Whether this is the connection of this number.
+    pub(crate) fn is(&self, serial: u32) -> bool {
+        self.serial == serial
     }
 
     /// Whether this is the connection of this number and follows the feed at this place.
@@ -194,7 +225,14 @@ impl Connection {
     /// Follows what the program wants it to follow, if that has changed.
     pub(crate) fn follow_as_told(&mut self, engine: &mut Engine, key: usize) {
         let Phase::Open(open) = &mut self.phase else { return };
-        open.follows.follow_as_told(&open.client, engine, key, self.serial);
+        let Some(v1) = &mut open.v1 else {
+            return open.follows.follow_as_told(&open.client, engine, key, self.serial);
+        };
+        for gone in open.follows.unfollow_as_told(&open.client, engine, (key, self.serial), v1.mail)
+        {
+            v1.take_gone(gone);
+        }
+        self.follow_all(engine, key);
     }
 
     /// Its turn has come on the driver's list.
@@ -223,6 +261,21 @@ impl Connection {
         self.end(engine);
         match engine.decide(request, address) {
             Ok(Answer::Page(page)) => self.owe(engine.now).push(page.into()),
+            Ok(Answer::UpgradeToV1(response)) => {
+                let left = self.send_at_once(response, engine);
+                self.begin(left.into(), engine.now);
+                let serial = self.stranger().unwrap_or_default();
+                let newcomer = Newcomer {
+                    details: engine.details_of(request),
+                    request: request.clone(),
+                    address,
+                    key,
+                    serial,
+                    deadline: engine.now + engine.timeouts.handshake,
+                    inbound: None,
+                };
+                self.phase = Phase::Newcomer(Box::new(newcomer));
+            }
             Ok(Answer::Upgrade(response, topic)) => {
                 let place = engine.log_of(&topic);
                 let client = engine.admit(request, address, key, topic);
@@ -233,18 +286,9 @@ impl Connection {
                 let left = self.send_at_once(both, engine);
                 // Begun, so that nothing that comes with the request is answered before it.
                 self.begin(left.into(), engine.now);
-                self.phase = Phase::Open(Open {
-                    follows: Follows::one(Follow { place, cursor }),
-                    has_mail: false,
-                    heard_at: Moment::at(engine.now),
-                    ping: Ping::None,
-                    inbound_due: 0,
-                    inbound: None,
-                    leave: None,
-                    pace: Pace::new(engine.freshness()),
-                    held_since: None,
-                    client,
-                });
+                let follows = Follows::one(Follow { place, cursor });
+                let pace = Pace::new(engine.freshness());
+                self.phase = Phase::Open(Open::new(client, follows, pace, engine.now));
             }
             Err(refusal) => self.refuse(&refusal, address, engine),
         }
@@ -286,11 +330,27 @@ impl Connection {
 
     // ---- leaving ----
 
-    /// The client is no longer one: nobody can send to it, and everybody is told.
+    /// The connection is no client any more: nobody can send to it, and everybody is told; unless the client may come
+    /// back, or has another connection.
     fn depart(&mut self, engine: &mut Engine, reason: DisconnectReason) {
+        self.leave_feeds(engine);
+        let Phase::Open(open) = &self.phase else { return };
+        if open.v1.is_some() {
+            let connection = (open.client.key(), self.serial);
+            if reason.may_come_back() {
+                engine.detach(open.client.id, connection, reason);
+                return;
+            }
+            if !engine.is_live(open.client.id, connection) {
+                return;
+            }
+        }
+        engine.dismiss(&open.client, reason);
+    }
+
+    fn leave_feeds(&self, engine: &mut Engine) {
         if let Phase::Open(open) = &self.phase {
             open.follows.iter().for_each(|follow| engine.unfollow(follow.place));
-            engine.dismiss(&open.client, reason);
         }
     }
 
@@ -331,14 +391,15 @@ impl Connection {
 
     /// The client has what it was owed.
     fn start_leaving(&mut self, leave: Leave, engine: &mut Engine) {
+        let close = self.farewell(leave.close.clone(), engine);
         if leave.is_violation {
-            self.depart(engine, DisconnectReason::Violation(leave.close.clone()));
-            self.owe(engine.now).close(Some(leave.close));
+            self.depart(engine, DisconnectReason::Violation(leave.close));
+            self.owe(engine.now).close(Some(close));
             self.end(engine);
             self.waker.wake_by_ref(); // to read again
         } else {
             self.depart(engine, DisconnectReason::ByHub);
-            self.owe(engine.now).close(Some(leave.close));
+            self.owe(engine.now).close(Some(close));
             let deadline = engine.now + engine.timeouts.close;
             self.phase = Phase::Leaving { deadline, inbound: self.inbound().take() };
         }
@@ -361,9 +422,12 @@ impl Connection {
     }
 
     fn end_too_slow(&mut self, engine: &mut Engine) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.give_up_queue();
+        }
+        let close = self.farewell(CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "too slow"), engine);
         self.depart(engine, DisconnectReason::TooSlow);
-        let close = CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "too slow");
-        self.owe(engine.now).close_now(Some(close));
+        self.owe(engine.now).close(Some(close));
         self.end(engine);
     }
 
@@ -385,6 +449,10 @@ impl Connection {
                 let late = now >= handshake.deadline;
                 return if late { self.time_out_handshake(engine) } else { Ok(()) };
             }
+            Phase::Newcomer(newcomer) => {
+                let late = now >= newcomer.deadline;
+                return if late { self.time_out_newcomer(engine) } else { Ok(()) };
+            }
             Phase::Leaving { deadline, .. } => {
                 return if now < *deadline { Ok(()) } else { self.time_out(engine) };
             }
@@ -404,6 +472,15 @@ impl Connection {
         }
         if open.held_since.is_some_and(|since| since.passed(now) >= engine.timeouts.stall) {
             return self.time_out(engine);
+        }
+        if let Some(v1) = &mut open.v1 {
+            let quiet = open.heard_at.passed(now).max(v1.sent_at.passed(now));
+            if matches!(open.ping, Ping::None) && quiet >= engine.keepalive_of(open.client.id) {
+                open.ping = Ping::Left(Moment::at(now));
+                v1.lines.ping(open.pace.numbers(now));
+                open.pace.asked();
+                return self.flush(engine);
+            }
         }
         match open.ping {
             Ping::Left(at) if at.passed(now) >= engine.timeouts.pong => self.time_out(engine),
@@ -434,7 +511,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_small() {
-        // 176 without what mio checks in debug builds. `docs/performance.md` says what an idle client costs in all.
-        assert!(size_of::<Connection>() <= 184, "{}", size_of::<Connection>());
+        // 184 without what mio checks in debug builds. `docs/performance.md` says what an idle client costs in all.
+        assert!(size_of::<Connection>() <= 192, "{}", size_of::<Connection>());
     }
 }

@@ -15,6 +15,7 @@ use crate::hub::budget::Charge;
 use crate::hub::engine::Engine;
 use crate::hub::events::DisconnectReason;
 use crate::hub::moment::Moment;
+use crate::hub::pace::Question;
 
 /// Reads of one socket before the others have their turn.
 const READS: usize = 4;
@@ -120,7 +121,7 @@ impl Connection {
                 self.decode(bytes, engine);
                 Ok(())
             }
-            Phase::Leaving { .. } => {
+            Phase::Newcomer(_) | Phase::Leaving { .. } => {
                 self.decode(bytes, engine);
                 Ok(())
             }
@@ -131,6 +132,7 @@ impl Connection {
     pub(super) fn inbound(&mut self) -> &mut Option<Box<Inbound>> {
         match &mut self.phase {
             Phase::Open(Open { inbound, .. }) | Phase::Leaving { inbound, .. } => inbound,
+            Phase::Newcomer(newcomer) => &mut newcomer.inbound,
             _ => unreachable!("frames are decoded while open and while leaving"),
         }
     }
@@ -178,6 +180,9 @@ impl Connection {
 
     /// One message or control frame; whether to go on decoding.
     fn incoming(&mut self, incoming: Incoming, engine: &mut Engine) -> bool {
+        if let Phase::Newcomer(_) = &self.phase {
+            return self.incoming_of_newcomer(incoming, engine);
+        }
         let Phase::Open(open) = &mut self.phase else {
             // Leaving: after our Close only the peer's counts (RFC 6455, section 1.4).
             if let Incoming::Control(Control::Close(_)) = incoming {
@@ -188,7 +193,8 @@ impl Connection {
         };
         if let Incoming::Control(Control::Pong(payload)) = &incoming {
             // It says what it has: that it was asked for, and is as often as it was.
-            if open.pace.answer(payload.as_bytes(), engine.freshness(), engine.now) {
+            let numbers = Question::parse(payload.as_bytes());
+            if numbers.is_some_and(|n| open.pace.answer(n, engine.freshness(), engine.now)) {
                 open.held_since = None;
                 return true;
             }
@@ -198,6 +204,10 @@ impl Connection {
             return false;
         }
         match incoming {
+            Incoming::Message(message) if open.v1.is_some() => match message.as_text() {
+                Some(text) => return self.said(text, engine),
+                None => self.heard_bytes(&message, engine),
+            },
             Incoming::Message(message) => engine.tell_message(open.client.id, &message),
             Incoming::Control(Control::Ping(payload)) => {
                 // While the socket takes them, every ping is answered; then only the newest.
@@ -225,6 +235,22 @@ impl Connection {
         true
     }
 
+    /// One message or control frame before the client has said hello; whether to go on decoding.
+    fn incoming_of_newcomer(&mut self, incoming: Incoming, engine: &mut Engine) -> bool {
+        match incoming {
+            Incoming::Message(message) => {
+                self.hello(message.as_text().unwrap_or_default(), engine);
+                matches!(self.phase, Phase::Open(_))
+            }
+            Incoming::Control(Control::Close(frame)) => {
+                self.owe(engine.now).close(frame.map(|frame| CloseFrame::new(frame.code(), "")));
+                self.end(engine);
+                false
+            }
+            Incoming::Control(_) => true, // a pong can wait until it is somebody
+        }
+    }
+
     fn violation(&mut self, error: &CodecError, engine: &mut Engine) {
         let code = error.close_code().unwrap_or(CloseCode::PROTOCOL_ERROR);
         // The hub's options have other names than the codec's, which the error names.
@@ -250,6 +276,10 @@ impl Connection {
             Phase::Open(_) => {
                 let deadline = engine.now + engine.timeouts.close;
                 self.prepare_to_leave(engine, close, deadline, true);
+            }
+            Phase::Newcomer(_) => {
+                self.owe(engine.now).close(Some(close));
+                self.end(engine);
             }
             _ => self.end(engine), // our own Close is under way
         }

@@ -15,8 +15,7 @@ use crate::hub::limits::Overflow;
 use crate::hub::log::Batch;
 use crate::hub::moment::Moment;
 use crate::hub::outbox::{Outbox, PARTS, gather, poll_write_slices};
-use crate::hub::pace::Question;
-use crate::wire::Frame;
+use crate::wire::{Frame, Wire};
 
 /// How much a connection takes up at once of what it is owed: what has been taken up is written
 /// even if newer messages come.
@@ -98,6 +97,9 @@ impl Connection {
             if outbox.take_ping_left() {
                 open.ping = Ping::Left(Moment::at(engine.now));
             }
+            if let Some(v1) = &mut open.v1 {
+                v1.sent_at = Moment::at(engine.now);
+            }
             let waiting = u32::try_from(outbox.bytes()).unwrap_or(u32::MAX);
             open.client.writing.store(waiting, Ordering::Relaxed);
         }
@@ -109,7 +111,20 @@ impl Connection {
 
     /// Takes up the next of what the client is owed, by the order of the stamps.
     fn take(&mut self, engine: &mut Engine) -> Result<Taken, Over> {
+        let now = engine.now;
         let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
+        if let Some(v1) = &mut open.v1 {
+            if open.has_mail {
+                open.has_mail = false;
+                engine.collect_mail(&open.client, v1.mail);
+            }
+            if !v1.lines.is_empty() {
+                let lines = v1.lines.take();
+                self.owe(now).push(lines);
+                return Ok(Taken::Some);
+            }
+        }
+        let wire = if open.v1.is_some() { Wire::V1 } else { Wire::Plain };
         let leave = open.leave.as_deref();
         let upto = leave.map_or(engine.upto, |leave| leave.upto.min(engine.upto));
         // Of who has broken the rules nothing more is read, so that it could not say what it has.
@@ -125,25 +140,43 @@ impl Connection {
         open.held_since = None;
         if !open.has_mail && open.leave.is_none() {
             // What it is owed together with others, if it follows one feed.
-            let batch = open.follows.only().and_then(|Follow { place, cursor }| {
+            let only = match &mut open.v1 {
+                None => open.follows.only(),
+                Some(v1) => open.follows.only_owed(engine).filter(|follow| {
+                    let next = engine
+                        .logs
+                        .get(follow.place)
+                        .and_then(|l| l.window.number(follow.cursor.log));
+                    !next.is_some_and(|next| v1.misses(follow.place, next)) // what is missing is to be said first
+                }),
+            };
+            let budget = &engine.shared.budget;
+            let batch = only.and_then(|Follow { place, cursor }| {
                 let log = engine.logs.get_mut(place)?;
-                Some((place, log.batch(cursor, engine.upto)?))
+                Some((place, log.batch(cursor, engine.upto, wire, budget)?))
             });
             if let Some((place, batch)) = batch {
                 let end = batch.within(room);
-                let question = open.pace.question(end, engine.now);
+                let question = open.pace.question(end, engine.now).map(|q| q.frame(wire));
                 let mut cx = Context::from_waker(&self.waker);
-                let after = question.as_ref().map(Question::frame);
-                match write_batch(&mut self.stream, &mut cx, batch, end, after) {
+                match write_batch(&mut self.stream, &mut cx, batch, end, question.as_ref()) {
                     Ok(0) => {} // the socket is full: take up its part, so that the time counts
                     Ok(written) => {
                         engine.shared.counters.bytes_out.add(written as u64);
                         let of_batch = written.min(end);
                         let (cursor, rest) = batch.after(of_batch);
+                        let is_all = batch.is_all_up_to(end);
+                        if let Some(v1) = &mut open.v1 {
+                            let last = cursor.log.checked_sub(1);
+                            let last =
+                                last.and_then(|last| engine.logs.get(place)?.window.number(last));
+                            last.into_iter().for_each(|last| v1.has_seen(place, last));
+                            v1.sent_at = Moment::at(now);
+                        }
                         open.follows.set_cursor(place, cursor);
                         open.pace.take(of_batch + rest.len());
-                        let asked = question.as_ref().map_or(0, |q| q.frame().len());
-                        if written == end + asked && batch.is_all_up_to(end) {
+                        let asked = question.as_ref().map_or(0, Bytes::len);
+                        if written == end + asked && is_all {
                             if asked > 0 {
                                 open.pace.asked();
                             }
@@ -151,7 +184,7 @@ impl Connection {
                         }
                         if let Some(question) = question.filter(|_| written > end) {
                             open.pace.asked();
-                            let mut rest: Frame = question.frame().clone().into();
+                            let mut rest: Frame = question.into();
                             rest.advance(written - end);
                             self.begin(rest, engine.now);
                         } else {
@@ -191,15 +224,19 @@ impl Connection {
     /// Puts a question behind what has been taken up, if one is due. Whether it was.
     fn ask(&mut self, more: usize, now: u64) -> bool {
         let Phase::Open(open) = &mut self.phase else { return false };
+        let wire = if open.v1.is_some() { Wire::V1 } else { Wire::Plain };
         let Some(question) = open.pace.question(more, now) else { return false };
         open.pace.asked();
-        self.owe(now).push(question.frame().clone().into());
+        self.owe(now).push(question.frame(wire).into());
         true
     }
 
     /// Fills the outbox with the next frames of mailbox and feed, merged.
     fn take_up(&mut self, engine: &mut Engine, upto: u64, room: usize) {
         let Phase::Open(open) = &mut self.phase else { return };
+        if open.v1.is_some() {
+            return self.take_up_lines(engine, upto, room);
+        }
         let mut outbox = None;
         let (mut bytes, mut frames) = (0, 0);
         while bytes < TAKE_BYTES.min(room) && frames < TAKE_FRAMES {
@@ -215,7 +252,25 @@ impl Connection {
             self.outbox = outbox;
             open.pace.take(bytes);
             self.ask(0, engine.now);
-        } else if let Some(leave) = open.leave.take_if(|leave| engine.upto >= leave.upto) {
+        } else {
+            self.leave_if_due(engine);
+        }
+    }
+
+    /// The same on the wire `stepcast.v1`.
+    fn take_up_lines(&mut self, engine: &mut Engine, upto: u64, room: usize) {
+        if let Some(outbox) = self.take_up_v1(engine, upto, TAKE_BYTES.min(room)) {
+            self.outbox = Some(outbox);
+            self.ask(0, engine.now);
+        } else {
+            self.leave_if_due(engine);
+        }
+    }
+
+    /// It has everything that goes before its Close.
+    fn leave_if_due(&mut self, engine: &mut Engine) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        if let Some(leave) = open.leave.take_if(|leave| engine.upto >= leave.upto) {
             self.start_leaving(*leave, engine);
         }
     }

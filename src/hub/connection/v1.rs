@@ -1,0 +1,367 @@
+//! What is particular to a client on the wire `stepcast.v1`: what it says, and what it is told beside messages.
+
+use std::sync::Arc;
+
+use super::{Connection, Follow, Follows, Open, Phase, Step};
+use crate::codec::{CloseCode, CloseFrame, Message};
+use crate::handshake::Request;
+use crate::hub::FeedError;
+use crate::hub::client::Details;
+use crate::hub::engine::Engine;
+use crate::hub::moment::Moment;
+use crate::hub::outbox::Outbox;
+use crate::hub::pace::Pace;
+use crate::wire::v1::{self, Had, Joined, Lines, Said};
+
+/// Lines that are none, before the connection is closed.
+const ERRORS: u8 = 10;
+
+/// Close codes of this wire (`docs/protocol.md`).
+const COME_BACK: u16 = 4000;
+const TOO_SLOW: u16 = 4001;
+const TAKEN_OVER: u16 = 4500;
+const FINISHED: u16 = 4501;
+const RULES_BROKEN: u16 = 4502;
+
+/// A connection that has been upgraded and has not said yet who it is.
+pub(super) struct Newcomer {
+    pub(super) request: Request,
+    pub(super) details: Details,
+    pub(super) address: std::net::SocketAddr,
+    pub(super) key: usize,
+    pub(super) serial: u64,
+    pub(super) deadline: u64,
+    pub(super) inbound: Option<Box<super::Inbound>>,
+}
+
+/// What a client on this wire has beside what all have.
+pub(super) struct V1 {
+    /// The place of its mailbox among the logs.
+    pub(super) mail: usize,
+    /// What goes before the next messages.
+    pub(super) lines: Lines,
+    /// For each feed the number of the last message that it was given, or told to have missed.
+    seen: Vec<Seen>,
+    errors: u8,
+    /// When it was sent something last.
+    pub(super) sent_at: Moment,
+    /// For the program's rule about feeds.
+    request: Option<Box<Request>>,
+}
+
+struct Seen {
+    place: usize,
+    alias: u32,
+    number: u64,
+    /// Why the next ones are missing, if they are.
+    why: &'static str,
+}
+
+impl V1 {
+    fn seen(&mut self, place: usize) -> Option<&mut Seen> {
+        self.seen.iter_mut().find(|seen| seen.place == place)
+    }
+
+    /// Whether messages are missing before this one.
+    pub(super) fn misses(&mut self, place: usize, next: u64) -> bool {
+        self.seen(place).is_some_and(|seen| next > seen.number + 1)
+    }
+
+    /// It has been given, or told to have missed, the messages up to this one.
+    pub(super) fn has_seen(&mut self, place: usize, number: u64) {
+        if let Some(seen) = self.seen(place) {
+            (seen.number, seen.why) = (number, "slow");
+        }
+    }
+
+    pub(super) fn take_gone(&mut self, place: usize) {
+        if let Some(index) = self.seen.iter().position(|seen| seen.place == place) {
+            self.lines.unfollowed(self.seen.swap_remove(index).alias);
+        }
+    }
+}
+
+impl Connection {
+    /// The first line of a client: from here on it is one.
+    pub(super) fn hello(&mut self, text: &str, engine: &mut Engine) {
+        let mut lines = text.split('\n').filter(|line| !line.is_empty());
+        let said = lines.next().map(v1::parse);
+        let Some(Ok(Said::Hello(hello))) = said else {
+            return self.turn_away("expected a hello first", engine);
+        };
+        let serial = self.serial;
+        let Phase::Newcomer(newcomer) = &mut self.phase else { return };
+        let details = std::mem::take(&mut newcomer.details);
+        let connection = (newcomer.key, serial);
+        let request = engine.has_rule().then(|| Box::new(newcomer.request.clone()));
+        let inbound = newcomer.inbound.take();
+        let begun = engine.begin_session(&hello, details, newcomer.address, connection);
+        let of_this_hub = hello.is_of(&engine.sessions.epoch);
+        let mut lines_out = Lines::default();
+        engine.greet_v1(&mut lines_out, begun.client.id, &begun.key, begun.resumed);
+        let v1 = V1 {
+            mail: begun.mail,
+            lines: lines_out,
+            seen: Vec::new(),
+            errors: 0,
+            sent_at: Moment::at(engine.now),
+            request,
+        };
+        engine.collect_mail(&begun.client, begun.mail);
+        let had = Some(hello.mail).filter(|_| begun.resumed);
+        let had = had.map(|had| Had { seq: had.seq.or(Some(0)), ..had });
+        let (cursor, number, _) = engine.resume(begun.mail, connection, had);
+        let mut open = Open::new(
+            Arc::clone(&begun.client),
+            Follows::one(Follow { place: begun.mail, cursor }),
+            Pace::new(engine.freshness()),
+            engine.now,
+        );
+        let mut v1 = Box::new(v1);
+        v1.seen.push(Seen { place: begun.mail, alias: v1::MAILBOX, number, why: "expired" });
+        open.v1 = Some(v1);
+        open.has_mail = true; // what there was no room for
+        open.inbound = inbound;
+        self.phase = Phase::Open(open);
+        for (name, had) in &hello.feeds {
+            self.follow_named(name, Some(*had).filter(|_| of_this_hub), engine, connection);
+        }
+        // What the program has it follow.
+        self.follow_all(engine, connection.0);
+        let rest: Vec<&str> = lines.collect();
+        if !rest.is_empty() {
+            self.said(&rest.join("\n"), engine);
+        }
+    }
+
+    /// A connection that does not begin as it should.
+    fn turn_away(&mut self, reason: &str, engine: &mut Engine) {
+        let mut lines = Lines::default();
+        lines.bye(RULES_BROKEN, reason, None);
+        let close = CloseCode::new(RULES_BROKEN).map(|code| CloseFrame::new(code, reason));
+        let outbox = self.owe(engine.now);
+        outbox.push(lines.take());
+        outbox.close(close);
+        self.end(engine);
+    }
+
+    /// It did not say hello in time.
+    pub(super) fn time_out_newcomer(&mut self, engine: &mut Engine) -> Step {
+        self.turn_away("expected a hello in time", engine);
+        self.flush(engine)
+    }
+
+    /// Lines of a client; whether to go on.
+    pub(super) fn said(&mut self, text: &str, engine: &mut Engine) -> bool {
+        for line in text.split('\n').filter(|line| !line.is_empty()) {
+            let heard = match v1::parse(line) {
+                Ok(said) => self.hear(said, engine),
+                Err(expected) => self.malformed(expected, engine),
+            };
+            if !heard {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn malformed(&mut self, expected: &str, engine: &mut Engine) -> bool {
+        let Phase::Open(Open { v1: Some(v1), .. }) = &mut self.phase else { return false };
+        v1.lines.error("malformed", None, expected);
+        v1.errors += 1;
+        if v1.errors < ERRORS {
+            return true;
+        }
+        if let Some(code) = CloseCode::new(RULES_BROKEN) {
+            self.fail(CloseFrame::new(code, "too many malformed lines"), engine);
+        }
+        false
+    }
+
+    fn hear(&mut self, said: Said, engine: &mut Engine) -> bool {
+        let Phase::Open(open) = &mut self.phase else { return false };
+        let Some(v1) = &mut open.v1 else { return false };
+        match said {
+            Said::Hello(_) => return self.malformed("expected hello once", engine),
+            Said::Follow(feeds) => {
+                let connection = (open.client.key(), self.serial);
+                for (name, had) in feeds {
+                    self.follow_named(&name, Some(had), engine, connection);
+                }
+            }
+            Said::Unfollow(names) => {
+                for name in names {
+                    if let Some(topic) = open.client.topic_named(&name) {
+                        let _ = engine.shared.unfollow(open.client.id, &topic);
+                    }
+                }
+            }
+            Said::Message(message) => engine.tell_message(open.client.id, &message),
+            Said::Ack(Had { seq, .. }) => {
+                let given = v1.seen(v1.mail).map_or(0, |seen| seen.number);
+                if let Some(seq) = seq {
+                    engine.acknowledge(v1.mail, seq.min(given));
+                    open.has_mail = true; // there may be room for more
+                }
+            }
+            Said::Pong(value) => {
+                if open.pace.answer(value, engine.freshness(), engine.now) {
+                    open.held_since = None;
+                }
+            }
+            Said::Unknown => {}
+        }
+        true
+    }
+
+    /// The client asks for a feed.
+    fn follow_named(
+        &mut self,
+        name: &str,
+        had: Option<Had>,
+        engine: &mut Engine,
+        connection: (usize, u32),
+    ) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        let Some(v1) = &mut open.v1 else { return };
+        let topic = match engine.feed_for(name, v1.request.as_deref()) {
+            Ok(topic) => topic,
+            Err((code, reason)) => return v1.lines.error(code, Some(name), &reason),
+        };
+        let limit = engine.shared.limits.feeds_per_client;
+        match open.client.follow_at_once(&topic, limit) {
+            Ok(true) => {}
+            Ok(false) => return engine.shared.drop_handle(&topic), // it does already
+            Err(error) => {
+                engine.shared.drop_handle(&topic);
+                return v1.lines.error("full", Some(name), &error.to_string());
+            }
+        }
+        let place = engine.log_of(&topic);
+        if !open.follows.contains(place) {
+            self.begin_feed(place, had, engine, connection);
+        }
+    }
+
+    /// From here on it is given this feed.
+    fn begin_feed(
+        &mut self,
+        place: usize,
+        had: Option<Had>,
+        engine: &mut Engine,
+        connection: (usize, u32),
+    ) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        let Some(v1) = &mut open.v1 else { return };
+        let (cursor, number, resumed) = engine.resume(place, connection, had);
+        let topic = &engine.logs[place].topic;
+        v1.lines.feed(topic.name(), topic.alias, number, resumed);
+        v1.seen.push(Seen { place, alias: topic.alias, number, why: "expired" });
+        open.follows.add(Follow { place, cursor });
+    }
+
+    /// Follows what is wanted and not followed yet.
+    pub(super) fn follow_all(&mut self, engine: &mut Engine, key: usize) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        let wanted = open.client.follows();
+        let places: Vec<usize> = wanted.iter().map(|w| engine.log_of(&w.topic)).collect();
+        for place in places {
+            let Phase::Open(open) = &mut self.phase else { return };
+            if !open.follows.contains(place) {
+                self.begin_feed(place, None, engine, (key, self.serial));
+            }
+        }
+    }
+
+    /// Fills the outbox with the next messages, of which lines share frames.
+    pub(super) fn take_up_v1(
+        &mut self,
+        engine: &Engine,
+        upto: u64,
+        most: usize,
+    ) -> Option<Box<Outbox>> {
+        let Phase::Open(open) = &mut self.phase else { return None };
+        let v1 = open.v1.as_mut()?;
+        let (mut joined, mut taken) = (Joined::default(), 0);
+        let mut outbox: Option<Box<Outbox>> = None;
+        let mut push = |frame| {
+            outbox.get_or_insert_with(|| Box::new(Outbox::new(engine.now))).push(frame);
+        };
+        while taken < most {
+            let behind = engine.is_behind(&open.follows);
+            let Some((stamp, item, follow, after)) = engine.oldest(&open.follows, upto, behind)
+            else {
+                break;
+            };
+            let Some(log) = engine.logs.get(follow.place) else { break };
+            let (form, number) =
+                log.form(item, stamp, (follow.cursor, after), &engine.shared.budget);
+            if let (Some(number), Some(seen)) = (number, v1.seen(follow.place)) {
+                joined.gap(seen.alias, seen.number, number, seen.why);
+                (seen.number, seen.why) = (number, "slow");
+            }
+            taken += form.len();
+            let (before, own) = joined.add(form);
+            before.into_iter().chain(own).for_each(&mut push);
+            open.follows.set_cursor(follow.place, after);
+        }
+        joined.take().into_iter().for_each(&mut push);
+        open.pace.take(taken);
+        outbox
+    }
+
+    /// What goes before a Close, and the Close as this wire has it.
+    pub(super) fn farewell(&mut self, close: CloseFrame, engine: &Engine) -> CloseFrame {
+        let Phase::Open(open) = &self.phase else { return close };
+        if open.v1.is_none() {
+            return close;
+        }
+        let code = match close.code() {
+            CloseCode::GOING_AWAY => COME_BACK,
+            CloseCode::TRY_AGAIN_LATER => TOO_SLOW,
+            CloseCode::NORMAL => FINISHED,
+            other => other.get(),
+        };
+        // So that they do not all come at once: the more there are, the longer it is.
+        let within = 1000 + 2 * engine.shared.registry.count() as u64;
+        let retry = (code == COME_BACK).then(|| (open.client.id.get() >> 8) % within);
+        let mut lines = Lines::default();
+        lines.bye(code, close.reason(), retry);
+        let close = CloseCode::new(code)
+            .map_or(close.clone(), |code| CloseFrame::new(code, close.reason()));
+        self.owe(engine.now).push(lines.take());
+        close
+    }
+
+    /// Another connection is this client now.
+    pub(crate) fn be_taken_over(&mut self, engine: &mut Engine) -> Step {
+        let reason = "another connection has taken over this client";
+        self.leave_feeds(engine);
+        let mut lines = Lines::default();
+        lines.bye(TAKEN_OVER, reason, None);
+        let close = CloseCode::new(TAKEN_OVER).map(|code| CloseFrame::new(code, reason));
+        let outbox = self.owe(engine.now);
+        outbox.close_now(close);
+        outbox.push(lines.take());
+        self.end(engine);
+        self.flush(engine)
+    }
+}
+
+/// What a client is told about a feed that it does not get.
+pub(crate) fn refused(error: &FeedError) -> (&'static str, String) {
+    let code = match error {
+        FeedError::InvalidName => "invalid",
+        FeedError::TooMany { .. } => "full",
+    };
+    (code, error.to_string())
+}
+
+impl Connection {
+    /// A message of a client on this wire that is bytes is one to the program.
+    pub(super) fn heard_bytes(&self, message: &Message, engine: &Engine) {
+        if let Some(client) = self.client() {
+            engine.tell_message(client.id, message);
+        }
+    }
+}

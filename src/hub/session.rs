@@ -1,0 +1,208 @@
+//! Clients on `stepcast.v1`, who survive their connections.
+//!
+//! | state | what it is | becomes |
+//! |---|---|---|
+//! | live | a connection is this client | detached, when the connection is lost; gone, when one side has closed for good |
+//! | detached | it may come back, and its mailbox collects | live, by its id and key; gone, after the grace period |
+//! | gone | its id will not come again | |
+//!
+//! All of that happens on the driver's thread, one step after the other, so that it needs no lock and no order of its own. A
+//! connection is named by its place in the driver's table and its serial number: the end of one that has been taken over is
+//! another's business, and finds that it is not this client any more.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::ClientId;
+use super::client::{Client, Details};
+use super::engine::Engine;
+use super::events::{DisconnectReason, Event};
+use super::log::{Kept, Log};
+use super::queue::Entry;
+use super::topic::Topics;
+use crate::wire::v1::Hello;
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// What proves who comes back.
+    key: [u8; 16],
+    client: Arc<Client>,
+    /// The place of its mailbox among the logs: what it was sent and has not acknowledged.
+    mail: usize,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Live { key: usize, serial: u32 },
+    Detached { until: u64 },
+}
+
+/// All of a hub.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    by_id: HashMap<ClientId, Session>,
+    /// Random for each start of a hub: what numbers mean ends with it.
+    pub(crate) epoch: [u8; 8],
+    /// Connections whose client has another one now, by place and serial number.
+    pub(crate) taken_over: Vec<(usize, u32)>,
+}
+
+impl Sessions {
+    pub(crate) fn new() -> Self {
+        let mut epoch = [0; 8];
+        let _ = getrandom::fill(&mut epoch); // it has given random bytes for the ids a moment ago
+        Self { epoch, ..Self::default() }
+    }
+}
+
+/// A client that begins, or goes on, on a connection.
+pub(crate) struct Begun {
+    pub(crate) client: Arc<Client>,
+    pub(crate) key: [u8; 16],
+    pub(crate) mail: usize,
+    pub(crate) resumed: bool,
+}
+
+impl Engine {
+    /// Makes a client of the connection that said this, or the one that it was.
+    pub(crate) fn begin_session(
+        &mut self,
+        hello: &Hello,
+        details: Details,
+        address: SocketAddr,
+        (key, serial): (usize, u32),
+    ) -> Begun {
+        let state = State::Live { key, serial };
+        let id = hello.id.and_then(ClientId::new);
+        let known = id.and_then(|id| self.sessions.by_id.get_mut(&id));
+        if let Some(session) = known
+            && hello.is_of(&self.sessions.epoch)
+            && hello.has_key(&session.key)
+        {
+            let before = std::mem::replace(&mut session.state, state);
+            session.client.set_key(key);
+            let Session { key, mail, .. } = *session;
+            let client = Arc::clone(&session.client);
+            if let State::Live { key, serial } = before {
+                self.sessions.taken_over.push((key, serial));
+            }
+            let id = client.id;
+            tracing::debug!(%id, "client resumed");
+            self.shared.listeners.tell(|| Event::Resumed { id });
+            return Begun { client, key, mail, resumed: true };
+        }
+        let mut secret = [0; 16];
+        let _ = getrandom::fill(&mut secret); // as above
+        let client = self.admit_as(details, address, key, None);
+        let kept = Kept { messages: usize::MAX, age: u64::MAX / 4 };
+        let mail = self.logs.insert(Log::new(Topics::mailbox(), self.shared.limits.mailbox, kept));
+        let session = Session { key: secret, client: Arc::clone(&client), mail, state };
+        self.sessions.by_id.insert(client.id, session);
+        self.keep_everyones();
+        Begun { client, key: secret, mail, resumed: false }
+    }
+
+    /// Everyone's log is kept for those who come late while there is somebody who could be given it.
+    fn keep_everyones(&mut self) {
+        let nothing = Kept { messages: 0, age: 0 };
+        let kept = if self.sessions.by_id.is_empty() { nothing } else { self.retention };
+        let everyone = Arc::clone(self.shared.topics.everyone());
+        let place = self.log_of(&everyone);
+        self.logs[place].keep(kept);
+        self.touched.push(place);
+    }
+
+    /// The connection of a client has been lost: it may come back. Whether the connection was this client's still.
+    pub(crate) fn detach(
+        &mut self,
+        id: ClientId,
+        connection: (usize, u32),
+        reason: DisconnectReason,
+    ) -> bool {
+        let until = self.now + self.timeouts.grace;
+        let Some(session) = self.live_session(id, connection) else { return false };
+        session.state = State::Detached { until };
+        tracing::debug!(%id, %reason, "client detached");
+        self.shared.listeners.tell(|| Event::Detached { id, reason });
+        true
+    }
+
+    /// Whether this connection is the client's.
+    pub(crate) fn is_live(&mut self, id: ClientId, connection: (usize, u32)) -> bool {
+        self.live_session(id, connection).is_some()
+    }
+
+    fn live_session(&mut self, id: ClientId, (key, serial): (usize, u32)) -> Option<&mut Session> {
+        let session = self.sessions.by_id.get_mut(&id)?;
+        (session.state == State::Live { key, serial }).then_some(session)
+    }
+
+    /// The client has gone for good: what its session held goes, too.
+    pub(crate) fn forget_session(&mut self, id: ClientId) {
+        if let Some(session) = self.sessions.by_id.remove(&id) {
+            self.logs.try_remove(session.mail);
+            self.keep_everyones();
+        }
+    }
+
+    /// Those who have not come back in time have gone.
+    pub(crate) fn expire_sessions(&mut self) {
+        let now = self.now;
+        let over =
+            |session: &Session| matches!(session.state, State::Detached { until } if now >= until);
+        let gone: Vec<_> = self.sessions.by_id.values().filter(|session| over(session)).collect();
+        let gone: Vec<_> = gone.iter().map(|session| Arc::clone(&session.client)).collect();
+        for client in gone {
+            self.dismiss(&client, DisconnectReason::Lost);
+        }
+    }
+
+    /// A client that is away is to go for good, if it is away.
+    pub(crate) fn end_detached(&mut self, id: ClientId) {
+        let away =
+            self.sessions.by_id.get(&id).filter(|s| matches!(s.state, State::Detached { .. }));
+        if let Some(client) = away.map(|session| Arc::clone(&session.client)) {
+            self.dismiss(&client, DisconnectReason::ByHub);
+        }
+    }
+
+    /// Moves what waits in a client's mailbox into the log that it is read from, if there is room. Whether anything was
+    /// moved.
+    pub(crate) fn collect_mail(&mut self, client: &Client, place: usize) -> bool {
+        let (now, bound) = (self.now, self.shared.limits.mailbox);
+        let Some(log) = self.logs.get_mut(place) else { return false };
+        let mail = {
+            let mut mailbox = client.mailbox.lock();
+            let waiting = mailbox.mail.as_ref().map_or(0, |mail| mail.log.bytes());
+            if log.bytes() > 0 && log.bytes() + waiting > bound {
+                return false; // what is there has to be acknowledged first
+            }
+            mailbox.mail.take()
+        };
+        let Some(mail) = mail else { return false };
+        let (lost, mut sent, values) = mail.into_parts();
+        let mut number = log.newest() + lost;
+        while let Some(entry) = sent.pop() {
+            number += 1;
+            log.push(number, entry, now, &self.shared.budget);
+        }
+        for (key, stamp, message) in values {
+            log.set(key, Entry { stamp, message }, &self.shared.budget);
+        }
+        log.reveal(self.upto);
+        if !log.window.all_visible() || !log.latest.all_before(self.upto) {
+            self.hidden.push(place);
+        }
+        true
+    }
+
+    /// A client has so much of its mailbox, and says that it need not be kept.
+    pub(crate) fn acknowledge(&mut self, place: usize, seq: u64) {
+        if let Some(log) = self.logs.get_mut(place) {
+            let had = log.window.after_number(seq);
+            log.window.drop_before(had);
+        }
+    }
+}

@@ -1,0 +1,553 @@
+//! The wire `stepcast.v1`, as `docs/protocol.md` has it: lines of JSON in text frames, bytes in binary frames.
+//!
+//! What the hub says is written here by hand, member after member, so that one message costs one pass over its text;
+//! the fixtures in `tests/protocol` say byte for byte what it has to be. What clients say is parsed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::Frame;
+use crate::codec::{self, FrameHeader, Message, OpCode};
+
+/// The name of the subprotocol.
+pub(crate) const PROTOCOL: &str = "stepcast.v1";
+
+/// The alias of every client's mailbox.
+pub(crate) const MAILBOX: u32 = 0;
+
+/// Bytes of a binary frame before the key.
+const BINARY_HEAD: usize = 15;
+
+/// What a message of a feed has become: a line, of which several share a frame, or a frame of its own.
+#[derive(Debug, Clone)]
+pub(crate) enum Form {
+    Line(Bytes),
+    Frame(Frame),
+}
+
+impl Form {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Line(line) => line.len(),
+            Self::Frame(frame) => frame.len(),
+        }
+    }
+}
+
+/// A message of a feed's log, with its sequence number, or the value of a key, with its stamp.
+pub(crate) fn message(alias: u32, number: u64, message: &Message, key: Option<&str>) -> Form {
+    let kind = match message {
+        Message::Binary(bytes) => {
+            let kind = if key.is_some() { 2 } else { 1 };
+            return Form::Frame(binary(kind, alias, number, key.unwrap_or_default(), bytes));
+        }
+        Message::Text(_) => "text",
+        Message::Json(_) => "json",
+    };
+    let text = message.as_text().unwrap_or_default();
+    let mut line = String::with_capacity(text.len() + text.len() / 8 + 48);
+    let _ = write!(line, r#"{{"{kind}":[{alias},{number},"#);
+    if matches!(message, Message::Json(_)) {
+        line.push_str(text);
+    } else {
+        put_string(&mut line, text);
+    }
+    if let Some(key) = key {
+        line.push(',');
+        put_string(&mut line, key);
+    }
+    line.push_str("]}");
+    Form::Line(line.into())
+}
+
+fn binary(kind: u8, alias: u32, number: u64, key: &str, payload: &Bytes) -> Frame {
+    let key_len = u16::try_from(key.len()).unwrap_or_default(); // keys are shorter: see `Shared::set`
+    let before = BINARY_HEAD + usize::from(key_len);
+    let header = FrameHeader::server(OpCode::Binary, true, before + payload.len());
+    let mut head = BytesMut::with_capacity(header.as_ref().len() + before);
+    head.put_slice(header.as_ref());
+    head.put_u8(kind);
+    head.put_u32(alias);
+    head.put_u64(number);
+    head.put_u16(key_len);
+    head.put_slice(&key.as_bytes()[..usize::from(key_len)]);
+    Frame::new(head.freeze(), payload.clone())
+}
+
+/// A JSON string.
+fn put_string(line: &mut String, text: &str) {
+    // A string always has a form in JSON.
+    line.push_str(&serde_json::to_string(text).unwrap_or_default());
+}
+
+/// One text frame of some lines.
+pub(crate) fn frame(lines: &[u8]) -> Frame {
+    let header = FrameHeader::server(OpCode::Text, true, lines.len());
+    let mut frame = BytesMut::with_capacity(header.as_ref().len() + lines.len());
+    frame.put_slice(header.as_ref());
+    frame.put_slice(lines);
+    frame.freeze().into()
+}
+
+/// The most of lines in one frame: with one line more it may be longer.
+const JOINED: usize = 16 * 1024;
+
+/// Messages of a feed, lines of which share frames.
+#[derive(Debug, Default)]
+pub(crate) struct Joined(Vec<u8>);
+
+impl Joined {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Adds a message. What is complete with that: a frame of those before it, and one that is its own.
+    pub(crate) fn add(&mut self, form: &Form) -> (Option<Frame>, Option<Frame>) {
+        match form {
+            Form::Line(line) => {
+                let before = if self.0.len() + line.len() > JOINED { self.take() } else { None };
+                self.line(line);
+                (before, None)
+            }
+            Form::Frame(frame) => (self.take(), Some(frame.clone())),
+        }
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        if !self.0.is_empty() {
+            self.0.push(b'\n');
+        }
+        self.0.extend_from_slice(line);
+    }
+
+    /// Says what is missing between two messages, if anything is.
+    pub(crate) fn gap(&mut self, alias: u32, last: u64, next: u64, why: &str) {
+        if next > last + 1 {
+            let mut lines = Lines::default();
+            lines.gap(alias, last + 1, next - 1, why);
+            self.line(lines.0.as_bytes());
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> Option<Frame> {
+        let lines = std::mem::take(&mut self.0);
+        (!lines.is_empty()).then(|| frame(&lines))
+    }
+}
+
+/// Lines that wait for their frame.
+#[derive(Debug, Default)]
+pub(crate) struct Lines(String);
+
+impl Lines {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn take(&mut self) -> Frame {
+        frame(std::mem::take(&mut self.0).as_bytes())
+    }
+
+    fn next(&mut self) -> &mut String {
+        if !self.0.is_empty() {
+            self.0.push('\n');
+        }
+        &mut self.0
+    }
+
+    pub(crate) fn hello(&mut self, hello: &Greeting<'_>) {
+        let Greeting { id, key, epoch, resumed, ping, message, feeds } = hello;
+        let _ = write!(
+            self.next(),
+            r#"{{"hello":{{"id":{id},"key":"{}","epoch":"{}","resumed":{resumed},"ping":{ping},"limits":{{"message":{message},"feeds":{feeds}}}}}}}"#,
+            hex(*key),
+            hex(*epoch),
+        );
+    }
+
+    pub(crate) fn feed(&mut self, name: &str, alias: u32, seq: u64, resumed: bool) {
+        let how = if resumed { "resumed" } else { "snapshot" };
+        let line = self.next();
+        line.push_str(r#"{"feed":{"name":"#);
+        put_string(line, name);
+        let _ = write!(line, r#","alias":{alias},"seq":{seq},"how":"{how}"}}}}"#);
+    }
+
+    pub(crate) fn unfollowed(&mut self, alias: u32) {
+        let _ = write!(self.next(), r#"{{"unfollowed":{{"alias":{alias}}}}}"#);
+    }
+
+    /// The messages from `from` to `to`, both included, are left out.
+    pub(crate) fn gap(&mut self, alias: u32, from: u64, to: u64, why: &str) {
+        let _ = write!(
+            self.next(),
+            r#"{{"gap":{{"alias":{alias},"from":{from},"to":{to},"why":"{why}"}}}}"#
+        );
+    }
+
+    pub(crate) fn ping(&mut self, value: [u32; 3]) {
+        let [a, b, c] = value;
+        let _ = write!(self.next(), r#"{{"ping":[{a},{b},{c}]}}"#);
+    }
+
+    pub(crate) fn error(&mut self, code: &str, feed: Option<&str>, reason: &str) {
+        let line = self.next();
+        let _ = write!(line, r#"{{"error":{{"code":"{code}""#);
+        if let Some(feed) = feed {
+            line.push_str(r#","feed":"#);
+            put_string(line, feed);
+        }
+        line.push_str(r#","reason":"#);
+        put_string(line, reason);
+        line.push_str("}}");
+    }
+
+    /// `retry`: after how many milliseconds to come back.
+    pub(crate) fn bye(&mut self, code: u16, reason: &str, retry: Option<u64>) {
+        let line = self.next();
+        let _ = write!(line, r#"{{"bye":{{"code":{code},"reason":"#);
+        put_string(line, reason);
+        if let Some(retry) = retry {
+            let _ = write!(line, r#","retry":{retry}"#);
+        }
+        line.push_str("}}");
+    }
+}
+
+/// What a client is told first of all.
+pub(crate) struct Greeting<'a> {
+    pub(crate) id: u64,
+    pub(crate) key: &'a [u8],
+    pub(crate) epoch: &'a [u8],
+    pub(crate) resumed: bool,
+    /// In seconds.
+    pub(crate) ping: u64,
+    pub(crate) message: usize,
+    pub(crate) feeds: usize,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    bytes.iter().for_each(|byte| {
+        let _ = write!(text, "{byte:02x}");
+    });
+    text
+}
+
+/// What a client says.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Said {
+    Hello(Hello),
+    Follow(Vec<(String, Had)>),
+    Unfollow(Vec<String>),
+    /// A message to the program.
+    Message(Message),
+    Ack(Had),
+    Pong([u64; 3]),
+    /// Of a later version, or a pong to another question.
+    Unknown,
+}
+
+/// What a client has of a feed, or of its mailbox.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Had {
+    /// The last sequence number.
+    pub(crate) seq: Option<u64>,
+    /// The last stamp.
+    pub(crate) set: Option<u64>,
+}
+
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Hello {
+    /// Who it was.
+    pub(crate) id: Option<u64>,
+    pub(crate) key: Option<String>,
+    pub(crate) epoch: Option<String>,
+    pub(crate) mail: Had,
+    pub(crate) feeds: Vec<(String, Had)>,
+}
+
+impl Hello {
+    /// Whether it speaks of the hub with this epoch.
+    pub(crate) fn is_of(&self, epoch: &[u8]) -> bool {
+        self.epoch.as_deref() == Some(&hex(epoch))
+    }
+
+    /// Whether its key is this one: a comparison that takes as long wherever they differ.
+    pub(crate) fn has_key(&self, key: &[u8]) -> bool {
+        let (own, given) = (hex(key), self.key.as_deref().unwrap_or_default());
+        let differs = |sum: u8, (a, b): (u8, u8)| std::hint::black_box(sum | (a ^ b));
+        own.len() == given.len() && own.bytes().zip(given.bytes()).fold(0, differs) == 0
+    }
+}
+
+/// One line of a client. `Err`: what was expected.
+pub(crate) fn parse(line: &str) -> Result<Said, &'static str> {
+    const ONE_KEY: &str = "expected a JSON object with one key";
+    let object: BTreeMap<String, Box<RawValue>> =
+        serde_json::from_str(line).map_err(|_| ONE_KEY)?;
+    let mut members = object.into_iter();
+    let (Some((key, body)), None) = (members.next(), members.next()) else { return Err(ONE_KEY) };
+    let value = || serde_json::from_str::<Value>(body.get()).unwrap_or_default();
+    Ok(match key.as_str() {
+        "hello" => Said::Hello(hello(&value()).ok_or("expected {\"hello\":{\"feeds\":{..}}}")?),
+        "follow" => Said::Follow(feeds(&value()).ok_or("expected {\"follow\":{name:{..}}}")?),
+        "unfollow" => Said::Unfollow(names(&value()).ok_or("expected {\"unfollow\":[name]}")?),
+        "text" => match value() {
+            Value::String(text) => Said::Message(text.into()),
+            _ => return Err("expected a string in \"text\""),
+        },
+        "json" => Said::Message(Message::Json(body.get().to_owned().into())),
+        "ack" => Said::Ack(had(&value()).ok_or("expected numbers in \"ack\"")?),
+        "pong" => pong(&value()).map_or(Said::Unknown, Said::Pong),
+        _ => Said::Unknown,
+    })
+}
+
+fn hello(body: &Value) -> Option<Hello> {
+    body.as_object()?;
+    let text = |name| match body.get(name) {
+        None => Some(None),
+        Some(value) => value.as_str().map(|text| Some(text.to_owned())),
+    };
+    Some(Hello {
+        id: number(body, "id")?,
+        key: text("key")?,
+        epoch: text("epoch")?,
+        mail: body.get("mail").map_or(Some(Had::default()), had)?,
+        feeds: body.get("feeds").map_or(Some(Vec::new()), feeds)?,
+    })
+}
+
+fn feeds(body: &Value) -> Option<Vec<(String, Had)>> {
+    body.as_object()?.iter().map(|(name, value)| Some((name.clone(), had(value)?))).collect()
+}
+
+fn names(body: &Value) -> Option<Vec<String>> {
+    body.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect()
+}
+
+fn had(body: &Value) -> Option<Had> {
+    body.as_object()?;
+    Some(Had { seq: number(body, "seq")?, set: number(body, "set")? })
+}
+
+/// A number below 2^53, if there is one.
+fn number(body: &Value, name: &str) -> Option<Option<u64>> {
+    match body.get(name) {
+        None => Some(None),
+        Some(value) => value.as_u64().filter(|number| *number < 1 << 53).map(Some),
+    }
+}
+
+fn pong(body: &Value) -> Option<[u64; 3]> {
+    let numbers: Option<Vec<u64>> = body.as_array()?.iter().map(Value::as_u64).collect();
+    numbers?.try_into().ok()
+}
+
+/// The message whose plain frame this is: what it was before it was encoded, shared with it.
+pub(crate) fn message_of(frame: &Frame, is_json: bool) -> Message {
+    let (is_text, payload) = frame.payload();
+    let text = || codec::Text::try_from(payload.clone()).unwrap_or_default();
+    match (is_text, is_json) {
+        (false, _) => Message::Binary(payload),
+        (true, false) => Message::Text(text()),
+        (true, true) => Message::Json(text()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixtures(name: &str) -> Value {
+        let path = format!("{}/tests/protocol/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    fn from_hub(name: &str) -> Vec<(String, Value)> {
+        let fixtures = fixtures(name);
+        let all = fixtures["from_hub"].as_array().unwrap().iter();
+        all.map(|f| (f["line"].as_str().unwrap().to_owned(), f["means"].clone())).collect()
+    }
+
+    fn from_client(name: &str) -> Vec<(String, Value)> {
+        let fixtures = fixtures(name);
+        let all = fixtures["from_client"].as_array().unwrap().iter();
+        all.map(|f| (f["line"].as_str().unwrap().to_owned(), f["means"].clone())).collect()
+    }
+
+    fn written(write: impl FnOnce(&mut Lines)) -> String {
+        let mut lines = Lines::default();
+        write(&mut lines);
+        lines.0
+    }
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        (0..hex.len() / 2)
+            .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap())
+            .collect()
+    }
+
+    fn u32_of(value: &Value) -> u32 {
+        u32::try_from(value.as_u64().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_the_hub_says_is_written_as_the_fixtures_have_it() {
+        for (line, means) in from_hub("hello") {
+            let greeting = |lines: &mut Lines| {
+                lines.hello(&Greeting {
+                    id: means["id"].as_u64().unwrap(),
+                    key: &bytes(means["key"].as_str().unwrap()),
+                    epoch: &bytes(means["epoch"].as_str().unwrap()),
+                    resumed: means["resumed"].as_bool().unwrap(),
+                    ping: means["ping"].as_u64().unwrap(),
+                    message: usize::try_from(means["limits"]["message"].as_u64().unwrap()).unwrap(),
+                    feeds: usize::try_from(means["limits"]["feeds"].as_u64().unwrap()).unwrap(),
+                });
+            };
+            assert_eq!(written(greeting), line);
+        }
+        for (line, means) in from_hub("feed") {
+            let alias = u32_of(&means["alias"]);
+            let feed = |lines: &mut Lines| match means["type"].as_str().unwrap() {
+                "feed" => lines.feed(
+                    means["name"].as_str().unwrap(),
+                    alias,
+                    means["seq"].as_u64().unwrap(),
+                    means["how"] == "resumed",
+                ),
+                _ => lines.unfollowed(alias),
+            };
+            assert_eq!(written(feed), line);
+        }
+        for (line, means) in from_hub("gap") {
+            let number = |name: &str| means[name].as_u64().unwrap();
+            let why = means["why"].as_str().unwrap();
+            let gap = |lines: &mut Lines| {
+                lines.gap(u32_of(&means["alias"]), number("from"), number("to"), why);
+            };
+            assert_eq!(written(gap), line);
+        }
+        for (line, means) in from_hub("error") {
+            let text = |name: &str| means[name].as_str();
+            let error = |lines: &mut Lines| {
+                lines.error(text("code").unwrap(), text("feed"), text("reason").unwrap());
+            };
+            assert_eq!(written(error), line);
+        }
+        for (line, means) in from_hub("bye") {
+            let code = u16::try_from(means["code"].as_u64().unwrap()).unwrap();
+            let reason = means["reason"].as_str().unwrap();
+            assert_eq!(written(|lines| lines.bye(code, reason, means["retry"].as_u64())), line);
+        }
+        assert_eq!(written(|lines| lines.ping([131_072, 16_384, 40_213])), from_hub("ping")[0].0);
+    }
+
+    #[test]
+    fn messages_are_written_as_the_fixtures_have_them() {
+        for (line, means) in from_hub("messages") {
+            let message_given = if means["form"] == "json" {
+                // As the program wrote it: from the line, since numbers have more than one form.
+                let start = line.match_indices(',').nth(1).unwrap().0 + 1;
+                let end = match means["key"].as_str() {
+                    Some(key) => line.len() - 3 - serde_json::to_string(key).unwrap().len(),
+                    None => line.len() - 2,
+                };
+                Message::Json(line[start..end].to_owned().into())
+            } else {
+                Message::from(means["data"].as_str().unwrap().to_owned())
+            };
+            let number = means["seq"].as_u64().or(means["stamp"].as_u64()).unwrap();
+            let form =
+                message(u32_of(&means["alias"]), number, &message_given, means["key"].as_str());
+            let Form::Line(written) = form else { panic!("{form:?}") };
+            assert_eq!(written, line);
+        }
+        for fixture in fixtures("binary")["binary"].as_array().unwrap() {
+            let means = &fixture["means"];
+            let Some(kind @ 1..=2) = means["kind"].as_u64() else { continue };
+            let payload = Message::from(bytes(means["payload_hex"].as_str().unwrap()));
+            let key = means["key"].as_str().filter(|_| kind == 2);
+            let number = means["seq"].as_u64().or(means["stamp"].as_u64()).unwrap();
+            let form = message(u32_of(&means["alias"]), number, &payload, key);
+            let Form::Frame(frame) = form else { panic!("{form:?}") };
+            let whole: Vec<u8> = frame.parts().flatten().copied().collect();
+            assert_eq!(whole[2..], bytes(fixture["hex"].as_str().unwrap()), "{fixture}");
+        }
+    }
+
+    #[test]
+    fn what_clients_say_is_understood_as_the_fixtures_have_it() {
+        let had = |value: &Value| Had { seq: value["seq"].as_u64(), set: value["set"].as_u64() };
+        let feeds = |value: &Value| {
+            let all = value.as_object().unwrap().iter();
+            all.map(|(name, value)| (name.clone(), had(value))).collect::<Vec<_>>()
+        };
+        for (line, means) in from_client("hello") {
+            let text = |name: &str| means[name].as_str().map(str::to_owned);
+            let hello = Hello {
+                id: means["id"].as_u64(),
+                key: text("key"),
+                epoch: text("epoch"),
+                mail: had(&means["mail"]),
+                feeds: feeds(&means["feeds"]),
+            };
+            assert_eq!(parse(&line), Ok(Said::Hello(hello)));
+        }
+        for (line, means) in from_client("messages") {
+            let Ok(Said::Message(message)) = parse(&line) else { panic!("{line}") };
+            let text = message.as_text().unwrap();
+            if means["form"] == "json" {
+                assert!(matches!(message, Message::Json(_)));
+                assert_eq!(serde_json::from_str::<Value>(text).unwrap(), means["data"]);
+            } else {
+                assert_eq!(text, means["data"]);
+            }
+        }
+        for (line, means) in from_client("ack") {
+            assert_eq!(parse(&line), Ok(Said::Ack(had(&means))));
+        }
+        for (line, means) in from_client("follow") {
+            let said = match means.get("follow") {
+                Some(follow) => Said::Follow(feeds(follow)),
+                None => Said::Unfollow(vec![means["unfollow"][0].as_str().unwrap().to_owned()]),
+            };
+            assert_eq!(parse(&line), Ok(said));
+        }
+        for (line, means) in from_client("ping") {
+            assert_eq!(parse(&line), Ok(Said::Pong(pong(&means["value"]).unwrap())));
+        }
+    }
+
+    #[test]
+    fn what_is_no_line_is_an_error_that_says_what_was_expected_and_what_is_not_known_is_ignored() {
+        for bad in
+            ["", "hello", "[]", "{}", "null", r#"{"a":1,"b":2}"#, r#"{"hello":3}"#, "{\"ack\":[]}"]
+        {
+            assert!(parse(bad).unwrap_err().starts_with("expected"), "{bad}");
+        }
+        for bad in [r#"{"ack":{"seq":-1}}"#, r#"{"ack":{"seq":9007199254740992}}"#, r#"{"text":1}"#]
+        {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        for unknown in [r#"{"later":[1]}"#, r#"{"pong":"x"}"#] {
+            assert_eq!(parse(unknown), Ok(Said::Unknown));
+        }
+    }
+
+    #[test]
+    fn a_key_is_compared_whole() {
+        let hello = |key: &str| Hello { key: Some(key.to_owned()), ..Hello::default() };
+        assert!(hello("00ff10").has_key(&[0, 255, 16]));
+        for other in ["00ff11", "10ff10", "00ff1", "00ff100", "", "00FF10"] {
+            assert!(!hello(other).has_key(&[0, 255, 16]), "{other}");
+        }
+        assert!(!Hello::default().has_key(&[0]));
+    }
+}

@@ -1,0 +1,282 @@
+//! Clients on the wire `stepcast.v1`, over real connections: `docs/protocol.md`, sentence by sentence.
+
+mod lines;
+mod peer;
+
+use std::time::Duration;
+
+use lines::V1;
+use peer::{event, until};
+use serde_json::json;
+use stepcast::codec::Message;
+use stepcast::{DisconnectReason, Event, Hub, Limits, Timeouts};
+
+fn hub() -> Hub {
+    Hub::spawn_thread("127.0.0.1:0").unwrap()
+}
+
+#[test]
+fn a_new_client_is_told_who_it_is_and_follows_what_it_asked_for() {
+    let hub = hub();
+    let run = hub.feed("run/42").unwrap();
+    run.send("kept").unwrap();
+    run.set("state", Message::json(&json!({"step": 41})).unwrap()).unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"": {}, "run/42": {}}}));
+    assert_eq!(client.hello["resumed"], false);
+    assert_eq!((&client.hello["ping"], &client.hello["limits"]["feeds"]), (&json!(25), &json!(64)));
+    assert_eq!(client.hello["key"].as_str().unwrap().len(), 32);
+    assert!(hub.client(client.id).is_some());
+    let feed = client.line("feed");
+    assert_eq!((&feed["name"], &feed["how"]), (&json!(""), &json!("snapshot")));
+    let feed = client.line("feed");
+    assert_eq!((&feed["name"], &feed["how"]), (&json!("run/42"), &json!("snapshot")));
+    let (alias, seq) = (feed["alias"].clone(), feed["seq"].as_u64().unwrap());
+    assert_eq!(client.line("text"), json!([alias, seq + 1, "kept"]));
+    let value = client.line("json");
+    assert_eq!((&value[0], &value[2], &value[3]), (&alias, &json!({"step": 41}), &json!("state")));
+    run.send(vec![1, 2, 3]).unwrap();
+    let frame = client.binary();
+    assert_eq!((frame[0], &frame[15..]), (1, &[1, 2, 3][..]));
+    assert_eq!(u64::from_be_bytes(frame[5..13].try_into().unwrap()), seq + 2);
+}
+
+#[test]
+fn lines_that_are_pending_together_share_a_frame() {
+    let hub = hub();
+    let run = hub.feed("run").unwrap();
+    for number in 0..100 {
+        run.send(number.to_string()).unwrap();
+    }
+    let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}}}));
+    client.line("feed");
+    for number in 0..100 {
+        assert_eq!(client.line("text")[2], number.to_string());
+    }
+    assert!(client.frames < 10, "{}", client.frames);
+}
+
+#[test]
+fn a_client_that_comes_back_goes_on_behind_what_it_has() {
+    let hub = hub();
+    let run = hub.feed("run").unwrap();
+    let mut events = hub.events();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"": {}, "run": {}}}));
+    client.line("feed");
+    client.line("feed");
+    run.send("one").unwrap();
+    hub.send(client.id, "for you").unwrap();
+    let (seq, mail) = (client.line("text")[1].clone(), client.line("text")[1].clone());
+    let came_with = client.cut();
+    let detached = |event| matches!(event, Event::Detached { .. }).then_some(());
+    event(&mut events, detached);
+    // It is still there for those who push to it.
+    for text in ["two", "three"] {
+        run.send(text).unwrap();
+        hub.broadcast(text);
+        hub.send(came_with.id, text).unwrap();
+    }
+    hub.set(came_with.id, "key", "old").unwrap();
+    hub.set(came_with.id, "key", "new").unwrap();
+    let mut client = came_with.come_back(
+        &hub,
+        json!({"seq": mail}),
+        json!({"": {"seq": 0}, "run": {"seq": seq}}),
+    );
+    assert_eq!((&client.hello["resumed"], client.id), (&json!(true), came_with.id));
+    event(&mut events, |event| (event == Event::Resumed { id: came_with.id }).then_some(()));
+    assert_eq!(client.line("feed")["how"], "resumed");
+    assert_eq!(client.line("feed")["how"], "resumed");
+    let mut texts: Vec<_> = (0..7).map(|_| client.line("text")).collect();
+    texts.sort_by_key(|text| (text[0].as_u64(), text.get(3).is_some(), text[1].as_u64()));
+    let said: Vec<_> = texts.iter().map(|text| text[2].as_str().unwrap()).collect();
+    assert_eq!(said, ["two", "three", "new", "two", "three", "two", "three"]);
+    assert_eq!(hub.client_count(), 1);
+}
+
+#[test]
+fn what_is_acknowledged_is_not_kept_and_what_is_not_comes_again() {
+    let hub = hub();
+    let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+    for text in ["a", "b", "c"] {
+        hub.send(client.id, text).unwrap();
+        assert_eq!(client.line("text")[2], text);
+    }
+    assert!(hub.stats().memory > 0);
+    client.say(&json!({"ack": {"seq": 2}}));
+    // It says that it has nothing, as after a reload: what was acknowledged is gone.
+    until("the acknowledgement", || hub.stats().memory < 200);
+    let mut client = client.cut().come_back(&hub, json!({}), json!({}));
+    let gap = client.line("gap");
+    assert_eq!(gap, json!({"alias": 0, "from": 1, "to": 2, "why": "expired"}));
+    assert_eq!(client.line("text"), json!([0, 3, "c"]));
+    client.say(&json!({"ack": {"seq": 3}}));
+    until("nothing to be kept", || hub.stats().memory == 0);
+}
+
+#[test]
+fn a_wrong_key_or_epoch_makes_a_new_client_and_the_old_one_stays() {
+    let hub = hub();
+    let client = V1::connect(&hub, &json!({"feeds": {}}));
+    let (id, key, epoch) =
+        (client.hello["id"].clone(), client.hello["key"].clone(), client.hello["epoch"].clone());
+    for wrong in [
+        json!({"id": id, "key": "00000000000000000000000000000000", "epoch": epoch, "feeds": {}}),
+        json!({"id": id, "key": key, "epoch": "0000000000000000", "feeds": {}}),
+        json!({"id": id, "epoch": epoch, "feeds": {}}),
+        json!({"id": 1, "key": key, "epoch": epoch, "feeds": {}}),
+    ] {
+        let other = V1::connect(&hub, &wrong);
+        assert_eq!(other.hello["resumed"], false);
+        assert_ne!(other.id, client.id);
+    }
+    assert!(hub.client(client.id).is_some());
+}
+
+#[test]
+fn who_is_taken_over_is_told_for_good_and_its_end_does_not_touch_the_new_one() {
+    let hub = hub();
+    let mut events = hub.events();
+    let mut old = V1::connect(&hub, &json!({"feeds": {"": {}}}));
+    assert_eq!(old.line("feed")["how"], "snapshot");
+    let mut new = old.identity().come_back(&hub, json!({}), json!({"": {}}));
+    assert_eq!(new.hello["resumed"], true);
+    assert_eq!(old.line("bye")["code"], 4500);
+    assert_eq!(old.close_code(), 4500);
+    drop(old);
+    hub.send(new.id, "still there").unwrap();
+    hub.broadcast("to all");
+    assert_eq!(new.line("feed")["how"], "snapshot");
+    let texts = [new.line("text")[2].clone(), new.line("text")[2].clone()];
+    assert!(texts.contains(&json!("still there")) && texts.contains(&json!("to all")), "{texts:?}");
+    assert_eq!(hub.client_count(), 1);
+    while let Some(event) = events.try_recv() {
+        assert!(!matches!(event, Event::Detached { .. } | Event::Disconnected { .. }), "{event:?}");
+    }
+}
+
+#[test]
+fn after_the_grace_period_a_client_has_gone_and_a_run_can_hang_on_that() {
+    let timeouts =
+        Timeouts::default().grace(Duration::from_millis(200)).close(Duration::from_millis(100));
+    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let mut events = hub.events();
+    let client = V1::connect(&hub, &json!({"feeds": {}}));
+    let (id, gone) = (client.id, hub.gone(client.id));
+    hub.send(id, "waiting").unwrap();
+    let before = client.cut();
+    event(&mut events, |event| matches!(event, Event::Detached { .. }).then_some(()));
+    assert!(!gone.is_cancelled());
+    let reason = event(&mut events, |event| match event {
+        Event::Disconnected { reason, .. } => Some(reason),
+        _ => None,
+    });
+    assert_eq!(reason, DisconnectReason::Lost);
+    assert!(gone.is_cancelled() && hub.gone(id).is_cancelled());
+    assert_eq!((hub.client_count(), hub.stats().memory), (0, 0));
+    let back = before.come_back(&hub, json!({}), json!({}));
+    assert_eq!(back.hello["resumed"], false);
+}
+
+#[test]
+fn a_client_that_closes_for_good_is_gone_at_once() {
+    let hub = hub();
+    let client = V1::connect(&hub, &json!({"feeds": {}}));
+    let gone = hub.gone(client.id);
+    client.close(1000);
+    until("it to be gone", || gone.is_cancelled());
+    assert_eq!(hub.client_count(), 0);
+}
+
+#[test]
+fn what_is_no_line_is_an_error_and_the_tenth_closes() {
+    let hub = hub();
+    let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+    client.say_text("not json");
+    assert_eq!(client.line("error")["code"], "malformed");
+    client.say_text(r#"{"later":1}"#); // of a later version
+    for _ in 0..9 {
+        client.say_text("{}");
+        assert_eq!(client.line("error")["code"], "malformed");
+    }
+    assert_eq!(client.line("bye")["code"], 4502);
+    assert_eq!(client.close_code(), 4502);
+}
+
+#[test]
+fn a_feed_that_is_not_for_a_client_is_refused_and_the_others_stay() {
+    let hub = Hub::builder()
+        .may_follow(|feed, _| feed != "secret")
+        .limits(Limits::default().feeds_per_client(2))
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"a": {}}}));
+    assert_eq!(client.line("feed")["name"], "a");
+    client.say(&json!({"follow": {"secret": {}}}));
+    assert_eq!(client.line("error")["code"], "forbidden");
+    client.say(&json!({"follow": {"a\nb": {}}}));
+    assert_eq!(client.line("error")["code"], "invalid");
+    client.say(&json!({"follow": {"b": {}}}));
+    assert_eq!(client.line("feed")["name"], "b");
+    client.say(&json!({"follow": {"c": {}}}));
+    assert_eq!(client.line("error")["code"], "full");
+    client.say(&json!({"unfollow": ["b"]}));
+    client.line("unfollowed");
+    hub.feed("a").unwrap().send("still").unwrap();
+    assert_eq!(client.line("text")[2], "still");
+}
+
+#[test]
+fn the_program_can_have_a_client_follow_and_hears_what_it_says() {
+    let hub = hub();
+    let mut events = hub.events();
+    let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+    let run = hub.feed("run").unwrap();
+    hub.follow(client.id, &run).unwrap();
+    run.send("here").unwrap();
+    assert_eq!(client.line("feed")["name"], "run");
+    assert_eq!(client.line("text")[2], "here");
+    hub.unfollow(client.id, &run).unwrap();
+    client.line("unfollowed");
+    client.say(&json!({"text": "stop"}));
+    client.say(&json!({"json": {"rate": 0.5}}));
+    let mut said = || {
+        event(&mut events, |event| match event {
+            Event::Message { message, .. } => Some(message),
+            _ => None,
+        })
+    };
+    assert_eq!(said(), Message::from("stop"));
+    assert_eq!(said(), Message::Json(r#"{"rate":0.5}"#.into()));
+}
+
+#[test]
+fn a_hub_that_ends_says_when_to_come_back_and_a_program_that_is_done_says_so() {
+    let hub = hub();
+    let mut one = V1::connect(&hub, &json!({"feeds": {}}));
+    let mut other = V1::connect(&hub, &json!({"feeds": {}}));
+    hub.disconnect(one.id, "the run is over").unwrap();
+    let bye = one.line("bye");
+    assert_eq!((&bye["code"], &bye["reason"]), (&json!(4501), &json!("the run is over")));
+    assert_eq!(one.close_code(), 4501);
+    hub.broadcast("last");
+    hub.shutdown_blocking(Duration::from_secs(5));
+    let bye = other.line("bye");
+    assert_eq!(bye["code"], 4000);
+    assert!(bye["retry"].as_u64().unwrap() < 2000);
+    assert_eq!(other.close_code(), 4000);
+}
+
+#[test]
+fn who_does_not_say_hello_is_turned_away() {
+    let hub = Hub::builder()
+        .timeouts(Timeouts::default().handshake(Duration::from_millis(200)))
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let mut silent = V1::upgrade(&hub);
+    assert_eq!(silent.line("bye")["code"], 4502);
+    let mut rude = V1::upgrade(&hub);
+    rude.say(&json!({"text": "hi"}));
+    assert_eq!(rude.line("bye")["code"], 4502);
+    assert_eq!(rude.close_code(), 4502);
+    assert_eq!(hub.client_count(), 0);
+}
