@@ -261,7 +261,9 @@ impl Engine {
         self.forget_session(client.id);
         self.shared.registry.remove(client.id);
         let token = self.shared.gone.lock().remove(&client.id);
-        token.into_iter().for_each(|token| token.cancel());
+        if let Some(token) = token {
+            token.cancel(); // which may run code of the program's
+        }
         let waiting = {
             let mut mailbox = client.mailbox.lock();
             mailbox.closed = true;

@@ -164,8 +164,8 @@ impl Lines {
         let _ = write!(
             self.next(),
             r#"{{"hello":{{"id":{id},"key":"{}","epoch":"{}","resumed":{resumed},"ping":{ping},"limits":{{"message":{message},"feeds":{feeds}}}}}}}"#,
-            hex(*key),
-            hex(*epoch),
+            hex(key),
+            hex(epoch),
         );
     }
 
@@ -232,9 +232,9 @@ pub(crate) struct Greeting<'a> {
 
 fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
-    bytes.iter().for_each(|byte| {
+    for byte in bytes {
         let _ = write!(text, "{byte:02x}");
-    });
+    }
     text
 }
 
@@ -315,7 +315,7 @@ fn hello(body: &Value) -> Option<Hello> {
         Some(value) => value.as_str().map(|text| Some(text.to_owned())),
     };
     Some(Hello {
-        id: number(body, "id")?,
+        id: number(body, "id").ok()?,
         key: text("key")?,
         epoch: text("epoch")?,
         mail: body.get("mail").map_or(Some(Had::default()), had)?,
@@ -333,15 +333,13 @@ fn names(body: &Value) -> Option<Vec<String>> {
 
 fn had(body: &Value) -> Option<Had> {
     body.as_object()?;
-    Some(Had { seq: number(body, "seq")?, set: number(body, "set")? })
+    Some(Had { seq: number(body, "seq").ok()?, set: number(body, "set").ok()? })
 }
 
-/// A number below 2^53, if there is one.
-fn number(body: &Value, name: &str) -> Option<Option<u64>> {
-    match body.get(name) {
-        None => Some(None),
-        Some(value) => value.as_u64().filter(|number| *number < 1 << 53).map(Some),
-    }
+/// A number below 2^53, if there is one. `Err`: it is something else.
+fn number(body: &Value, name: &str) -> Result<Option<u64>, ()> {
+    let Some(value) = body.get(name) else { return Ok(None) };
+    value.as_u64().filter(|number| *number < 1 << 53).map(Some).ok_or(())
 }
 
 fn pong(body: &Value) -> Option<[u64; 3]> {

@@ -93,17 +93,17 @@ struct Open {
 }
 
 impl Open {
-    fn new(client: Arc<Client>, follows: Follows, pace: Pace, now: u64) -> Self {
+    fn new(client: Arc<Client>, follows: Follows, engine: &Engine) -> Self {
         Self {
             client,
             follows,
             has_mail: false,
-            heard_at: Moment::at(now),
+            heard_at: Moment::at(engine.now),
             ping: Ping::None,
             inbound_due: 0,
             inbound: None,
             leave: None,
-            pace,
+            pace: Pace::new(engine.freshness()),
             held_since: None,
             v1: None,
         }
@@ -287,8 +287,7 @@ impl Connection {
                 // Begun, so that nothing that comes with the request is answered before it.
                 self.begin(left.into(), engine.now);
                 let follows = Follows::one(Follow { place, cursor });
-                let pace = Pace::new(engine.freshness());
-                self.phase = Phase::Open(Open::new(client, follows, pace, engine.now));
+                self.phase = Phase::Open(Open::new(client, follows, engine));
             }
             Err(refusal) => self.refuse(&refusal, address, engine),
         }

@@ -10,7 +10,6 @@ use crate::hub::client::Details;
 use crate::hub::engine::Engine;
 use crate::hub::moment::Moment;
 use crate::hub::outbox::Outbox;
-use crate::hub::pace::Pace;
 use crate::wire::v1::{self, Had, Joined, Lines, Said};
 
 /// Lines that are none, before the connection is closed.
@@ -114,8 +113,7 @@ impl Connection {
         let mut open = Open::new(
             Arc::clone(&begun.client),
             Follows::one(Follow { place: begun.mail, cursor }),
-            Pace::new(engine.freshness()),
-            engine.now,
+            engine,
         );
         let mut v1 = Box::new(v1);
         v1.seen.push(Seen { place: begun.mail, alias: v1::MAILBOX, number, why: "expired" });
@@ -231,7 +229,7 @@ impl Connection {
         let limit = engine.shared.limits.feeds_per_client;
         match open.client.follow_at_once(&topic, limit) {
             Ok(true) => {}
-            Ok(false) => return engine.shared.drop_handle(&topic), // it does already
+            Ok(false) => engine.shared.drop_handle(&topic), // it has one since before
             Err(error) => {
                 engine.shared.drop_handle(&topic);
                 return v1.lines.error("full", Some(name), &error.to_string());

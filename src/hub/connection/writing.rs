@@ -170,7 +170,9 @@ impl Connection {
                             let last = cursor.log.checked_sub(1);
                             let last =
                                 last.and_then(|last| engine.logs.get(place)?.window.number(last));
-                            last.into_iter().for_each(|last| v1.has_seen(place, last));
+                            if let Some(last) = last {
+                                v1.has_seen(place, last);
+                            }
                             v1.sent_at = Moment::at(now);
                         }
                         open.follows.set_cursor(place, cursor);
