@@ -280,3 +280,51 @@ fn who_does_not_say_hello_is_turned_away() {
     assert_eq!(rude.close_code(), 4502);
     assert_eq!(hub.client_count(), 0);
 }
+
+#[test]
+fn who_is_away_makes_way_for_who_comes() {
+    let hub =
+        Hub::builder().limits(Limits::default().clients(3)).spawn_thread("127.0.0.1:0").unwrap();
+    let mut events = hub.events();
+    let stays = V1::connect(&hub, &json!({"feeds": {}}));
+    for _ in 0..10 {
+        V1::connect(&hub, &json!({"feeds": {}})).cut();
+        event(&mut events, |event| matches!(event, Event::Detached { .. }).then_some(()));
+    }
+    assert_eq!(hub.client_count(), 3);
+    let plain = peer::Peer::connect(&hub);
+    assert!(hub.client(stays.id).is_some() && hub.client(plain.id).is_some());
+}
+
+#[test]
+fn a_feed_that_is_left_and_asked_for_again_in_one_breath_begins_anew() {
+    let hub = hub();
+    let run = hub.feed("run").unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}}}));
+    client.line("feed");
+    client.say_text("{\"unfollow\":[\"run\"]}\n{\"follow\":{\"run\":{}}}");
+    client.line("unfollowed");
+    assert_eq!(client.line("feed")["name"], "run");
+    run.send("still").unwrap();
+    assert_eq!(client.line("text")[2], "still");
+}
+
+#[test]
+fn who_asks_and_reads_nothing_is_closed_before_the_answers_grow() {
+    let hub = hub();
+    let mut events = hub.events();
+    let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+    let names: Vec<String> = (0..4000).map(|number| format!("\n{number}")).collect();
+    let wishes: serde_json::Map<_, _> =
+        names.iter().map(|name| (name.clone(), json!({}))).collect();
+    for _ in 0..50 {
+        if client.try_say(&json!({"follow": wishes})).is_err() {
+            break;
+        }
+    }
+    let reason = event(&mut events, |event| match event {
+        Event::Disconnected { reason, .. } => Some(reason),
+        _ => None,
+    });
+    assert!(matches!(reason, DisconnectReason::Violation(_)), "{reason:?}");
+}

@@ -178,7 +178,8 @@ impl Engine {
         let upgrade = Upgrade::from_request(request)?;
         let feed = feed_of(request.path())?;
         let limits = &self.shared.limits;
-        if self.shared.registry.count() >= limits.clients {
+        // Who is away has to make way: see `admit_as`.
+        if self.shared.registry.count() >= limits.clients && !self.sessions.is_anybody_away() {
             return Err(Refusal::full("clients", limits.clients));
         }
         if self.count_at(address) >= limits.clients_per_address {
@@ -244,11 +245,11 @@ impl Engine {
         key: usize,
         topic: Option<Arc<Topic>>,
     ) -> Arc<Client> {
-        let client = Arc::new(Client::new(self.shared.ids.draw(), key, address, details, topic));
-        let ip = address.ip();
-        if !ip.is_loopback() && !self.reception.proxies.contains(&ip) {
-            *self.per_address.entry(ip).or_default() += 1;
+        if self.shared.registry.count() >= self.shared.limits.clients {
+            self.end_who_is_away_longest();
         }
+        let client = Arc::new(Client::new(self.shared.ids.draw(), key, address, details, topic));
+        self.enter(address.ip());
         self.shared.registry.insert(Arc::clone(&client));
         self.shared.counters.accepted.add(1);
         tracing::debug!(id = %client.id, %address, "client connected");
@@ -256,9 +257,25 @@ impl Engine {
         client
     }
 
+    /// One client more, or less, at this address, unless many share it.
+    pub(crate) fn enter(&mut self, ip: IpAddr) {
+        if !ip.is_loopback() && !self.reception.proxies.contains(&ip) {
+            *self.per_address.entry(ip).or_default() += 1;
+        }
+    }
+
+    pub(crate) fn leave(&mut self, ip: IpAddr) {
+        if let Some(count) = self.per_address.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_address.remove(&ip);
+            }
+        }
+    }
+
     /// Ends being a client: nothing can be sent to it any more, and what waited for it is freed.
     pub(crate) fn dismiss(&mut self, client: &Client, reason: DisconnectReason) {
-        self.forget_session(client.id);
+        let ip = self.forget_session(client);
         self.shared.registry.remove(client.id);
         let token = self.shared.gone.lock().remove(&client.id);
         if let Some(token) = token {
@@ -271,12 +288,8 @@ impl Engine {
         };
         self.shared.budget.sub(waiting.map_or(0, |mail| mail.bytes()));
         client.unfollow_all().iter().for_each(|wanted| self.shared.drop_handle(&wanted.topic));
-        let ip = client.address.ip();
-        if let Some(count) = self.per_address.get_mut(&ip) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_address.remove(&ip);
-            }
+        if let Some(ip) = ip {
+            self.leave(ip);
         }
         tracing::debug!(id = %client.id, %reason, "client disconnected");
         self.shared.listeners.tell(|| Event::Disconnected { id: client.id, reason });
@@ -309,10 +322,11 @@ impl Engine {
         place: usize,
         (key, serial): (usize, u32),
         had: Option<Had>,
+        stamp: u64,
     ) -> (Cursor, u64, bool) {
         let log = &mut self.logs[place];
         log.followers.add(key, serial);
-        log.resume(had, self.now)
+        log.resume(had, stamp, self.now)
     }
 
     /// What a client on `stepcast.v1` is told first of all.

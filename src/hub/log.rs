@@ -116,7 +116,7 @@ impl Log {
 
     /// Where a client on `stepcast.v1` begins, who has what it says, or nothing that means anything here: its
     /// cursor, the number before the first message that it is given or told to have missed, and whether that is where it was.
-    pub(crate) fn resume(&self, had: Option<Had>, now: u64) -> (Cursor, u64, bool) {
+    pub(crate) fn resume(&self, had: Option<Had>, stamp: u64, now: u64) -> (Cursor, u64, bool) {
         let known = self.topic.origin..=self.newest();
         if let Some(Had { seq: Some(seq), set }) =
             had.filter(|had| had.seq.is_some_and(|seq| known.contains(&seq)))
@@ -124,7 +124,7 @@ impl Log {
             let latest = set.map_or(0, |stamp| stamp + 1);
             return (Cursor { log: self.window.after_number(seq), latest }, seq, true);
         }
-        let cursor = self.start(false, u64::MAX, now);
+        let cursor = self.start(false, stamp, now);
         let seq = self.window.number(cursor.log).map_or(self.newest(), |number| number - 1);
         (cursor, seq, false)
     }

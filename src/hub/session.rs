@@ -11,7 +11,7 @@
 //! another's business, and finds that it is not this client any more.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::ClientId;
@@ -35,7 +35,7 @@ pub(crate) struct Session {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Live { key: usize, serial: u32 },
+    Live { key: usize, serial: u32, ip: IpAddr },
     Detached { until: u64 },
 }
 
@@ -57,6 +57,12 @@ impl Sessions {
     }
 }
 
+impl Sessions {
+    pub(crate) fn is_anybody_away(&self) -> bool {
+        self.by_id.values().any(|session| matches!(session.state, State::Detached { .. }))
+    }
+}
+
 /// A client that begins, or goes on, on a connection.
 pub(crate) struct Begun {
     pub(crate) client: Arc<Client>,
@@ -74,7 +80,7 @@ impl Engine {
         address: SocketAddr,
         (key, serial): (usize, u32),
     ) -> Begun {
-        let state = State::Live { key, serial };
+        let state = State::Live { key, serial, ip: address.ip() };
         let id = hello.id.and_then(ClientId::new);
         let known = id.and_then(|id| self.sessions.by_id.get_mut(&id));
         if let Some(session) = known
@@ -85,9 +91,11 @@ impl Engine {
             session.client.set_key(key);
             let Session { key, mail, .. } = *session;
             let client = Arc::clone(&session.client);
-            if let State::Live { key, serial } = before {
+            if let State::Live { key, serial, ip } = before {
                 self.sessions.taken_over.push((key, serial));
+                self.leave(ip);
             }
+            self.enter(address.ip());
             let id = client.id;
             tracing::debug!(%id, "client resumed");
             self.shared.listeners.tell(|| Event::Resumed { id });
@@ -123,7 +131,11 @@ impl Engine {
     ) -> bool {
         let until = self.now + self.timeouts.grace;
         let Some(session) = self.live_session(id, connection) else { return false };
-        session.state = State::Detached { until };
+        if let State::Live { ip, .. } =
+            std::mem::replace(&mut session.state, State::Detached { until })
+        {
+            self.leave(ip);
+        }
         tracing::debug!(%id, %reason, "client detached");
         self.shared.listeners.tell(|| Event::Detached { id, reason });
         true
@@ -134,16 +146,37 @@ impl Engine {
         self.live_session(id, connection).is_some()
     }
 
-    fn live_session(&mut self, id: ClientId, (key, serial): (usize, u32)) -> Option<&mut Session> {
+    fn live_session(&mut self, id: ClientId, connection: (usize, u32)) -> Option<&mut Session> {
         let session = self.sessions.by_id.get_mut(&id)?;
-        (session.state == State::Live { key, serial }).then_some(session)
+        match session.state {
+            State::Live { key, serial, .. } if (key, serial) == connection => Some(session),
+            _ => None,
+        }
     }
 
-    /// The client has gone for good: what its session held goes, too.
-    pub(crate) fn forget_session(&mut self, id: ClientId) {
-        if let Some(session) = self.sessions.by_id.remove(&id) {
-            self.logs.try_remove(session.mail);
-            self.keep_everyones();
+    /// The client has gone for good: what its session held, if it had one, goes, too. Returns the address that it
+    /// is connected from, if it is.
+    pub(crate) fn forget_session(&mut self, client: &Client) -> Option<IpAddr> {
+        let Some(session) = self.sessions.by_id.remove(&client.id) else {
+            return Some(client.address.ip());
+        };
+        self.logs.try_remove(session.mail);
+        self.keep_everyones();
+        match session.state {
+            State::Live { ip, .. } => Some(ip),
+            State::Detached { .. } => None,
+        }
+    }
+
+    /// There are as many clients as there may be: one who is away makes way.
+    pub(crate) fn end_who_is_away_longest(&mut self) {
+        let away = self.sessions.by_id.values().filter_map(|session| match session.state {
+            State::Detached { until } => Some((until, session)),
+            State::Live { .. } => None,
+        });
+        if let Some((_, session)) = away.min_by_key(|(until, _)| *until) {
+            let client = Arc::clone(&session.client);
+            self.dismiss(&client, DisconnectReason::Lost);
         }
     }
 

@@ -148,6 +148,10 @@ impl Lines {
         self.0.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn take(&mut self) -> Frame {
         frame(std::mem::take(&mut self.0).as_bytes())
     }

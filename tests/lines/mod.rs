@@ -139,7 +139,7 @@ impl V1 {
         self.try_say(line).unwrap();
     }
 
-    fn try_say(&mut self, line: &Value) -> std::io::Result<()> {
+    pub fn try_say(&mut self, line: &Value) -> std::io::Result<()> {
         let mut bytes = BytesMut::new();
         self.codec.encode(Message::from(line.to_string()), &mut bytes).unwrap();
         self.socket.write_all(&bytes)

@@ -15,6 +15,9 @@ use crate::wire::v1::{self, Had, Joined, Lines, Said};
 /// Lines that are none, before the connection is closed.
 const ERRORS: u8 = 10;
 
+/// Bytes of answers that wait for who does not take them, before the connection is closed.
+const LINES: usize = 64 * 1024;
+
 /// Close codes of this wire (`docs/protocol.md`).
 const COME_BACK: u16 = 4000;
 const TOO_SLOW: u16 = 4001;
@@ -109,7 +112,7 @@ impl Connection {
         engine.collect_mail(&begun.client, begun.mail);
         let had = Some(hello.mail).filter(|_| begun.resumed);
         let had = had.map(|had| Had { seq: had.seq.or(Some(0)), ..had });
-        let (cursor, number, _) = engine.resume(begun.mail, connection, had);
+        let (cursor, number, _) = engine.resume(begun.mail, connection, had, u64::MAX);
         let mut open = Open::new(
             Arc::clone(&begun.client),
             Follows::one(Follow { place: begun.mail, cursor }),
@@ -159,6 +162,13 @@ impl Connection {
             if !heard {
                 return false;
             }
+            // Who asks and does not read is not to make the answers grow.
+            let Phase::Open(Open { v1: Some(v1), .. }) = &self.phase else { return false };
+            if v1.lines.len() > LINES {
+                let reason = "too much was asked for, and no answer taken";
+                self.fail(CloseFrame::new(CloseCode::POLICY, reason), engine);
+                return false;
+            }
         }
         true
     }
@@ -188,9 +198,16 @@ impl Connection {
                 }
             }
             Said::Unfollow(names) => {
+                // At once, and not as the program's: it may follow one of them again in its next line.
                 for name in names {
-                    if let Some(topic) = open.client.topic_named(&name) {
-                        let _ = engine.shared.unfollow(open.client.id, &topic);
+                    let Some(topic) = open.client.topic_named(&name) else { continue };
+                    if open.client.unfollow(&topic, || {}) {
+                        engine.shared.drop_handle(&topic);
+                    }
+                    let place = engine.log_of(&topic);
+                    for gone in open.follows.take_unless(|other| other != place) {
+                        engine.unfollow_early(gone.place, open.client.key(), self.serial);
+                        v1.take_gone(gone.place);
                     }
                 }
             }
@@ -237,21 +254,21 @@ impl Connection {
         }
         let place = engine.log_of(&topic);
         if !open.follows.contains(place) {
-            self.begin_feed(place, had, engine, connection);
+            self.begin_feed(place, (had, u64::MAX), engine, connection);
         }
     }
 
-    /// From here on it is given this feed.
+    /// From here on it is given this feed, and at the latest what was stamped from the stamp on.
     fn begin_feed(
         &mut self,
         place: usize,
-        had: Option<Had>,
+        (had, stamp): (Option<Had>, u64),
         engine: &mut Engine,
         connection: (usize, u32),
     ) {
         let Phase::Open(open) = &mut self.phase else { return };
         let Some(v1) = &mut open.v1 else { return };
-        let (cursor, number, resumed) = engine.resume(place, connection, had);
+        let (cursor, number, resumed) = engine.resume(place, connection, had, stamp);
         let topic = &engine.logs[place].topic;
         v1.lines.feed(topic.name(), topic.alias, number, resumed);
         v1.seen.push(Seen { place, alias: topic.alias, number, why: "expired" });
@@ -262,11 +279,11 @@ impl Connection {
     pub(super) fn follow_all(&mut self, engine: &mut Engine, key: usize) {
         let Phase::Open(open) = &mut self.phase else { return };
         let wanted = open.client.follows();
-        let places: Vec<usize> = wanted.iter().map(|w| engine.log_of(&w.topic)).collect();
-        for place in places {
+        for wanted in wanted {
+            let place = engine.log_of(&wanted.topic);
             let Phase::Open(open) = &mut self.phase else { return };
             if !open.follows.contains(place) {
-                self.begin_feed(place, None, engine, (key, self.serial));
+                self.begin_feed(place, (None, wanted.stamp), engine, (key, self.serial));
             }
         }
     }
