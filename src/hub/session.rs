@@ -81,12 +81,10 @@ impl Engine {
         (key, serial): (usize, u32),
     ) -> Begun {
         let state = State::Live { key, serial, ip: address.ip() };
-        let id = hello.id.and_then(ClientId::new);
+        let is_ours = hello.is_of(&self.sessions.epoch);
+        let id = hello.id.and_then(ClientId::new).filter(|_| is_ours);
         let known = id.and_then(|id| self.sessions.by_id.get_mut(&id));
-        if let Some(session) = known
-            && hello.is_of(&self.sessions.epoch)
-            && hello.has_key(&session.key)
-        {
+        if let Some(session) = known.filter(|session| hello.has_key(&session.key)) {
             let before = std::mem::replace(&mut session.state, state);
             session.client.set_key(key);
             let Session { key, mail, .. } = *session;
