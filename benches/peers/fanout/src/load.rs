@@ -24,6 +24,7 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// The first byte of a ping.
 const PING: u8 = 0x89;
+const PONG: u8 = 0x8a;
 
 /// What the clients know about the server that they talk to.
 #[derive(Clone, Copy)]
@@ -32,14 +33,19 @@ struct Dialect {
     prefix: usize,
     opcode: u8,
     has_channels: bool,
+    /// Lines of JSON (`stepcast.v1`), several in a frame.
+    has_lines: bool,
 }
 
 impl Dialect {
     fn of(kind: &str) -> Self {
         match kind {
             // An operation, a subscription, and a time (foxglove.sdk.v1, "message data").
-            "foxglove" => Self { prefix: 13, opcode: 2, has_channels: true },
-            _ => Self { prefix: 0, opcode: 1, has_channels: false },
+            "foxglove" => Self { prefix: 13, opcode: 2, has_channels: true, has_lines: false },
+            kind => {
+                let has_lines = kind == "stepcast-v1";
+                Self { prefix: 0, opcode: 1, has_channels: false, has_lines }
+            }
         }
     }
 }
@@ -101,7 +107,7 @@ pub fn session(options: &Options) {
             std::thread::sleep(Duration::from_millis(10));
         }
     };
-    if !clients.dialect.has_channels {
+    if !clients.dialect.has_channels && !clients.dialect.has_lines {
         all_known(&mut server); // some go on with it when they have answered
     }
     let spent = sys::process_cpu(server.pid()) - cpu;
@@ -319,9 +325,10 @@ impl Clients {
 
     /// Connects so many more, with a few requests under way at any time.
     fn connect(&mut self, port: u16, count: usize, receive_buffer: Option<i32>) {
-        let protocol = match self.dialect.has_channels {
-            true => "Sec-WebSocket-Protocol: foxglove.sdk.v1\r\n",
-            false => "",
+        let protocol = match self.dialect {
+            Dialect { has_channels: true, .. } => "Sec-WebSocket-Protocol: foxglove.sdk.v1\r\n",
+            Dialect { has_lines: true, .. } => "Sec-WebSocket-Protocol: stepcast.v1\r\n",
+            _ => "",
         };
         let request = format!(
             "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n\
@@ -372,6 +379,10 @@ impl Clients {
 
     /// Asks for the channel, where there are channels.
     fn subscribe(&mut self) {
+        if self.dialect.has_lines {
+            let hello = br#"{"hello":{"feeds":{"":{}}}}"#;
+            self.all.iter().for_each(|client| say(client.fd, 0x81, hello));
+        }
         if !self.dialect.has_channels {
             return;
         }
@@ -394,10 +405,7 @@ impl Clients {
             let wish = format!(
                 "{{\"op\":\"subscribe\",\"subscriptions\":[{{\"id\":1,\"channelId\":{id}}}]}}"
             );
-            // Masked with zeros.
-            let mut frame = vec![0x81, 0x80 | u8::try_from(wish.len()).expect("short"), 0, 0, 0, 0];
-            frame.extend_from_slice(wish.as_bytes());
-            assert_eq!(sys::send(client.fd, &frame), frame.len());
+            say(client.fd, 0x81, wish.as_bytes());
         }
     }
 
@@ -491,29 +499,48 @@ impl Clients {
                 at += start + len;
                 continue;
             }
-            let index = (client.next - self.first) as usize;
-            let known = match self.known.get(index) {
-                Some(known) => {
-                    assert!(known.frame == frame, "message {} is not what others got", client.next);
-                    known
+            assert_eq!(frame[0], 0x80 | self.dialect.opcode, "one whole frame");
+            let payload = &frame[start + self.dialect.prefix..];
+            let mut take = |whole: &[u8], payload: &[u8]| {
+                let index = (client.next - self.first) as usize;
+                let known = match self.known.get(index) {
+                    Some(known) => {
+                        assert!(
+                            known.frame == whole,
+                            "message {} is not what others got",
+                            client.next
+                        );
+                        known
+                    }
+                    None => {
+                        let stamp = message::check(payload, client.next, self.size);
+                        let stamp = stamp.unwrap_or_else(|| {
+                            panic!(
+                                "message {}: {:?}",
+                                client.next,
+                                String::from_utf8_lossy(payload)
+                            )
+                        });
+                        assert_eq!(index, self.known.len());
+                        self.known.push(Known { frame: whole.to_vec(), stamp });
+                        &self.known[index]
+                    }
+                };
+                if timed {
+                    self.latencies.push((now.saturating_sub(known.stamp) / 1000) as u32);
                 }
-                None => {
-                    assert_eq!(frame[0], 0x80 | self.dialect.opcode, "one whole frame");
-                    let payload = &frame[start + self.dialect.prefix..];
-                    let stamp = message::check(payload, client.next, self.size);
-                    let stamp = stamp.unwrap_or_else(|| {
-                        panic!("message {}: {:?}", client.next, String::from_utf8_lossy(payload))
-                    });
-                    assert_eq!(index, self.known.len());
-                    self.known.push(Known { frame: frame.to_vec(), stamp });
-                    &self.known[index]
-                }
+                client.next += 1;
+                self.missing = self.missing.checked_sub(1).expect("no more than was published");
             };
-            if timed {
-                self.latencies.push((now.saturating_sub(known.stamp) / 1000) as u32);
+            if self.dialect.has_lines {
+                for line in payload.split(|byte| *byte == b'\n') {
+                    if let Some(text) = text_of(client.fd, line) {
+                        take(line, text);
+                    }
+                }
+            } else {
+                take(frame, payload);
             }
-            client.next += 1;
-            self.missing = self.missing.checked_sub(1).expect("no more than was published");
             at += start + len;
         }
         client.rest.clear();
@@ -521,11 +548,26 @@ impl Clients {
     }
 }
 
-/// Answers a ping, as every client has to; masked with zeros.
-fn pong(fd: RawFd, payload: &[u8]) {
-    let mut frame = vec![0x8a, 0x80 | u8::try_from(payload.len()).expect("short"), 0, 0, 0, 0];
+/// Sends a short frame, masked with zeros.
+fn say(fd: RawFd, first: u8, payload: &[u8]) {
+    let mut frame = vec![first, 0x80 | u8::try_from(payload.len()).expect("short"), 0, 0, 0, 0];
     frame.extend_from_slice(payload);
     assert_eq!(sys::send(fd, &frame), frame.len());
+}
+
+/// Answers a ping, as every client has to.
+fn pong(fd: RawFd, payload: &[u8]) {
+    say(fd, PONG, payload);
+}
+
+/// The text in a line that has one: `{"text":[1,42,"..."]}`. A question is answered, and has none.
+fn text_of(fd: RawFd, line: &[u8]) -> Option<&[u8]> {
+    if let Some(value) = line.strip_prefix(br#"{"ping":"#) {
+        say(fd, 0x81, &[br#"{"pong":"#, value].concat());
+        return None;
+    }
+    let start = line.windows(2).position(|two| two == b",\"").expect("a text") + 2;
+    Some(line[start..].strip_suffix(b"\"]}").expect("a text"))
 }
 
 /// Where a server's frame has its payload, and how long that is, if the header is whole.

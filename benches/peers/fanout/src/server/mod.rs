@@ -41,10 +41,11 @@ trait Server {
 const BACKLOG: usize = 64;
 
 /// Everyone who takes part, as named on the command line and in the tables.
-pub const KINDS: [&str; 10] = [
+pub const KINDS: [&str; 11] = [
     "floor",
     "floor64",
     "stepcast",
+    "stepcast-v1",
     "axum",
     "tokio-tungstenite",
     "tokio-tungstenite-tuned",
@@ -69,7 +70,7 @@ pub fn run(options: &Options) {
     let mut server: Box<dyn Server> = match options.kind.as_str() {
         "floor" => Box::new(floor::Floor::start(1)),
         "floor64" => Box::new(floor::Floor::start(64)),
-        "stepcast" => Box::new(hub::Stepcast::start(options.clients)),
+        "stepcast" | "stepcast-v1" => Box::new(hub::Stepcast::start(options.clients)),
         "foxglove" => Box::new(foxglove::Foxglove::start()),
         kind => tasks::start(kind).unwrap_or_else(|| panic!("there is no {kind}")),
     };
