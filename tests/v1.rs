@@ -328,3 +328,113 @@ fn who_asks_and_reads_nothing_is_closed_before_the_answers_grow() {
     });
     assert!(matches!(reason, DisconnectReason::Violation(_)), "{reason:?}");
 }
+
+fn until_detached(events: &mut stepcast::Events) {
+    event(events, |event| matches!(event, Event::Detached { .. }).then_some(()));
+}
+
+fn until_gone(events: &mut stepcast::Events) {
+    event(events, |event| matches!(event, Event::Disconnected { .. }).then_some(()));
+}
+
+#[test]
+fn a_client_that_the_program_closes_does_not_come_back_though_its_connection_is_lost_first() {
+    let hub = hub();
+    let mut events = hub.events();
+    let client = V1::connect(&hub, &json!({"feeds": {}}));
+    hub.send(client.id, vec![0; 32 << 20]).unwrap(); // which it does not take
+    until("it to be under way", || hub.client(client.id).is_some_and(|c| c.queued_bytes > 1 << 20));
+    hub.disconnect(client.id, "enough").unwrap();
+    let before = client.cut();
+    until_gone(&mut events);
+    assert_eq!(before.come_back(&hub, json!({}), json!({})).hello["resumed"], false);
+}
+
+#[test]
+fn what_was_broadcast_while_nobody_was_there_is_told_as_missed() {
+    let timeouts =
+        Timeouts::default().grace(Duration::from_millis(50)).close(Duration::from_millis(50));
+    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let mut events = hub.events();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"": {}}}));
+    client.line("feed");
+    hub.broadcast("a");
+    let seq = client.line("text")[1].as_u64().unwrap();
+    let before = client.cut();
+    until_gone(&mut events);
+    for _ in 0..5 {
+        hub.broadcast("to nobody");
+    }
+    let mut client = before.come_back(&hub, json!({}), json!({"": {"seq": seq}}));
+    assert_eq!(client.line("feed")["how"], "resumed");
+    hub.broadcast("b");
+    let gap = client.line("gap");
+    assert_eq!((&gap["from"], &gap["to"]), (&json!(seq + 1), &json!(seq + 5)));
+    assert_eq!(client.line("text")[2], "b");
+}
+
+#[test]
+fn what_the_program_had_a_client_follow_while_it_was_away_holds_and_so_does_what_comes_after() {
+    let hub = hub();
+    let mut events = hub.events();
+    let client = V1::connect(&hub, &json!({"feeds": {}}));
+    let (a, b) = (hub.feed("a").unwrap(), hub.feed("b").unwrap());
+    let before = client.cut();
+    until_detached(&mut events);
+    hub.follow(before.id, &a).unwrap();
+    let mut client = before.come_back(&hub, json!({}), json!({}));
+    assert_eq!(client.line("feed")["name"], "a");
+    hub.follow(client.id, &b).unwrap();
+    assert_eq!(client.line("feed")["name"], "b");
+    hub.unfollow(client.id, &a).unwrap();
+    client.line("unfollowed");
+}
+
+#[test]
+fn values_that_one_client_was_given_are_kept_for_it_and_bounded() {
+    let hub =
+        Hub::builder().limits(Limits::default().keys(10)).spawn_thread("127.0.0.1:0").unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+    for number in 0..100 {
+        hub.set(client.id, &number.to_string(), "value").unwrap();
+        assert_eq!(client.line("text")[3], number.to_string());
+    }
+    until("the older ones to be let go", || hub.stats().memory < 10 * 400);
+    let mut client = client.cut().come_back(&hub, json!({}), json!({}));
+    for number in 90..100 {
+        assert_eq!(client.line("text")[3], number.to_string());
+    }
+}
+
+#[test]
+fn what_was_sent_before_a_disconnect_comes_before_it_also_where_there_was_no_room_for_it() {
+    let hub = Hub::builder()
+        .overflow(stepcast::Overflow::Refuse)
+        .limits(Limits::default().mailbox(10_000))
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+    let text = "x".repeat(1500);
+    for _ in 0..6 {
+        hub.send(client.id, text.clone()).unwrap();
+        client.line("text");
+    }
+    for _ in 0..5 {
+        hub.send(client.id, text.clone()).unwrap(); // nothing has been acknowledged: it waits
+    }
+    hub.disconnect(client.id, "done").unwrap();
+    client.say(&json!({"ack": {"seq": 6}}));
+    for number in 7..=11 {
+        assert_eq!(client.line("text")[1], number);
+    }
+    assert_eq!(client.line("bye")["reason"], "done");
+}
+
+#[test]
+fn json_of_several_lines_is_one_line() {
+    let hub = hub();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"": {}}}));
+    client.line("feed");
+    hub.broadcast(Message::Json("{\n  \"a\":\r\n  [1,\n2]\n}".into()));
+    assert_eq!(client.line("json")[2], json!({"a": [1, 2]}));
+}

@@ -315,7 +315,9 @@ impl Driver {
     fn serve_commands(&mut self) {
         let commands = std::mem::take(&mut *self.engine.shared.commands.lock());
         for command in commands {
-            let (Command::Disconnect { key, id, .. } | Command::TooSlow { key, id }) = command;
+            let (Command::Disconnect { id, .. } | Command::TooSlow { id }) = command;
+            // Where it is now: it may have come back since.
+            let key = self.engine.shared.registry.get(id).map_or(usize::MAX, |client| client.key());
             let client = self.connections.get(key).and_then(Connection::client);
             if client.is_none_or(|client| client.id != id) {
                 self.engine.end_detached(id);
@@ -463,6 +465,7 @@ impl Driver {
         }
         self.end_by = Some(by);
         self.listener = None;
+        self.engine.end_all_away();
         shared.topics.everyone().inbox.lock().closed = true;
         shared.topics.all().iter().for_each(|topic| topic.inbox.lock().closed = true);
         for key in 0..self.connections.capacity() {
@@ -654,8 +657,8 @@ mod tests {
         let there = stand.shared.registry.all()[0].clone();
         let gone = ClientId::new(there.id.get() ^ 1).unwrap();
         let close = CloseFrame::new(CloseCode::NORMAL, "");
-        stand.shared.command(Command::Disconnect { key: there.key(), id: gone, close });
-        stand.shared.command(Command::TooSlow { key: there.key(), id: gone });
+        stand.shared.command(Command::Disconnect { id: gone, close });
+        stand.shared.command(Command::TooSlow { id: gone });
         stand.turn();
         assert!(stand.shared.commands.lock().is_empty());
         assert!(stand.shared.registry.get(there.id).is_some());

@@ -386,6 +386,12 @@ impl Engine {
         *due - now <= 2_000_000
     }
 
+    /// One inbound message was asked for by the hub, and does not count in the rate.
+    pub(crate) fn take_back(&self, due: &mut u64) {
+        let interval = 1_000_000 / u64::from(self.shared.limits.inbound_per_second.max(1));
+        *due = due.saturating_sub(interval);
+    }
+
     /// A client has sent a message: whoever listens is told.
     pub(crate) fn tell_message(&self, id: ClientId, message: &Message) {
         self.shared.counters.received.add(1);
@@ -591,8 +597,12 @@ impl Engine {
         if self.shared.overflow == Overflow::SkipOldest {
             self.relieve_mailboxes();
         } // else what was taken is not to be lost
-        let mut longest: Vec<_> =
-            self.logs.iter().map(|(place, log)| (log.bytes(), place)).collect();
+        // Of a mailbox nothing is to be lost where the policy says so.
+        let may_lose = |log: &Log| {
+            self.shared.overflow == Overflow::SkipOldest || log.topic.alias != v1::MAILBOX
+        };
+        let logs = self.logs.iter().filter(|(_, log)| may_lose(log));
+        let mut longest: Vec<_> = logs.map(|(place, log)| (log.bytes(), place)).collect();
         longest.sort_unstable();
         while let Some((_, place)) = longest.pop() {
             if !self.shared.budget.is_tight() {
@@ -615,10 +625,7 @@ impl Engine {
                 let mut mailbox = client.mailbox.lock();
                 let Some(mail) = &mut mailbox.mail else { continue };
                 let evicted = mail.log.make_room(0, mail.log.bytes());
-                mail.lost += evicted.len() as u64;
-                if mail.is_empty() {
-                    mailbox.mail = None;
-                }
+                mail.lost += evicted.len() as u64; // which is kept, though nothing else may be
                 evicted
             };
             let bytes = evicted.iter().map(|entry| Entry::cost(&entry.message)).sum();

@@ -66,8 +66,8 @@ pub(crate) struct Log {
     /// Messages lost before they could be taken over, not yet counted for the followers.
     pub(crate) lost: u64,
     kept: Kept,
-    /// The number of the newest message that is not in the window any more.
-    newest_gone: u64,
+    /// The number of the newest message that there was.
+    pub(crate) newest: u64,
     /// For each wire what is owed to those at one cursor, and the cursor last asked for.
     batches: [Option<Batch>; 2],
     asked: [Option<Cursor>; 2],
@@ -80,7 +80,7 @@ impl Log {
             latest: Latest::default(),
             followers: Followers::default(),
             lost: 0,
-            newest_gone: topic.origin,
+            newest: topic.origin,
             kept,
             batches: [None, None],
             asked: [None, None],
@@ -92,7 +92,7 @@ impl Log {
     pub(crate) fn push(&mut self, number: u64, entry: Entry, now: u64, budget: &Arc<Budget>) {
         let (stamp, cost) = (entry.stamp, Entry::cost(&entry.message));
         let item = Item::new(entry, None, cost, budget);
-        self.newest_gone = number; // when all are gone, it is among them
+        self.newest = number;
         self.window.push(Slot { stamp, number, at: now, cost, before: 0, item });
     }
 
@@ -109,15 +109,10 @@ impl Log {
         self.forget_batches();
     }
 
-    /// The number of the newest message that it has taken over.
-    pub(crate) fn newest(&self) -> u64 {
-        self.window.slots.back().map_or(self.newest_gone, |slot| slot.number)
-    }
-
     /// Where a client on `stepcast.v1` begins, who has what it says, or nothing that means anything here: its
     /// cursor, the number before the first message that it is given or told to have missed, and whether that is where it was.
     pub(crate) fn resume(&self, had: Option<Had>, stamp: u64, now: u64) -> (Cursor, u64, bool) {
-        let known = self.topic.origin..=self.newest();
+        let known = self.topic.origin..=self.newest;
         if let Some(Had { seq: Some(seq), set }) =
             had.filter(|had| had.seq.is_some_and(|seq| known.contains(&seq)))
         {
@@ -125,7 +120,7 @@ impl Log {
             return (Cursor { log: self.window.after_number(seq), latest }, seq, true);
         }
         let cursor = self.start(false, stamp, now);
-        let seq = self.window.number(cursor.log).map_or(self.newest(), |number| number - 1);
+        let seq = self.window.number(cursor.log).map_or(self.newest, |number| number - 1);
         (cursor, seq, false)
     }
 
@@ -303,6 +298,7 @@ impl Log {
 /// The latest values, by their stamps.
 #[derive(Debug, Default)]
 pub(crate) struct Latest {
+    bytes: usize,
     values: BTreeMap<u64, Item>,
     stamps: HashMap<Arc<str>, u64>,
 }
@@ -310,9 +306,21 @@ pub(crate) struct Latest {
 impl Latest {
     fn set(&mut self, key: Arc<str>, stamp: u64, item: Item) {
         if let Some(old) = self.stamps.insert(key, stamp) {
-            self.values.remove(&old);
+            self.bytes -= self.values.remove(&old).map_or(0, |old| old.len());
         }
+        self.bytes += item.len();
         self.values.insert(stamp, item);
+    }
+
+    /// Gives up the oldest values beyond so many, and so many bytes.
+    pub(crate) fn give_way(&mut self, keys: usize, bytes: usize) {
+        while self.values.len() > keys || (self.bytes > bytes && self.values.len() > 1) {
+            let Some((_, item)) = self.values.pop_first() else { return };
+            self.bytes -= item.len();
+            if let Some(key) = &item.key {
+                self.stamps.remove(key);
+            }
+        }
     }
 
     /// The oldest value stamped from `from` on and before `upto`.
@@ -345,6 +353,11 @@ impl Item {
     fn new(entry: Entry, key: Option<Arc<str>>, cost: usize, budget: &Arc<Budget>) -> Self {
         let is_json = matches!(entry.message, Message::Json(_));
         Self { frame: encode(entry, cost, budget), is_json, key, form: OnceLock::new() }
+    }
+
+    /// Bytes, of a value its key included.
+    fn len(&self) -> usize {
+        self.frame.len() + self.key.as_ref().map_or(0, |key| key.len())
     }
 
     /// The form on `stepcast.v1`, which is made once for all. `number`: its sequence number, or its stamp.

@@ -528,7 +528,7 @@ impl Hub {
             return Err(SendError::NoSuchClient(id));
         }
         let close = CloseFrame::new(CloseCode::NORMAL, reason);
-        shared.command(Command::Disconnect { key: client.key(), id, close });
+        shared.command(Command::Disconnect { id, close });
         Ok(())
     }
 

@@ -66,6 +66,11 @@ impl Pace {
         self.taken.wrapping_sub(self.had)
     }
 
+    /// Whether more is under way than any window: a message that began within it and is longer.
+    pub(crate) fn is_in_a_long_message(&self) -> bool {
+        self.under_way() > MOST
+    }
+
     /// So many bytes have been taken up.
     pub(crate) fn take(&mut self, bytes: usize) {
         self.taken = self.taken.wrapping_add(low_half(bytes as u64));

@@ -84,7 +84,11 @@ impl Engine {
         let is_ours = hello.is_of(&self.sessions.epoch);
         let id = hello.id.and_then(ClientId::new).filter(|_| is_ours);
         let known = id.and_then(|id| self.sessions.by_id.get_mut(&id));
-        if let Some(session) = known.filter(|session| hello.has_key(&session.key)) {
+        // Whose mailbox is closed is to go, whatever it says.
+        let may = |session: &&mut Session| {
+            hello.has_key(&session.key) && !session.client.mailbox.lock().closed
+        };
+        if let Some(session) = known.filter(may) {
             let before = std::mem::replace(&mut session.state, state);
             session.client.set_key(key);
             let Session { key, mail, .. } = *session;
@@ -129,6 +133,9 @@ impl Engine {
     ) -> bool {
         let until = self.now + self.timeouts.grace;
         let Some(session) = self.live_session(id, connection) else { return false };
+        if reason == DisconnectReason::TooSlow {
+            session.client.mailbox.lock().closed = false; // it was, so that nothing more came
+        }
         if let State::Live { ip, .. } =
             std::mem::replace(&mut session.state, State::Detached { until })
         {
@@ -190,6 +197,24 @@ impl Engine {
         }
     }
 
+    /// Whether there is a place for who says this.
+    pub(crate) fn has_place_for(&self, hello: &Hello) -> bool {
+        let id = hello.id.and_then(ClientId::new);
+        let is_known = id.is_some_and(|id| self.sessions.by_id.contains_key(&id));
+        let is_full = self.shared.registry.count() >= self.shared.limits.clients;
+        !is_full || is_known || self.sessions.is_anybody_away()
+    }
+
+    /// The hub ends: who is away does not come back to it.
+    pub(crate) fn end_all_away(&mut self) {
+        let away = |session: &&Session| matches!(session.state, State::Detached { .. });
+        let away: Vec<_> = self.sessions.by_id.values().filter(away).collect();
+        let away: Vec<_> = away.iter().map(|session| Arc::clone(&session.client)).collect();
+        for client in away {
+            self.dismiss(&client, DisconnectReason::ByHub);
+        }
+    }
+
     /// A client that is away is to go for good, if it is away.
     pub(crate) fn end_detached(&mut self, id: ClientId) {
         let away =
@@ -214,14 +239,15 @@ impl Engine {
         };
         let Some(mail) = mail else { return false };
         let (lost, mut sent, values) = mail.into_parts();
-        let mut number = log.newest() + lost;
+        log.newest += lost;
         while let Some(entry) = sent.pop() {
-            number += 1;
-            log.push(number, entry, now, &self.shared.budget);
+            log.push(log.newest + 1, entry, now, &self.shared.budget);
         }
         for (key, stamp, message) in values {
             log.set(key, Entry { stamp, message }, &self.shared.budget);
         }
+        // What the client has had leaves no trace among the values that wait, so they are bounded here once more.
+        log.latest.give_way(self.shared.limits.keys, bound);
         log.reveal(self.upto);
         if !log.window.all_visible() || !log.latest.all_before(self.upto) {
             self.hidden.push(place);

@@ -61,9 +61,9 @@ pub(crate) struct Shared {
 /// Something rare that the driver is to do.
 pub(crate) enum Command {
     /// Close a client when it has what it is owed.
-    Disconnect { key: usize, id: ClientId, close: CloseFrame },
+    Disconnect { id: ClientId, close: CloseFrame },
     /// Close a client at once: its mailbox overflowed.
-    TooSlow { key: usize, id: ClientId },
+    TooSlow { id: ClientId },
 }
 
 impl Shared {
@@ -121,7 +121,9 @@ impl Shared {
             return;
         }
         if self.registry.count() == 0 {
-            return; // a client starts at the live end, so nobody will ever be owed this
+            // A client starts at the live end, or is told that it has missed this.
+            self.topics.everyone().inbox.lock().newest += 1;
+            return;
         }
         // Everyone's feed has a bound of its own, and reaches it before the hub's.
         self.budget.add(Entry::cost(&message));
@@ -142,6 +144,7 @@ impl Shared {
         }
         self.check_size(&message)?;
         if topic.is_everyones() && self.registry.count() == 0 && !last {
+            topic.inbox.lock().newest += 1;
             return Ok(());
         }
         let cost = Entry::cost(&message);
@@ -245,6 +248,7 @@ impl Shared {
             return Some(Err(error));
         }
         if topic.is_everyones() && self.registry.count() == 0 {
+            topic.inbox.lock().newest += 1;
             return Some(Ok(()));
         }
         let (cost, bound) = (Entry::cost(message), self.limits.feed);
@@ -429,7 +433,7 @@ impl Shared {
                     Some(Overflow::Disconnect) => {
                         mailbox.closed = true;
                         drop(mailbox);
-                        self.command(Command::TooSlow { key: client.key(), id });
+                        self.command(Command::TooSlow { id });
                         return refuse(SendError::Full(id));
                     }
                 }

@@ -195,7 +195,7 @@ impl Topics {
         }
         let alias = self.aliases.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let alias = alias.max(EVERYONE + 1); // after four billion they begin anew
-        let origin = self.stamps.load(Ordering::Relaxed) + 1;
+        let origin = self.stamps.load(Ordering::Relaxed) + 2; // one more than any before it can have had
         let topic = Arc::new(Topic::new(name, alias, origin));
         named.insert(name.into(), Arc::clone(&topic));
         Ok(topic)

@@ -52,7 +52,9 @@ pub(crate) fn message(alias: u32, number: u64, message: &Message, key: Option<&s
     let mut line = String::with_capacity(text.len() + text.len() / 8 + 48);
     let _ = write!(line, r#"{{"{kind}":[{alias},{number},"#);
     if matches!(message, Message::Json(_)) {
-        line.push_str(text);
+        // Between lines stands a line feed, and in JSON only between tokens.
+        line.extend(text.split(['\n', '\r']).flat_map(|part| [part, " "]));
+        line.pop();
     } else {
         put_string(&mut line, text);
     }

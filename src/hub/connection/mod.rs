@@ -336,7 +336,8 @@ impl Connection {
         let Phase::Open(open) = &self.phase else { return };
         if open.v1.is_some() {
             let connection = (open.client.key(), self.serial);
-            if reason.may_come_back() {
+            // Whose end has been decided on does not come back, however its connection ends before.
+            if reason.may_come_back() && open.leave.is_none() {
                 engine.detach(open.client.id, connection, reason);
                 return;
             }
@@ -469,7 +470,13 @@ impl Connection {
         if open.leave.as_ref().is_some_and(|leave| now >= leave.deadline) {
             return self.time_out(engine);
         }
-        if open.held_since.is_some_and(|since| since.passed(now) >= engine.timeouts.stall) {
+        // A message that is longer than any window takes its own time to be read.
+        let patience = if open.pace.is_in_a_long_message() {
+            engine.timeouts.frame
+        } else {
+            engine.timeouts.stall
+        };
+        if open.held_since.is_some_and(|since| since.passed(now) >= patience) {
             return self.time_out(engine);
         }
         if let Some(v1) = &mut open.v1 {

@@ -95,6 +95,9 @@ impl Connection {
         let Phase::Newcomer(newcomer) = &mut self.phase else { return };
         let details = std::mem::take(&mut newcomer.details);
         let connection = (newcomer.key, serial);
+        if !engine.has_place_for(&hello) {
+            return self.turn_away("there are as many clients as there may be", engine);
+        }
         let request = engine.has_rule().then(|| Box::new(newcomer.request.clone()));
         let inbound = newcomer.inbound.take();
         let begun = engine.begin_session(&hello, details, newcomer.address, connection);
@@ -109,6 +112,9 @@ impl Connection {
             sent_at: Moment::at(engine.now),
             request,
         };
+        if let (true, Some(seq)) = (begun.resumed, hello.mail.seq) {
+            engine.acknowledge(begun.mail, seq); // what it has need not be kept, and makes room
+        }
         engine.collect_mail(&begun.client, begun.mail);
         let had = Some(hello.mail).filter(|_| begun.resumed);
         let had = had.map(|had| Had { seq: had.seq.or(Some(0)), ..had });
@@ -127,7 +133,10 @@ impl Connection {
         for (name, had) in &hello.feeds {
             self.follow_named(name, Some(*had).filter(|_| of_this_hub), engine, connection);
         }
-        // What the program has it follow.
+        // What the program has it follow; whatever it was told before, it is done now.
+        if let Some(client) = self.client() {
+            client.mailbox.lock().refollow = false;
+        }
         self.follow_all(engine, connection.0);
         let rest: Vec<&str> = lines.collect();
         if !rest.is_empty() {
@@ -222,6 +231,7 @@ impl Connection {
             Said::Pong(value) => {
                 if open.pace.answer(value, engine.freshness(), engine.now) {
                     open.held_since = None;
+                    engine.take_back(&mut open.inbound_due);
                 }
             }
             Said::Unknown => {}
@@ -241,7 +251,11 @@ impl Connection {
         let Some(v1) = &mut open.v1 else { return };
         let topic = match engine.feed_for(name, v1.request.as_deref()) {
             Ok(topic) => topic,
-            Err((code, reason)) => return v1.lines.error(code, Some(name), &reason),
+            Err((code, reason)) => {
+                // No name is longer than 256 bytes: such a one is not sent back whole.
+                let shown: String = name.chars().take(256).collect();
+                return v1.lines.error(code, Some(&shown), &reason);
+            }
         };
         let limit = engine.shared.limits.feeds_per_client;
         match open.client.follow_at_once(&topic, limit) {

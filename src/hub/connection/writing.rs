@@ -272,6 +272,12 @@ impl Connection {
     /// It has everything that goes before its Close.
     fn leave_if_due(&mut self, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
+        // What was taken from the program goes before the Close, also what there was no room for yet.
+        let mail_waits = open.v1.is_some() && open.client.mailbox.lock().mail.is_some();
+        if mail_waits && open.leave.as_ref().is_some_and(|leave| !leave.is_violation) {
+            open.held_since.get_or_insert(Moment::at(engine.now)); // until an answer makes room
+            return;
+        }
         if let Some(leave) = open.leave.take_if(|leave| engine.upto >= leave.upto) {
             self.start_leaving(*leave, engine);
         }
