@@ -226,6 +226,20 @@ fn a_feed_that_is_not_for_a_client_is_refused_and_the_others_stay() {
 }
 
 #[test]
+fn who_leaves_a_feed_and_asks_for_it_again_at_once_is_told_of_both() {
+    let hub = hub();
+    let run = hub.feed("run").unwrap();
+    run.send("kept").unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}}}));
+    let alias = client.line("feed")["alias"].clone();
+    assert_eq!(client.line("text")[2], "kept");
+    client.say_text("{\"unfollow\":[\"run\"]}\n{\"follow\":{\"run\":{}}}");
+    assert_eq!(client.line("unfollowed"), json!({"alias": alias}));
+    assert_eq!(client.line("feed")["how"], "snapshot");
+    assert_eq!(client.line("text")[2], "kept");
+}
+
+#[test]
 fn the_program_can_have_a_client_follow_and_hears_what_it_says() {
     let hub = hub();
     let mut events = hub.events();

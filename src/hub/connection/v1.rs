@@ -188,11 +188,14 @@ impl Connection {
                 }
             }
             Said::Unfollow(names) => {
+                let key = open.client.key();
                 for name in names {
                     if let Some(topic) = open.client.topic_named(&name) {
                         let _ = engine.shared.unfollow(open.client.id, &topic);
                     }
                 }
+                // At once: it may ask for the same feed again with its next line, and is to be told of both.
+                self.follow_as_told(engine, key);
             }
             Said::Message(message) => engine.tell_message(open.client.id, &message),
             Said::Ack(Had { seq, .. }) => {
