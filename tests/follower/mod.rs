@@ -112,6 +112,8 @@ pub struct Follower {
     /// How often it was told that it is a new client, or the one it was.
     pub new: usize,
     pub resumed: usize,
+    /// How often it was told of a feed.
+    pub begun: usize,
     /// Lines that were no message.
     pub told: Vec<Value>,
 }
@@ -127,6 +129,11 @@ impl Follower {
 
     pub fn is_connected(&self) -> bool {
         self.line.is_some()
+    }
+
+    /// How many feeds it follows on this connection.
+    pub fn follows(&self) -> usize {
+        self.line.as_ref().map_or(0, |line| line.feeds.len())
     }
 
     /// Connects on this socket, and reads up to the hub's answer.
@@ -309,6 +316,7 @@ impl Follower {
         let line = self.line.as_mut().unwrap();
         let before = line.feeds.insert(feed["alias"].as_u64().unwrap(), name.clone());
         assert_eq!(before, None, "told of once");
+        self.begun += 1;
         let seq = feed["seq"].as_u64();
         let has = self.feeds.entry(name.clone()).or_default();
         if feed["how"] == "resumed" {
