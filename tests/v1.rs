@@ -114,6 +114,23 @@ fn what_is_acknowledged_is_not_kept_and_what_is_not_comes_again() {
 }
 
 #[test]
+fn a_full_mailbox_of_which_the_acknowledgement_was_lost_makes_room_for_who_comes_back_with_it() {
+    let limits = Limits::default().mailbox(1000);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+    for number in 0..10 {
+        hub.send(client.id, format!("{number}: {}", "x".repeat(30))).unwrap();
+        client.line("text");
+    }
+    // It has said so, and believes that it has been heard.
+    let mut client = client.cut().come_back(&hub, json!({"seq": 10}), json!({}));
+    for number in 10..20 {
+        hub.send(client.id, format!("{number}: {}", "x".repeat(30))).unwrap();
+    }
+    assert_eq!(client.line("text")[1], 11);
+}
+
+#[test]
 fn a_wrong_key_or_epoch_makes_a_new_client_and_the_old_one_stays() {
     let hub = hub();
     let client = V1::connect(&hub, &json!({"feeds": {}}));

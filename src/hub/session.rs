@@ -168,16 +168,20 @@ impl Engine {
         }
     }
 
-    /// Moves what waits in a client's mailbox into the log that it is read from, if there is room. Whether anything was
-    /// moved.
-    pub(crate) fn collect_mail(&mut self, client: &Client, place: usize) -> bool {
+    /// Moves what waits in a client's mailbox into the log that it is read from, if there is room. What it had when it came
+    /// back, up to the number `had`, makes room: it may have acknowledged that before, and not been heard. Whether
+    /// anything was moved.
+    pub(crate) fn collect_mail(&mut self, client: &Client, place: usize, had: u64) -> bool {
         let (now, bound) = (self.now, self.shared.limits.mailbox);
         let Some(log) = self.logs.get_mut(place) else { return false };
         let mail = {
             let mut mailbox = client.mailbox.lock();
             let waiting = mailbox.mail.as_ref().map_or(0, |mail| mail.log.bytes());
             if log.bytes() > 0 && log.bytes() + waiting > bound {
-                return false; // what is there has to be acknowledged first
+                log.window.drop_before(log.window.after_number(had));
+                if log.bytes() > 0 && log.bytes() + waiting > bound {
+                    return false; // what is there has to be acknowledged first
+                }
             }
             mailbox.mail.take()
         };

@@ -37,6 +37,8 @@ pub(super) struct Newcomer {
 pub(super) struct V1 {
     /// The place of its mailbox among the logs.
     pub(super) mail: usize,
+    /// The number of the last message of it that it had when it came back.
+    pub(super) had: u64,
     /// What goes before the next messages.
     pub(super) lines: Lines,
     /// For each feed the number of the last message that it was given, or told to have missed.
@@ -98,17 +100,18 @@ impl Connection {
         let of_this_hub = hello.is_of(&engine.sessions.epoch);
         let mut lines_out = Lines::default();
         engine.greet_v1(&mut lines_out, begun.client.id, &begun.key, begun.resumed);
+        let had = Some(hello.mail).filter(|_| begun.resumed);
+        let had = had.map(|had| Had { seq: had.seq.or(Some(0)), ..had });
         let v1 = V1 {
             mail: begun.mail,
+            had: had.and_then(|had| had.seq).unwrap_or_default(),
             lines: lines_out,
             seen: Vec::new(),
             errors: 0,
             sent_at: Moment::at(engine.now),
             request,
         };
-        engine.collect_mail(&begun.client, begun.mail);
-        let had = Some(hello.mail).filter(|_| begun.resumed);
-        let had = had.map(|had| Had { seq: had.seq.or(Some(0)), ..had });
+        engine.collect_mail(&begun.client, begun.mail, v1.had);
         let (cursor, number, _) = engine.resume(begun.mail, connection, had);
         let mut open = Open::new(
             Arc::clone(&begun.client),
@@ -256,8 +259,9 @@ impl Connection {
         let Some(v1) = &mut open.v1 else { return };
         let (cursor, number, resumed) = engine.resume(place, connection, had);
         let topic = &engine.logs[place].topic;
-        v1.lines.feed(topic.name(), topic.alias, number, resumed);
-        v1.seen.push(Seen { place, alias: topic.alias, number, why: "expired" });
+        let alias = topic.alias;
+        v1.lines.feed(topic.name(), alias, number, resumed);
+        v1.seen.push(Seen { place, alias, number, why: "expired" });
         open.follows.add(Follow { place, cursor });
     }
 
