@@ -9,7 +9,7 @@ use lines::V1;
 use peer::{event, until};
 use serde_json::json;
 use stepcast::codec::Message;
-use stepcast::{DisconnectReason, Event, Hub, Limits, Timeouts};
+use stepcast::{DisconnectReason, Event, Hub, Limits, Retention, Timeouts};
 
 fn hub() -> Hub {
     Hub::spawn_thread("127.0.0.1:0").unwrap()
@@ -128,6 +128,25 @@ fn a_full_mailbox_of_which_the_acknowledgement_was_lost_makes_room_for_who_comes
         hub.send(client.id, format!("{number}: {}", "x".repeat(30))).unwrap();
     }
     assert_eq!(client.line("text")[1], 11);
+}
+
+#[test]
+fn who_comes_back_when_nothing_is_kept_of_what_it_missed_is_told_so_at_once() {
+    let hub = Hub::builder()
+        .retention(Retention::default().messages(0))
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let run = hub.feed("run").unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}}}));
+    let seq = client.line("feed")["seq"].as_u64().unwrap();
+    let before = client.cut();
+    until("the connection to be over", || {
+        run.send("missed").unwrap();
+        hub.stats().memory == 0
+    });
+    let mut client = before.come_back(&hub, json!({}), json!({"run": {"seq": seq}}));
+    assert_eq!(client.line("feed")["how"], "resumed");
+    assert_eq!(client.line("gap")["from"], seq + 1);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::handshake::Request;
 use crate::hub::FeedError;
 use crate::hub::client::Details;
 use crate::hub::engine::Engine;
+use crate::hub::log::Cursor;
 use crate::hub::moment::Moment;
 use crate::hub::outbox::Outbox;
 use crate::wire::v1::{self, Had, Joined, Lines, Said};
@@ -75,6 +76,25 @@ impl V1 {
         }
     }
 
+    /// Where nothing is kept of what comes after this number, that is said now: there may be no next message that it would
+    /// go before. The number of the last message that it has, or knows to be missing.
+    fn tell_missed(
+        &mut self,
+        engine: &Engine,
+        place: usize,
+        alias: u32,
+        cursor: Cursor,
+        number: u64,
+    ) -> u64 {
+        let log = &engine.logs[place];
+        let newest = log.newest();
+        if number >= newest || log.window.number(cursor.log).is_some() {
+            return number;
+        }
+        self.lines.gap(alias, number + 1, newest, "expired");
+        newest
+    }
+
     pub(super) fn take_gone(&mut self, place: usize) {
         if let Some(index) = self.seen.iter().position(|seen| seen.place == place) {
             self.lines.unfollowed(self.seen.swap_remove(index).alias);
@@ -119,6 +139,7 @@ impl Connection {
             engine,
         );
         let mut v1 = Box::new(v1);
+        let number = v1.tell_missed(engine, begun.mail, v1::MAILBOX, cursor, number);
         v1.seen.push(Seen { place: begun.mail, alias: v1::MAILBOX, number, why: "expired" });
         open.v1 = Some(v1);
         open.has_mail = true; // what there was no room for
@@ -261,6 +282,7 @@ impl Connection {
         let topic = &engine.logs[place].topic;
         let alias = topic.alias;
         v1.lines.feed(topic.name(), alias, number, resumed);
+        let number = v1.tell_missed(engine, place, alias, cursor, number);
         v1.seen.push(Seen { place, alias, number, why: "expired" });
         open.follows.add(Follow { place, cursor });
     }
