@@ -9,7 +9,7 @@ use lines::V1;
 use peer::{event, until};
 use serde_json::json;
 use stepcast::codec::Message;
-use stepcast::{DisconnectReason, Event, Hub, Limits, Retention, Timeouts};
+use stepcast::{DisconnectReason, Event, Hub, Limits, Overflow, Retention, Timeouts};
 
 fn hub() -> Hub {
     Hub::spawn_thread("127.0.0.1:0").unwrap()
@@ -147,6 +147,19 @@ fn who_comes_back_when_nothing_is_kept_of_what_it_missed_is_told_so_at_once() {
     let mut client = before.come_back(&hub, json!({}), json!({"run": {"seq": seq}}));
     assert_eq!(client.line("feed")["how"], "resumed");
     assert_eq!(client.line("gap")["from"], seq + 1);
+}
+
+#[test]
+fn a_client_that_the_program_has_closed_stays_closed_when_it_comes_back_before_it_is_told() {
+    let hub = hub();
+    let client = V1::connect(&hub, &json!({"feeds": {}}));
+    // It reads nothing: the Close waits behind this.
+    hub.send(client.id, vec![0; 32 << 20]).unwrap();
+    hub.disconnect(client.id, "done").unwrap();
+    let mut back = client.identity().come_back(&hub, json!({}), json!({}));
+    assert!(back.hello["resumed"] == false || back.close_code() == 4501);
+    until("the client to be gone", || hub.client(client.id).is_none());
+    drop(client);
 }
 
 #[test]
@@ -329,4 +342,24 @@ fn who_does_not_say_hello_is_turned_away() {
     assert_eq!(rude.line("bye")["code"], 4502);
     assert_eq!(rude.close_code(), 4502);
     assert_eq!(hub.client_count(), 0);
+}
+
+#[test]
+fn who_was_too_slow_and_comes_back_can_be_sent_to_again() {
+    let hub = Hub::builder()
+        .limits(Limits::default().mailbox(1000))
+        .overflow(Overflow::Disconnect)
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let mut events = hub.events();
+    let client = V1::connect(&hub, &json!({"feeds": {}}));
+    // It reads nothing, and acknowledges nothing.
+    while hub.send(client.id, "x".repeat(100)).is_ok() {}
+    event(&mut events, |event| matches!(event, Event::Detached { .. }).then_some(()));
+    let mut back = client.identity().come_back(&hub, json!({}), json!({}));
+    assert_eq!(back.hello["resumed"], true);
+    assert_eq!(back.line("text")[1], 1);
+    back.say(&json!({"ack": {"seq": 1}}));
+    until("it to be sent to", || hub.send(back.id, "again").is_ok());
+    drop(client);
 }

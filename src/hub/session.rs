@@ -82,16 +82,21 @@ impl Engine {
             && hello.has_key(&session.key)
         {
             let before = std::mem::replace(&mut session.state, state);
-            session.client.set_key(key);
-            let Session { key, mail, .. } = *session;
+            let Session { key: secret, mail, .. } = *session;
             let client = Arc::clone(&session.client);
             if let State::Live { key, serial } = before {
                 self.sessions.taken_over.push((key, serial));
             }
-            let id = client.id;
-            tracing::debug!(%id, "client resumed");
-            self.shared.listeners.tell(|| Event::Resumed { id });
-            return Begun { client, key, mail, resumed: true };
+            if client.mailbox.lock().closed {
+                // The program is done with it, and it has not been told yet.
+                self.dismiss(&client, DisconnectReason::ByHub);
+            } else {
+                client.set_key(key);
+                let id = client.id;
+                tracing::debug!(%id, "client resumed");
+                self.shared.listeners.tell(|| Event::Resumed { id });
+                return Begun { client, key: secret, mail, resumed: true };
+            }
         }
         let mut secret = [0; 16];
         let _ = getrandom::fill(&mut secret); // as above
@@ -124,6 +129,8 @@ impl Engine {
         let until = self.now + self.timeouts.grace;
         let Some(session) = self.live_session(id, connection) else { return false };
         session.state = State::Detached { until };
+        // Who was too slow may come back, and is sent to again.
+        session.client.mailbox.lock().closed = false;
         tracing::debug!(%id, %reason, "client detached");
         self.shared.listeners.tell(|| Event::Detached { id, reason });
         true

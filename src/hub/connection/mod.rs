@@ -336,7 +336,8 @@ impl Connection {
         let Phase::Open(open) = &self.phase else { return };
         if open.v1.is_some() {
             let connection = (open.client.key(), self.serial);
-            if reason.may_come_back() {
+            // Who is to leave is not waited for.
+            if reason.may_come_back() && open.leave.is_none() {
                 engine.detach(open.client.id, connection, reason);
                 return;
             }
