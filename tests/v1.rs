@@ -9,7 +9,7 @@ use lines::V1;
 use peer::{event, until};
 use serde_json::json;
 use stepcast::codec::Message;
-use stepcast::{DisconnectReason, Event, Hub, Limits, Timeouts};
+use stepcast::{DisconnectReason, Event, Hub, Limits, Overflow, Retention, Timeouts};
 
 fn hub() -> Hub {
     Hub::spawn_thread("127.0.0.1:0").unwrap()
@@ -111,6 +111,55 @@ fn what_is_acknowledged_is_not_kept_and_what_is_not_comes_again() {
     assert_eq!(client.line("text"), json!([0, 3, "c"]));
     client.say(&json!({"ack": {"seq": 3}}));
     until("nothing to be kept", || hub.stats().memory == 0);
+}
+
+#[test]
+fn a_full_mailbox_of_which_the_acknowledgement_was_lost_makes_room_for_who_comes_back_with_it() {
+    let limits = Limits::default().mailbox(1000);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+    for number in 0..10 {
+        hub.send(client.id, format!("{number}: {}", "x".repeat(30))).unwrap();
+        client.line("text");
+    }
+    // It has said so, and believes that it has been heard.
+    let mut client = client.cut().come_back(&hub, json!({"seq": 10}), json!({}));
+    for number in 10..20 {
+        hub.send(client.id, format!("{number}: {}", "x".repeat(30))).unwrap();
+    }
+    assert_eq!(client.line("text")[1], 11);
+}
+
+#[test]
+fn who_comes_back_when_nothing_is_kept_of_what_it_missed_is_told_so_at_once() {
+    let hub = Hub::builder()
+        .retention(Retention::default().messages(0))
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let run = hub.feed("run").unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}}}));
+    let seq = client.line("feed")["seq"].as_u64().unwrap();
+    let before = client.cut();
+    until("the connection to be over", || {
+        run.send("missed").unwrap();
+        hub.stats().memory == 0
+    });
+    let mut client = before.come_back(&hub, json!({}), json!({"run": {"seq": seq}}));
+    assert_eq!(client.line("feed")["how"], "resumed");
+    assert_eq!(client.line("gap")["from"], seq + 1);
+}
+
+#[test]
+fn a_client_that_the_program_has_closed_stays_closed_when_it_comes_back_before_it_is_told() {
+    let hub = hub();
+    let client = V1::connect(&hub, &json!({"feeds": {}}));
+    // It reads nothing: the Close waits behind this.
+    hub.send(client.id, vec![0; 32 << 20]).unwrap();
+    hub.disconnect(client.id, "done").unwrap();
+    let mut back = client.identity().come_back(&hub, json!({}), json!({}));
+    assert!(back.hello["resumed"] == false || back.close_code() == 4501);
+    until("the client to be gone", || hub.client(client.id).is_none());
+    drop(client);
 }
 
 #[test]
@@ -223,6 +272,20 @@ fn a_feed_that_is_not_for_a_client_is_refused_and_the_others_stay() {
     client.line("unfollowed");
     hub.feed("a").unwrap().send("still").unwrap();
     assert_eq!(client.line("text")[2], "still");
+}
+
+#[test]
+fn who_leaves_a_feed_and_asks_for_it_again_at_once_is_told_of_both() {
+    let hub = hub();
+    let run = hub.feed("run").unwrap();
+    run.send("kept").unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}}}));
+    let alias = client.line("feed")["alias"].clone();
+    assert_eq!(client.line("text")[2], "kept");
+    client.say_text("{\"unfollow\":[\"run\"]}\n{\"follow\":{\"run\":{}}}");
+    assert_eq!(client.line("unfollowed"), json!({"alias": alias}));
+    assert_eq!(client.line("feed")["how"], "snapshot");
+    assert_eq!(client.line("text")[2], "kept");
 }
 
 #[test]
@@ -409,7 +472,7 @@ fn values_that_one_client_was_given_are_kept_for_it_and_bounded() {
 #[test]
 fn what_was_sent_before_a_disconnect_comes_before_it_also_where_there_was_no_room_for_it() {
     let hub = Hub::builder()
-        .overflow(stepcast::Overflow::Refuse)
+        .overflow(Overflow::Refuse)
         .limits(Limits::default().mailbox(10_000))
         .spawn_thread("127.0.0.1:0")
         .unwrap();
@@ -437,4 +500,24 @@ fn json_of_several_lines_is_one_line() {
     client.line("feed");
     hub.broadcast(Message::Json("{\n  \"a\":\r\n  [1,\n2]\n}".into()));
     assert_eq!(client.line("json")[2], json!({"a": [1, 2]}));
+}
+
+#[test]
+fn who_was_too_slow_and_comes_back_can_be_sent_to_again() {
+    let hub = Hub::builder()
+        .limits(Limits::default().mailbox(1000))
+        .overflow(Overflow::Disconnect)
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let mut events = hub.events();
+    let client = V1::connect(&hub, &json!({"feeds": {}}));
+    // It reads nothing, and acknowledges nothing.
+    while hub.send(client.id, "x".repeat(100)).is_ok() {}
+    event(&mut events, |event| matches!(event, Event::Detached { .. }).then_some(()));
+    let mut back = client.identity().come_back(&hub, json!({}), json!({}));
+    assert_eq!(back.hello["resumed"], true);
+    assert_eq!(back.line("text")[1], 1);
+    back.say(&json!({"ack": {"seq": 1}}));
+    until("it to be sent to", || hub.send(back.id, "again").is_ok());
+    drop(client);
 }

@@ -24,8 +24,8 @@ use crate::codec::Message;
 ///
 /// Who begins to follow a feed gets the latest value of every key and the log that is kept
 /// ([`Retention`](crate::Retention)), in the order in which they were pushed, and then what comes;
-/// nothing is missing between, and nothing comes twice. On everyone's feed the log begins with
-/// what comes.
+/// nothing is missing between, and nothing comes twice. On the plain wire the log of everyone's feed
+/// begins with what comes.
 ///
 /// A feed goes away when nobody follows it, no handle is left, and nothing in its log is young
 /// enough to be kept. A handle does not keep the hub running.

@@ -84,24 +84,25 @@ impl Engine {
         let is_ours = hello.is_of(&self.sessions.epoch);
         let id = hello.id.and_then(ClientId::new).filter(|_| is_ours);
         let known = id.and_then(|id| self.sessions.by_id.get_mut(&id));
-        // Whose mailbox is closed is to go, whatever it says.
-        let may = |session: &&mut Session| {
-            hello.has_key(&session.key) && !session.client.mailbox.lock().closed
-        };
-        if let Some(session) = known.filter(may) {
+        if let Some(session) = known.filter(|session| hello.has_key(&session.key)) {
             let before = std::mem::replace(&mut session.state, state);
-            session.client.set_key(key);
-            let Session { key, mail, .. } = *session;
+            let Session { key: secret, mail, .. } = *session;
             let client = Arc::clone(&session.client);
             if let State::Live { key, serial, ip } = before {
                 self.sessions.taken_over.push((key, serial));
                 self.leave(ip);
             }
             self.enter(address.ip());
-            let id = client.id;
-            tracing::debug!(%id, "client resumed");
-            self.shared.listeners.tell(|| Event::Resumed { id });
-            return Begun { client, key, mail, resumed: true };
+            if client.mailbox.lock().closed {
+                // The program is done with it, and it has not been told yet.
+                self.dismiss(&client, DisconnectReason::ByHub);
+            } else {
+                client.set_key(key);
+                let id = client.id;
+                tracing::debug!(%id, "client resumed");
+                self.shared.listeners.tell(|| Event::Resumed { id });
+                return Begun { client, key: secret, mail, resumed: true };
+            }
         }
         let mut secret = [0; 16];
         let _ = getrandom::fill(&mut secret); // as above
@@ -224,16 +225,20 @@ impl Engine {
         }
     }
 
-    /// Moves what waits in a client's mailbox into the log that it is read from, if there is room. Whether anything was
-    /// moved.
-    pub(crate) fn collect_mail(&mut self, client: &Client, place: usize) -> bool {
+    /// Moves what waits in a client's mailbox into the log that it is read from, if there is room. What it had when it came
+    /// back, up to the number `had`, makes room: it may have acknowledged that before, and not been heard. Whether
+    /// anything was moved.
+    pub(crate) fn collect_mail(&mut self, client: &Client, place: usize, had: u64) -> bool {
         let (now, bound) = (self.now, self.shared.limits.mailbox);
         let Some(log) = self.logs.get_mut(place) else { return false };
         let mail = {
             let mut mailbox = client.mailbox.lock();
             let waiting = mailbox.mail.as_ref().map_or(0, |mail| mail.log.bytes());
             if log.bytes() > 0 && log.bytes() + waiting > bound {
-                return false; // what is there has to be acknowledged first
+                log.window.drop_before(log.window.after_number(had));
+                if log.bytes() > 0 && log.bytes() + waiting > bound {
+                    return false; // what is there has to be acknowledged first
+                }
             }
             mailbox.mail.take()
         };

@@ -167,7 +167,7 @@ export interface HubEvents extends FeedEvents {
 /** A message of a log. Each comes once and in order; where some are left out, a `gap` comes first. */
 export interface Message {
   feed: string | null;
-  /** 1, 2, 3 and so on in each feed. */
+  /** consecutive in each feed. */
   seq: number;
   data: Data;
 }

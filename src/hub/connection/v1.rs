@@ -8,6 +8,7 @@ use crate::handshake::Request;
 use crate::hub::FeedError;
 use crate::hub::client::Details;
 use crate::hub::engine::Engine;
+use crate::hub::log::Cursor;
 use crate::hub::moment::Moment;
 use crate::hub::outbox::Outbox;
 use crate::wire::v1::{self, Had, Joined, Lines, Said};
@@ -40,6 +41,8 @@ pub(super) struct Newcomer {
 pub(super) struct V1 {
     /// The place of its mailbox among the logs.
     pub(super) mail: usize,
+    /// The number of the last message of it that it had when it came back.
+    pub(super) had: u64,
     /// What goes before the next messages.
     pub(super) lines: Lines,
     /// For each feed the number of the last message that it was given, or told to have missed.
@@ -76,6 +79,25 @@ impl V1 {
         }
     }
 
+    /// Where nothing is kept of what comes after this number, that is said now: there may be no next message that it would
+    /// go before. The number of the last message that it has, or knows to be missing.
+    fn tell_missed(
+        &mut self,
+        engine: &Engine,
+        place: usize,
+        alias: u32,
+        cursor: Cursor,
+        number: u64,
+    ) -> u64 {
+        let log = &engine.logs[place];
+        let newest = log.newest;
+        if number >= newest || log.window.number(cursor.log).is_some() {
+            return number;
+        }
+        self.lines.gap(alias, number + 1, newest, "expired");
+        newest
+    }
+
     pub(super) fn take_gone(&mut self, place: usize) {
         if let Some(index) = self.seen.iter().position(|seen| seen.place == place) {
             self.lines.unfollowed(self.seen.swap_remove(index).alias);
@@ -104,20 +126,18 @@ impl Connection {
         let of_this_hub = hello.is_of(&engine.sessions.epoch);
         let mut lines_out = Lines::default();
         engine.greet_v1(&mut lines_out, begun.client.id, &begun.key, begun.resumed);
+        let had = Some(hello.mail).filter(|_| begun.resumed);
+        let had = had.map(|had| Had { seq: had.seq.or(Some(0)), ..had });
         let v1 = V1 {
             mail: begun.mail,
+            had: had.and_then(|had| had.seq).unwrap_or_default(),
             lines: lines_out,
             seen: Vec::new(),
             errors: 0,
             sent_at: Moment::at(engine.now),
             request,
         };
-        if let (true, Some(seq)) = (begun.resumed, hello.mail.seq) {
-            engine.acknowledge(begun.mail, seq); // what it has need not be kept, and makes room
-        }
-        engine.collect_mail(&begun.client, begun.mail);
-        let had = Some(hello.mail).filter(|_| begun.resumed);
-        let had = had.map(|had| Had { seq: had.seq.or(Some(0)), ..had });
+        engine.collect_mail(&begun.client, begun.mail, v1.had);
         let (cursor, number, _) = engine.resume(begun.mail, connection, had, u64::MAX);
         let mut open = Open::new(
             Arc::clone(&begun.client),
@@ -125,6 +145,7 @@ impl Connection {
             engine,
         );
         let mut v1 = Box::new(v1);
+        let number = v1.tell_missed(engine, begun.mail, v1::MAILBOX, cursor, number);
         v1.seen.push(Seen { place: begun.mail, alias: v1::MAILBOX, number, why: "expired" });
         open.v1 = Some(v1);
         open.has_mail = true; // what there was no room for
@@ -284,8 +305,10 @@ impl Connection {
         let Some(v1) = &mut open.v1 else { return };
         let (cursor, number, resumed) = engine.resume(place, connection, had, stamp);
         let topic = &engine.logs[place].topic;
-        v1.lines.feed(topic.name(), topic.alias, number, resumed);
-        v1.seen.push(Seen { place, alias: topic.alias, number, why: "expired" });
+        let alias = topic.alias;
+        v1.lines.feed(topic.name(), alias, number, resumed);
+        let number = v1.tell_missed(engine, place, alias, cursor, number);
+        v1.seen.push(Seen { place, alias, number, why: "expired" });
         open.follows.add(Follow { place, cursor });
     }
 

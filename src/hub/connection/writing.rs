@@ -116,7 +116,7 @@ impl Connection {
         if let Some(v1) = &mut open.v1 {
             if open.has_mail {
                 open.has_mail = false;
-                engine.collect_mail(&open.client, v1.mail);
+                engine.collect_mail(&open.client, v1.mail, v1.had);
             }
             if !v1.lines.is_empty() {
                 let lines = v1.lines.take();
