@@ -69,14 +69,14 @@ export async function serve(t, answer) {
 }
 
 /**
- * A way to a port of this machine, by a port of its own. `cut()` resets all connections that go
+ * A way to a port of this machine, by a port of its own. `cut()` ends all connections that go
  * this way, and says how many there were; while it is `down` nobody gets through.
  */
 export async function cable(t, to) {
   const ways = new Set();
   const own = { down: false };
   const server = createTcpServer((near) => {
-    if (own.down) return near.resetAndDestroy();
+    if (own.down) return near.destroy();
     const far = createConnection({ port: to, host: '127.0.0.1', noDelay: true });
     const way = [near, far];
     ways.add(way);
@@ -91,7 +91,7 @@ export async function cable(t, to) {
   own.url = `http://127.0.0.1:${own.port}/`;
   own.cut = () => {
     const count = ways.size;
-    for (const [near, far] of ways) { near.resetAndDestroy(); far.resetAndDestroy(); }
+    for (const [near, far] of ways) { near.destroy(); far.destroy(); }
     return count;
   };
   t.after(() => { own.down = true; own.cut(); server.close(); });
