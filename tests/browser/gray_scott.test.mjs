@@ -18,7 +18,7 @@ test('the page shows the bar and the field of a running model', async (t) => {
     return now.state === 'open' && /^\d+$/.test(now.id) && now.max > 0 && now.field.ny && now;
   });
   assert.equal(first.min, 0);
-  assert.ok(first.lines[0].includes(`{"type":1,"body":${first.id}}`), first.lines[0]);
+  assert.ok(first.lines[0].endsWith(`connected as client ${first.id}`), first.lines[0]);
   const next = await until('the bar moves', async () => {
     const now = await seen(page);
     return now.now > first.now && now.colours > 16 && now;

@@ -3,6 +3,7 @@
 
 import { spawn } from 'node:child_process';
 import { createServer } from 'node:http';
+import { createConnection, createServer as createTcpServer } from 'node:net';
 import { mkdirSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -56,15 +57,45 @@ export async function start(t, name, ...args) {
   return { url, port: new URL(url).port, stop };
 }
 
-/** Serves what `answer(request)` returns, `{ headers, body }`, from a port of its own. */
+/** Serves what `answer(request)` returns or promises, `{ headers, body }`, from a port of its own. */
 export async function serve(t, answer) {
-  const server = createServer((request, response) => {
-    const { headers, body } = answer(request);
+  const server = createServer(async (request, response) => {
+    const { headers, body } = await answer(request);
     response.writeHead(200, headers).end(body);
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   t.after(() => { server.closeAllConnections(); server.close(); });
   return `http://127.0.0.1:${server.address().port}/`;
+}
+
+/**
+ * A way to a port of this machine, by a port of its own. `cut()` ends all connections that go
+ * this way, and says how many there were; while it is `down` nobody gets through.
+ */
+export async function cable(t, to) {
+  const ways = new Set();
+  const own = { down: false };
+  const server = createTcpServer((near) => {
+    if (own.down) return near.destroy();
+    const far = createConnection({ port: to, host: '127.0.0.1', noDelay: true });
+    const way = [near, far];
+    ways.add(way);
+    for (const end of way) {
+      end.on('error', () => {}); // `close` follows
+      end.on('close', () => { ways.delete(way); near.destroy(); far.destroy(); });
+    }
+    near.setNoDelay().pipe(far).pipe(near);
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  own.port = server.address().port;
+  own.url = `http://127.0.0.1:${own.port}/`;
+  own.cut = () => {
+    const count = ways.size;
+    for (const [near, far] of ways) { near.destroy(); far.destroy(); }
+    return count;
+  };
+  t.after(() => { own.down = true; own.cut(); server.close(); });
+  return own;
 }
 
 export async function launch(t) {

@@ -7,25 +7,56 @@ import test from 'node:test';
 import { launch, open, root, seen, serve, until } from './harness.mjs';
 
 const source = readFileSync(join(root, 'src/page/index.html'), 'utf8');
+const script = readFileSync(join(root, 'src/page/stepcast.js'), 'utf8');
 
-/** Opens the page below a prefix; `socket` is the other end of its WebSocket. */
+/** Opens the page below a prefix; `hub` is the other end of its WebSocket. */
 async function openPage(t) {
   const nonce = 'b3BlbiBzZXNhbWUsIG9wZW4';
-  const base = await serve(t, () => ({
-    headers: {
-      'content-type': 'text/html; charset=utf-8',
-      'content-security-policy': `default-src 'none'; script-src 'nonce-${nonce}'; `
-        + `style-src 'nonce-${nonce}'; connect-src 'self'; img-src data:; base-uri 'none'; `
-        + "form-action 'none'; frame-ancestors 'self'",
-    },
-    body: source.replaceAll('{{nonce}}', nonce),
-  }));
+  const base = await serve(t, ({ url }) => (url.endsWith('.js')
+    ? { headers: { 'content-type': 'text/javascript' }, body: script }
+    : {
+      headers: {
+        'content-type': 'text/html; charset=utf-8',
+        'content-security-policy': `default-src 'none'; script-src 'nonce-${nonce}' 'self'; `
+          + `style-src 'nonce-${nonce}'; connect-src 'self'; img-src data:; base-uri 'none'; `
+          + "form-action 'none'; frame-ancestors 'self'",
+      },
+      body: source.replaceAll('{{nonce}}', nonce),
+    }));
   const { page, complaints } = await open(await launch(t));
-  let connected;
-  const socket = new Promise((resolve) => { connected = resolve; });
-  await page.routeWebSocket(/.*/, connected);
+  const hubs = [];
+  await page.routeWebSocket(/.*/, (socket) => hubs.push(new Hub(socket)));
   await page.goto(`${base}behind/a/proxy/?query`);
-  return { page, complaints, socket: await socket, base };
+  /** Of the newest connection, once the page has said who it is. */
+  const hub = () => until('a hello', () => hubs.at(-1)?.hello && hubs.at(-1));
+  return { page, complaints, hub: (await hub()).greet(), next: hub, hubs, base };
+}
+
+/** What the wire `stepcast.v1` asks of a hub, for one page that follows everyone's feed. */
+class Hub {
+  seq = 0;
+
+  constructor(socket) {
+    this.socket = socket;
+    socket.onMessage((data) => { this.hello ??= JSON.parse(data).hello; });
+  }
+
+  say(object) { this.socket.send(JSON.stringify(object)); }
+
+  greet({ id = 7, epoch = '5e1f00d2a4b3c687', resumed = false, seq = 0, how = 'snapshot' } = {}) {
+    this.say({ hello: { id, key: '0'.repeat(32), epoch, resumed, ping: 25, limits: { message: 65536, feeds: 64 } } });
+    this.say({ feed: { name: '', alias: 1, seq, how } });
+    this.seq = seq;
+    return this;
+  }
+
+  send(data) {
+    this.seq += 1;
+    if (typeof data === 'string') return this.say({ text: [1, this.seq, data] });
+    const head = Buffer.from('01000000010000000000000000' + '0000', 'hex');
+    head.writeUInt32BE(this.seq, 9);
+    this.socket.send(Buffer.concat([head, data]));
+  }
 }
 
 function field(ny, nx, values) {
@@ -37,37 +68,37 @@ function field(ny, nx, values) {
 }
 
 test('the socket is opened beside the page', async (t) => {
-  const { socket, base } = await openPage(t);
-  assert.equal(socket.url(), `${base.replace('http', 'ws')}behind/a/proxy/`);
+  const { hub, base } = await openPage(t);
+  assert.equal(hub.socket.url(), `${base.replace('http', 'ws')}behind/a/proxy/`);
 });
 
 test('markup in a message stays text', async (t) => {
-  const { page, complaints, socket } = await openPage(t);
+  const { page, complaints, hub } = await openPage(t);
   const markup = '<img src=x onerror="document.title=1"><script>document.title = 2</script>';
-  socket.send(markup);
-  socket.send(JSON.stringify({ progress: 1, total: 4, message: markup, [markup]: markup }));
+  hub.send(markup);
+  hub.send(JSON.stringify({ progress: 1, total: 4, message: markup, [markup]: markup }));
   const now = await until('both messages', async () => {
     const now = await seen(page);
     return now.count === 2 && now.now === 1 && now;
   });
-  assert.ok(now.lines[0].endsWith(markup));
+  assert.ok(now.lines.some((line) => line.endsWith(markup)));
   assert.equal(now.title, '25 % · stepcast');
   assert.equal(await page.locator('img, #log script, #caption script').count(), 0);
   assert.deepEqual(complaints, []);
 });
 
 test('what is no progress leaves the bar alone', async (t) => {
-  const { page, socket } = await openPage(t);
-  socket.send('{"progress":3,"total":10}');
+  const { page, hub } = await openPage(t);
+  hub.send('{"progress":3,"total":10}');
   const wrong = ['{"progress":4', '{"progress":"5","total":10}', '{"progress":6,"total":0}',
     '{"progress":7}', 'null "progress"', '{"progress":null,"total":10}', '[{"progress":8,"total":10}]'];
-  wrong.forEach((text) => socket.send(text));
+  wrong.forEach((text) => hub.send(text));
   const now = await until('all of them', async () => {
     const now = await seen(page);
     return now.count === 1 + wrong.length && now;
   });
   assert.deepEqual([now.now, now.min, now.max], [3, 0, 10]);
-  socket.send('{"progress":11,"total":10}');
+  hub.send('{"progress":11,"total":10}');
   const full = await until('the end', async () => {
     const now = await seen(page);
     return now.title.startsWith('100 %') && now;
@@ -76,8 +107,8 @@ test('what is no progress leaves the bar alone', async (t) => {
 });
 
 test('a field is drawn with its range, and what is not a number is transparent', async (t) => {
-  const { page, complaints, socket } = await openPage(t);
-  socket.send(field(2, 3, [-1, 0, 3, NaN, Infinity, 1]));
+  const { page, complaints, hub } = await openPage(t);
+  hub.send(field(2, 3, [-1, 0, 3, NaN, Infinity, 1]));
   const now = await until('the field', async () => {
     const now = await seen(page);
     return now.field.ny && now;
@@ -94,10 +125,10 @@ test('a field is drawn with its range, and what is not a number is transparent',
 });
 
 test('binary messages that are no field are ignored with a line', async (t) => {
-  const { page, complaints, socket } = await openPage(t);
+  const { page, complaints, hub } = await openPage(t);
   const wrong = [Buffer.alloc(0), Buffer.alloc(7), field(0, 0, []), field(2, 2, [1, 2, 3]),
     field(0xffffffff, 0xffffffff, [1]), Buffer.concat([field(1, 1, [1]), Buffer.alloc(1)])];
-  wrong.forEach((bytes) => socket.send(bytes));
+  wrong.forEach((bytes) => hub.send(bytes));
   const now = await until('all of them', async () => {
     const now = await seen(page);
     return now.count === wrong.length && now;
@@ -108,14 +139,87 @@ test('binary messages that are no field are ignored with a line', async (t) => {
 });
 
 test('a flood leaves two hundred lines, the newest, and a page that answers', async (t) => {
-  const { page, complaints, socket } = await openPage(t);
+  const { page, complaints, hub } = await openPage(t);
   const many = 2_000;
-  for (let i = 1; i <= many; i++) socket.send(`line ${i}`);
+  for (let i = 1; i <= many; i++) hub.send(`line ${i}`);
   const now = await until('the last line', async () => {
     const now = await seen(page);
     return now.count === many && now.lines.at(-1)?.endsWith(`line ${many}`) && now;
   });
   assert.equal(now.lines.length, 200);
   assert.ok(now.lines[0].endsWith(`line ${many - 199}`));
+  assert.deepEqual(complaints, []);
+});
+
+test('what is JSON, what has a key, and what was left out', async (t) => {
+  const { page, complaints, hub } = await openPage(t);
+  hub.say({ json: [1, 1, { progress: 1, total: 8, phase: 'warm' }] });
+  hub.say({ text: [1, 90, '{"progress":2,"total":8}', 'state'] });
+  hub.say({ gap: { alias: 1, from: 2, to: 2, why: 'slow' } });
+  hub.say({ gap: { alias: 1, from: 3, to: 80, why: 'expired' } });
+  hub.say({ text: [0, 1, 'for this client alone'] });
+  const now = await until('all of them', async () => {
+    const now = await seen(page);
+    return now.lines.at(-1)?.endsWith('for this client alone') && now;
+  });
+  assert.deepEqual([now.now, now.max, now.count, now.id], [2, 8, 3, '7']);
+  const lines = now.lines.map((line) => line.replace(/^[\d:]+/, ''));
+  assert.deepEqual(lines, [
+    'connected as client 7',
+    '{"progress":1,"total":8,"phase":"warm"}',
+    'state: {"progress":2,"total":8}',
+    'message 2 left out: this page was too slow',
+    'messages 3 to 80 left out: not kept any more',
+    'for this client alone',
+  ]);
+  assert.deepEqual(complaints, []);
+});
+
+test('a lost connection leaves what is shown, and the next goes on behind it', async (t) => {
+  const { page, complaints, hub, hubs, next } = await openPage(t);
+  hub.send('{"progress":3,"total":10}');
+  hub.send(field(2, 2, [0, 1, 2, 3]));
+  await until('the field', async () => (await seen(page)).field.ny);
+  hub.socket.close({ code: 4000, reason: 'restarting' });
+  await until('the loss', async () => (await seen(page)).lines.at(-1)?.includes('connection closed (4000 restarting)'));
+  const second = await until('another connection', async () => hubs.length > 1 && next());
+  assert.deepEqual([second.hello.id, second.hello.feeds['']], [7, { seq: 2 }]);
+  second.greet({ resumed: true, seq: 2, how: 'resumed' }).send('{"progress":4,"total":10}');
+  const now = await until('the next message', async () => {
+    const now = await seen(page);
+    return now.now === 4 && now;
+  });
+  assert.deepEqual([now.state, now.id, now.count, now.field.ny], ['open', '7', 3, '2']);
+  assert.ok(now.lines.some((line) => line.endsWith('connected again as client 7')));
+  assert.deepEqual(complaints, []);
+});
+
+test('a hub that was started again begins with an empty page', async (t) => {
+  const { page, complaints, hub, hubs, next } = await openPage(t);
+  hub.send('{"progress":9,"total":10}');
+  hub.send(field(2, 2, [0, 1, 2, 3]));
+  hub.send('the old run');
+  await until('the field', async () => (await seen(page)).field.ny && (await seen(page)).count === 3);
+  hub.socket.close({ code: 1001 });
+  const second = await until('another connection', async () => hubs.length > 1 && next());
+  second.greet({ id: 8, epoch: 'ffffffffffffffff' }).send('the new run');
+  const now = await until('the new run', async () => {
+    const now = await seen(page);
+    return now.lines.at(-1)?.endsWith('the new run') && now;
+  });
+  assert.deepEqual([now.now, now.max, now.count, now.id, now.lines.length], [null, null, 1, '8', 2]);
+  assert.equal(await page.isVisible('#field-pane'), false);
+  assert.equal(await page.textContent('#caption'), 'Waiting for the first progress.');
+  assert.equal(now.title, 'stepcast');
+  assert.deepEqual(complaints, []);
+});
+
+test('a run that is finished stays on the screen, and nobody comes back for more', async (t) => {
+  const { page, complaints, hub, hubs } = await openPage(t);
+  hub.send('{"progress":10,"total":10}');
+  hub.say({ bye: { code: 4501, reason: 'converged' } });
+  await until('the end', async () => await page.textContent('#state') === 'Ended: converged');
+  const now = await seen(page);
+  assert.deepEqual([now.state, now.now, now.count, hubs.length], ['closed', 10, 1, 1]);
   assert.deepEqual(complaints, []);
 });
