@@ -324,6 +324,36 @@ fn a_browser_that_opens_the_address_gets_the_page_with_a_nonce_of_its_own() {
 }
 
 #[test]
+#[cfg(feature = "page")]
+fn the_browsers_client_is_served_to_pages_of_any_origin_and_once_to_who_has_it() {
+    let hub = hub();
+    let address = hub.local_addr().unwrap();
+    let get = |more: &str| {
+        let head = format!(
+            "GET /stepcast.js HTTP/1.1\r\nHost: {address}\r\nOrigin: http://elsewhere.example\r\n{more}\r\n"
+        );
+        exchange(address, head.as_bytes())
+    };
+    let answer = get("");
+    let (head, script) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.starts_with("HTTP/1.1 200 ") && script.contains("export function connect"),
+        "{head}"
+    );
+    assert!(head.contains("\r\nAccess-Control-Allow-Origin: *"), "{head}");
+    assert!(head.contains("\r\nContent-Type: text/javascript"), "{head}");
+    let tag = head.lines().find_map(|line| line.strip_prefix("ETag: ")).expect("a tag");
+    let known = get(&format!("If-None-Match: \"other\", {tag}\r\n"));
+    assert!(known.starts_with("HTTP/1.1 304 ") && known.ends_with("\r\n\r\n"), "{known}");
+    assert!(get("If-None-Match: \"other\"\r\n").starts_with("HTTP/1.1 200 "));
+    // Who may connect is another question.
+    let upgrade = format!(
+        "GET / HTTP/1.1\r\nHost: {address}\r\nOrigin: http://elsewhere.example\r\n{UPGRADE}\r\n"
+    );
+    assert!(exchange(address, upgrade.as_bytes()).starts_with("HTTP/1.1 403 "));
+}
+
+#[test]
 fn a_page_of_the_users_own_is_served_in_its_place_and_without_our_policy() {
     let hub = Hub::builder().page("<p>my own").spawn_thread("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
