@@ -521,3 +521,19 @@ fn who_was_too_slow_and_comes_back_can_be_sent_to_again() {
     until("it to be sent to", || hub.send(back.id, "again").is_ok());
     drop(client);
 }
+
+#[test]
+fn who_finds_the_hub_full_may_come_back_and_nobody_gets_in_by_anothers_id() {
+    let hub =
+        Hub::builder().limits(Limits::default().clients(1)).spawn_thread("127.0.0.1:0").unwrap();
+    let mut late = [V1::upgrade(&hub), V1::upgrade(&hub)];
+    let there = V1::connect(&hub, &json!({"feeds": {}}));
+    let (id, epoch) = (there.hello["id"].clone(), there.hello["epoch"].clone());
+    late[0].say(&json!({"hello": {"feeds": {}}}));
+    late[1].say(&json!({"hello": {"id": id, "epoch": epoch, "feeds": {}}}));
+    for client in &mut late {
+        assert_eq!(client.line("bye")["code"], 4000);
+        assert_eq!(client.close_code(), 4000);
+    }
+    assert_eq!(hub.client_count(), 1);
+}

@@ -442,7 +442,7 @@ impl Hub {
         shared.unfollow(id, feed.topic_at(shared).ok_or(FollowError::OtherHub)?)
     }
 
-    /// How many clients are connected: one relaxed load, so that a loop can leave out making a
+    /// How many clients there are, those included that are away and may come back: one relaxed load, so that a loop can leave out making a
     /// message that nobody would get.
     ///
     /// ```

@@ -201,7 +201,8 @@ impl Engine {
     /// Whether there is a place for who says this.
     pub(crate) fn has_place_for(&self, hello: &Hello) -> bool {
         let id = hello.id.and_then(ClientId::new);
-        let is_known = id.is_some_and(|id| self.sessions.by_id.contains_key(&id));
+        let known = id.and_then(|id| self.sessions.by_id.get(&id));
+        let is_known = known.is_some_and(|session| hello.has_key(&session.key));
         let is_full = self.shared.registry.count() >= self.shared.limits.clients;
         !is_full || is_known || self.sessions.is_anybody_away()
     }

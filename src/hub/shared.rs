@@ -120,9 +120,7 @@ impl Shared {
             }
             return;
         }
-        if self.registry.count() == 0 {
-            // A client starts at the live end, or is told that it has missed this.
-            self.topics.everyone().inbox.lock().newest += 1;
+        if self.is_for_nobody() {
             return;
         }
         // Everyone's feed has a bound of its own, and reaches it before the hub's.
@@ -130,6 +128,19 @@ impl Shared {
         if self.append(self.topics.everyone(), message, false).is_err() {
             self.count_after_shutdown();
         }
+    }
+
+    /// Whether nobody will ever be owed what is pushed to everyone now: a client starts at the live end, or is told that
+    /// it has missed this, for which it is counted.
+    fn is_for_nobody(&self) -> bool {
+        if self.registry.count() > 0 {
+            return false;
+        }
+        let mut inbox = self.topics.everyone().inbox.lock();
+        // Behind what the driver has not taken over it would be counted before that.
+        let nobody = inbox.queue.is_empty();
+        inbox.newest += u64::from(nobody);
+        nobody
     }
 
     /// Appends to a feed's log, for the last time if it is the `last`.
@@ -143,8 +154,7 @@ impl Shared {
             return Err(SendError::ShutDown);
         }
         self.check_size(&message)?;
-        if topic.is_everyones() && self.registry.count() == 0 && !last {
-            topic.inbox.lock().newest += 1;
+        if topic.is_everyones() && !last && self.is_for_nobody() {
             return Ok(());
         }
         let cost = Entry::cost(&message);
@@ -247,8 +257,7 @@ impl Shared {
         if let Err(error) = self.check_size(message) {
             return Some(Err(error));
         }
-        if topic.is_everyones() && self.registry.count() == 0 {
-            topic.inbox.lock().newest += 1;
+        if topic.is_everyones() && self.is_for_nobody() {
             return Some(Ok(()));
         }
         let (cost, bound) = (Entry::cost(message), self.limits.feed);
@@ -510,11 +519,11 @@ impl Shared {
 
     /// A token that is cancelled when this client has gone.
     pub(crate) fn gone_token(&self, id: ClientId) -> CancellationToken {
-        let mut gone = self.gone.lock();
-        let token = gone.entry(id).or_default().clone();
-        // Looked at under the lock under which it is told: who goes in between is told, or is not there.
+        let token = self.gone.lock().entry(id).or_default().clone();
+        // Looked at afterwards: who goes in between is told, or is not there. Not under the lock, since whoever waits is
+        // woken.
         if self.registry.get(id).is_none() {
-            gone.remove(&id);
+            self.gone.lock().remove(&id);
             token.cancel();
         }
         token
@@ -637,7 +646,8 @@ impl Drop for Ending {
             shared.budget.sub(left.map_or(0, |mail| mail.bytes()));
             shared.registry.remove(client.id);
         }
-        shared.gone.lock().drain().for_each(|(_, token)| token.cancel());
+        let gone = std::mem::take(&mut *shared.gone.lock());
+        gone.into_values().for_each(|token| token.cancel());
         shared.listeners.end();
         shared.room.wake_all(); // to find that the hub has ended
         shared.bell.forget(); // its waker holds what is left of the runtime
@@ -700,6 +710,22 @@ mod tests {
             (0, true)
         );
         assert_eq!(shared.stats().pushed, 0);
+    }
+
+    #[test]
+    fn what_nobody_is_there_for_is_counted_behind_what_the_driver_has_not_taken_over() {
+        let (shared, client) = shared_with_a_client(Limits::default());
+        let state = || {
+            let inbox = shared.topics.everyone().inbox.lock();
+            (inbox.newest, inbox.queue.len())
+        };
+        shared.broadcast("one".into());
+        shared.registry.remove(client.id);
+        shared.broadcast("two".into()); // the first may be anywhere: this one keeps its place
+        assert_eq!(state(), (2, 2));
+        shared.topics.everyone().inbox.lock().queue = super::super::queue::Queue::default();
+        shared.broadcast("three".into());
+        assert_eq!(state(), (3, 0));
     }
 
     #[test]

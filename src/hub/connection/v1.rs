@@ -111,14 +111,14 @@ impl Connection {
         let mut lines = text.split('\n').filter(|line| !line.is_empty());
         let said = lines.next().map(v1::parse);
         let Some(Ok(Said::Hello(hello))) = said else {
-            return self.turn_away("expected a hello first", engine);
+            return self.turn_away(RULES_BROKEN, "expected a hello first", engine);
         };
         let serial = self.serial;
         let Phase::Newcomer(newcomer) = &mut self.phase else { return };
         let details = std::mem::take(&mut newcomer.details);
         let connection = (newcomer.key, serial);
         if !engine.has_place_for(&hello) {
-            return self.turn_away("there are as many clients as there may be", engine);
+            return self.turn_away(COME_BACK, "there are as many clients as there may be", engine);
         }
         let request = engine.has_rule().then(|| Box::new(newcomer.request.clone()));
         let inbound = newcomer.inbound.take();
@@ -166,10 +166,10 @@ impl Connection {
     }
 
     /// A connection that does not begin as it should.
-    fn turn_away(&mut self, reason: &str, engine: &mut Engine) {
+    fn turn_away(&mut self, code: u16, reason: &str, engine: &mut Engine) {
         let mut lines = Lines::default();
-        lines.bye(RULES_BROKEN, reason, None);
-        let close = CloseCode::new(RULES_BROKEN).map(|code| CloseFrame::new(code, reason));
+        lines.bye(code, reason, None);
+        let close = CloseCode::new(code).map(|code| CloseFrame::new(code, reason));
         let outbox = self.owe(engine.now);
         outbox.push(lines.take());
         outbox.close(close);
@@ -178,7 +178,7 @@ impl Connection {
 
     /// It did not say hello in time.
     pub(super) fn time_out_newcomer(&mut self, engine: &mut Engine) -> Step {
-        self.turn_away("expected a hello in time", engine);
+        self.turn_away(RULES_BROKEN, "expected a hello in time", engine);
         self.flush(engine)
     }
 
