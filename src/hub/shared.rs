@@ -647,7 +647,9 @@ impl Drop for Ending {
             shared.registry.remove(client.id);
         }
         let gone = std::mem::take(&mut *shared.gone.lock());
-        gone.into_values().for_each(|token| token.cancel());
+        for token in gone.into_values() {
+            token.cancel();
+        }
         shared.listeners.end();
         shared.room.wake_all(); // to find that the hub has ended
         shared.bell.forget(); // its waker holds what is left of the runtime
