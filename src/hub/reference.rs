@@ -347,7 +347,8 @@ impl World {
                 let cost = message.len() + ENTRY_OVERHEAD;
                 let model = &mut self.feeds[feed];
                 match shared.push(&self.topics[feed], message, false) {
-                    Ok(()) if feed == 0 && nobody => {}
+                    // Behind what has not been taken over it keeps its place.
+                    Ok(()) if feed == 0 && nobody && model.pending.is_empty() => {}
                     Ok(()) => {
                         assert!(!model.closed);
                         model.pending.push_back((self.pushed.len(), cost));
