@@ -44,7 +44,7 @@ fn hub_with(timeouts: Timeouts) -> Hub {
 
 fn reason_for(events: &mut Events, client: ClientId) -> DisconnectReason {
     event(events, |event| match event {
-        Event::Disconnected { id, reason } if id == client => Some(reason),
+        Event::Gone { id, reason } if id == client => Some(reason),
         _ => None,
     })
 }
@@ -434,7 +434,7 @@ fn never_reading_is_cut_at_the_stall_deadline_and_the_others_are_on_time() {
     let mut told: Vec<_> = peers.iter().map(|peer| peer.id).collect();
     for _ in 0..3 {
         event(&mut events, |event| match event {
-            Event::Disconnected { id, reason } => {
+            Event::Gone { id, reason } => {
                 assert_eq!(reason, DisconnectReason::TimedOut);
                 told.retain(|other| *other != id);
                 Some(())
@@ -508,7 +508,7 @@ fn vanishing_is_found_by_keepalive_though_messages_still_leave_for_it() {
     let started = Instant::now();
     for _ in 0..2 {
         let (id, reason) = event(&mut events, |event| match event {
-            Event::Disconnected { id, reason } => Some((id, reason)),
+            Event::Gone { id, reason } => Some((id, reason)),
             _ => None,
         });
         assert!([pulled.id, hanging.id].contains(&id));

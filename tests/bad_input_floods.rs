@@ -40,7 +40,7 @@ fn flood(frames: &[u8]) -> u16 {
     send_until_cut(&mut peer.socket, &chunk, || {
         most = most.max(hub.stats().memory);
         while let Some(event) = events.try_recv() {
-            if let Event::Disconnected { reason, .. } = event {
+            if let Event::Gone { reason, .. } = event {
                 told = Some((reason, started.elapsed()));
             }
         }
@@ -53,7 +53,7 @@ fn flood(frames: &[u8]) -> u16 {
     // It may have been told after the last look.
     let (reason, when) = told.unwrap_or_else(|| {
         event(&mut events, |event| match event {
-            Event::Disconnected { reason, .. } => Some((reason, started.elapsed())),
+            Event::Gone { reason, .. } => Some((reason, started.elapsed())),
             _ => None,
         })
     });

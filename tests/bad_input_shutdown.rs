@@ -143,7 +143,7 @@ fn shutdown_with_every_peer_stuck_ends_at_its_deadline_and_nothing_is_left() {
         // Everybody who was a client is told of, once.
         let mut told = 0;
         while let Some(event) = events.recv_blocking() {
-            if let Event::Disconnected { reason, .. } = event {
+            if let Event::Gone { reason, .. } = event {
                 let by_hub = reason == DisconnectReason::ByHub;
                 assert!(by_hub || matches!(reason, DisconnectReason::Violation(_)), "{reason:?}");
                 told += 1;

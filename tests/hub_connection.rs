@@ -26,7 +26,7 @@ fn payload(bytes: &'static [u8]) -> ControlPayload {
 
 fn reason_of_disconnect(events: &mut stepcast::Events) -> DisconnectReason {
     event(events, |event| match event {
-        Event::Disconnected { reason, .. } => Some(reason),
+        Event::Gone { reason, .. } => Some(reason),
         _ => None,
     })
 }

@@ -58,7 +58,7 @@ fn program(hub: &Hub) -> JoinHandle<()> {
         loop {
             match events.recv_blocking() {
                 Some(Event::Connected { id }) => assert!(connected.insert(id), "{id} came twice"),
-                Some(Event::Disconnected { id, .. }) => assert!(connected.remove(&id), "{id}"),
+                Some(Event::Gone { id, .. }) => assert!(connected.remove(&id), "{id}"),
                 Some(Event::Message { id, message }) => match message.as_text() {
                     // A viewer must not end a run: whoever has gone gets nothing.
                     Some("ask") => {
@@ -247,7 +247,7 @@ fn talk(hub: &Hub, events: &mut Events, peer: &mut Peer, sizes: &[usize]) {
         for expected in [Message::from(pattern(size)), "y".repeat(size).into()] {
             let said = event(events, |event| match event {
                 Event::Message { id: by, message } if by == id => Some(message),
-                Event::Disconnected { id: gone, .. } if gone == id => panic!("{event:?}"),
+                Event::Gone { id: gone, .. } if gone == id => panic!("{event:?}"),
                 Event::Missed(_) => panic!("{event:?}"),
                 _ => None,
             });

@@ -124,7 +124,7 @@ fn who_says_nothing_of_what_it_has_is_cut() {
         assert!(started.elapsed() < peer::PATIENCE);
     }
     let reason = event(&mut events, |event| match event {
-        Event::Disconnected { reason, .. } => Some(reason),
+        Event::Gone { reason, .. } => Some(reason),
         _ => None,
     });
     assert_eq!(reason, DisconnectReason::TimedOut);

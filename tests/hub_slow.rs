@@ -143,7 +143,7 @@ fn where_the_policy_is_to_disconnect_a_client_that_falls_behind_is_closed() {
             }
         }
         let reason = event(&mut events, |event| match event {
-            Event::Disconnected { id, reason } if id == slow.id => Some(reason),
+            Event::Gone { id, reason } if id == slow.id => Some(reason),
             _ => None,
         });
         assert_eq!(reason, DisconnectReason::TooSlow);
@@ -245,7 +245,7 @@ fn a_message_that_takes_too_long_to_be_taken_is_cut_though_it_moves() {
         assert!(started.elapsed() < Duration::from_secs(5), "still connected");
     }
     let reason = event(&mut events, |event| match event {
-        Event::Disconnected { reason, .. } => Some(reason),
+        Event::Gone { reason, .. } => Some(reason),
         _ => None,
     });
     assert_eq!(reason, DisconnectReason::TimedOut);

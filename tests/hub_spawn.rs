@@ -227,7 +227,7 @@ fn a_client_that_is_cut_by_the_end_is_told_of() {
     hub.shutdown_blocking(Duration::from_millis(100));
     let mut reasons = Vec::new();
     while let Some(event) = events.recv_blocking() {
-        if let Event::Disconnected { reason, .. } = event {
+        if let Event::Gone { reason, .. } = event {
             reasons.push(reason);
         }
     }
@@ -426,7 +426,7 @@ fn a_hub_that_was_held_up_does_not_cut_those_who_answered() {
         runtime.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
     }
     while let Some(event) = events.try_recv() {
-        assert!(!matches!(event, Event::Disconnected { .. }), "{event:?}");
+        assert!(!matches!(event, Event::Gone { .. }), "{event:?}");
     }
 }
 

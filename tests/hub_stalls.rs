@@ -156,7 +156,7 @@ fn peers_that_fall_silent_are_cut_in_time_and_hold_a_bounded_memory_until_then()
                 thread::yield_now();
             }
             while let Some(event) = events.try_recv() {
-                let Event::Disconnected { id, reason } = event else { continue };
+                let Event::Gone { id, reason } = event else { continue };
                 assert!(!open.remove(&id) || reason == DisconnectReason::TimedOut, "{reason}");
             }
             let left: Vec<_> = faulty.iter().filter(|f| open.contains(&f.id)).collect();

@@ -199,7 +199,7 @@ fn who_is_taken_over_is_told_for_good_and_its_end_does_not_touch_the_new_one() {
     assert!(texts.contains(&json!("still there")) && texts.contains(&json!("to all")), "{texts:?}");
     assert_eq!(hub.client_count(), 1);
     while let Some(event) = events.try_recv() {
-        assert!(!matches!(event, Event::Detached { .. } | Event::Disconnected { .. }), "{event:?}");
+        assert!(!matches!(event, Event::Detached { .. } | Event::Gone { .. }), "{event:?}");
     }
 }
 
@@ -216,7 +216,7 @@ fn after_the_grace_period_a_client_has_gone_and_a_run_can_hang_on_that() {
     event(&mut events, |event| matches!(event, Event::Detached { .. }).then_some(()));
     assert!(!gone.is_cancelled());
     let reason = event(&mut events, |event| match event {
-        Event::Disconnected { reason, .. } => Some(reason),
+        Event::Gone { reason, .. } => Some(reason),
         _ => None,
     });
     assert_eq!(reason, DisconnectReason::Lost);
@@ -386,7 +386,7 @@ fn who_asks_and_reads_nothing_is_closed_before_the_answers_grow() {
         }
     }
     let reason = event(&mut events, |event| match event {
-        Event::Disconnected { reason, .. } => Some(reason),
+        Event::Gone { reason, .. } => Some(reason),
         _ => None,
     });
     assert!(matches!(reason, DisconnectReason::Violation(_)), "{reason:?}");
@@ -397,7 +397,7 @@ fn until_detached(events: &mut stepcast::Events) {
 }
 
 fn until_gone(events: &mut stepcast::Events) {
-    event(events, |event| matches!(event, Event::Disconnected { .. }).then_some(()));
+    event(events, |event| matches!(event, Event::Gone { .. }).then_some(()));
 }
 
 #[test]

@@ -58,12 +58,12 @@ fn the_late_end_of_a_connection_that_was_taken_over_does_not_touch_the_new_one()
     assert!(!gone.is_cancelled() && client.new == 1);
     assert_eq!(hub.client_count(), 2);
     while let Some(event) = events.try_recv() {
-        assert!(!matches!(event, Event::Detached { .. } | Event::Disconnected { .. }), "{event:?}");
+        assert!(!matches!(event, Event::Detached { .. } | Event::Gone { .. }), "{event:?}");
     }
     // And its own end is still one.
     client.close();
     let ended = event(&mut events, |event| match event {
-        Event::Disconnected { id: ended, reason } => Some((ended, reason)),
+        Event::Gone { id: ended, reason } => Some((ended, reason)),
         Event::Detached { .. } => panic!("{event:?}"),
         _ => None,
     });

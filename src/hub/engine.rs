@@ -292,7 +292,7 @@ impl Engine {
             self.leave(ip);
         }
         tracing::debug!(id = %client.id, %reason, "client disconnected");
-        self.shared.listeners.tell(|| Event::Disconnected { id: client.id, reason });
+        self.shared.listeners.tell(|| Event::Gone { id: client.id, reason });
     }
 
     /// Whether the program has a rule about who may follow what.

@@ -23,13 +23,13 @@ use crate::codec::{CloseCode, CloseFrame, Message};
 /// fn say(event: Event) -> String {
 ///     match event {
 ///         Event::Connected { id } => format!("{id} is here"),
-///         Event::Disconnected { id, reason } => format!("{id} has left: {reason}"),
+///         Event::Gone { id, reason } => format!("{id} has left: {reason}"),
 ///         other => format!("{other:?}"),
 ///     }
 /// }
 ///
 /// let id = "4711".parse().unwrap();
-/// let left = Event::Disconnected { id, reason: DisconnectReason::Lost };
+/// let left = Event::Gone { id, reason: DisconnectReason::Lost };
 /// assert_eq!(say(left), "4711 has left: connection lost");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +59,10 @@ pub enum Event {
         /// What it sent.
         message: Message,
     },
-    /// A client has gone; its id will not come again.
-    Disconnected {
+    /// A client has gone for good; its id will not come again. On the plain wire, which has no way to come back, that
+    /// is when its connection ends; on `stepcast.v1` at the latest [`Timeouts::grace`](crate::Timeouts::grace)
+    /// after [`Event::Detached`].
+    Gone {
         /// Its id.
         id: ClientId,
         /// Why.

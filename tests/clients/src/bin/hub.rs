@@ -132,7 +132,7 @@ impl Ends {
                 },
                 Some(Command::Rounds { count, to }) => rounds(hub, count, &to)?,
             },
-            Event::Disconnected { id, reason } => {
+            Event::Gone { id, reason } => {
                 if let Some(who) = self.asked.remove(&id) {
                     hub.send(who, how(id, &reason))?;
                 }
