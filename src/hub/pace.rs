@@ -3,9 +3,11 @@
 //! What has been handed to the operating system cannot be taken back, and its buffers, those of
 //! the network and those of the client hold megabytes: to a client that reads 50 KB/s that is a minute of
 //! what was the newest once. So there is a window of bytes under way, as large as the client reads in
-//! about a quarter of a second. How fast that is, it says itself, without knowing: behind every quarter of the window
-//! goes a question, a Ping that says how much has gone before it, and its Pong (RFC 6455, section
-//! 5.5.3) is the receipt. Browsers answer Pings by themselves, as every client has to.
+//! about a quarter of a second. How fast that is, it says itself, without knowing: behind every quarter of the window,
+//! or a little less, goes a question, a Ping that says how much has gone before it, and its Pong (RFC 6455, section
+//! 5.5.3) is the receipt. Browsers answer Pings by themselves, as every client has to. How much less is another for each
+//! client: thousands that have had the same since the same moment are not all asked behind the same message, which
+//! would come late to everyone.
 //!
 //! The window follows from what a question took to come back. Where `f` bytes were under way
 //! with it and it took `t`, the client takes `f / t`, and that for the time wanted is the window: the time
@@ -27,6 +29,9 @@ const INITIAL: u32 = 16 * 1024;
 /// slow, at 50 KB/s, has its next question after 5 s, before it is taken for dead.
 const LEAST: u32 = 8 * 1024;
 const MOST: u32 = 1024 * 1024;
+
+/// Among so many clients who have had the same, each is asked at a moment of its own.
+const TURNS: u32 = 16;
 
 /// The most that the way there and back is taken to last by itself, in milliseconds.
 const FAR: u32 = 1000;
@@ -76,14 +81,20 @@ impl Pace {
         self.taken = self.taken.wrapping_add(low_half(bytes as u64));
     }
 
-    /// The question that is due when `more` bytes have been taken up: it goes behind them.
-    pub(crate) fn question(&self, more: usize, now: u64) -> Option<Question> {
+    /// The question that is due when `more` bytes have been taken up: it goes behind them. `serial` is any number that
+    /// stays the client's and is another's for others.
+    pub(crate) fn question(&self, more: usize, now: u64, serial: u32) -> Option<Question> {
         let mut then = *self;
         then.take(more);
         let since = then.taken.wrapping_sub(then.asked);
         // Who may have no more is to be asked in any case: nothing else would bring it on again.
         let unasked = then.room() == 0 && then.asked == then.had;
-        let due = self.window > 0 && since > 0 && (since >= self.window / 4 || unasked);
+        let (quarter, turn) = (self.window / 4, serial % TURNS);
+        let part = match self.asked {
+            0 => quarter / TURNS * (turn + 1), // the first one: soon
+            _ => quarter - quarter / (2 * TURNS) * turn,
+        };
+        let due = self.window > 0 && since > 0 && (since >= part || unasked);
         due.then(|| Question(then.numbers(now)))
     }
 
@@ -178,6 +189,7 @@ mod tests {
         answers: VecDeque<(u64, Vec<u8>)>,
         read: u64,
         oldest: u64,
+        serial: u32,
     }
 
     #[derive(Clone)]
@@ -187,9 +199,9 @@ mod tests {
     }
 
     impl Link {
-        fn new(way: u64, rate: u64) -> Self {
+        fn new(way: u64, rate: u64, serial: u32) -> Self {
             let (unread, answers) = (VecDeque::new(), VecDeque::new());
-            Self { way, rate, credit: 0, unread, answers, read: 0, oldest: 0 }
+            Self { way, rate, credit: 0, unread, answers, read: 0, oldest: 0, serial }
         }
 
         /// One millisecond of the client, who has all that was sent a way ago.
@@ -223,6 +235,7 @@ mod tests {
     /// it was read, from when it had settled, and how much was read then.
     fn run(link: &mut Link, size: usize, settled: u64, end: u64) -> (u64, u64) {
         let mut pace = Pace::new(FRESHNESS);
+        let serial = link.serial;
         let mut read = 0;
         for now in 0..end {
             if now == settled {
@@ -233,7 +246,7 @@ mod tests {
                 assert!(pace.answer(Question::parse(&payload).unwrap(), FRESHNESS, now));
             }
             let question = |pace: &mut Pace, link: &mut Link| {
-                if let Some(question) = pace.question(0, now) {
+                if let Some(question) = pace.question(0, now, serial) {
                     pace.asked();
                     link.unread
                         .push_back((now, Piece::Ping(question.frame(Wire::Plain)[2..].to_vec())));
@@ -255,25 +268,44 @@ mod tests {
 
     #[test]
     fn what_a_slow_reader_sees_is_never_half_a_second_old_and_it_has_all_that_it_reads() {
-        for rate in [10, 50, 200] {
-            let mut link = Link::new(0, rate); // 10 KB/s, 50, 200
+        for (rate, serial) in [(10, 0), (10, 15), (50, 0), (50, 7), (50, 15), (200, 0), (200, 15)] {
+            let mut link = Link::new(0, rate, serial); // 10 KB/s, 50, 200
             let (oldest, read) = run(&mut link, FRAME, 0, 30_000);
             let first = u64::from(INITIAL) / rate; // until it is known
             let least = u64::from(LEAST) / rate;
-            assert!(oldest <= 500.max(first).max(least) + 100, "{rate}: {oldest} ms");
-            assert!(read >= rate * 99 / 100, "{rate}: {read}");
-            let mut link = Link::new(0, rate);
+            assert!(oldest <= 500.max(first).max(least) + 100, "{rate}, {serial}: {oldest} ms");
+            assert!(read >= rate * 99 / 100, "{rate}, {serial}: {read}");
+            let mut link = Link::new(0, rate, serial);
             let (oldest, _) = run(&mut link, FRAME, 5_000, 30_000);
-            assert!(oldest <= 500.max(least + 200), "{rate}: {oldest} ms later on");
+            assert!(oldest <= 500.max(least + 200), "{rate}, {serial}: {oldest} ms later on");
         }
     }
 
     #[test]
     fn a_reader_far_away_has_all_that_it_reads() {
-        for way in [1, 20, 75, 150, 300] {
-            let (_, read) = run(&mut Link::new(way, 500), FRAME, 10_000, 30_000);
-            assert!(read >= 480, "{way} ms away: {read} of 500 bytes in a millisecond");
+        for (way, serial) in [(1, 0), (20, 15), (75, 0), (75, 15), (150, 7), (300, 0), (300, 15)] {
+            let (_, read) = run(&mut Link::new(way, 500, serial), FRAME, 10_000, 30_000);
+            assert!(read >= 480, "{way} ms away, {serial}: {read} of 500 bytes in a millisecond");
         }
+    }
+
+    #[test]
+    fn those_who_have_had_the_same_are_not_all_asked_behind_the_same_message() {
+        let mut paces = [Pace::new(FRESHNESS); 160];
+        let mut most = 0;
+        for message in 0..200 {
+            let mut questions = 0;
+            for (pace, serial) in paces.iter_mut().zip(0..) {
+                pace.take(FRAME);
+                if let Some(question) = pace.question(0, message, serial) {
+                    pace.asked();
+                    questions += 1;
+                    assert!(pace.answer(question.0.map(u64::from), FRESHNESS, message));
+                }
+            }
+            most = questions.max(most);
+        }
+        assert!(most <= paces.len() / 4, "{most}");
     }
 
     #[test]
@@ -282,7 +314,7 @@ mod tests {
         let mut questions = 0;
         for message in 0..100_000_u64 {
             pace.take(1000);
-            if let Some(question) = pace.question(0, message) {
+            if let Some(question) = pace.question(0, message, 0) {
                 pace.asked();
                 questions += 1;
                 assert!(pace.answer(question.0.map(u64::from), FRESHNESS, message));
@@ -298,7 +330,7 @@ mod tests {
         pace.window = MOST;
         pace.way = 1;
         pace.take(MOST as usize);
-        let question = pace.question(0, 0).expect("the window is full");
+        let question = pace.question(0, 0, 0).expect("the window is full");
         pace.asked();
         assert!(pace.answer(question.0.map(u64::from), FRESHNESS, 20_000)); // 52 KB/s
         assert!(pace.window < 14_000, "{}", pace.window);
@@ -309,9 +341,9 @@ mod tests {
     fn an_answer_counts_once_and_only_to_a_question_that_was_asked() {
         let mut pace = Pace::new(FRESHNESS);
         pace.take(5000);
-        let first = pace.question(0, 0).expect("a quarter").0.map(u64::from);
+        let first = pace.question(0, 0, 0).expect("a quarter").0.map(u64::from);
         pace.asked();
-        assert!(pace.question(0, 0).is_none(), "asked already");
+        assert!(pace.question(0, 0, 0).is_none(), "asked already");
         pace.take(5000);
         assert!(!pace.answer([10_000, 0, 0], FRESHNESS, 1), "not asked");
         assert!(!pace.answer([0; 3], FRESHNESS, 1));
@@ -327,14 +359,15 @@ mod tests {
     fn without_a_window_nobody_is_asked() {
         let mut pace = Pace::new(0);
         pace.take(1 << 30);
-        assert_eq!((pace.room(), pace.question(0, 0).is_none()), (usize::MAX, true));
+        assert_eq!((pace.room(), pace.question(0, 0, 0).is_none()), (usize::MAX, true));
     }
 
     proptest! {
         // Whatever the client does to its answers: there is always a way on for one that answers.
         #[test]
         fn nobody_waits_with_no_question_under_way(
-            steps in proptest::collection::vec((1..100_000usize, 0..3000u64, any::<bool>(), any::<u32>()), 1..200)
+            steps in proptest::collection::vec((1..100_000usize, 0..3000u64, any::<bool>(), any::<u32>()), 1..200),
+            serial: u32,
         ) {
             let mut pace = Pace::new(FRESHNESS);
             let mut asked = VecDeque::new();
@@ -344,7 +377,7 @@ mod tests {
                 if pace.room() > 0 {
                     pace.take(size);
                 }
-                if let Some(question) = pace.question(0, now) {
+                if let Some(question) = pace.question(0, now, serial) {
                     pace.asked();
                     asked.push_back(question.frame(Wire::Plain)[2..].to_vec());
                 }

@@ -157,7 +157,8 @@ impl Connection {
             });
             if let Some((place, batch)) = batch {
                 let end = batch.within(room);
-                let question = open.pace.question(end, engine.now).map(|q| q.frame(wire));
+                let question = open.pace.question(end, engine.now, self.serial);
+                let question = question.map(|question| question.frame(wire));
                 let mut cx = Context::from_waker(&self.waker);
                 match write_batch(&mut self.stream, &mut cx, batch, end, question.as_ref()) {
                     Ok(0) => {} // the socket is full: take up its part, so that the time counts
@@ -227,7 +228,7 @@ impl Connection {
     fn ask(&mut self, more: usize, now: u64) -> bool {
         let Phase::Open(open) = &mut self.phase else { return false };
         let wire = if open.v1.is_some() { Wire::V1 } else { Wire::Plain };
-        let Some(question) = open.pace.question(more, now) else { return false };
+        let Some(question) = open.pace.question(more, now, self.serial) else { return false };
         open.pace.asked();
         self.owe(now).push(question.frame(wire).into());
         true
