@@ -165,7 +165,7 @@ impl Scanner {
 
     fn next_line_feed(&mut self, window: &[u8]) -> Option<usize> {
         let unseen = window.get(self.scanned..).unwrap_or_default();
-        let found = unseen.iter().position(|&byte| byte == b'\n');
+        let found = memchr::memchr(b'\n', unseen);
         let seen = found.map_or(unseen.len(), |offset| offset + 1);
         #[cfg(test)]
         {
@@ -259,7 +259,8 @@ impl Head {
 
     /// Whether such a list has this element, ASCII case ignored.
     pub(super) fn has_element(&self, name: &str, element: &str) -> bool {
-        self.elements(name).any(|found| found.eq_ignore_ascii_case(element.as_bytes()))
+        let is_it = |found: &[u8]| trim(found).eq_ignore_ascii_case(element.as_bytes());
+        self.values(name).any(|value| value.split(|&byte| byte == b',').any(is_it))
     }
 
     /// The value of a header that may be there once.

@@ -1,6 +1,7 @@
 //! The server's side of the request: found, parsed, and checked as far as HTTP/1.1 itself demands.
 
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -215,7 +216,8 @@ impl Request {
     /// # Ok::<(), stepcast::handshake::Refusal>(())
     /// ```
     pub fn path(&self) -> &str {
-        match self.resource().split_once('?').map_or(self.resource(), |(path, _)| path) {
+        let resource = self.resource();
+        match memchr::memchr(b'?', resource.as_bytes()).map_or(resource, |end| &resource[..end]) {
             "" => "/",
             path => path,
         }
@@ -316,9 +318,15 @@ impl Request {
     }
 
     fn parse(bytes: &Bytes, headers: usize) -> Result<Self, Refusal> {
-        let mut fields = vec![httparse::EMPTY_HEADER; headers];
-        let mut parsed = httparse::Request::new(&mut fields);
-        match parsed.parse(bytes) {
+        // As many as there may be, unless the program allows more.
+        let mut few = [MaybeUninit::uninit(); 64];
+        let mut many = Vec::new();
+        let fields = few.get_mut(..headers).unwrap_or_else(|| {
+            many.resize(headers, MaybeUninit::uninit());
+            &mut many
+        });
+        let mut parsed = httparse::Request::new(&mut []);
+        match parsed.parse_with_uninit_headers(bytes, fields) {
             Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
             Ok(_) => {
                 return Err(Refusal::bad_request(

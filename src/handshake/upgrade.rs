@@ -2,13 +2,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
 use super::head::{Head, Single, Span, is_token, span_in, text_of};
 use super::refusal::{Refusal, quote};
 use super::request::Request;
-use super::response::{Status, put};
+use super::response::Status;
 
 /// A request that is a correct upgrade, and the answer it may get.
 ///
@@ -122,22 +122,29 @@ impl Upgrade {
     /// # }
     /// ```
     pub fn accept(&self, protocol: Option<&str>) -> Result<Bytes, NotOffered> {
-        const HEAD: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
-              Connection: Upgrade\r\nSec-WebSocket-Accept: ";
         if let Some(protocol) = protocol {
             if !self.offered_protocols().any(|offered| offered == protocol) {
                 return Err(NotOffered(protocol.to_owned()));
             }
         }
-        let mut out = BytesMut::with_capacity(HEAD.len() + 64 + protocol.map_or(0, str::len));
-        out.put_slice(HEAD);
-        out.put_slice(&self.accept);
-        // An offered subprotocol is a token, so it cannot end the line.
+        let mut out = Vec::new();
+        self.put_answer(protocol, &mut out);
+        Ok(out.into())
+    }
+
+    /// Writes the 101 that accepts this subprotocol, which has been offered, and is a token for that: it cannot end
+    /// the line.
+    pub(crate) fn put_answer(&self, protocol: Option<&str>, out: &mut Vec<u8>) {
+        out.extend_from_slice(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+              Sec-WebSocket-Accept: ",
+        );
+        out.extend_from_slice(&self.accept);
         if let Some(protocol) = protocol {
-            put(&mut out, &["\r\nSec-WebSocket-Protocol: ", protocol]);
+            out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
+            out.extend_from_slice(protocol.as_bytes());
         }
-        put(&mut out, &["\r\n\r\n"]);
-        Ok(out.freeze())
+        out.extend_from_slice(b"\r\n\r\n");
     }
 }
 

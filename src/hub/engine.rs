@@ -76,13 +76,16 @@ pub(crate) struct Reception {
 /// The program's rule for that.
 pub(crate) type MayFollow = Arc<dyn Fn(&str, &Request) -> bool + Send + Sync>;
 
+/// Room for a 101 and the greeting behind it.
+const RESPONSE: usize = 256;
+
 /// What a request that is not refused gets.
 pub(crate) enum Answer {
     Page(Bytes),
     /// The 101 of a client that says then who it is, and what it follows.
-    UpgradeToV1(Bytes),
+    UpgradeToV1(Vec<u8>),
     /// The 101, and what the client follows.
-    Upgrade(Bytes, Arc<Topic>),
+    Upgrade(Vec<u8>, Arc<Topic>),
 }
 
 pub(crate) struct Engine {
@@ -185,11 +188,10 @@ impl Engine {
         if self.count_at(address) >= limits.clients_per_address {
             return Err(Refusal::full("clients from one address", limits.clients_per_address));
         }
+        let mut response = Vec::with_capacity(RESPONSE);
         if upgrade.offered_protocols().any(|offered| offered == v1::PROTOCOL) {
-            return match upgrade.accept(Some(v1::PROTOCOL)) {
-                Ok(response) => Ok(Answer::UpgradeToV1(response)),
-                Err(_) => unreachable!("it has been offered"),
-            };
+            upgrade.put_answer(Some(v1::PROTOCOL), &mut response);
+            return Ok(Answer::UpgradeToV1(response));
         }
         let topic = match feed {
             None => Arc::clone(self.shared.topics.everyone()),
@@ -204,10 +206,8 @@ impl Engine {
             }
         };
         // The plain wire has no subprotocol: one that is offered is not agreed to.
-        match upgrade.accept(None) {
-            Ok(response) => Ok(Answer::Upgrade(response, topic)),
-            Err(_) => unreachable!("only a named subprotocol can fail to have been offered"),
-        }
+        upgrade.put_answer(None, &mut response);
+        Ok(Answer::Upgrade(response, topic))
     }
 
     fn count_at(&self, address: SocketAddr) -> usize {
@@ -344,8 +344,10 @@ impl Engine {
     }
 
     /// What a client gets first of all.
-    pub(crate) fn greeting(&self, id: ClientId) -> Bytes {
-        if self.reception.greet { plain::greeting(id.get()) } else { Bytes::new() }
+    pub(crate) fn put_greeting(&self, id: ClientId, out: &mut Vec<u8>) {
+        if self.reception.greet {
+            plain::put_greeting(id.get(), out);
+        }
     }
 
     pub(crate) fn tell_refused(&self, address: SocketAddr, refusal: &Refusal) {

@@ -9,9 +9,15 @@ use crate::codec::{self, FrameHeader, Message, OpCode};
 /// Copying less than this costs about what a second part costs in the vectored write.
 const SHARED_FROM: usize = 4096;
 
-/// The first message that a client gets: its id.
-pub(crate) fn greeting(id: u64) -> Bytes {
-    codec::server_frame(&Message::from(format!(r#"{{"type":1,"body":{id}}}"#)))
+/// Writes the first message that a client gets: its id.
+pub(crate) fn put_greeting(id: u64, out: &mut Vec<u8>) {
+    let (before, after) = (br#"{"type":1,"body":"#, b"}");
+    let id = id.to_string();
+    let length = before.len() + id.len() + after.len();
+    out.extend_from_slice(FrameHeader::server(OpCode::Text, true, length).as_ref());
+    for part in [before, id.as_bytes(), after] {
+        out.extend_from_slice(part);
+    }
 }
 
 /// Encodes one message.
@@ -46,6 +52,11 @@ mod tests {
 
     #[test]
     fn the_greeting_is_the_id_as_a_json_number() {
-        assert_eq!(greeting(4711).slice(2..), r#"{"type":1,"body":4711}"#);
+        for id in [1, 4711, (1 << 53) - 1] {
+            let message = Message::from(format!(r#"{{"type":1,"body":{id}}}"#));
+            let mut greeting = b"before".to_vec();
+            put_greeting(id, &mut greeting);
+            assert_eq!(greeting[6..], codec::server_frame(&message));
+        }
     }
 }

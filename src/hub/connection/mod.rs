@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
@@ -262,8 +262,7 @@ impl Connection {
         match engine.decide(request, address) {
             Ok(Answer::Page(page)) => self.owe(engine.now).push(page.into()),
             Ok(Answer::UpgradeToV1(response)) => {
-                let left = self.send_at_once(response, engine);
-                self.begin(left.into(), engine.now);
+                self.send_at_once(response, engine);
                 let serial = self.stranger().unwrap_or_default();
                 let newcomer = Newcomer {
                     details: engine.details_of(request),
@@ -276,16 +275,13 @@ impl Connection {
                 };
                 self.phase = Phase::Newcomer(Box::new(newcomer));
             }
-            Ok(Answer::Upgrade(response, topic)) => {
+            Ok(Answer::Upgrade(mut both, topic)) => {
                 let place = engine.log_of(&topic);
                 let client = engine.admit(request, address, key, topic);
                 let cursor = engine.follow(place, key, self.serial, u64::MAX);
-                let greeting = engine.greeting(client.id);
                 // One write for both: browsers learn their id with the answer.
-                let both: Bytes = [response, greeting].concat().into();
-                let left = self.send_at_once(both, engine);
-                // Begun, so that nothing that comes with the request is answered before it.
-                self.begin(left.into(), engine.now);
+                engine.put_greeting(client.id, &mut both);
+                self.send_at_once(both, engine);
                 let follows = Follows::one(Follow { place, cursor });
                 self.phase = Phase::Open(Open::new(client, follows, engine));
             }

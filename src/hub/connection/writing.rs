@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
@@ -206,15 +206,18 @@ impl Connection {
         Ok(if self.outbox.is_some() { Taken::Some } else { Taken::Nothing })
     }
 
-    /// Sends what nothing goes before. Returns what is left of it; where the connection has broken, all.
-    pub(super) fn send_at_once(&mut self, mut bytes: Bytes, engine: &Engine) -> Bytes {
+    /// Sends what nothing goes before. What is left of it has been begun, so that nothing is answered before it; where
+    /// the connection has broken that is all, and the next write will say so.
+    pub(super) fn send_at_once(&mut self, mut bytes: Vec<u8>, engine: &Engine) {
         let mut cx = Context::from_waker(&self.waker);
         let slices = [IoSlice::new(&bytes)];
         if let Poll::Ready(Ok(count)) = poll_send(&mut self.stream, &mut cx, &slices) {
             engine.shared.counters.bytes_out.add(count as u64);
-            bytes.advance(count);
+            bytes.drain(..count);
         }
-        bytes
+        if !bytes.is_empty() {
+            self.begin(Bytes::from(bytes).into(), engine.now);
+        }
     }
 
     /// What is left of a frame that has been begun goes first.
