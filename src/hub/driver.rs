@@ -344,7 +344,7 @@ impl Driver {
         }
         // All are marked before any is written to: what was pushed to one of them and then to
         // everyone is merged in that order, whoever's turn comes first.
-        for key in keys {
+        for &key in &keys {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             connection.mark_mail();
             connection.follow_as_told(&mut self.engine, key);
@@ -352,6 +352,7 @@ impl Driver {
                 self.owed.push_back(key);
             }
         }
+        self.engine.keys = keys;
         for place in fresh {
             self.call_followers(place);
         }

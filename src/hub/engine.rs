@@ -103,6 +103,8 @@ pub(crate) struct Engine {
     room: Queue,
     /// The room of the list of feeds with news that is not in use.
     news: Vec<Arc<Topic>>,
+    /// That of the list of clients with mail.
+    pub(crate) keys: Vec<usize>,
     /// Feeds whose newest part was pushed after the driver took its stamp.
     pub(crate) hidden: Vec<usize>,
     /// Feeds that were read, or lost a follower, since it was last looked for what can go.
@@ -146,6 +148,7 @@ impl Engine {
             scratch: BytesMut::new(),
             room: Queue::default(),
             news: Vec::new(),
+            keys: Vec::new(),
             hidden: Vec::new(),
             touched: Vec::new(),
             retention,
@@ -456,7 +459,9 @@ impl Engine {
             }
         }
         // After the feeds: who is told to follow one has all that is pushed to it after that.
-        let keys = std::mem::take(&mut *self.shared.mail.lock());
+        let mut keys = std::mem::take(&mut self.keys);
+        keys.clear();
+        std::mem::swap(&mut *self.shared.mail.lock(), &mut keys);
         (fresh, keys)
     }
 

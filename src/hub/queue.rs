@@ -74,6 +74,13 @@ impl Queue {
         self.entries.drain(..evicted).collect()
     }
 
+    /// Has room for so many entries at least, if it has none.
+    pub(crate) fn reserve(&mut self, entries: usize) {
+        if self.entries.capacity() == 0 {
+            self.entries.reserve(entries);
+        }
+    }
+
     pub(crate) fn push(&mut self, entry: Entry) {
         self.bytes += Entry::cost(&entry.message);
         self.entries.push_back(entry);

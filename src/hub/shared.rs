@@ -448,7 +448,7 @@ impl Shared {
                 }
             }
             let (stamp, mail) = self.open_mail(&client, &mut mailbox);
-            mail.log.push(Entry { stamp, message });
+            mail.push(Entry { stamp, message });
         }
         if !evicted.is_empty() {
             self.budget.sub(evicted.iter().map(|entry| Entry::cost(&entry.message)).sum());
