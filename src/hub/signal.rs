@@ -29,8 +29,10 @@ impl Bell {
 
     /// Sockets and rare commands: the driver has to look now, asleep or not.
     pub(crate) fn wake_driver(&self) {
-        if let Some(driver) = &*self.driver.lock() {
-            driver.wake_by_ref();
+        // Not under the lock, which is the first thing that the driver takes when it is awake.
+        let driver = self.driver.lock().clone();
+        if let Some(driver) = driver {
+            driver.wake();
         }
     }
 
