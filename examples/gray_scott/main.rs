@@ -20,11 +20,12 @@ const EVERY: Duration = Duration::from_millis(100);
 const HELP: &str = "\
 Runs the Gray-Scott model, and shows it in the browser.
 
-usage: gray_scott [--steps N] [--size N] [--addr HOST:PORT]
+usage: gray_scott [--steps N] [--size N] [--addr HOST:PORT] [--lines N]
 
   --steps N          time steps, 1500000 unless told: two minutes or so at the default size
-  --size N           cells along each side of the square, 16 to 4096, 256 unless told
+  --size N           cells along each side of the square, 16 to 2000, 256 unless told
   --addr HOST:PORT   where browsers find it, 127.0.0.1:8002 unless told
+  --lines N          lines of the log in ten seconds, 1 to 100, 10 unless told
   --help             this text
 ";
 
@@ -33,19 +34,20 @@ struct Options {
     steps: u64,
     size: usize,
     addr: SocketAddr,
+    lines: u32,
 }
 
 impl Options {
     /// `None` when the help was asked for.
     fn parse(args: impl IntoIterator<Item = String>) -> Result<Option<Self>, String> {
-        let mut options =
-            Self { steps: model::ROUND, size: 256, addr: SocketAddr::from(([127, 0, 0, 1], 8002)) };
+        let addr = SocketAddr::from(([127, 0, 0, 1], 8002));
+        let mut options = Self { steps: model::ROUND, size: 256, addr, lines: 10 };
         let mut args = args.into_iter();
         while let Some(name) = args.next() {
             if name == "--help" || name == "-h" {
                 return Ok(None);
             }
-            if !["--steps", "--size", "--addr"].contains(&name.as_str()) {
+            if !["--steps", "--size", "--addr", "--lines"].contains(&name.as_str()) {
                 return Err(format!("there is no option {name:?}; --help lists them"));
             }
             let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -56,8 +58,12 @@ impl Options {
                     options.steps = steps.ok_or_else(|| wrong("a number of steps from 1"))?;
                 }
                 "--size" => {
-                    let size = value.parse().ok().filter(|size| (16..=4096).contains(size));
-                    options.size = size.ok_or_else(|| wrong("a number of cells, 16 to 4096"))?;
+                    let size = value.parse().ok().filter(|size| (16..=2000).contains(size));
+                    options.size = size.ok_or_else(|| wrong("a number of cells, 16 to 2000"))?;
+                }
+                "--lines" => {
+                    let lines = value.parse().ok().filter(|lines| (1..=100).contains(lines));
+                    options.lines = lines.ok_or_else(|| wrong("a number of lines, 1 to 100"))?;
                 }
                 _ => {
                     let addr = value.to_socket_addrs().ok().and_then(|mut found| found.next());
@@ -70,7 +76,7 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    let Options { steps, size, addr } = match Options::parse(std::env::args().skip(1)) {
+    let options = match Options::parse(std::env::args().skip(1)) {
         Ok(Some(options)) => options,
         Ok(None) => {
             // Whoever closes the pipe early has read enough.
@@ -82,35 +88,53 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let hub = match Hub::spawn_thread(addr) {
+    let hub = match Hub::spawn_thread(options.addr) {
         Ok(hub) => hub,
         Err(error) => {
             eprintln!("gray_scott: {error}");
             return ExitCode::FAILURE;
         }
     };
+    let Options { steps, size, .. } = options;
     println!("{steps} steps of {size} x {size} cells: watch them at {}", hub.url());
-    run(&hub, steps, size);
+    run(&hub, &options);
     ExitCode::SUCCESS // dropping the hub delivers the last messages
 }
 
-/// The model's loop, with the two lines in it that let browsers see it.
-fn run(hub: &Hub, steps: u64, size: usize) {
+/// The model's loop, and in it what lets browsers see it: two states, of which only the newest counts, and a
+/// log, of which each line does.
+fn run(hub: &Hub, options: &Options) {
+    let Options { steps, size, lines, .. } = *options;
     let started = Instant::now();
     let mut model = GrayScott::new(size);
-    let mut shown = started;
+    let (mut shown, mut told) = (started, started);
+    let show = |model: &GrayScott, step| {
+        // `Err`: the hub has ended, or it is too much for it. The run goes on.
+        let _ = hub.everyone().set("progress", progress(model, step, steps, started));
+        let _ = hub.everyone().set("field", field(&model.v, size));
+    };
     for step in 1..=steps {
         model.step();
         // Reading the clock at every step would be a part of the step's time.
         if step % 64 == 0 && shown.elapsed() >= EVERY && hub.client_count() > 0 {
             shown = Instant::now();
-            hub.broadcast(progress(&model, step, steps, started));
-            hub.broadcast(field(&model.v, size));
+            show(&model, step);
+            if told.elapsed() * lines >= Duration::from_secs(10) {
+                told = shown;
+                hub.broadcast(line(&model, step));
+            }
         }
     }
-    hub.broadcast(progress(&model, steps, steps, started));
-    hub.broadcast(field(&model.v, size));
+    show(&model, steps);
+    hub.broadcast(line(&model, steps));
     println!("done in {:.1} s", started.elapsed().as_secs_f64());
+}
+
+/// A line of the log.
+fn line(model: &GrayScott, step: u64) -> String {
+    let of =
+        |extreme: fn(f32, f32) -> f32| model.v.iter().copied().reduce(extreme).unwrap_or(f32::NAN);
+    format!("step {step}: v is between {:.4} and {:.4}", of(f32::min), of(f32::max))
 }
 
 fn progress(model: &GrayScott, step: u64, steps: u64, started: Instant) -> String {
@@ -138,13 +162,14 @@ mod tests {
 
     #[test]
     fn options_are_read_and_a_wrong_one_is_named() {
-        let all = parse(&["--steps", "7", "--size", "64", "--addr", "127.0.0.1:0"]);
+        let all =
+            parse(&["--steps", "7", "--size", "64", "--addr", "127.0.0.1:0", "--lines", "100"]);
         let addr = SocketAddr::from(([127, 0, 0, 1], 0));
-        assert_eq!(all, Ok(Some(Options { steps: 7, size: 64, addr })));
+        assert_eq!(all, Ok(Some(Options { steps: 7, size: 64, addr, lines: 100 })));
         assert_eq!(parse(&["--help"]), Ok(None));
         assert!(parse(&[]).is_ok_and(|options| options.is_some()));
-        for wrong in [&["--steps", "many"][..], &["--size", "3"], &["--addr", "8002"], &["--step"]]
-        {
+        let wrong = [["--steps", "many"], ["--size", "3"], ["--addr", "8002"], ["--lines", "0"]];
+        for wrong in wrong.iter().map(<[&str; 2]>::as_slice).chain([&["--step"][..]]) {
             let line = parse(wrong).expect_err("a wrong option was taken");
             assert!(line.contains(wrong[0]) && !line.contains('\n'), "{line}");
         }

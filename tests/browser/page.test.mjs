@@ -154,7 +154,8 @@ test('a flood leaves two hundred lines, the newest, and a page that answers', as
 test('what is JSON, what has a key, and what was left out', async (t) => {
   const { page, complaints, hub } = await openPage(t);
   hub.say({ json: [1, 1, { progress: 1, total: 8, phase: 'warm' }] });
-  hub.say({ text: [1, 90, '{"progress":2,"total":8}', 'state'] });
+  hub.say({ text: [1, 90, '{"progress":2,"total":8}', 'state'] }); // drawn, so no line
+  hub.say({ text: [1, 91, 'cooling', 'phase'] });
   hub.say({ gap: { alias: 1, from: 2, to: 2, why: 'slow' } });
   hub.say({ gap: { alias: 1, from: 3, to: 80, why: 'expired' } });
   hub.say({ text: [0, 1, 'for this client alone'] });
@@ -162,12 +163,12 @@ test('what is JSON, what has a key, and what was left out', async (t) => {
     const now = await seen(page);
     return now.lines.at(-1)?.endsWith('for this client alone') && now;
   });
-  assert.deepEqual([now.now, now.max, now.count, now.id], [2, 8, 3, '7']);
+  assert.deepEqual([now.now, now.max, now.count, now.id], [2, 8, 4, '7']);
   const lines = now.lines.map((line) => line.replace(/^[\d:]+/, ''));
   assert.deepEqual(lines, [
     'connected as client 7',
     '{"progress":1,"total":8,"phase":"warm"}',
-    'state: {"progress":2,"total":8}',
+    'phase: cooling',
     'message 2 left out: this page was too slow',
     'messages 3 to 80 left out: not kept any more',
     'for this client alone',

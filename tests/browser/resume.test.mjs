@@ -1,5 +1,5 @@
-// What happens to a browser in the course of a run, against a hub that sends a log of two messages
-// every tenth of a second. What a viewer beside it has, to whom nothing happens, says what was sent.
+// What happens to a browser in the course of a run, against a hub that every tenth of a second sends a line
+// and sets two values. What a viewer beside it has, to whom nothing happens, says what was sent.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -20,6 +20,12 @@ const html = (url) => `<!doctype html><link rel="icon" href="data:,"><script typ
     sessionStorage.setItem('message ' + seq, now);
     sessionStorage.setItem('last', last = seq);
   });
+  hub.on('value', ({ key, data }) => {
+    if (key !== 'progress') return;
+    const { progress } = JSON.parse(data);
+    if (progress < Number(sessionStorage.getItem('progress'))) log('fault: ' + progress + ' is older than what was there');
+    sessionStorage.setItem('progress', progress);
+  });
   hub.on('gap', (gap) => log('fault: gap ' + JSON.stringify(gap)));
   hub.on('error', (error) => log('fault: error ' + JSON.stringify(error)));
   hub.on('feed', ({ feed, how }) => { if (feed === '') log('feed ' + how); });
@@ -27,6 +33,7 @@ const html = (url) => `<!doctype html><link rel="icon" href="data:,"><script typ
 </script>`;
 
 const last = (page) => page.evaluate(() => Number(sessionStorage.getItem('last')));
+const progress = (page) => page.evaluate(() => Number(sessionStorage.getItem('progress')));
 const idOf = (page) => page.evaluate(() => hub.id);
 const state = (page) => page.evaluate(() => hub.state);
 const log = async (page) => (await page.evaluate(() => sessionStorage.getItem('log'))).trim().split('\n');
@@ -38,7 +45,8 @@ const messages = (page) => page.evaluate(() => (
 
 /** A run that does not end, a viewer to whom nothing happens, and one whose way to the hub is `way`. */
 async function watch(t) {
-  const run = await start(t, 'gray_scott', '--addr', '127.0.0.1:0', '--size', '64', '--steps', '1000000000000');
+  const run = await start(t, 'gray_scott', '--addr', '127.0.0.1:0', '--size', '64', '--steps', '1000000000000',
+    '--lines', '100');
   const way = await cable(t, run.port);
   const view = async (browser, url) => {
     const { page } = await open(browser);
@@ -56,8 +64,9 @@ async function watch(t) {
   };
   /** Until the page has what has been sent. */
   const caughtUp = async (after) => {
-    const now = await last(witness);
+    const [now, state] = [await last(witness), await progress(witness)];
     await until(`message ${now} after ${after}`, async () => await last(page) >= now);
+    await until(`step ${state} after ${after}`, async () => await progress(page) >= state);
   };
   return { run, way, witness, browser, page, sent, caughtUp };
 }
@@ -153,7 +162,7 @@ test('after the hub was killed and started again, a page goes on by itself as a 
   await run.stop();
   way.cut();
   await until('the loss to be seen', async () => await state(page) !== 'open');
-  await page.evaluate(() => sessionStorage.removeItem('last'));
+  await page.evaluate(() => ['last', 'progress'].forEach((key) => sessionStorage.removeItem(key)));
   await start(t, 'gray_scott', '--addr', `127.0.0.1:${run.port}`, '--size', '64');
   await until('messages of the new run', () => last(page));
   const now = await page.evaluate(() => hub.client);
