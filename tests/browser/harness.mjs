@@ -98,8 +98,10 @@ export async function cable(t, to) {
   return own;
 }
 
-export async function launch(t) {
+/** A browser. `without` are switches that it is started with otherwise. */
+export async function launch(t, without = []) {
   const browser = await chromium.launch({
+    ignoreDefaultArgs: without,
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     chromiumSandbox: false,
     args: [

@@ -44,7 +44,7 @@ const messages = (page) => page.evaluate(() => (
     .map(([key, what]) => [Number(key.slice(8)), what]).sort(([a], [b]) => a - b)));
 
 /** A run that does not end, a viewer to whom nothing happens, and one whose way to the hub is `way`. */
-async function watch(t) {
+async function watch(t, without) {
   const run = await start(t, 'gray_scott', '--addr', '127.0.0.1:0', '--size', '64', '--steps', '1000000000000',
     '--lines', '100');
   const way = await cable(t, run.port);
@@ -55,7 +55,7 @@ async function watch(t) {
     return page;
   };
   const witness = await view(await launch(t), run.url);
-  const browser = await launch(t);
+  const browser = await launch(t, without);
   const page = await view(browser, way.url);
   /** Until so many more have been sent. */
   const sent = async (more) => {
@@ -132,6 +132,23 @@ test('a page whose process is stopped for a while goes on where it was, with its
   await caughtUp('the second time');
   assert.deepEqual(await opened(page), [`open ${id} false`, `open ${id} true`]);
   await missedNothing(run);
+});
+
+test('a page that the browser kept as it was, while another was looked at, goes on where it was', async (t) => {
+  const run = await watch(t, ['--disable-back-forward-cache']); // as users have it
+  const { page, sent, caughtUp } = run;
+  const id = await idOf(page);
+  await page.evaluate(() => { addEventListener('pageshow', ({ persisted }) => { globalThis.persisted = persisted; }); });
+  await page.goto(await serve(t, () => ({ headers: { 'content-type': 'text/html' }, body: 'another page' })));
+  await sent(10);
+  // Not `goBack`, which waits for the page to be loaded.
+  await page.evaluate(() => { history.back(); });
+  await until('the page as it was', () => page.evaluate(() => globalThis.persisted).catch(() => false));
+  await caughtUp('it was come back to');
+  await missedNothing(run);
+  assert.deepEqual(await opened(page), [`open ${id} false`, `open ${id} true`]);
+  // Its script is the same, and so is what it has: it was sent nothing twice.
+  assert.deepEqual((await log(page)).filter((line) => line.startsWith('feed ')), ['feed snapshot', 'feed resumed']);
 });
 
 test('a tab that is duplicated is a client of its own, and takes nothing from the first', async (t) => {
