@@ -75,11 +75,11 @@ fn broadcast(c: &mut Criterion) {
     for clients in CLIENTS {
         let hub = hub_with(clients);
         for len in [64, 1024] {
-            let pushed = hub.stats().pushed;
             group.bench_function(BenchmarkId::new(format!("{clients} clients"), len), |b| {
+                let pushed = hub.stats().pushed;
                 b.iter_custom(|count| pushes(count, len, |message| hub.broadcast(message)));
+                assert!(hub.stats().pushed > pushed, "they were pushed");
             });
-            assert!(hub.stats().pushed > pushed, "they were pushed");
         }
         assert_eq!((hub.client_count(), hub.stats().skipped), (clients, 0));
         hub.shutdown_blocking(Duration::from_secs(5));
