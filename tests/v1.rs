@@ -454,6 +454,28 @@ fn what_the_program_had_a_client_follow_while_it_was_away_holds_and_so_does_what
 }
 
 #[test]
+fn a_feed_that_a_client_has_left_while_it_was_away_is_not_begun_again() {
+    let hub = hub();
+    let feeds = ["left", "kept", "told"].map(|name| hub.feed(name).unwrap());
+    let mut client = V1::connect(&hub, &json!({"feeds": {"left": {}, "kept": {}, "told": {}}}));
+    let of = |client: &mut V1| client.line("feed")["name"].as_str().unwrap().to_owned();
+    for _ in &feeds {
+        of(&mut client);
+    }
+    hub.follow(client.id, &feeds[2]).unwrap(); // the program wants that one, too
+    let mut client = client.cut().come_back(&hub, json!({}), json!({"kept": {}}));
+    let mut names = [of(&mut client), of(&mut client)];
+    names.sort();
+    assert_eq!(names, ["kept", "told"]);
+    for feed in &feeds {
+        feed.send(feed.name().to_owned()).unwrap();
+    }
+    let mut texts = [client.line("text"), client.line("text")].map(|line| line[2].clone());
+    texts.sort_by_key(ToString::to_string);
+    assert_eq!(texts, ["kept", "told"]);
+}
+
+#[test]
 fn values_that_one_client_was_given_are_kept_for_it_and_bounded() {
     let hub =
         Hub::builder().limits(Limits::default().keys(10)).spawn_thread("127.0.0.1:0").unwrap();

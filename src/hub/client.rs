@@ -98,7 +98,7 @@ impl Wants {
     fn list(&mut self) -> Option<&mut Vec<Wanted>> {
         if let Self::First(topic) = self {
             let topic = Arc::clone(topic);
-            *self = Self::Several(Box::new(vec![Wanted { topic, stamp: u64::MAX, fresh: false }]));
+            *self = Self::Several(Box::new(vec![Wanted::by_itself(topic)]));
         }
         match self {
             Self::Several(list) => Some(list),
@@ -116,6 +116,14 @@ pub(crate) struct Wanted {
     /// Whether the driver has not seen this yet. It may have followed the feed before, and have
     /// stopped in between: it begins anew then.
     pub(crate) fresh: bool,
+    /// Whether the program wants it, and not only the client itself.
+    told: bool,
+}
+
+impl Wanted {
+    fn by_itself(topic: Arc<Topic>) -> Self {
+        Self { topic, stamp: u64::MAX, fresh: false, told: false }
+    }
 }
 
 impl Client {
@@ -168,8 +176,19 @@ impl Client {
         if follows.len() >= limit {
             return Err(FollowError::TooMany { limit });
         }
-        follows.push(Wanted { topic: Arc::clone(topic), stamp: u64::MAX, fresh: false });
+        follows.push(Wanted::by_itself(Arc::clone(topic)));
         Ok(true)
+    }
+
+    /// Takes out what it asked for itself and, by this, does not ask for any more. The handles are the caller's.
+    pub(crate) fn unfollow_unasked(&self, asks: impl Fn(&str) -> bool) -> Vec<Arc<Topic>> {
+        let mut follows = self.follows.lock();
+        let Some(follows) = follows.list() else { return Vec::new() };
+        let unasked = |wanted: &Wanted| !wanted.told && !asks(wanted.topic.name());
+        let (gone, stay) = std::mem::take(follows).into_iter().partition(unasked);
+        *follows = stay;
+        let gone: Vec<Wanted> = gone;
+        gone.into_iter().map(|wanted| wanted.topic).collect()
     }
 
     /// A feed that it is to follow, by its name.
@@ -194,13 +213,15 @@ impl Client {
     ) -> Result<(), FollowError> {
         let mut follows = self.follows.lock();
         let follows = follows.list().ok_or(FollowError::NoSuchClient(self.id))?;
-        if follows.iter().any(|known| Arc::ptr_eq(&known.topic, topic)) {
+        if let Some(known) = follows.iter_mut().find(|known| Arc::ptr_eq(&known.topic, topic)) {
+            known.told = true;
             return Ok(());
         }
         if follows.len() >= limit {
             return Err(FollowError::TooMany { limit });
         }
-        follows.push(Wanted { topic: Topics::clone_handle(topic), stamp, fresh: true });
+        let topic = Topics::clone_handle(topic);
+        follows.push(Wanted { topic, stamp, fresh: true, told: true });
         tell();
         Ok(())
     }

@@ -151,6 +151,10 @@ impl Connection {
         open.has_mail = true; // what there was no room for
         open.inbound = inbound;
         self.phase = Phase::Open(open);
+        // What it followed when it was lost, and has left since.
+        let asks = |name: &str| hello.feeds.iter().any(|(asked, _)| asked == name);
+        let left = self.client().map(|client| client.unfollow_unasked(asks));
+        left.iter().flatten().for_each(|topic| engine.shared.drop_handle(topic));
         for (name, had) in &hello.feeds {
             self.follow_named(name, Some(*had).filter(|_| of_this_hub), engine, connection);
         }
