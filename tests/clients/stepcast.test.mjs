@@ -270,8 +270,8 @@ test('a thousand whose connections are cut at once come back spread out, as who 
   }
   assert.ok(shares.length >= CROWD);
   evenly(shares);
-  // By that rule 3.1 s. Node connects as many in less than 1 s where all come at once.
-  assert.ok(spread(t, 'back after a cut', hub.of('resumed')) >= 1500);
+  // By that rule 3.1 s, and less on a busy machine; if all came at once, as long as Node takes: 0.4 s.
+  assert.ok(spread(t, 'back after a cut', hub.of('resumed')) >= 1000);
 });
 
 test('a thousand whose hub is started again come back in the time that it has told them', async (t) => {
