@@ -466,6 +466,7 @@ impl Driver {
         }
         self.end_by = Some(by);
         self.listener = None;
+        self.engine.at_end = shared.registry.count();
         self.engine.end_all_away();
         shared.topics.everyone().inbox.lock().closed = true;
         shared.topics.all().iter().for_each(|topic| topic.inbox.lock().closed = true);

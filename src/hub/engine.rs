@@ -111,6 +111,8 @@ pub(crate) struct Engine {
     pub(crate) touched: Vec<usize>,
     pub(crate) retention: Kept,
     pub(crate) sessions: Sessions,
+    /// How many clients there were when the hub began to end.
+    pub(crate) at_end: usize,
     /// Boxed as connections keep it, so that it changes hands without being made anew.
     spare: Option<Box<Inbound>>,
     codec_limits: codec::Limits,
@@ -153,6 +155,7 @@ impl Engine {
             touched: Vec::new(),
             retention,
             sessions: Sessions::new(),
+            at_end: 0,
             spare: None,
             codec_limits,
             per_address: HashMap::new(),

@@ -60,6 +60,7 @@ export interface Socket {
   onopen: ((event: any) => void) | null;
   onmessage: ((event: any) => void) | null;
   onclose: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
   send(data: any): void;
   close(code?: number): void;
 }

@@ -459,6 +459,8 @@ class Connection extends EventTarget {
     socket.onopen = () => this.#dispatch({ type: 'opened' });
     socket.onmessage = ({ data }) => this.#dispatch({ type: 'frame', data });
     socket.onclose = ({ code, reason }) => this.#dispatch({ type: 'closed', code, reason });
+    // In Node 20 no `close` follows.
+    socket.onerror = () => socket.readyState || socket.onclose?.({ code: 1006, reason: '' });
   }
 
   /** Does not wait for `close`: without a network it may be minutes away. */

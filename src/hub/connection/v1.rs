@@ -378,8 +378,8 @@ impl Connection {
             CloseCode::NORMAL => FINISHED,
             other => other.get(),
         };
-        // So that they do not all come at once: the more there are, the longer it is.
-        let within = 1000 + 2 * engine.shared.registry.count() as u64;
+        // So that they do not all come at once: the more there were, the longer it is.
+        let within = 1000 + 2 * engine.at_end as u64;
         let retry = (code == COME_BACK).then(|| (open.client.id.get() >> 8) % within);
         let mut lines = Lines::default();
         lines.bye(code, close.reason(), retry);
