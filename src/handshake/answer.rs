@@ -5,7 +5,7 @@ use std::str::from_utf8;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::client::{ClientRequest, HandshakeError};
-use super::head::{Head, HeadFault, HeadLimits, Scanner, Single, Span, span_in};
+use super::head::{Head, HeadFault, HeadLimits, Scanner, Single, Span, span_in, spans_of};
 use super::refusal::quote;
 use super::upgrade::accept_key;
 
@@ -220,7 +220,7 @@ impl ResponseReader {
         src.advance(length);
         let headers = self.scanner.headers();
         self.scanner = Scanner::new(limits);
-        parse(&bytes, headers).map(Some)
+        parse(bytes, headers).map(Some)
     }
 
     fn verify(&self, head: Head) -> Result<Accepted, HandshakeError> {
@@ -278,10 +278,10 @@ fn body_length(status: u16, head: &Head) -> usize {
     announced.and_then(|length| length.parse().ok()).unwrap_or(LONGEST_BODY).min(LONGEST_BODY)
 }
 
-fn parse(bytes: &Bytes, headers: usize) -> Result<(u16, Head), HandshakeError> {
+fn parse(bytes: Bytes, headers: usize) -> Result<(u16, Head), HandshakeError> {
     let mut fields = vec![httparse::EMPTY_HEADER; headers];
     let mut parsed = httparse::Response::new(&mut fields);
-    let complete = match parsed.parse(bytes) {
+    let complete = match parsed.parse(&bytes) {
         Ok(httparse::Status::Complete(length)) => length == bytes.len(),
         Ok(httparse::Status::Partial) => false,
         Err(error) => return Err(HandshakeError::Malformed(format!("an {error}"))),
@@ -293,7 +293,8 @@ fn parse(bytes: &Bytes, headers: usize) -> Result<(u16, Head), HandshakeError> {
     let (true, Some(status)) = (complete, parsed.code) else {
         return Err(HandshakeError::Malformed("an end before the blank line".into()));
     };
-    let head = Head::new(bytes.clone(), parsed.headers);
+    let fields = spans_of(&bytes, parsed.headers);
+    let head = Head::new(bytes, fields);
     Ok((status, head))
 }
 

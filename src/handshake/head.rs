@@ -207,12 +207,16 @@ pub(super) struct Head {
     fields: Vec<(Span, Span)>,
 }
 
+/// Where the header fields of a head lie in it.
+pub(super) fn spans_of(head: &[u8], headers: &[httparse::Header<'_>]) -> Vec<(Span, Span)> {
+    let spans = |header: &httparse::Header<'_>| {
+        (span_in(head, header.name.as_bytes()), span_in(head, header.value))
+    };
+    headers.iter().map(spans).collect()
+}
+
 impl Head {
-    pub(super) fn new(bytes: Bytes, headers: &[httparse::Header<'_>]) -> Self {
-        let fields = headers
-            .iter()
-            .map(|header| (span_in(&bytes, header.name.as_bytes()), span_in(&bytes, header.value)))
-            .collect();
+    pub(super) fn new(bytes: Bytes, fields: Vec<(Span, Span)>) -> Self {
         Self { bytes, fields }
     }
 
@@ -234,18 +238,21 @@ impl Head {
     }
 
     /// The values of every header line with this name, in their order.
-    pub(super) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    pub(super) fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let is_it = move |field: &Span| {
+            // Nearly all that are others' are of another length.
+            field.range().len() == name.len()
+                && self.slice(*field).eq_ignore_ascii_case(name.as_bytes())
+        };
         self.fields
             .iter()
-            .filter(move |(field, _)| self.slice(*field).eq_ignore_ascii_case(name.as_bytes()))
+            .filter(move |(field, _)| is_it(field))
             .map(|(_, value)| self.slice(*value))
     }
 
     /// The first of them.
     pub(super) fn first(&self, name: &str) -> Option<&[u8]> {
-        let is_it =
-            |(field, _): &&(Span, Span)| self.slice(*field).eq_ignore_ascii_case(name.as_bytes());
-        self.fields.iter().find(is_it).map(|(_, value)| self.slice(*value))
+        self.values(name).next()
     }
 
     /// The elements of a comma-separated list over every line with this name (RFC 9110 section 5.6.1: empty

@@ -6,7 +6,9 @@ use std::net::IpAddr;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::head::{Head, HeadFault, HeadLimits, Scanner, Single, Span, is_token_byte, span_in};
+use super::head::{
+    Head, HeadFault, HeadLimits, Scanner, Single, Span, is_token_byte, span_in, spans_of,
+};
 use super::host::{Authority, HostName};
 use super::refusal::{Refusal, quote};
 use super::response::Status;
@@ -88,7 +90,7 @@ impl RequestReader {
         src.advance(length);
         let headers = self.scanner.headers();
         *self = Self::new(limits);
-        Request::parse(&head, headers).map(Some)
+        Request::parse(head, headers).map(Some)
     }
 }
 
@@ -279,7 +281,6 @@ impl Request {
     /// # }
     /// ```
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        // Not `headers(name).next()`: that would tie the value to the name's lifetime.
         self.head.first(name)
     }
 
@@ -294,7 +295,7 @@ impl Request {
     /// assert_eq!(cookies, [b"b=1", b"c=2"]);
     /// # Ok::<(), stepcast::handshake::Refusal>(())
     /// ```
-    pub fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    pub fn headers<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.head.values(name)
     }
 
@@ -317,7 +318,7 @@ impl Request {
             || self.head.first("Sec-WebSocket-Key").is_some()
     }
 
-    fn parse(bytes: &Bytes, headers: usize) -> Result<Self, Refusal> {
+    fn parse(bytes: Bytes, headers: usize) -> Result<Self, Refusal> {
         // As many as there may be, unless the program allows more.
         let mut few = [MaybeUninit::uninit(); 64];
         let mut many = Vec::new();
@@ -326,7 +327,7 @@ impl Request {
             &mut many
         });
         let mut parsed = httparse::Request::new(&mut []);
-        match parsed.parse_with_uninit_headers(bytes, fields) {
+        match parsed.parse_with_uninit_headers(&bytes, fields) {
             Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
             Ok(_) => {
                 return Err(Refusal::bad_request(
@@ -339,9 +340,10 @@ impl Request {
                 )));
             }
         }
-        let span = |part: Option<&str>| span_in(bytes, part.unwrap_or_default().as_bytes());
+        let span = |part: Option<&str>| span_in(&bytes, part.unwrap_or_default().as_bytes());
         let (method, target) = (span(parsed.method), span(parsed.path));
-        let head = Head::new(bytes.clone(), parsed.headers);
+        let fields = spans_of(&bytes, parsed.headers);
+        let head = Head::new(bytes, fields);
         check_body(&head)?;
         let host_value = host_value(&head)?;
         let Some(Authority { host, .. }) = Authority::parse(host_value) else {
@@ -350,8 +352,8 @@ impl Request {
                 "expected a Host header of the form name:port, got {got}"
             )));
         };
-        let resource = span_in(bytes, resource_of(head.slice(target), host_value)?);
-        let (host, ip) = (span_in(bytes, host.text.as_bytes()), host.ip);
+        let resource = span_in(head.bytes(), resource_of(head.slice(target), host_value)?);
+        let (host, ip) = (span_in(head.bytes(), host.text.as_bytes()), host.ip);
         Ok(Self { head, method, target, resource, host, ip })
     }
 }

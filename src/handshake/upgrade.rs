@@ -79,7 +79,10 @@ impl Upgrade {
         check_list(head, "Connection", "Upgrade")?;
         check_version(head)?;
         let accept = accept_key(key_of(head)?);
-        Ok(Self { accept, head: head.bytes().clone(), protocols: protocols_of(head)? })
+        let protocols = protocols_of(head)?;
+        // Most offer none.
+        let head = if protocols.is_empty() { Bytes::new() } else { head.bytes().clone() };
+        Ok(Self { accept, head, protocols })
     }
 
     /// The subprotocols the client offers, in its order of preference.
