@@ -107,7 +107,7 @@ pub fn session(options: &Options) {
             std::thread::sleep(Duration::from_millis(10));
         }
     };
-    if !clients.dialect.has_channels && !clients.dialect.has_lines {
+    if !clients.dialect.has_channels {
         all_known(&mut server); // some go on with it when they have answered
     }
     let spent = sys::process_cpu(server.pid()) - cpu;
@@ -366,6 +366,9 @@ impl Clients {
                 assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
                 assert!(head.contains(ACCEPT), "{head}");
                 rest.drain(..end + 4);
+                if self.dialect.has_lines {
+                    say(fd, 0x81, br#"{"hello":{"feeds":{"":{}}}}"#); // only then it is a client
+                }
                 // From here on it only collects, until it is settled.
                 self.epoll.forget(fd);
                 open += 1;
@@ -379,10 +382,6 @@ impl Clients {
 
     /// Asks for the channel, where there are channels.
     fn subscribe(&mut self) {
-        if self.dialect.has_lines {
-            let hello = br#"{"hello":{"feeds":{"":{}}}}"#;
-            self.all.iter().for_each(|client| say(client.fd, 0x81, hello));
-        }
         if !self.dialect.has_channels {
             return;
         }
