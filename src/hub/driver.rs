@@ -202,9 +202,11 @@ impl Driver {
         needed
     }
 
-    /// Whether there is anything that time changes: a connection, or a feed that has a name.
+    /// Whether there is anything that time changes: a connection, a client that may come back, or a feed that has a name.
     fn has_to_tick(&self) -> bool {
-        !self.connections.is_empty() || self.engine.logs.len() > 1
+        !self.connections.is_empty()
+            || !self.engine.sessions.is_empty()
+            || self.engine.logs.len() > 1
     }
 
     // ---- accepting ----
@@ -220,14 +222,14 @@ impl Driver {
             // On a socket for both, an IPv4 address comes as a part of IPv6.
             address.set_ip(address.ip().to_canonical());
             listener::prepare_accepted(&stream);
+            let ticked = self.has_to_tick();
             let entry = self.connections.vacant_entry();
             let key = entry.key();
             self.serial += 1;
             let deadline = self.engine.now + self.engine.timeouts.handshake;
             let waker = self.ready.waker(key);
-            let ticked = self.engine.logs.len() > 1;
             entry.insert(Connection::new(stream, address, waker, self.serial, deadline));
-            if self.connections.len() == 1 && !ticked {
+            if !ticked {
                 self.next_tick = self.engine.now + self.engine.timeouts.tick;
             }
             self.forget_accepted(); // so that it is as long as there are strangers

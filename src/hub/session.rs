@@ -20,15 +20,18 @@ use super::engine::Engine;
 use super::events::{DisconnectReason, Event};
 use super::log::{Kept, Log};
 use super::queue::Entry;
-use super::topic::Topics;
+use super::topic::{Topic, Topics};
 use crate::wire::v1::Hello;
+
+/// In the place of a mailbox's place: it has been sent nothing yet.
+pub(crate) const NONE: usize = usize::MAX;
 
 #[derive(Debug)]
 pub(crate) struct Session {
     /// What proves who comes back.
     key: [u8; 16],
     client: Arc<Client>,
-    /// The place of its mailbox among the logs: what it was sent and has not acknowledged.
+    /// The place of its mailbox among the logs, or [`NONE`]: what it was sent and has not acknowledged.
     mail: usize,
     state: State,
 }
@@ -45,6 +48,8 @@ pub(crate) struct Sessions {
     by_id: HashMap<ClientId, Session>,
     /// Random for each start of a hub: what numbers mean ends with it.
     pub(crate) epoch: [u8; 8],
+    /// What all their mailboxes have in common.
+    mailbox: Option<Arc<Topic>>,
     /// Connections whose client has another one now, by place and serial number.
     pub(crate) taken_over: Vec<(usize, u32)>,
 }
@@ -58,6 +63,10 @@ impl Sessions {
 }
 
 impl Sessions {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
     pub(crate) fn is_anybody_away(&self) -> bool {
         self.by_id.values().any(|session| matches!(session.state, State::Detached { .. }))
     }
@@ -67,7 +76,6 @@ impl Sessions {
 pub(crate) struct Begun {
     pub(crate) client: Arc<Client>,
     pub(crate) key: [u8; 16],
-    pub(crate) mail: usize,
     pub(crate) resumed: bool,
 }
 
@@ -86,7 +94,7 @@ impl Engine {
         let known = id.and_then(|id| self.sessions.by_id.get_mut(&id));
         if let Some(session) = known.filter(|session| hello.has_key(&session.key)) {
             let before = std::mem::replace(&mut session.state, state);
-            let Session { key: secret, mail, .. } = *session;
+            let secret = session.key;
             let client = Arc::clone(&session.client);
             if let State::Live { key, serial, ip } = before {
                 self.sessions.taken_over.push((key, serial));
@@ -101,18 +109,29 @@ impl Engine {
                 let id = client.id;
                 tracing::debug!(%id, "client resumed");
                 self.shared.listeners.tell(|| Event::Resumed { id });
-                return Begun { client, key: secret, mail, resumed: true };
+                return Begun { client, key: secret, resumed: true };
             }
         }
         let mut secret = [0; 16];
         let _ = getrandom::fill(&mut secret); // as above
         let client = self.admit_as(details, address, key, None);
-        let kept = Kept { messages: usize::MAX, age: u64::MAX / 4 };
-        let mail = self.logs.insert(Log::new(Topics::mailbox(), self.shared.limits.mailbox, kept));
-        let session = Session { key: secret, client: Arc::clone(&client), mail, state };
+        let session = Session { key: secret, client: Arc::clone(&client), mail: NONE, state };
         self.sessions.by_id.insert(client.id, session);
         self.keep_everyones();
-        Begun { client, key: secret, mail, resumed: false }
+        Begun { client, key: secret, resumed: false }
+    }
+
+    /// The place of a client's mailbox, if there is something in it, or was: it is made for the first that there is.
+    pub(crate) fn mail_of(&mut self, client: &Client) -> Option<usize> {
+        let session = self.sessions.by_id.get_mut(&client.id)?;
+        if session.mail == NONE {
+            client.mailbox.lock().mail.as_ref()?;
+            let topic = self.sessions.mailbox.get_or_insert_with(Topics::mailbox);
+            let kept = Kept { messages: usize::MAX, age: u64::MAX / 4 };
+            let log = Log::new(Arc::clone(topic), self.shared.limits.mailbox, kept);
+            session.mail = self.logs.insert(log);
+        }
+        Some(session.mail)
     }
 
     /// Everyone's log is kept for those who come late while there is somebody who could be given it.

@@ -31,6 +31,10 @@ impl Follows {
         Self { first: follow, more: None }
     }
 
+    pub(crate) fn none() -> Self {
+        Self { first: Follow { place: NONE, cursor: Cursor::default() }, more: None }
+    }
+
     /// The one that it follows, if it is one and not several.
     pub(crate) fn only(&self) -> Option<Follow> {
         (self.first.place != NONE && self.more.is_none()).then_some(self.first)
@@ -61,7 +65,9 @@ impl Follows {
         if self.first.place == NONE {
             self.first = follow;
         } else {
-            self.more.get_or_insert_default().push(follow);
+            let more = self.more.get_or_insert_default();
+            more.reserve_exact(1); // a few, of many clients
+            more.push(follow);
         }
     }
 
@@ -190,8 +196,7 @@ impl Follows {
     pub(crate) fn take_unless(&mut self, wanted: impl Fn(usize) -> bool) -> Vec<Follow> {
         let (kept, taken) = self.iter().copied().partition(|follow| wanted(follow.place));
         let kept: Vec<Follow> = kept;
-        self.first = Follow { place: NONE, cursor: Cursor::default() };
-        self.more = None;
+        *self = Self::none();
         for follow in kept {
             self.add(follow);
         }

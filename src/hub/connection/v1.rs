@@ -11,6 +11,7 @@ use crate::hub::engine::Engine;
 use crate::hub::log::Cursor;
 use crate::hub::moment::Moment;
 use crate::hub::outbox::Outbox;
+use crate::hub::session::NONE;
 use crate::wire::v1::{self, Had, Joined, Lines, Said};
 
 /// Lines that are none, before the connection is closed.
@@ -39,7 +40,7 @@ pub(super) struct Newcomer {
 
 /// What a client on this wire has beside what all have.
 pub(super) struct V1 {
-    /// The place of its mailbox among the logs.
+    /// The place of its mailbox among the logs, or [`NONE`].
     pub(super) mail: usize,
     /// The number of the last message of it that it had when it came back.
     pub(super) had: u64,
@@ -65,6 +66,11 @@ struct Seen {
 impl V1 {
     fn seen(&mut self, place: usize) -> Option<&mut Seen> {
         self.seen.iter_mut().find(|seen| seen.place == place)
+    }
+
+    fn begin(&mut self, seen: Seen) {
+        self.seen.reserve_exact(1); // there are many clients, with one feed or two
+        self.seen.push(seen);
     }
 
     /// Whether messages are missing before this one.
@@ -129,7 +135,7 @@ impl Connection {
         let had = Some(hello.mail).filter(|_| begun.resumed);
         let had = had.map(|had| Had { seq: had.seq.or(Some(0)), ..had });
         let v1 = V1 {
-            mail: begun.mail,
+            mail: NONE,
             had: had.and_then(|had| had.seq).unwrap_or_default(),
             lines: lines_out,
             seen: Vec::new(),
@@ -137,20 +143,12 @@ impl Connection {
             sent_at: Moment::at(engine.now),
             request,
         };
-        engine.collect_mail(&begun.client, begun.mail, v1.had);
-        let (cursor, number, _) = engine.resume(begun.mail, connection, had, u64::MAX);
-        let mut open = Open::new(
-            Arc::clone(&begun.client),
-            Follows::one(Follow { place: begun.mail, cursor }),
-            engine,
-        );
-        let mut v1 = Box::new(v1);
-        let number = v1.tell_missed(engine, begun.mail, v1::MAILBOX, cursor, number);
-        v1.seen.push(Seen { place: begun.mail, alias: v1::MAILBOX, number, why: "expired" });
-        open.v1 = Some(v1);
+        let mut open = Open::new(Arc::clone(&begun.client), Follows::none(), engine);
+        open.v1 = Some(Box::new(v1));
         open.has_mail = true; // what there was no room for
         open.inbound = inbound;
         self.phase = Phase::Open(open);
+        self.collect_mail(had, engine, connection);
         // What it followed when it was lost, and has left since.
         let asks = |name: &str| hello.feeds.iter().any(|(asked, _)| asked == name);
         let left = self.client().map(|client| client.unfollow_unasked(asks));
@@ -166,6 +164,29 @@ impl Connection {
         let rest: Vec<&str> = lines.collect();
         if !rest.is_empty() {
             self.said(&rest.join("\n"), engine);
+        }
+    }
+
+    /// Takes over what waits in its mailbox; the first time, to go on behind what it had.
+    pub(super) fn collect_mail(
+        &mut self,
+        had: Option<Had>,
+        engine: &mut Engine,
+        connection: (usize, u32),
+    ) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        let Some(v1) = &mut open.v1 else { return };
+        let Some(mail) = engine.mail_of(&open.client) else { return };
+        engine.collect_mail(&open.client, mail, v1.had);
+        if v1.mail == NONE {
+            v1.mail = mail;
+            // Who is new, or was sent nothing before, has missed what is not there any more.
+            let why = if had.is_some() { "expired" } else { "slow" };
+            let had = had.unwrap_or(Had { seq: Some(0), set: None });
+            let (cursor, number, _) = engine.resume(mail, connection, Some(had), u64::MAX);
+            let number = v1.tell_missed(engine, mail, v1::MAILBOX, cursor, number);
+            v1.begin(Seen { place: mail, alias: v1::MAILBOX, number, why });
+            open.follows.add(Follow { place: mail, cursor });
         }
     }
 
@@ -312,7 +333,7 @@ impl Connection {
         let alias = topic.alias;
         v1.lines.feed(topic.name(), alias, number, resumed);
         let number = v1.tell_missed(engine, place, alias, cursor, number);
-        v1.seen.push(Seen { place, alias, number, why: "expired" });
+        v1.begin(Seen { place, alias, number, why: "expired" });
         open.follows.add(Follow { place, cursor });
     }
 

@@ -113,11 +113,13 @@ impl Connection {
     fn take(&mut self, engine: &mut Engine) -> Result<Taken, Over> {
         let now = engine.now;
         let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
+        if open.v1.is_some() && open.has_mail {
+            open.has_mail = false;
+            let connection = (open.client.key(), self.serial);
+            self.collect_mail(None, engine, connection);
+        }
+        let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
         if let Some(v1) = &mut open.v1 {
-            if open.has_mail {
-                open.has_mail = false;
-                engine.collect_mail(&open.client, v1.mail, v1.had);
-            }
             if !v1.lines.is_empty() {
                 let lines = v1.lines.take();
                 self.owe(now).push(lines);
