@@ -5,6 +5,7 @@
 //! is held for some lines: everyone's feed, the clients' mailboxes, and the table of clients.
 //! `docs/architecture.md` follows a message through them.
 
+mod batch;
 mod budget;
 mod builder;
 mod client;
@@ -36,6 +37,7 @@ mod signal;
 mod stats;
 mod sync;
 mod topic;
+mod window;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as StdToSocketAddrs};
