@@ -28,6 +28,7 @@ mod moment;
 mod outbox;
 mod pace;
 mod queue;
+mod reception;
 #[cfg(test)]
 mod reference;
 mod room;
