@@ -27,6 +27,7 @@ mod model;
 mod moment;
 mod outbox;
 mod pace;
+mod push;
 mod queue;
 mod reception;
 #[cfg(test)]
