@@ -13,9 +13,10 @@ use tokio::net::ToSocketAddrs;
 use tokio::runtime::{self, Handle};
 
 use super::driver::Driver;
-use super::engine::{Engine, MayFollow, Reception};
+use super::engine::Engine;
 use super::id::IdSource;
 use super::listener::{self, Listener};
+use super::reception::{MayFollow, Reception};
 use super::shared::{Ending, Shared};
 use super::{Hub, Limits, Overflow, Retention, SpawnError, Timeouts};
 use crate::handshake::{Request, Rules};

@@ -506,8 +506,8 @@ mod tests {
     use super::*;
     use crate::codec::{CloseCode, CloseFrame};
     use crate::handshake::Rules;
-    use crate::hub::engine::Reception;
     use crate::hub::id::IdSource;
+    use crate::hub::reception::Reception;
     use crate::hub::{ClientId, Limits, Overflow, Retention, Timeouts};
     use crate::page::Page;
 

@@ -1,8 +1,8 @@
-//! What all connections of one driver share: the window they read, the scratch space, the answers
-//! to requests, the accounts.
+//! What all connections of one driver share: the window they read, the scratch space, the accounts.
+//! How what callers have pushed is taken over, and what nobody needs is let go.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,20 +10,18 @@ use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
 use super::budget::Charge;
-use super::client::{Client, Details};
-use super::connection::{Follow, Follows, Inbound, refused};
-use super::events::{DisconnectReason, Event};
+use super::client::Client;
+use super::connection::{Follow, Follows, Inbound};
+use super::events::Event;
 use super::log::{BEHIND, Cursor, Item, Kept, Log};
 use super::queue::{Entry, Queue};
+use super::reception::Reception;
 use super::session::Sessions;
 use super::shared::Shared;
-use super::topic::{Topic, Topics};
-use super::{ClientId, FeedError, Overflow, Retention, Timeouts};
+use super::topic::Topic;
+use super::{ClientId, Overflow, Retention, Timeouts};
 use crate::codec::{self, Message, MessageCodec, Role};
-use crate::handshake::{Refusal, Request, Rules, Status, Upgrade};
-use crate::page::Page;
-use crate::wire::plain;
-use crate::wire::v1::{self, Greeting, Had, Lines};
+use crate::wire::v1::{self, Had};
 
 /// [`Timeouts`] in the driver's milliseconds.
 pub(crate) struct Deadlines {
@@ -56,42 +54,10 @@ impl From<&Timeouts> for Deadlines {
     }
 }
 
-/// Who may connect, and what else a request gets.
-pub(crate) struct Reception {
-    pub(crate) rules: Rules,
-    pub(crate) page: Page,
-    pub(crate) keep_headers: Vec<String>,
-    /// Addresses that many clients share, which are not counted.
-    pub(crate) proxies: Vec<IpAddr>,
-    /// Whether a client is told its id.
-    pub(crate) greet: bool,
-    /// Whether a client is sent back what it sends.
-    pub(crate) echo: bool,
-    /// For how many milliseconds' worth a client's window is; zero: there is none.
-    pub(crate) freshness: u32,
-    /// Who may follow which feed by naming it.
-    pub(crate) may_follow: Option<MayFollow>,
-}
-
-/// The program's rule for that.
-pub(crate) type MayFollow = Arc<dyn Fn(&str, &Request) -> bool + Send + Sync>;
-
-/// Room for a 101 and the greeting behind it.
-const RESPONSE: usize = 256;
-
-/// What a request that is not refused gets.
-pub(crate) enum Answer {
-    Page(Bytes),
-    /// The 101 of a client that says then who it is, and what it follows.
-    UpgradeToV1(Vec<u8>),
-    /// The 101, and what the client follows.
-    Upgrade(Vec<u8>, Arc<Topic>),
-}
-
 pub(crate) struct Engine {
     pub(crate) shared: Arc<Shared>,
     pub(crate) timeouts: Deadlines,
-    reception: Reception,
+    pub(super) reception: Reception,
     /// Milliseconds since the driver's start, taken once a turn.
     pub(crate) now: u64,
     /// The feeds that the driver knows; everyone's is the first.
@@ -116,7 +82,7 @@ pub(crate) struct Engine {
     /// Boxed as connections keep it, so that it changes hands without being made anew.
     spare: Option<Box<Inbound>>,
     codec_limits: codec::Limits,
-    per_address: HashMap<IpAddr, usize>,
+    pub(super) per_address: HashMap<IpAddr, usize>,
 }
 
 impl Engine {
@@ -161,212 +127,6 @@ impl Engine {
             per_address: HashMap::new(),
             shared,
         }
-    }
-
-    // ---- requests ----
-
-    /// What a request gets.
-    pub(crate) fn decide(&self, request: &Request, address: SocketAddr) -> Result<Answer, Refusal> {
-        #[cfg(feature = "page")]
-        if request.path() == crate::page::SCRIPT
-            && request.method() == "GET"
-            && !request.wants_upgrade()
-        {
-            return crate::page::script(request.header("if-none-match")).map(Answer::Page);
-        }
-        self.reception.rules.check(request)?;
-        if !request.wants_upgrade() {
-            if request.method() != "GET" {
-                return Err(Refusal::method_not_allowed(request.method()));
-            }
-            return match request.path() {
-                "/" => self.reception.page.response().map(Answer::Page),
-                path => Err(Refusal::not_found(path)),
-            };
-        }
-        let upgrade = Upgrade::from_request(request)?;
-        let feed = feed_of(request.path())?;
-        let limits = &self.shared.limits;
-        // Who is away has to make way: see `admit_as`.
-        if self.shared.registry.count() >= limits.clients && !self.sessions.is_anybody_away() {
-            return Err(Refusal::full("clients", limits.clients));
-        }
-        if self.count_at(address) >= limits.clients_per_address {
-            return Err(Refusal::full("clients from one address", limits.clients_per_address));
-        }
-        let mut response = Vec::with_capacity(RESPONSE);
-        if upgrade.offered_protocols().any(|offered| offered == v1::PROTOCOL) {
-            upgrade.put_answer(Some(v1::PROTOCOL), &mut response);
-            return Ok(Answer::UpgradeToV1(response));
-        }
-        let topic = match feed {
-            None => Arc::clone(self.shared.topics.everyone()),
-            Some(name) => {
-                if self.reception.may_follow.as_ref().is_some_and(|may| !may(&name, request)) {
-                    return Err(Refusal::new(Status::Forbidden, "this feed is not for you"));
-                }
-                self.shared.topics.get_for_client(&name).map_err(|error| match error {
-                    FeedError::TooMany { limit } => Refusal::full("feeds", limit),
-                    FeedError::InvalidName => Refusal::not_found(request.path()),
-                })?
-            }
-        };
-        // The plain wire has no subprotocol: one that is offered is not agreed to.
-        upgrade.put_answer(None, &mut response);
-        Ok(Answer::Upgrade(response, topic))
-    }
-
-    fn count_at(&self, address: SocketAddr) -> usize {
-        self.per_address.get(&address.ip()).copied().unwrap_or(0)
-    }
-
-    /// Makes a client of whoever sent this request.
-    pub(crate) fn admit(
-        &mut self,
-        request: &Request,
-        address: SocketAddr,
-        key: usize,
-        topic: Arc<Topic>,
-    ) -> Arc<Client> {
-        self.admit_as(self.details_of(request), address, key, Some(topic))
-    }
-
-    /// What is kept of a request.
-    pub(crate) fn details_of(&self, request: &Request) -> Details {
-        let value = |name: &String| {
-            let value = String::from_utf8_lossy(request.header(name)?).into_owned();
-            Some((name.clone(), value))
-        };
-        Details {
-            path: if request.target() == "/" { "" } else { request.target() }.to_owned(),
-            headers: self.reception.keep_headers.iter().filter_map(value).collect(),
-        }
-    }
-
-    /// Makes a client, which follows this, or nothing yet.
-    pub(crate) fn admit_as(
-        &mut self,
-        details: Details,
-        address: SocketAddr,
-        key: usize,
-        topic: Option<Arc<Topic>>,
-    ) -> Arc<Client> {
-        if self.shared.registry.count() >= self.shared.limits.clients {
-            self.end_who_is_away_longest();
-        }
-        let client = Arc::new(Client::new(self.shared.ids.draw(), key, address, details, topic));
-        self.enter(address.ip());
-        self.shared.registry.insert(Arc::clone(&client));
-        self.shared.counters.accepted.add(1);
-        tracing::debug!(id = %client.id, %address, "client connected");
-        self.shared.listeners.tell(|| Event::Connected { id: client.id });
-        client
-    }
-
-    /// One client more, or less, at this address, unless many share it.
-    pub(crate) fn enter(&mut self, ip: IpAddr) {
-        if !ip.is_loopback() && !self.reception.proxies.contains(&ip) {
-            *self.per_address.entry(ip).or_default() += 1;
-        }
-    }
-
-    pub(crate) fn leave(&mut self, ip: IpAddr) {
-        if let Some(count) = self.per_address.get_mut(&ip) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_address.remove(&ip);
-            }
-        }
-    }
-
-    /// Ends being a client: nothing can be sent to it any more, and what waited for it is freed.
-    pub(crate) fn dismiss(&mut self, client: &Client, reason: DisconnectReason) {
-        let ip = self.forget_session(client);
-        self.shared.registry.remove(client.id);
-        let token = self.shared.gone.lock().remove(&client.id);
-        if let Some(token) = token {
-            token.cancel(); // which may run code of the program's
-        }
-        let waiting = {
-            let mut mailbox = client.mailbox.lock();
-            mailbox.closed = true;
-            mailbox.mail.take()
-        };
-        self.shared.budget.sub(waiting.map_or(0, |mail| mail.bytes()));
-        client.unfollow_all().iter().for_each(|wanted| self.shared.drop_handle(&wanted.topic));
-        if let Some(ip) = ip {
-            self.leave(ip);
-        }
-        tracing::debug!(id = %client.id, %reason, "client disconnected");
-        self.shared.listeners.tell(|| Event::Gone { id: client.id, reason });
-    }
-
-    /// Whether the program has a rule about who may follow what.
-    pub(crate) fn has_rule(&self) -> bool {
-        self.reception.may_follow.is_some()
-    }
-
-    /// The feed that a client on `stepcast.v1` asks for, with one handle more. `Err`: a code, and why not.
-    pub(crate) fn feed_for(
-        &self,
-        name: &str,
-        request: Option<&Request>,
-    ) -> Result<Arc<Topic>, (&'static str, String)> {
-        if name.is_empty() {
-            return Ok(Topics::clone_handle(self.shared.topics.everyone()));
-        }
-        let may = |rule: &MayFollow| request.is_some_and(|request| rule(name, request));
-        if !self.reception.may_follow.as_ref().is_none_or(may) {
-            return Err(("forbidden", "this feed is not for you".to_owned()));
-        }
-        self.shared.topics.get_for_client(name).map_err(|error| refused(&error))
-    }
-
-    /// A new follower of a feed on `stepcast.v1`; see [`Log::resume`].
-    pub(crate) fn resume(
-        &mut self,
-        place: usize,
-        (key, serial): (usize, u32),
-        had: Option<Had>,
-        stamp: u64,
-    ) -> (Cursor, u64, bool) {
-        let log = &mut self.logs[place];
-        log.followers.add(key, serial);
-        log.resume(had, stamp, self.now)
-    }
-
-    /// What a client on `stepcast.v1` is told first of all.
-    pub(crate) fn greet_v1(&self, lines: &mut Lines, id: ClientId, key: &[u8], resumed: bool) {
-        let limits = &self.shared.limits;
-        lines.hello(&Greeting {
-            id: id.get(),
-            key,
-            epoch: &self.sessions.epoch,
-            resumed,
-            ping: self.timeouts.keepalive.div_ceil(1000),
-            message: limits.inbound_message,
-            feeds: limits.feeds_per_client,
-        });
-    }
-
-    /// What a client gets first of all.
-    pub(crate) fn put_greeting(&self, id: ClientId, out: &mut Vec<u8>) {
-        if self.reception.greet {
-            plain::put_greeting(id.get(), out);
-        }
-    }
-
-    pub(crate) fn tell_refused(&self, address: SocketAddr, refusal: &Refusal) {
-        self.shared.counters.refused.add(1);
-        let (status, reason) = (refusal.status().code(), refusal.reason());
-        tracing::warn!(%address, status, reason, "request refused");
-        let event = || Event::Refused { address, status, reason: reason.to_owned() };
-        self.shared.listeners.tell(event);
-    }
-
-    /// For how many milliseconds' worth a client's window is; zero: there is none.
-    pub(crate) fn freshness(&self) -> u32 {
-        self.reception.freshness
     }
 
     // ---- inbound ----
@@ -519,6 +279,19 @@ impl Engine {
         log.start(log.topic.is_everyones(), stamp, self.now)
     }
 
+    /// A new follower of a feed on `stepcast.v1`; see [`Log::resume`].
+    pub(crate) fn resume(
+        &mut self,
+        place: usize,
+        (key, serial): (usize, u32),
+        had: Option<Had>,
+        stamp: u64,
+    ) -> (Cursor, u64, bool) {
+        let log = &mut self.logs[place];
+        log.followers.add(key, serial);
+        log.resume(had, stamp, self.now)
+    }
+
     /// A follower less, which may follow the feed again: it is not to be listed twice then.
     pub(crate) fn unfollow_early(&mut self, place: usize, key: usize, serial: u32) {
         if let Some(log) = self.logs.get_mut(place) {
@@ -645,31 +418,6 @@ impl Engine {
     }
 }
 
-/// The feed that a path names: none for `/`, which is everyone's.
-fn feed_of(path: &str) -> Result<Option<String>, Refusal> {
-    if path == "/" {
-        return Ok(None);
-    }
-    let name = path.strip_prefix("/feed/").and_then(percent_decode);
-    name.map(Some).ok_or_else(|| Refusal::not_found(path))
-}
-
-/// RFC 3986, 2.1. `None` for an escape that is none, and for what is not UTF-8 then.
-fn percent_decode(text: &str) -> Option<String> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let mut digit = || char::from(bytes.next()?).to_digit(16);
-            let (high, low) = (digit()?, digit()?);
-            decoded.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            decoded.push(byte);
-        }
-    }
-    String::from_utf8(decoded).ok()
-}
-
 /// A copy: what is decoded is a slice of a block that others' bytes are in, too.
 fn copy_with(message: &Message, map: impl FnOnce(Bytes) -> Bytes) -> Message {
     let bytes = map(Bytes::copy_from_slice(message.as_bytes()));
@@ -684,14 +432,17 @@ fn copy_with(message: &Message, map: impl FnOnce(Bytes) -> Bytes) -> Message {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
-    use crate::handshake::{HeadLimits, RequestReader};
+    use crate::handshake::{HeadLimits, Request, RequestReader, Rules};
     use crate::hub::id::IdSource;
-    use crate::hub::{Limits, Overflow, SendError};
+    use crate::hub::{Limits, Overflow};
+    use crate::page::Page;
     use crate::wire::Wire;
 
-    fn engine(limits: Limits, timeouts: &Timeouts) -> Engine {
+    pub(crate) fn engine(limits: Limits, timeouts: &Timeouts) -> Engine {
         let shared = Shared::new(limits, Overflow::default(), IdSource::new().unwrap());
         let reception = Reception {
             rules: Rules::default(),
@@ -706,11 +457,11 @@ mod tests {
         Engine::new(Arc::new(shared), timeouts, &Retention::default(), reception)
     }
 
-    fn everyone(engine: &Engine) -> Arc<Topic> {
+    pub(crate) fn everyone(engine: &Engine) -> Arc<Topic> {
         Arc::clone(engine.shared.topics.everyone())
     }
 
-    fn upgrade() -> Request {
+    pub(crate) fn upgrade() -> Request {
         let head = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -718,43 +469,8 @@ mod tests {
         reader.read(&mut BytesMut::from(head)).unwrap().unwrap()
     }
 
-    fn address(text: &str) -> SocketAddr {
+    pub(crate) fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
-    }
-
-    #[test]
-    fn one_address_has_so_many_places_until_one_leaves_and_this_machine_and_proxies_any_number() {
-        let mut engine = engine(Limits::default().clients_per_address(2), &Timeouts::default());
-        let (far, other, own) =
-            (address("10.0.0.1:1"), address("10.0.0.2:1"), address("127.0.0.1:1"));
-        let request = upgrade();
-        let first = engine.admit(&request, far, 0, everyone(&engine));
-        engine.admit(&request, address("10.0.0.1:2"), 1, everyone(&engine));
-        let proxy = address("10.0.0.9:1");
-        (2..6).for_each(|key| drop(engine.admit(&request, own, key, everyone(&engine))));
-        (6..9).for_each(|key| drop(engine.admit(&request, proxy, key, everyone(&engine))));
-        let refusal = engine.decide(&request, far).err().expect("a refusal");
-        assert_eq!(refusal.status().code(), 503);
-        for welcome in [other, own, proxy] {
-            assert!(engine.decide(&request, welcome).is_ok(), "{welcome}");
-        }
-        engine.dismiss(&first, DisconnectReason::Lost);
-        assert!(engine.decide(&request, far).is_ok());
-    }
-
-    #[test]
-    fn a_client_that_is_dismissed_takes_nothing_more_and_frees_what_it_had() {
-        let mut engine = engine(Limits::default(), &Timeouts::default());
-        let client = engine.admit(&upgrade(), address("127.0.0.1:1"), 0, everyone(&engine));
-        engine.shared.send(client.id, "waiting".into()).unwrap();
-        engine.shared.set_for(client.id, "key", "waiting".into()).unwrap();
-        engine.dismiss(&client, DisconnectReason::Lost);
-        assert_eq!((engine.shared.budget.used(), engine.shared.registry.count()), (0, 0));
-        // Who found it a moment before is told, too.
-        engine.shared.registry.insert(Arc::clone(&client));
-        let gone = Err(SendError::NoSuchClient(client.id));
-        assert_eq!(engine.shared.send(client.id, "late".into()), gone);
-        assert_eq!(engine.shared.set_for(client.id, "key", "late".into()), gone);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! is held for some lines: everyone's feed, the clients' mailboxes, and the table of clients.
 //! `docs/architecture.md` follows a message through them.
 
+mod batch;
 mod budget;
 mod builder;
 mod client;
@@ -26,7 +27,9 @@ mod model;
 mod moment;
 mod outbox;
 mod pace;
+mod push;
 mod queue;
+mod reception;
 #[cfg(test)]
 mod reference;
 mod room;
@@ -36,6 +39,7 @@ mod signal;
 mod stats;
 mod sync;
 mod topic;
+mod window;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as StdToSocketAddrs};

@@ -14,10 +14,11 @@ use tokio_util::codec::Decoder;
 
 use super::client::Client;
 use super::connection::{Follow, Follows};
-use super::engine::{Engine, Reception};
+use super::engine::Engine;
 use super::events::DisconnectReason;
 use super::id::IdSource;
 use super::queue::ENTRY_OVERHEAD;
+use super::reception::Reception;
 use super::shared::Shared;
 use super::topic::{self, Topic, Topics};
 use super::{Limits, Overflow, Retention, SendError, Timeouts};

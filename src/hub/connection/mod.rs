@@ -28,12 +28,13 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::client::Client;
-use super::engine::{Answer, Engine};
+use super::engine::Engine;
 use super::events::DisconnectReason;
 use super::log::Cursor;
 use super::moment::{Moment, low_half};
 use super::outbox::Outbox;
 use super::pace::Pace;
+use super::reception::Answer;
 use crate::codec::{CloseCode, CloseFrame, ControlPayload};
 use crate::handshake::{HeadLimits, Refusal, Request, RequestReader};
 

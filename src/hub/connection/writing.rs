@@ -10,9 +10,9 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::{Connection, Follow, Open, Over, Phase, Ping, Step};
+use crate::hub::batch::Batch;
 use crate::hub::engine::Engine;
 use crate::hub::limits::Overflow;
-use crate::hub::log::Batch;
 use crate::hub::moment::Moment;
 use crate::hub::outbox::{Outbox, PARTS, gather, poll_write_slices};
 use crate::wire::{Frame, Wire};

@@ -1,0 +1,224 @@
+//! What everyone at one cursor of a feed is owed, made once for all of them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::budget::Budget;
+use super::log::{BEHIND, Cursor, Item, Log};
+use crate::wire::Frame;
+use crate::wire::v1::Joined;
+
+/// From this size on a frame is a part of its own in a vectored write; smaller ones are copied
+/// together, once for all clients. It is also where a frame begins to share its payload: what is
+/// below has been copied once already.
+const OWN_PART_FROM: usize = 4 * 1024;
+
+/// The most that is copied together into one part.
+const PART: usize = 16 * 1024;
+
+/// The most frames in one batch, and about the most that is copied together for it; what is more
+/// comes in the next.
+const BATCH: usize = 1024;
+const COPIED: usize = 1024 * 1024;
+
+/// What every client at one cursor is owed, ready to be written.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(super) from: Cursor,
+    /// The bytes, small frames copied together.
+    parts: Vec<Bytes>,
+    /// Each frame, where it ends in the bytes, and where a client stands that has it.
+    frames: Vec<(usize, Frame, Cursor)>,
+    bytes: usize,
+    /// Whether nothing comes after it.
+    is_all: bool,
+}
+
+impl Batch {
+    /// A frame that is a part of its own.
+    fn add(&mut self, frame: Frame, after: Cursor) {
+        self.parts.extend(frame.parts().cloned());
+        self.bytes += frame.len();
+        self.frames.push((self.bytes, frame, after));
+    }
+
+    fn flush_small(&mut self, small: &mut Vec<u8>) {
+        if !small.is_empty() {
+            self.parts.push(Bytes::from(std::mem::take(small)));
+        }
+    }
+
+    /// Where the last frame ends that begins within the first `room` bytes.
+    pub(crate) fn within(&self, room: usize) -> usize {
+        if room >= self.bytes {
+            return self.bytes;
+        }
+        let begun = self.frames.partition_point(|(end, ..)| *end < room);
+        self.frames.get(begun).map_or(self.bytes, |(end, ..)| *end)
+    }
+
+    /// Whether who has it up to here has everything.
+    pub(crate) fn is_all_up_to(&self, end: usize) -> bool {
+        self.is_all && end == self.bytes
+    }
+
+    /// The bytes up to where a frame ends.
+    pub(crate) fn parts_up_to(&self, end: usize) -> impl Iterator<Item = &[u8]> {
+        let mut left = end;
+        self.parts.iter().map_while(move |part| {
+            let of_part = left.min(part.len());
+            left -= of_part;
+            (of_part > 0).then(|| &part[..of_part])
+        })
+    }
+
+    /// Where a client stands that has taken the first `written` bytes: its cursor, and what is
+    /// left of the frame it is in.
+    pub(crate) fn after(&self, written: usize) -> (Cursor, Frame) {
+        let index = self.frames.partition_point(|(end, ..)| *end <= written);
+        let (start, cursor) = match index.checked_sub(1) {
+            Some(before) => (self.frames[before].0, self.frames[before].2),
+            None => (0, self.from),
+        };
+        match self.frames.get(index) {
+            Some((_, frame, after)) if written > start => {
+                let mut rest = frame.clone();
+                rest.advance(written - start);
+                (*after, rest)
+            }
+            _ => (cursor, Frame::default()),
+        }
+    }
+}
+
+impl Log {
+    pub(super) fn make_batch(&self, from: Cursor, upto: u64) -> Batch {
+        let mut batch = Batch { from, ..Batch::default() };
+        let mut small = Vec::new();
+        let mut copied = 0;
+        let mut at = from;
+        let next_at = |at| self.next(at, upto, self.bytes_before(at) > BEHIND);
+        let mut next = next_at(at);
+        let single = next.is_some_and(|(.., after)| next_at(after).is_none());
+        while let Some((_, Item { frame, .. }, after)) = next {
+            if frame.len() >= OWN_PART_FROM || single {
+                batch.flush_small(&mut small);
+                batch.parts.extend(frame.parts().cloned());
+            } else {
+                frame.parts().for_each(|part| small.extend_from_slice(part));
+                copied += frame.len();
+                if small.len() >= PART {
+                    batch.flush_small(&mut small);
+                }
+            }
+            batch.bytes += frame.len();
+            at = after;
+            batch.frames.push((batch.bytes, frame.clone(), at));
+            let full = batch.frames.len() >= BATCH || copied >= COPIED;
+            next = if full { None } else { next_at(at) };
+        }
+        batch.flush_small(&mut small);
+        batch.is_all = next_at(at).is_none();
+        batch
+    }
+
+    /// As [`make_batch`](Self::make_batch): lines share frames. It ends before messages that are missing, which each
+    /// client is told by itself: said in a batch that leaves in pieces it might be said twice.
+    pub(super) fn make_v1_batch(&self, from: Cursor, upto: u64, budget: &Arc<Budget>) -> Batch {
+        let mut batch = Batch { from, ..Batch::default() };
+        let mut joined = Joined::default();
+        let (mut at, mut last, mut items) = (from, None, 0);
+        while items < BATCH && batch.bytes + joined.len() < COPIED {
+            let values_first = self.bytes_before(at) > BEHIND;
+            let Some((stamp, item, after)) = self.next(at, upto, values_first) else {
+                batch.is_all = true;
+                break;
+            };
+            let (form, number) = self.form(item, stamp, (at, after), budget);
+            if last.zip(number).is_some_and(|(last, number)| number > last + 1) {
+                break;
+            }
+            last = number.or(last);
+            let (before, own) = joined.add(form);
+            if let Some(frame) = before {
+                batch.add(frame, at);
+            }
+            if let Some(frame) = own {
+                batch.add(frame, after);
+            }
+            (at, items) = (after, items + 1);
+        }
+        if let Some(frame) = joined.take() {
+            batch.add(frame, at);
+        }
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Message;
+    use crate::hub::log::tests::{ALL, batch_of, log, log_of};
+    use crate::hub::queue::Entry;
+    use crate::wire::Wire;
+
+    #[test]
+    fn small_frames_are_copied_together_and_large_ones_shared() {
+        let mut log = log_of(&[10, 20, 5000, 4095, 5, 70_000]);
+        let batch = batch_of(&mut log);
+        let lens: Vec<_> = batch.parts.iter().map(Bytes::len).collect();
+        assert_eq!(lens, [30, 5000, 4100, 70_000]);
+        assert_eq!((batch.bytes, batch.frames.len()), (79_130, 6));
+        let all: usize = batch_of(&mut log_of(&[100; 1000])).parts.len();
+        assert_eq!(all, 1000 * 100 / PART + 1);
+        let mut log = log_of(&[1024; 1200]);
+        let copied = batch_of(&mut log);
+        assert_eq!((copied.bytes, copied.frames.len()), (COPIED, 1024));
+        let mut log = log_of(&[4000; 1000]);
+        let copied = batch_of(&mut log).bytes;
+        assert!((COPIED..COPIED + 4000).contains(&copied), "{copied}");
+    }
+
+    #[test]
+    fn a_batch_of_lines_ends_before_messages_that_are_missing() {
+        let (mut log, budget) = log(ALL);
+        for (number, stamp) in [(1, 0), (2, 1), (5, 2), (6, 3)] {
+            let message = Message::from(format!("message {number}"));
+            log.push(number, Entry { stamp, message }, 0, &budget);
+        }
+        log.reveal(9);
+        let mut batch_at = |from| {
+            assert!(log.batch(from, 9, Wire::V1, &budget).is_none(), "nobody has asked before");
+            let batch = log.batch(from, 9, Wire::V1, &budget).expect("it has been asked for");
+            let lines = String::from_utf8(batch.parts.concat()[2..].to_vec()).unwrap();
+            (lines.lines().count(), batch.after(batch.bytes).0.log, batch.is_all, lines)
+        };
+        let (lines, after, is_all, text) = batch_at(Cursor::default());
+        assert_eq!((lines, after, is_all), (2, 2, false), "{text}");
+        let (lines, after, is_all, text) = batch_at(Cursor { log: 2, latest: 0 });
+        assert_eq!((lines, after, is_all), (2, 4, true), "{text}");
+        assert!(text.contains("message 5") && text.contains("message 6"), "{text}");
+    }
+
+    #[test]
+    fn wherever_a_write_stops_the_rest_is_the_frame_it_is_in_and_the_frames_after() {
+        let lens = [10, 20, 4300, 255, 5, 4400];
+        let mut log = log_of(&lens);
+        let batch = batch_of(&mut log);
+        let whole: Vec<u8> = batch.parts.iter().flat_map(|part| part.to_vec()).collect();
+        let after: Vec<_> = (0..=whole.len()).map(|written| batch.after(written)).collect();
+        for (written, (cursor, rest)) in after.into_iter().enumerate() {
+            let mut bytes: Vec<u8> = rest.parts().flat_map(|part| part.to_vec()).collect();
+            assert!(
+                rest.is_empty() || bytes.len() < lens[usize::try_from(cursor.log).unwrap() - 1]
+            );
+            for position in cursor.log..6 {
+                let (_, frame) = log.window.get(position).unwrap();
+                frame.frame.parts().for_each(|part| bytes.extend_from_slice(part));
+            }
+            assert_eq!(bytes, whole[written..], "after {written}");
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! What callers push, to everyone, to a feed or to one client: what is taken, and what makes room for it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::client::{Client, Mailbox};
+use super::mail::Mail;
+use super::queue::Entry;
+use super::shared::{Command, Shared};
+use super::topic::{Latest, Topic};
+use super::{ClientId, Overflow, SendError};
+use crate::codec::Message;
+
+/// The longest key of a latest value, in bytes.
+const KEY_MAX: usize = 256;
+
+fn check_key(key: &str) -> Result<(), SendError> {
+    if key.len() > KEY_MAX { Err(SendError::KeyTooLong { bytes: key.len() }) } else { Ok(()) }
+}
+
+/// A push that waits at a feed.
+struct Waiting<'a>(&'a Topic);
+
+impl<'a> Waiting<'a> {
+    fn at(topic: &'a Topic) -> Self {
+        topic.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(topic)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Shared {
+    fn check_size(&self, message: &Message) -> Result<(), SendError> {
+        let (bytes, limit) = (message.len(), self.limits.outbound_message);
+        if bytes <= limit {
+            return Ok(());
+        }
+        self.counters.too_large.add(1);
+        Err(SendError::TooLarge { bytes, limit })
+    }
+
+    pub(crate) fn broadcast(&self, message: Message) {
+        if self.is_closed() {
+            return self.count_after_shutdown();
+        }
+        if let Err(error) = self.check_size(&message) {
+            if !self.told_too_large.swap(true, Ordering::Relaxed) {
+                tracing::warn!(%error, "broadcast not sent; more of them will only be counted");
+            }
+            return;
+        }
+        if self.is_for_nobody() {
+            return;
+        }
+        // Everyone's feed has a bound of its own, and reaches it before the hub's.
+        self.budget.add(Entry::cost(&message));
+        if self.append(self.topics.everyone(), message, false).is_err() {
+            self.count_after_shutdown();
+        }
+    }
+
+    /// Whether nobody will ever be owed what is pushed to everyone now: a client starts at the live end, or is told that
+    /// it has missed this, for which it is counted.
+    fn is_for_nobody(&self) -> bool {
+        if self.registry.count() > 0 {
+            return false;
+        }
+        let mut inbox = self.topics.everyone().inbox.lock();
+        // Behind what the driver has not taken over it would be counted before that.
+        let nobody = inbox.queue.is_empty();
+        inbox.newest += u64::from(nobody);
+        nobody
+    }
+
+    /// Appends to a feed's log, for the last time if it is the `last`.
+    pub(crate) fn push(
+        &self,
+        topic: &Arc<Topic>,
+        message: Message,
+        last: bool,
+    ) -> Result<(), SendError> {
+        if self.is_closed() {
+            return Err(SendError::ShutDown);
+        }
+        self.check_size(&message)?;
+        if topic.is_everyones() && !last && self.is_for_nobody() {
+            return Ok(());
+        }
+        let cost = Entry::cost(&message);
+        if topic.is_everyones() {
+            self.budget.add(cost);
+        } else if !self.budget.try_add(cost) {
+            self.ask_for_relief();
+            return Err(SendError::NoMemory);
+        }
+        self.append(topic, message, last)
+    }
+
+    /// Appends what is counted in the budget already.
+    fn append(&self, topic: &Arc<Topic>, message: Message, last: bool) -> Result<(), SendError> {
+        let (cost, bound) = (Entry::cost(&message), self.limits.feed);
+        let mut evicted = Vec::new();
+        let taken = {
+            let mut inbox = topic.inbox.lock();
+            let taken = inbox.accepts();
+            if taken.is_ok() {
+                if !inbox.queue.has_room(cost, bound) {
+                    evicted = inbox.queue.make_room(cost, bound);
+                    inbox.lost += evicted.len() as u64;
+                }
+                self.tell(topic, &mut inbox);
+                let stamp = self.draw_stamp();
+                inbox.queue.push(Entry { stamp, message });
+                inbox.newest += 1;
+                inbox.owed = inbox.owed.map(|owed| owed + cost);
+                inbox.finished = last;
+            }
+            taken
+        };
+        if taken.is_err() {
+            self.budget.sub(cost);
+            return taken;
+        }
+        self.bell.ring();
+        if !evicted.is_empty() {
+            self.budget.sub(evicted.iter().map(|entry| Entry::cost(&entry.message)).sum());
+        }
+        Ok(())
+    }
+
+    /// Sets the latest value of a key.
+    pub(crate) fn set(
+        &self,
+        topic: &Arc<Topic>,
+        key: &str,
+        message: Message,
+    ) -> Result<(), SendError> {
+        if self.is_closed() {
+            return Err(SendError::ShutDown);
+        }
+        check_key(key)?;
+        self.check_size(&message)?;
+        let cost = Latest::cost(key, &message);
+        let (keys, bytes) = (self.limits.keys, self.limits.latest);
+        if !self.budget.try_add(cost) {
+            self.ask_for_relief();
+            return Err(SendError::NoMemory);
+        }
+        let mut replaced = None;
+        let taken = {
+            let mut inbox = topic.inbox.lock();
+            let mut taken = inbox.accepts();
+            let has_room = |l: &Latest| l.has_room(key, cost, keys, bytes);
+            let latest = inbox.latest.as_deref();
+            if taken.is_ok() && !latest.map_or_else(|| has_room(&Latest::default()), has_room) {
+                taken = Err(SendError::TooManyValues { keys, bytes });
+            }
+            if taken.is_ok() {
+                self.tell(topic, &mut inbox);
+                let stamp = self.draw_stamp();
+                let latest = inbox.latest.get_or_insert_default();
+                replaced = latest.set(key, cost, Entry { stamp, message });
+            }
+            taken
+        };
+        if taken.is_err() {
+            self.budget.sub(cost);
+            return taken;
+        }
+        self.bell.ring();
+        if let Some(entry) = replaced {
+            self.budget.sub(Latest::cost(key, &entry.message));
+        }
+        Ok(())
+    }
+
+    /// Appends to a feed's log if its slowest follower has room for it, and there is memory for it.
+    pub(crate) fn try_push(
+        &self,
+        topic: &Arc<Topic>,
+        message: &Message,
+    ) -> Option<Result<(), SendError>> {
+        if self.is_closed() {
+            return Some(Err(SendError::ShutDown));
+        }
+        if let Err(error) = self.check_size(message) {
+            return Some(Err(error));
+        }
+        if topic.is_everyones() && self.is_for_nobody() {
+            return Some(Ok(()));
+        }
+        let (cost, bound) = (Entry::cost(message), self.limits.feed);
+        if !self.budget.try_add(cost) {
+            return None;
+        }
+        let taken = {
+            let mut inbox = topic.inbox.lock();
+            match (inbox.accepts(), inbox.owed) {
+                (Err(error), _) => Some(Err(error)),
+                (Ok(()), Some(owed)) if owed == 0 || owed + cost <= bound => {
+                    self.tell(topic, &mut inbox);
+                    let stamp = self.draw_stamp();
+                    inbox.queue.push(Entry { stamp, message: message.clone() });
+                    inbox.newest += 1;
+                    inbox.owed = Some(owed + cost);
+                    Some(Ok(()))
+                }
+                _ => None, // no room, or it is not known
+            }
+        };
+        if taken == Some(Ok(())) {
+            self.bell.ring();
+        } else {
+            self.budget.sub(cost);
+        }
+        taken
+    }
+
+    /// As [`push`](Self::push), when the feed's slowest follower has room.
+    pub(crate) async fn push_wait(
+        &self,
+        topic: &Arc<Topic>,
+        message: Message,
+        within: Duration,
+    ) -> Result<(), SendError> {
+        let waiting = Waiting::at(topic);
+        let attempt = || self.try_push(topic, &message);
+        let ask = || {
+            self.tell(topic, &mut topic.inbox.lock()); // it may not know the feed yet
+            self.bell.wake_driver();
+        };
+        let taken = self.room.wait(within, attempt, ask).await;
+        drop(waiting);
+        taken.unwrap_or(Err(SendError::TimedOut))
+    }
+
+    /// As [`send`](Self::send), when the client's mailbox has room.
+    pub(crate) async fn send_wait(
+        &self,
+        id: ClientId,
+        message: Message,
+        within: Duration,
+    ) -> Result<(), SendError> {
+        let attempt = || match self.send_as(id, message.clone(), None) {
+            Err(SendError::Full(_)) => None,
+            answer => Some(answer),
+        };
+        let taken = self.room.wait(within, attempt, || self.bell.wake_driver()).await;
+        taken.unwrap_or(Err(SendError::TimedOut))
+    }
+
+    pub(crate) fn send(&self, id: ClientId, message: Message) -> Result<(), SendError> {
+        self.send_as(id, message, Some(self.overflow))
+    }
+
+    /// What to do where there is no room is decided by `overflow`. Without one, whoever asks can wait:
+    /// then nobody else is to make room for it.
+    fn send_as(
+        &self,
+        id: ClientId,
+        message: Message,
+        overflow: Option<Overflow>,
+    ) -> Result<(), SendError> {
+        if self.is_closed() {
+            return Err(SendError::ShutDown);
+        }
+        self.check_size(&message)?;
+        let client = self.registry.get(id).ok_or(SendError::NoSuchClient(id))?;
+        let (cost, bound) = (Entry::cost(&message), self.limits.mailbox);
+        let mut evicted = Vec::new();
+        if !self.budget.try_add(cost) {
+            if overflow.is_some() {
+                self.ask_for_relief();
+            }
+            return Err(SendError::Full(id));
+        }
+        let refuse = |error| {
+            self.budget.sub(cost);
+            Err(error)
+        };
+        {
+            let mut mailbox = client.mailbox.lock();
+            if mailbox.closed {
+                return refuse(self.gone(id));
+            }
+            if mailbox.mail.as_ref().is_some_and(|mail| !mail.log.has_room(cost, bound)) {
+                match overflow {
+                    None | Some(Overflow::Refuse) => return refuse(SendError::Full(id)),
+                    Some(Overflow::SkipOldest) => {
+                        if let Some(mail) = &mut mailbox.mail {
+                            evicted = mail.log.make_room(cost, bound);
+                            mail.lost += evicted.len() as u64;
+                        }
+                    }
+                    Some(Overflow::Disconnect) => {
+                        mailbox.closed = true;
+                        drop(mailbox);
+                        self.command(Command::TooSlow { id });
+                        return refuse(SendError::Full(id));
+                    }
+                }
+            }
+            let (stamp, mail) = self.open_mail(&client, &mut mailbox);
+            mail.push(Entry { stamp, message });
+        }
+        if !evicted.is_empty() {
+            self.budget.sub(evicted.iter().map(|entry| Entry::cost(&entry.message)).sum());
+            client.skipped.fetch_add(evicted.len() as u64, Ordering::Relaxed);
+            self.counters.skipped.add(evicted.len() as u64);
+        }
+        self.bell.ring();
+        Ok(())
+    }
+
+    /// Sets the latest value of a key for one client.
+    pub(crate) fn set_for(
+        &self,
+        id: ClientId,
+        key: &str,
+        message: Message,
+    ) -> Result<(), SendError> {
+        if self.is_closed() {
+            return Err(SendError::ShutDown);
+        }
+        check_key(key)?;
+        self.check_size(&message)?;
+        let client = self.registry.get(id).ok_or(SendError::NoSuchClient(id))?;
+        let cost = Latest::cost(key, &message);
+        let (keys, bytes) = (self.limits.keys, self.limits.mailbox);
+        if !self.budget.try_add(cost) {
+            self.ask_for_relief();
+            return Err(SendError::Full(id));
+        }
+        let taken = {
+            let mut mailbox = client.mailbox.lock();
+            if mailbox.closed {
+                Err(self.gone(id))
+            } else if !Mail::has_room(mailbox.mail.as_deref(), key, cost, keys, bytes) {
+                Err(SendError::TooManyValues { keys, bytes })
+            } else {
+                let (stamp, mail) = self.open_mail(&client, &mut mailbox);
+                Ok(mail.set(key, Entry { stamp, message }))
+            }
+        };
+        match taken {
+            Ok(replaced) => {
+                self.bell.ring();
+                self.budget.sub(replaced.map_or(0, |(_, cost)| cost));
+                Ok(())
+            }
+            Err(error) => {
+                self.budget.sub(cost);
+                Err(error)
+            }
+        }
+    }
+
+    /// Why a mailbox that is closed takes nothing.
+    fn gone(&self, id: ClientId) -> SendError {
+        if self.is_closed() { SendError::ShutDown } else { SendError::NoSuchClient(id) }
+    }
+
+    /// What a mailbox holds, to put something there with this stamp.
+    fn open_mail<'a>(&self, client: &Client, mailbox: &'a mut Mailbox) -> (u64, &'a mut Mail) {
+        if mailbox.mail.is_none() {
+            // Told under the mailbox's lock: whoever finds a message in it, and then pushes to
+            // everyone, can rely on it that the driver has heard of this mailbox before.
+            self.mail.lock().push(client.key());
+        }
+        (self.draw_stamp(), mailbox.mail.get_or_insert_default())
+    }
+
+    /// The stamp of what is being pushed, under the lock of where it is pushed to.
+    fn draw_stamp(&self) -> u64 {
+        // Whoever reads this stamp has what was done before it was drawn: see `Engine::take_news`.
+        self.stamps.fetch_add(1, Ordering::AcqRel)
+    }
+
+    fn ask_for_relief(&self) {
+        if !self.starved.swap(true, Ordering::Relaxed) {
+            self.bell.wake_driver();
+        }
+    }
+
+    fn count_after_shutdown(&self) {
+        if self.counters.after_shutdown.add(1) == 0 {
+            tracing::warn!("broadcast after the hub's end; more of them will only be counted");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Limits;
+    use crate::hub::shared::tests::{shared_with, shared_with_a_client};
+
+    #[test]
+    fn a_broadcast_that_comes_while_the_hub_ends_is_counted_and_not_kept() {
+        let (shared, _client) = shared_with_a_client(Limits::default());
+        shared.topics.everyone().inbox.lock().closed = true;
+        shared.broadcast("late".into());
+        assert_eq!(shared.counters.after_shutdown.get(), 1);
+        assert_eq!(
+            (shared.budget.used(), shared.topics.everyone().inbox.lock().queue.is_empty()),
+            (0, true)
+        );
+    }
+
+    #[test]
+    fn what_nobody_is_there_for_is_not_kept() {
+        let (shared, client) = shared_with_a_client(Limits::default());
+        shared.registry.remove(client.id);
+        shared.broadcast("to nobody".into());
+        assert_eq!(
+            (shared.budget.used(), shared.topics.everyone().inbox.lock().queue.is_empty()),
+            (0, true)
+        );
+        assert_eq!(shared.stats().pushed, 0);
+    }
+
+    #[test]
+    fn what_nobody_is_there_for_is_counted_behind_what_the_driver_has_not_taken_over() {
+        let (shared, client) = shared_with_a_client(Limits::default());
+        let state = || {
+            let inbox = shared.topics.everyone().inbox.lock();
+            (inbox.newest, inbox.queue.len())
+        };
+        shared.broadcast("one".into());
+        shared.registry.remove(client.id);
+        shared.broadcast("two".into()); // the first may be anywhere: this one keeps its place
+        assert_eq!(state(), (2, 2));
+        shared.topics.everyone().inbox.lock().queue = super::super::queue::Queue::default();
+        shared.broadcast("three".into());
+        assert_eq!(state(), (3, 0));
+    }
+
+    #[test]
+    fn values_that_wait_for_a_client_are_counted_and_no_room_for_messages_is_taken_by_them() {
+        let limits = Limits::default().mailbox(1000).keys(2);
+        let (shared, client) = shared_with(limits, Overflow::Refuse);
+        let (id, used) = (client.id, |shared: &Shared| shared.budget.used());
+        shared.set_for(id, "k", vec![0; 900].into()).unwrap(); // alone it may be above the bound
+        assert_eq!((used(&shared), client.info().queued_bytes), (1094, 1094));
+        assert_eq!(*shared.mail.lock(), [0], "the driver is told");
+        shared.send(id, vec![0; 900].into()).unwrap();
+        assert_eq!((used(&shared), client.info().queued_bytes), (2058, 2058));
+        assert_eq!(shared.send(id, vec![0; 100].into()), Err(SendError::Full(id)));
+        let too_many = Err(SendError::TooManyValues { keys: 2, bytes: 1000 });
+        assert_eq!(shared.set_for(id, "l", "".into()), too_many, "too many bytes");
+        shared.set_for(id, "k", "small".into()).unwrap();
+        shared.set_for(id, "l", "".into()).unwrap();
+        assert_eq!(shared.set_for(id, "m", "".into()), too_many, "too many keys");
+        assert_eq!(used(&shared), 964 + 199 + 194);
+        assert_eq!(*shared.mail.lock(), [0], "once");
+    }
+
+    #[test]
+    fn a_value_that_there_is_no_memory_for_leaves_the_one_before() {
+        let (shared, client) = shared_with_a_client(Limits::default().memory(8000));
+        shared.set_for(client.id, "k", "before".into()).unwrap();
+        let refused = shared.set_for(client.id, "k", vec![0; 8000].into());
+        assert_eq!(refused, Err(SendError::Full(client.id)));
+        assert!(shared.starved.load(Ordering::Relaxed), "the driver is to make room");
+        assert_eq!((shared.budget.used(), client.info().queued_bytes), (200, 200));
+    }
+
+    #[test]
+    fn a_client_that_is_too_slow_is_to_be_closed_once_and_takes_nothing_more() {
+        let (shared, client) = shared_with(Limits::default().mailbox(1000), Overflow::Disconnect);
+        shared.send(client.id, vec![0; 900].into()).unwrap();
+        let full = shared.send(client.id, vec![0; 900].into());
+        assert_eq!(full, Err(SendError::Full(client.id)));
+        let late = shared.send(client.id, "small".into());
+        assert_eq!(late, Err(SendError::NoSuchClient(client.id)));
+        assert!(matches!(shared.commands.lock()[..], [Command::TooSlow { .. }]));
+    }
+
+    #[test]
+    fn a_message_that_there_is_no_memory_for_costs_the_mailbox_nothing() {
+        let (shared, client) = shared_with_a_client(Limits::default().mailbox(1000).memory(8000));
+        shared.send(client.id, vec![0; 900].into()).unwrap();
+        shared.budget.add(6000);
+        let refused = shared.send(client.id, vec![0; 1500].into());
+        assert_eq!(refused, Err(SendError::Full(client.id)));
+        assert!(shared.starved.load(Ordering::Relaxed), "the driver is to make room");
+        assert_eq!(client.mailbox.lock().mail.as_ref().unwrap().bytes(), 964);
+        assert_eq!(shared.budget.used(), 6964);
+        assert_eq!(*shared.mail.lock(), [0], "the driver is told once");
+    }
+}

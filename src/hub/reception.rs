@@ -1,0 +1,309 @@
+//! The reception: what a request gets, and how whoever sent it becomes a client and ends being one.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::client::{Client, Details};
+use super::connection::refused;
+use super::engine::Engine;
+use super::events::{DisconnectReason, Event};
+use super::topic::{Topic, Topics};
+use super::{ClientId, FeedError};
+use crate::handshake::{Refusal, Request, Rules, Status, Upgrade};
+use crate::page::Page;
+use crate::wire::plain;
+use crate::wire::v1::{self, Greeting, Lines};
+
+/// Who may connect, and what else a request gets.
+pub(crate) struct Reception {
+    pub(crate) rules: Rules,
+    pub(crate) page: Page,
+    pub(crate) keep_headers: Vec<String>,
+    /// Addresses that many clients share, which are not counted.
+    pub(crate) proxies: Vec<IpAddr>,
+    /// Whether a client is told its id.
+    pub(crate) greet: bool,
+    /// Whether a client is sent back what it sends.
+    pub(crate) echo: bool,
+    /// For how many milliseconds' worth a client's window is; zero: there is none.
+    pub(crate) freshness: u32,
+    /// Who may follow which feed by naming it.
+    pub(crate) may_follow: Option<MayFollow>,
+}
+
+/// The program's rule for that.
+pub(crate) type MayFollow = Arc<dyn Fn(&str, &Request) -> bool + Send + Sync>;
+
+/// Room for a 101 and the greeting behind it.
+const RESPONSE: usize = 256;
+
+/// What a request that is not refused gets.
+pub(crate) enum Answer {
+    Page(Bytes),
+    /// The 101 of a client that says then who it is, and what it follows.
+    UpgradeToV1(Vec<u8>),
+    /// The 101, and what the client follows.
+    Upgrade(Vec<u8>, Arc<Topic>),
+}
+
+impl Engine {
+    /// What a request gets.
+    pub(crate) fn decide(&self, request: &Request, address: SocketAddr) -> Result<Answer, Refusal> {
+        #[cfg(feature = "page")]
+        if request.path() == crate::page::SCRIPT
+            && request.method() == "GET"
+            && !request.wants_upgrade()
+        {
+            return crate::page::script(request.header("if-none-match")).map(Answer::Page);
+        }
+        self.reception.rules.check(request)?;
+        if !request.wants_upgrade() {
+            if request.method() != "GET" {
+                return Err(Refusal::method_not_allowed(request.method()));
+            }
+            return match request.path() {
+                "/" => self.reception.page.response().map(Answer::Page),
+                path => Err(Refusal::not_found(path)),
+            };
+        }
+        let upgrade = Upgrade::from_request(request)?;
+        let feed = feed_of(request.path())?;
+        let limits = &self.shared.limits;
+        // Who is away has to make way: see `admit_as`.
+        if self.shared.registry.count() >= limits.clients && !self.sessions.is_anybody_away() {
+            return Err(Refusal::full("clients", limits.clients));
+        }
+        if self.count_at(address) >= limits.clients_per_address {
+            return Err(Refusal::full("clients from one address", limits.clients_per_address));
+        }
+        let mut response = Vec::with_capacity(RESPONSE);
+        if upgrade.offered_protocols().any(|offered| offered == v1::PROTOCOL) {
+            upgrade.put_answer(Some(v1::PROTOCOL), &mut response);
+            return Ok(Answer::UpgradeToV1(response));
+        }
+        let topic = match feed {
+            None => Arc::clone(self.shared.topics.everyone()),
+            Some(name) => {
+                if self.reception.may_follow.as_ref().is_some_and(|may| !may(&name, request)) {
+                    return Err(Refusal::new(Status::Forbidden, "this feed is not for you"));
+                }
+                self.shared.topics.get_for_client(&name).map_err(|error| match error {
+                    FeedError::TooMany { limit } => Refusal::full("feeds", limit),
+                    FeedError::InvalidName => Refusal::not_found(request.path()),
+                })?
+            }
+        };
+        // The plain wire has no subprotocol: one that is offered is not agreed to.
+        upgrade.put_answer(None, &mut response);
+        Ok(Answer::Upgrade(response, topic))
+    }
+
+    fn count_at(&self, address: SocketAddr) -> usize {
+        self.per_address.get(&address.ip()).copied().unwrap_or(0)
+    }
+
+    /// Makes a client of whoever sent this request.
+    pub(crate) fn admit(
+        &mut self,
+        request: &Request,
+        address: SocketAddr,
+        key: usize,
+        topic: Arc<Topic>,
+    ) -> Arc<Client> {
+        self.admit_as(self.details_of(request), address, key, Some(topic))
+    }
+
+    /// What is kept of a request.
+    pub(crate) fn details_of(&self, request: &Request) -> Details {
+        let value = |name: &String| {
+            let value = String::from_utf8_lossy(request.header(name)?).into_owned();
+            Some((name.clone(), value))
+        };
+        Details {
+            path: if request.target() == "/" { "" } else { request.target() }.to_owned(),
+            headers: self.reception.keep_headers.iter().filter_map(value).collect(),
+        }
+    }
+
+    /// Makes a client, which follows this, or nothing yet.
+    pub(crate) fn admit_as(
+        &mut self,
+        details: Details,
+        address: SocketAddr,
+        key: usize,
+        topic: Option<Arc<Topic>>,
+    ) -> Arc<Client> {
+        if self.shared.registry.count() >= self.shared.limits.clients {
+            self.end_who_is_away_longest();
+        }
+        let client = Arc::new(Client::new(self.shared.ids.draw(), key, address, details, topic));
+        self.enter(address.ip());
+        self.shared.registry.insert(Arc::clone(&client));
+        self.shared.counters.accepted.add(1);
+        tracing::debug!(id = %client.id, %address, "client connected");
+        self.shared.listeners.tell(|| Event::Connected { id: client.id });
+        client
+    }
+
+    /// One client more, or less, at this address, unless many share it.
+    pub(crate) fn enter(&mut self, ip: IpAddr) {
+        if !ip.is_loopback() && !self.reception.proxies.contains(&ip) {
+            *self.per_address.entry(ip).or_default() += 1;
+        }
+    }
+
+    pub(crate) fn leave(&mut self, ip: IpAddr) {
+        if let Some(count) = self.per_address.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_address.remove(&ip);
+            }
+        }
+    }
+
+    /// Ends being a client: nothing can be sent to it any more, and what waited for it is freed.
+    pub(crate) fn dismiss(&mut self, client: &Client, reason: DisconnectReason) {
+        let ip = self.forget_session(client);
+        self.shared.registry.remove(client.id);
+        let token = self.shared.gone.lock().remove(&client.id);
+        if let Some(token) = token {
+            token.cancel(); // which may run code of the program's
+        }
+        let waiting = {
+            let mut mailbox = client.mailbox.lock();
+            mailbox.closed = true;
+            mailbox.mail.take()
+        };
+        self.shared.budget.sub(waiting.map_or(0, |mail| mail.bytes()));
+        client.unfollow_all().iter().for_each(|wanted| self.shared.drop_handle(&wanted.topic));
+        if let Some(ip) = ip {
+            self.leave(ip);
+        }
+        tracing::debug!(id = %client.id, %reason, "client disconnected");
+        self.shared.listeners.tell(|| Event::Gone { id: client.id, reason });
+    }
+
+    /// Whether the program has a rule about who may follow what.
+    pub(crate) fn has_rule(&self) -> bool {
+        self.reception.may_follow.is_some()
+    }
+
+    /// The feed that a client on `stepcast.v1` asks for, with one handle more. `Err`: a code, and why not.
+    pub(crate) fn feed_for(
+        &self,
+        name: &str,
+        request: Option<&Request>,
+    ) -> Result<Arc<Topic>, (&'static str, String)> {
+        if name.is_empty() {
+            return Ok(Topics::clone_handle(self.shared.topics.everyone()));
+        }
+        let may = |rule: &MayFollow| request.is_some_and(|request| rule(name, request));
+        if !self.reception.may_follow.as_ref().is_none_or(may) {
+            return Err(("forbidden", "this feed is not for you".to_owned()));
+        }
+        self.shared.topics.get_for_client(name).map_err(|error| refused(&error))
+    }
+
+    /// What a client on `stepcast.v1` is told first of all.
+    pub(crate) fn greet_v1(&self, lines: &mut Lines, id: ClientId, key: &[u8], resumed: bool) {
+        let limits = &self.shared.limits;
+        lines.hello(&Greeting {
+            id: id.get(),
+            key,
+            epoch: &self.sessions.epoch,
+            resumed,
+            ping: self.timeouts.keepalive.div_ceil(1000),
+            message: limits.inbound_message,
+            feeds: limits.feeds_per_client,
+        });
+    }
+
+    /// What a client gets first of all.
+    pub(crate) fn put_greeting(&self, id: ClientId, out: &mut Vec<u8>) {
+        if self.reception.greet {
+            plain::put_greeting(id.get(), out);
+        }
+    }
+
+    pub(crate) fn tell_refused(&self, address: SocketAddr, refusal: &Refusal) {
+        self.shared.counters.refused.add(1);
+        let (status, reason) = (refusal.status().code(), refusal.reason());
+        tracing::warn!(%address, status, reason, "request refused");
+        let event = || Event::Refused { address, status, reason: reason.to_owned() };
+        self.shared.listeners.tell(event);
+    }
+
+    /// For how many milliseconds' worth a client's window is; zero: there is none.
+    pub(crate) fn freshness(&self) -> u32 {
+        self.reception.freshness
+    }
+}
+
+/// The feed that a path names: none for `/`, which is everyone's.
+fn feed_of(path: &str) -> Result<Option<String>, Refusal> {
+    if path == "/" {
+        return Ok(None);
+    }
+    let name = path.strip_prefix("/feed/").and_then(percent_decode);
+    name.map(Some).ok_or_else(|| Refusal::not_found(path))
+}
+
+/// RFC 3986, 2.1. `None` for an escape that is none, and for what is not UTF-8 then.
+fn percent_decode(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(bytes.next()?).to_digit(16);
+            let (high, low) = (digit()?, digit()?);
+            decoded.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            decoded.push(byte);
+        }
+    }
+    String::from_utf8(decoded).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::engine::tests::{address, engine, everyone, upgrade};
+    use crate::hub::{Limits, SendError, Timeouts};
+
+    #[test]
+    fn one_address_has_so_many_places_until_one_leaves_and_this_machine_and_proxies_any_number() {
+        let mut engine = engine(Limits::default().clients_per_address(2), &Timeouts::default());
+        let (far, other, own) =
+            (address("10.0.0.1:1"), address("10.0.0.2:1"), address("127.0.0.1:1"));
+        let request = upgrade();
+        let first = engine.admit(&request, far, 0, everyone(&engine));
+        engine.admit(&request, address("10.0.0.1:2"), 1, everyone(&engine));
+        let proxy = address("10.0.0.9:1");
+        (2..6).for_each(|key| drop(engine.admit(&request, own, key, everyone(&engine))));
+        (6..9).for_each(|key| drop(engine.admit(&request, proxy, key, everyone(&engine))));
+        let refusal = engine.decide(&request, far).err().expect("a refusal");
+        assert_eq!(refusal.status().code(), 503);
+        for welcome in [other, own, proxy] {
+            assert!(engine.decide(&request, welcome).is_ok(), "{welcome}");
+        }
+        engine.dismiss(&first, DisconnectReason::Lost);
+        assert!(engine.decide(&request, far).is_ok());
+    }
+
+    #[test]
+    fn a_client_that_is_dismissed_takes_nothing_more_and_frees_what_it_had() {
+        let mut engine = engine(Limits::default(), &Timeouts::default());
+        let client = engine.admit(&upgrade(), address("127.0.0.1:1"), 0, everyone(&engine));
+        engine.shared.send(client.id, "waiting".into()).unwrap();
+        engine.shared.set_for(client.id, "key", "waiting".into()).unwrap();
+        engine.dismiss(&client, DisconnectReason::Lost);
+        assert_eq!((engine.shared.budget.used(), engine.shared.registry.count()), (0, 0));
+        // Who found it a moment before is told, too.
+        engine.shared.registry.insert(Arc::clone(&client));
+        let gone = Err(SendError::NoSuchClient(client.id));
+        assert_eq!(engine.shared.send(client.id, "late".into()), gone);
+        assert_eq!(engine.shared.set_for(client.id, "key", "late".into()), gone);
+    }
+}

@@ -1,0 +1,210 @@
+//! The newest part of a feed's log: what may be read of it, by position, and what has to make way.
+
+use std::collections::VecDeque;
+
+use super::log::{Item, Kept};
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) stamp: u64,
+    /// Its sequence number. Where messages were lost before they could be taken over, some are not there.
+    pub(super) number: u64,
+    /// When it was taken over, in the driver's milliseconds.
+    pub(super) at: u64,
+    /// What it counts in the window's bound: the same as in the queue that it came from, so that
+    /// what fits there fits here.
+    pub(super) cost: usize,
+    /// Bytes that were put into the window before it.
+    pub(super) before: u64,
+    pub(super) item: Item,
+}
+
+/// The newest part of a feed's log, encoded, on the driver's side.
+///
+/// Positions count the frames ever put in; a client's cursor is the position it reads next.
+#[derive(Debug)]
+pub(crate) struct Window {
+    slots: VecDeque<Slot>,
+    /// The position of the first slot.
+    first: u64,
+    /// The position after the last slot that may be read: the ones behind it were pushed after
+    /// the driver took its stamp.
+    visible: u64,
+    pub(super) bytes: usize,
+    /// Bytes ever put in.
+    total: u64,
+    bound: usize,
+}
+
+impl Window {
+    pub(crate) fn new(bound: usize) -> Self {
+        Self { slots: VecDeque::new(), first: 0, visible: 0, bytes: 0, total: 0, bound }
+    }
+
+    pub(super) fn push(&mut self, mut slot: Slot) {
+        slot.before = self.total;
+        self.total += slot.cost as u64;
+        self.bytes += slot.cost;
+        self.slots.push_back(slot);
+        while self.bytes > self.bound && self.slots.len() > 1 {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(slot) = self.slots.pop_front() {
+            self.bytes -= slot.cost;
+            self.first += 1;
+            self.visible = self.visible.max(self.first);
+        }
+    }
+
+    /// Makes readable what was stamped before `stamp`.
+    pub(crate) fn reveal(&mut self, stamp: u64) {
+        let hidden = self.slots.iter().rev().take_while(|slot| slot.stamp >= stamp).count();
+        self.visible = self.end() - hidden as u64;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
+    /// The position after the last slot.
+    fn end(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    /// The live end: the position after the last frame that may be read.
+    pub(crate) fn live(&self) -> u64 {
+        self.visible
+    }
+
+    /// Whether everything in it may be read.
+    pub(crate) fn all_visible(&self) -> bool {
+        self.visible == self.end()
+    }
+
+    /// Where a cursor that has fallen off the window goes on, and how many frames that skips: at
+    /// the middle, so that a client that stays slow has one gap in half a window.
+    pub(crate) fn catch_up(&self, cursor: u64) -> Option<(u64, u64)> {
+        (cursor < self.first).then(|| {
+            let middle = self.first + (self.visible - self.first) / 2;
+            (middle, middle - cursor)
+        })
+    }
+
+    /// The stamp and the message at a cursor, if it is not at the live end.
+    pub(crate) fn get(&self, cursor: u64) -> Option<(u64, &Item)> {
+        if cursor >= self.visible {
+            return None;
+        }
+        self.slot(cursor).map(|slot| (slot.stamp, &slot.item))
+    }
+
+    fn slot(&self, position: u64) -> Option<&Slot> {
+        self.slots.get(usize::try_from(position.checked_sub(self.first)?).ok()?)
+    }
+
+    /// The sequence number of what is at a position.
+    pub(crate) fn number(&self, position: u64) -> Option<u64> {
+        self.slot(position).map(|slot| slot.number)
+    }
+
+    /// The position after the message with this number, or after those before it.
+    pub(crate) fn after_number(&self, number: u64) -> u64 {
+        let before = self.slots.partition_point(|slot| slot.number <= number) as u64;
+        (self.first + before).min(self.visible)
+    }
+
+    /// Bytes from this position on.
+    pub(super) fn bytes_from(&self, position: u64) -> usize {
+        let index = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        match self.slots.get(index) {
+            Some(slot) => usize::try_from(self.total - slot.before).unwrap_or(usize::MAX),
+            None => 0,
+        }
+    }
+
+    /// Where what is kept for those who come late begins.
+    pub(super) fn kept_from(&self, kept: Kept, now: u64) -> u64 {
+        let most = self.visible.saturating_sub(kept.messages as u64).max(self.first);
+        let old = self.slots.partition_point(|slot| slot.at + kept.age <= now) as u64;
+        most.max(self.first + old).min(self.visible)
+    }
+
+    /// The position of the first that has this stamp or a later one.
+    pub(super) fn stamped_from(&self, stamp: u64) -> u64 {
+        self.first + self.slots.partition_point(|slot| slot.stamp < stamp) as u64
+    }
+
+    /// Whether anything in it is younger than this, in milliseconds.
+    pub(super) fn is_younger(&self, age: u64, now: u64) -> bool {
+        self.slots.back().is_some_and(|slot| slot.at + age > now)
+    }
+
+    /// Forgets what comes before this position.
+    pub(crate) fn drop_before(&mut self, position: u64) {
+        while self.first < position && !self.slots.is_empty() {
+            self.drop_first();
+        }
+        self.give_room_back();
+    }
+
+    /// The room of slots that have gone is counted nowhere: a burst is not to leave much of it.
+    fn give_room_back(&mut self) {
+        if self.slots.len() < self.slots.capacity() / 4 {
+            self.slots.shrink_to(2 * self.slots.len());
+        }
+    }
+
+    pub(super) fn halve(&mut self) {
+        let half = self.bytes / 2;
+        while self.bytes > half && !self.slots.is_empty() {
+            self.drop_first();
+        }
+        self.give_room_back();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::log::tests::{frame, slot};
+
+    #[test]
+    fn only_what_was_stamped_before_is_readable() {
+        let mut window = Window::new(1 << 20);
+        (0..10).for_each(|stamp| window.push(slot(stamp, 10, frame(0, 10))));
+        window.reveal(7);
+        assert_eq!(window.live(), 7);
+        assert!(window.get(6).is_some() && window.get(7).is_none() && !window.all_visible());
+        window.reveal(10);
+        assert!(window.get(9).is_some() && window.all_visible());
+    }
+
+    #[test]
+    fn a_cursor_that_fell_off_goes_on_in_the_middle() {
+        let mut window = Window::new(100 * 10);
+        for stamp in 0..150 {
+            window.push(slot(stamp, 10, frame(0, 10)));
+        }
+        window.reveal(150);
+        assert_eq!(window.catch_up(20), Some((100, 80)));
+        assert_eq!(window.catch_up(50), None);
+        assert!(window.get(49).is_none() && window.get(50).is_some());
+    }
+
+    #[test]
+    fn one_frame_above_the_bound_is_kept_alone() {
+        let mut window = Window::new(1000);
+        window.push(slot(0, 10, frame(0, 10)));
+        window.push(slot(1, 5000, frame(0, 5000)));
+        window.reveal(2);
+        assert_eq!(window.get(1).unwrap().1.frame.len(), 5000);
+        assert!(window.get(0).is_none());
+        window.push(slot(2, 1000, frame(0, 10)));
+        window.reveal(3);
+        assert!(window.get(1).is_none() && window.get(2).is_some());
+    }
+}
