@@ -60,9 +60,9 @@ class Turn {
   // ---- The connection.
 
   start() {
-    Object.assign(this.state, { greeted: false, doubt: false, heard: this.now });
+    this.drop();
+    Object.assign(this.state, { doubt: false, heard: this.now });
     this.do('open');
-    this.arm('start');
     this.check();
     this.status('connecting');
   }
@@ -453,7 +453,6 @@ class Connection extends EventTarget {
   }
 
   #open() {
-    this.#drop();
     const socket = this.#socket = new this.#options.WebSocket(this.#url, 'stepcast.v1');
     socket.binaryType = 'arraybuffer';
     socket.onopen = () => this.#dispatch({ type: 'opened' });
