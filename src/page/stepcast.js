@@ -194,6 +194,7 @@ class Turn {
       case 'ping': return this.send({ pong: body });
       case 'error': return this.error(body.code, body.reason, body.feed);
       case 'bye':
+        number(body.code);
         this.emit('bye', body);
         return this.closed(body);
     }
