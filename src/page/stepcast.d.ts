@@ -256,7 +256,6 @@ export interface State {
   resumed: boolean | null;
   /** By name; the mailbox is `null`. */
   feeds: Map<string | null, Position>;
-  names: Map<number, string | null>;
   acked: number;
   ackAt: number;
   greeted: boolean;
