@@ -256,7 +256,6 @@ export interface State {
   resumed: boolean | null;
   /** By name; the mailbox is `null`. */
   feeds: Map<string | null, Position>;
-  names: Map<number, string | null>;
   acked: number;
   ackAt: number;
   greeted: boolean;
@@ -287,7 +286,7 @@ export type Input = { now: number; random: number; hidden: boolean } & (
 export type TimerName = 'start' | 'check' | 'ack';
 
 export type Effect =
-  /** Opens a connection, and drops the one that there may be. */
+  /** Opens a connection; a `close` of the one before has come by then. */
   | { type: 'open' }
   | { type: 'send'; data: string | ArrayBuffer | ArrayBufferView }
   | { type: 'close'; code?: number }

@@ -11,8 +11,7 @@ const ACK = 1000;
 
 /**
  * A client before it connects: new, or the one of `record`, whose page is gone with all that it
- * showed. So feeds and latest values are asked for anew; but not what had been acknowledged of the
- * mailbox, which the hub does not keep.
+ * showed. So all is asked for anew, but what the hub does not keep: the acknowledged mailbox.
  *
  * @param {Iterable<string>} [feeds]
  * @param {Stored | null} [record]
@@ -24,13 +23,12 @@ export function initial(feeds = [''], record) {
   const state = {
     state: 'waiting', id, key, epoch, resumed: null,
     feeds: new Map([[null, { alias: 0, seq }]]), // by name; the mailbox has none
-    names: new Map([[0, null]]), // by alias
     acked: seq ?? 0, ackAt: 0,
     greeted: false, // whether this connection has our hello
     heard: 0, doubt: false, // when something came last, and whether the network has gone since
     since: 0, attempts: 0, ping: 25_000,
   };
-  for (const name of feeds) state.feeds.set(name, { wanted: true }); // not by the program alone
+  for (const name of feeds) state.feeds.set(name, { wanted: true });
   return state;
 }
 
@@ -51,7 +49,7 @@ class Turn {
   effects = [];
 
   constructor(state, { now, random, hidden }) {
-    this.state = { ...state, feeds: new Map(state.feeds), names: new Map(state.names) };
+    this.state = { ...state, feeds: new Map(state.feeds) };
     this.now = now;
     this.random = random;
     this.hidden = hidden;
@@ -60,30 +58,27 @@ class Turn {
   // ---- The connection.
 
   start() {
-    Object.assign(this.state, { greeted: false, doubt: false, heard: this.now });
+    this.drop();
+    Object.assign(this.state, { doubt: false, heard: this.now });
     this.do('open');
-    this.arm('start');
     this.check();
     this.status('connecting');
   }
 
   opened() {
     const { id, key, epoch, feeds } = this.state;
-    this.state.heard = this.now;
-    this.state.greeted = true;
-    const wanted = [];
-    for (const [name, { alias, ...feed }] of feeds) {
-      if (name === null) continue;
-      feeds.set(name, feed);
-      wanted.push([name, had(feed)]);
-    }
+    Object.assign(this.state, { greeted: true, heard: this.now });
+    const [[, mail], ...others] = [...feeds].map(([name, { wanted, alias, ...had }]) => {
+      if (alias) feeds.set(name, { wanted, ...had });
+      return [name, had];
+    });
     // A feed may be called "__proto__": no assignment.
-    this.send({ hello: { id, key, epoch, mail: id && had(feeds.get(null)), feeds: Object.fromEntries(wanted) } });
+    this.send({ hello: { id, key, epoch, mail: id && mail, feeds: Object.fromEntries(others) } });
   }
 
   closed({ code, reason, retry = 0 }) {
     const { state } = this;
-    // What did not last is one more failed attempt.
+    // What did not last has failed, too.
     if (state.state === 'open' && this.now - state.since >= LONGEST_WAIT) state.attempts = 0;
     if (/^(1000|100[89]|4[5-9]..)$/.test(code)) return this.finish(code, reason);
     this.drop();
@@ -92,14 +87,15 @@ class Turn {
     this.status('waiting', { code, reason, retry });
   }
 
-  finish(code, reason) {
-    // Without a code, the hub keeps the mailbox of who may come back.
-    this.drop(code ? undefined : 1000);
+  finish(code, reason, said) {
+    this.drop(said);
+    this.store(false);
     // Who was taken over never takes back, nor after a reload.
-    this.store(code === 4500 ? null : false);
+    if (code === 4500) this.do('store', { record: {} });
     this.status('closed', { code, reason });
   }
 
+  /** Without a code, the hub keeps the mailbox of who may come back. */
   drop(code) {
     Object.assign(this.state, { greeted: false, ackAt: 0 });
     for (const name of ['start', 'check', 'ack']) this.arm(name);
@@ -108,12 +104,13 @@ class Turn {
 
   /** Whether the connection lives. */
   check() {
-    const left = this.state.heard + Math.max(this.state.ping + LATE, this.hidden ? HIDDEN : 0) - this.now;
+    const { heard, ping } = this.state;
+    const left = heard + Math.max(ping + LATE, this.hidden ? HIDDEN : 0) - this.now;
     if (left > 0) this.arm('check', left);
     else this.closed({ code: 1006, reason: 'the hub was silent' });
   }
 
-  // ---- What the browser tells.
+  // ---- From the browser.
 
   /** Or the page is looked at. In doubt it reconnects: to resume is cheap. */
   online() {
@@ -124,7 +121,7 @@ class Turn {
 
   offline() { this.state.doubt = true; }
 
-  /** The page is left, maybe into the back/forward cache, where no connection may stay. */
+  /** Maybe into the back/forward cache, where no connection may stay. */
   pagehide() {
     this.drop();
     this.store(false);
@@ -138,7 +135,7 @@ class Turn {
     this.start();
   }
 
-  // ---- What the page asks for.
+  // ---- From the page.
 
   follow({ name }) {
     const { feeds, greeted } = this.state;
@@ -153,50 +150,39 @@ class Turn {
 
   say({ data }) {
     const { most } = this.state;
-    if (typeof data === 'string') data = JSON.stringify({ text: data });
-    else if (!(data instanceof ArrayBuffer || ArrayBuffer.isView(data))) data = JSON.stringify({ json: data ?? null });
+    if (!(data instanceof ArrayBuffer || ArrayBuffer.isView(data))) {
+      data = JSON.stringify({ [typeof data === 'string' ? 'text' : 'json']: data ?? null });
+    }
     const size = data.byteLength ?? new TextEncoder().encode(data).length;
     // More would close the connection for good.
-    if (size > most) this.error('too-long', `${size} bytes where the hub takes ${most}`);
+    if (size > most) this.emit('error', { code: 'too-long', reason: `${size} bytes where the hub takes ${most}` });
     else this.do('send', { data });
   }
 
-  close() { this.finish(null, 'closed by the page'); }
+  close() { this.finish(null, 'closed by the page', 1000); }
 
-  // ---- What the hub says.
+  // ---- From the hub.
 
   frame({ data }) {
-    const { state, now } = this;
-    state.heard = now;
-    state.doubt = false;
-    for (const part of typeof data === 'string' ? data.split('\n').filter(Boolean) : [data]) {
+    const { state } = this;
+    Object.assign(state, { doubt: false, heard: this.now });
+    for (const part of data.split?.('\n').filter(Boolean) ?? [data]) {
       if (!state.greeted) return; // as of a bye
       try {
         if (typeof part === 'string') this.line(JSON.parse(part));
         else this.binary(part);
       } catch (error) {
-        this.error('malformed', String(error));
+        this.emit('error', { code: 'malformed', reason: String(error) });
       }
     }
     // The timer of a hidden page may be late.
-    if (state.ackAt && now >= state.ackAt) this.ack();
+    if (state.ackAt && this.now >= state.ackAt) this.ack();
   }
 
+  /** Its key is the method that takes it. */
   line(object) {
     const [kind] = Object.keys(object);
-    const body = object[kind];
-    switch (kind) {
-      case 'hello': return this.hello(body);
-      case 'feed': return this.feed(body);
-      case 'unfollowed': return this.unfollowed(body);
-      case 'text': case 'json': return this.message(body[0], body[1], body[3], body[2]);
-      case 'gap': return this.gap(body);
-      case 'ping': return this.send({ pong: body });
-      case 'error': return this.error(body.code, body.reason, body.feed);
-      case 'bye':
-        this.emit('bye', body);
-        return this.closed(body);
-    }
+    if (/^(hello|feed|unfollowed|text|json|gap|ping|error|bye)$/.test(kind)) this[kind](object[kind]);
   }
 
   hello({ id, key, epoch, resumed, ping, limits }) {
@@ -216,16 +202,13 @@ class Turn {
   }
 
   feed({ name, alias, seq, how }) {
-    const { feeds, names } = this.state;
-    const { wanted, set } = feeds.get(name) ?? {};
-    names.set(number(alias), name);
-    feeds.set(name, { wanted, alias, seq: number(seq), set: how === 'resumed' ? set : undefined });
+    const { wanted, set } = this.state.feeds.get(name) ?? {};
+    this.state.feeds.set(name, { wanted, alias: number(alias), seq: number(seq), set: how === 'resumed' ? set : undefined });
     this.emit('feed', { feed: name, how });
   }
 
   unfollowed({ alias }) {
-    const { name, feed } = this.find(alias);
-    if (alias) this.state.names.delete(alias);
+    const [name, feed] = this.find(alias);
     if (!feed || !alias) return;
     // What the page still wants is asked for again with the next connection.
     if (feed.wanted) this.state.feeds.set(name, { ...feed, alias: undefined });
@@ -233,21 +216,32 @@ class Turn {
     this.emit('feed', { feed: name, how: 'unfollowed' });
   }
 
-  message(alias, at, key, data) {
+  text([alias, at, data, key]) {
     if (key === undefined) this.move(alias, { seq: number(at) }, 'message', { seq: at, data });
     else this.move(alias, { set: number(at) }, 'value', { key, data });
   }
 
+  json(body) { this.text(body); }
+
   gap({ alias, from, to, why }) { this.move(alias, { seq: number(to) }, 'gap', { from, to, why }); }
+
+  ping(pong) { this.send({ pong }); }
+
+  error({ code, feed, reason }) { this.emit('error', { code, feed, reason }); }
+
+  bye(bye) {
+    number(bye.code);
+    this.emit('bye', bye);
+    this.closed(bye);
+  }
 
   binary(data) {
     const view = new DataView(data);
     const kind = view.getUint8(0);
     if (kind !== 1 && kind !== 2) return;
-    const at = view.getUint32(5) * 2 ** 32 + view.getUint32(9);
     const length = view.getUint16(13);
     const key = new TextDecoder('utf-8', { ignoreBOM: true }).decode(new Uint8Array(data, 15, length));
-    this.message(view.getUint32(1), at, kind === 2 ? key : undefined, data.slice(15 + length));
+    this.text([view.getUint32(1), Number(view.getBigUint64(5)), data.slice(15 + length), kind === 2 ? key : undefined]);
   }
 
   // ---- Where this client stands.
@@ -258,15 +252,15 @@ class Turn {
     Object.assign(this.state, { id: undefined, key: undefined, acked: 0 });
   }
 
-  /** Not by the alias alone: some of a feed that was left may still be under way. */
+  /** Nothing for a feed that was left: some of it may still be under way. */
   find(alias) {
-    const name = this.state.names.get(number(alias));
-    const feed = this.state.feeds.get(name);
-    return feed?.alias === alias ? { name, feed } : {};
+    number(alias);
+    for (const entry of this.state.feeds) if (entry[1].alias === alias) return entry;
+    return [];
   }
 
   move(alias, to, event, detail) {
-    const { name, feed } = this.find(alias);
+    const [name, feed] = this.find(alias);
     if (!feed) return;
     this.state.feeds.set(name, { ...feed, ...to });
     this.emit(event, { feed: name, ...detail });
@@ -280,7 +274,7 @@ class Turn {
     this.arm('ack', ACK);
   }
 
-  /** Without `set`, as a reload needs the values, and what is acknowledged need not be kept. */
+  /** Without `set`: what is acknowledged is not kept, and a reload needs the values. */
   ack() {
     const { seq } = this.state.feeds.get(null);
     Object.assign(this.state, { ackAt: 0, acked: seq });
@@ -297,12 +291,10 @@ class Turn {
 
   store(live, claim) {
     const { id, key, epoch, acked } = this.state;
-    this.do('store', { record: live === null ? {} : { live, id, key, epoch, seq: acked || undefined }, claim });
+    this.do('store', { record: { live, id, key, epoch, seq: acked || undefined }, claim });
   }
 
   emit(event, detail) { this.do('emit', { event, detail }); }
-
-  error(code, reason, feed) { this.emit('error', { code, feed, reason }); }
 
   status(name, rest) {
     const { id = null, resumed, epoch = null } = this.state;
@@ -311,51 +303,50 @@ class Turn {
   }
 }
 
-const had = ({ seq, set }) => ({ seq, set }); // JSON leaves out what is undefined
-
 function number(value) {
   if (!Number.isSafeInteger(value)) throw new TypeError(`${value} is no number below 2^53`);
   return value;
 }
 
 class Connection extends EventTarget {
-  #state; #socket; #url; #slot; #options; #origins; #known; #unknown;
+  #state; #socket; #url; #options;
   #timers = {};
   #events = []; // that listeners are not told yet
   #telling = false;
-  #values = new Map();
-  #handles = new Map(); // how many each feed has
+  #feeds = new Map();
   #tab = String(Math.random());
-  #listening = new AbortController();
 
   constructor(url, options) {
     super();
-    const { feeds, origins } = this.#options = {
+    const { feeds } = this.#options = {
       feeds: [''], origins: [], WebSocket: globalThis.WebSocket, clock, random: Math.random, ...options,
     };
     this.#url = url;
-    this.#slot = `stepcast ${url.origin}${url.pathname}`;
-    this.#origins = [url.origin.replace('ws', 'http'), globalThis.location?.origin, ...origins];
-    this.id = new Promise((known, unknown) => { this.#known = known; this.#unknown = unknown; });
+    for (const name of feeds) this.#feed(name).handles = 1;
+    const closing = new AbortController(), { signal } = closing;
+    this.id = new Promise((known, unknown) => {
+      this.on('status', ({ state, id, code, reason }) => {
+        if (state === 'open') known(id);
+        if (state !== 'closed') return;
+        closing.abort();
+        unknown(new Error(`closed: ${code} ${reason}`));
+      });
+    });
     this.id.catch(() => {}); // nobody has to wait for it
-    for (const name of feeds) this.#handles.set(name, 1);
 
-    // One in use is that of the tab that this is a copy of, or was left by a crash.
-    const record = this.#read();
+    // One in use is of the tab that this is a copy of, or of a crash.
+    const record = this.#record();
     this.#state = initial(feeds, record?.live ? null : record);
     this.#dispatch({ type: 'pageshow' });
 
-    const { signal } = this.#listening, page = globalThis.document;
+    const page = globalThis.document;
     const listen = (target, type, listener) => target?.addEventListener?.(type, listener, { signal });
-    const plain = ({ type }) => this.#dispatch({ type });
     const probe = () => page?.hidden || this.#dispatch({ type: 'online' });
-    listen(globalThis, 'offline', plain);
-    listen(globalThis, 'online', plain);
-    listen(globalThis, 'pagehide', plain);
+    for (const type of ['offline', 'online', 'pagehide']) listen(globalThis, type, () => this.#dispatch({ type }));
     listen(page, 'visibilitychange', probe);
     listen(globalThis, 'pageshow', ({ type, persisted }) => {
       if (!persisted) return probe();
-      const record = this.#read();
+      const record = this.#record();
       this.#dispatch({ type, lost: record?.live && record.tab !== this.#tab });
     });
   }
@@ -364,34 +355,25 @@ class Connection extends EventTarget {
 
   get state() { return this.#state.state; }
 
-  on(type, fn) {
+  on(type, fn, options) {
     const listener = (event) => fn(event.detail);
-    this.addEventListener(type, listener);
+    this.addEventListener(type, listener, options);
     return () => this.removeEventListener(type, listener);
   }
 
   feed(name) {
-    const count = this.#handles.get(name) ?? 0;
-    this.#handles.set(name, count + 1);
-    if (!count) this.#dispatch({ type: 'follow', name });
-    let open = true;
-    const offs = [];
+    const feed = this.#feed(name);
+    if (!feed.handles++) this.#dispatch({ type: 'follow', name });
+    const closing = new AbortController(), { signal } = closing;
     return {
       name,
-      values: this.#picture(name),
-      on: (type, fn) => {
-        const off = this.on(type, (detail) => { if (open && detail.feed === name) fn(detail); });
-        offs.push(off);
-        return off;
-      },
+      values: feed.values,
+      on: (type, fn) => this.on(type, (detail) => { if (detail.feed === name) fn(detail); }, { signal }),
       close: () => {
-        if (!open) return;
-        open = false;
-        for (const off of offs) off();
-        const count = this.#handles.get(name) - 1;
-        this.#handles.set(name, count);
-        if (count) return;
-        this.#values.delete(name);
+        if (signal.aborted) return;
+        closing.abort();
+        if (--feed.handles) return;
+        this.#feeds.delete(name);
         this.#dispatch({ type: 'unfollow', name });
       },
     };
@@ -409,16 +391,17 @@ class Connection extends EventTarget {
 
   async fetch(input, init) {
     const request = new Request(input, init);
-    if (this.#origins.includes(new URL(request.url).origin)) {
+    const origins = [this.#url.origin.replace('ws', 'http'), globalThis.location?.origin, ...this.#options.origins];
+    if (origins.includes(new URL(request.url).origin)) {
       await this.id;
       request.headers.set('Stepcast-Client', `${this.client}`);
     }
     return fetch(request);
   }
 
-  #picture(name) {
-    if (!this.#values.has(name)) this.#values.set(name, new Map());
-    return this.#values.get(name);
+  #feed(name) {
+    if (!this.#feeds.has(name)) this.#feeds.set(name, { handles: 0, values: new Map() });
+    return this.#feeds.get(name);
   }
 
   #dispatch(input) {
@@ -428,11 +411,11 @@ class Connection extends EventTarget {
     });
     this.#state = state;
     for (const effect of effects) this.#do(effect);
-    // A listener may call this again.
-    if (this.#telling) return effects;
-    this.#telling = true;
-    while (this.#events.length) this.#tell(this.#events.shift());
-    this.#telling = false;
+    if (!this.#telling) { // a listener may call this again
+      this.#telling = true;
+      while (this.#events.length) this.#tell(this.#events.shift());
+      this.#telling = false;
+    }
     return effects;
   }
 
@@ -442,8 +425,11 @@ class Connection extends EventTarget {
       case 'open': return this.#open();
       case 'send': return this.#socket.send(effect.data);
       case 'close': return this.#drop(effect.code);
-      case 'store': return this.#store(effect);
       case 'emit': return this.#events.push(effect);
+      case 'store':
+        // Another connection of this page may have it by now.
+        if (effect.claim || this.#record()?.tab === this.#tab) this.#record(effect.record);
+        return;
       case 'timer': {
         const { name: type, after } = effect;
         clock.clearTimeout(this.#timers[type]);
@@ -453,7 +439,6 @@ class Connection extends EventTarget {
   }
 
   #open() {
-    this.#drop();
     const socket = this.#socket = new this.#options.WebSocket(this.#url, 'stepcast.v1');
     socket.binaryType = 'arraybuffer';
     socket.onopen = () => this.#dispatch({ type: 'opened' });
@@ -472,35 +457,23 @@ class Connection extends EventTarget {
   }
 
   #tell({ event, detail }) {
-    const { feed, how, state } = detail;
-    if (event === 'value') this.#picture(feed).set(detail.key, detail.data);
-    if (how === 'snapshot') this.#values.get(feed)?.clear();
-    if (state === 'open') this.#known(detail.id);
-    if (state === 'closed') {
-      this.#listening.abort();
-      this.#unknown(new Error(`closed: ${detail.code} ${detail.reason}`));
-    }
+    const { feed, how, key, data } = detail;
+    if (event === 'value') this.#feed(feed).values.set(key, data);
+    if (how === 'snapshot') this.#feed(feed).values.clear();
     this.dispatchEvent(new CustomEvent(event, { detail }));
   }
 
-  // ---- Who this tab is, in its `sessionStorage`, which a duplicated tab gets a copy of. `live`
-  // while in use: leaving the page, as a reload does, frees it.
-
-  #read() {
+  /**
+   * Who this tab is, in its `sessionStorage`: notes `record`, if given, and returns what is noted. A
+   * duplicated tab gets a copy. `live` while in use: leaving the page, as a reload does, frees it.
+   */
+  #record(record) {
     try {
       const { storage = sessionStorage } = this.#options;
-      return JSON.parse(storage.getItem(this.#slot));
-    } catch { /* none, or forbidden */ }
-  }
-
-  #store({ record, claim }) {
-    const tab = this.#tab;
-    // Another connection of this page may have it by now.
-    if (!claim && this.#read()?.tab !== tab) return;
-    try {
-      const { storage = sessionStorage } = this.#options;
-      storage.setItem(this.#slot, JSON.stringify({ ...record, tab }));
-    } catch { /* or full: a new client after a reload */ }
+      const slot = `stepcast ${this.#url.origin}${this.#url.pathname}`;
+      if (record) storage.setItem(slot, JSON.stringify({ ...record, tab: this.#tab }));
+      return JSON.parse(storage.getItem(slot));
+    } catch { /* none, forbidden, full: a new client after a reload */ }
   }
 }
 

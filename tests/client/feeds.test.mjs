@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { Tab, open } from './harness.mjs';
+import { Page, Tab, open } from './harness.mjs';
 
 const asObject = (values) => Object.fromEntries(values);
 
@@ -240,6 +240,22 @@ test('an ack whose timer is late goes with the next frame', () => {
   assert.deepEqual(tab.socket.said.at(-1), { ack: { seq: 2 } });
   tab.clock.pass(5000);
   assert.equal(tab.socket.said.filter(({ ack }) => ack).length, 1);
+});
+
+test('an ack that is due while a connection is replaced waits for the next one', (t) => {
+  const page = new Page(t);
+  const tab = open();
+  t.after(() => tab.hub.close());
+  tab.socket.say({ text: [0, 1, ''] });
+  page.tell('offline');
+  page.tell('online');
+  assert.equal(tab.sockets.length, 2);
+  tab.clock.pass(5000);
+  assert.deepEqual(tab.socket.sent, [], 'a socket that is not open yet throws');
+  tab.socket.welcome({ resumed: true });
+  assert.deepEqual(tab.socket.hello.mail, { seq: 1 });
+  tab.clock.pass(1000);
+  assert.deepEqual(tab.socket.said.at(-1), { ack: { seq: 1 } });
 });
 
 test('what could not be acknowledged is acknowledged after a reconnection', () => {

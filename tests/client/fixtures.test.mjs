@@ -184,7 +184,7 @@ test('what is not known is ignored, and so are members that are not known', () =
 
 test('what is malformed is told, and what comes after it counts', () => {
   const wrong = ['{"text":', 'null', '{"text":5}', '{"text":["3",42,""]}', '{"text":[3,"42",""]}', '{"text":[3]}',
-    '{"json":[3,9007199254740992,0]}', '{"feed":{"name":"x"}}', '{"gap":{"alias":3}}', '{"hello":null}', '{"hello":{}}', '{"error":null}'];
+    '{"json":[3,9007199254740992,0]}', '{"feed":{"name":"x"}}', '{"gap":{"alias":3}}', '{"hello":null}', '{"hello":{}}', '{"error":null}', '{"bye":null}', '{"bye":{}}'];
   for (const line of wrong) {
     const { effects } = run(connected(), { type: 'frame', data: `${line}\n{"text":[3,42,"after"]}` });
     const [[event, { code, reason }], message, ...others] = emitted(effects);

@@ -50,6 +50,21 @@ test('an attempt that gets no answer is given up, too', () => {
   assert.equal(patience(silent), 35_000);
 });
 
+test('an attempt of which nothing is told, not even its end, is followed by the next one, and so on', () => {
+  // Node 20, where the connection is closed before the request for it has left.
+  const tab = new Tab();
+  for (const count of [2, 3, 4]) {
+    tab.socket.readyState = 3;
+    assert.equal(patience(tab), 35_000);
+    const { code, retry } = tab.take('status').at(-1);
+    assert.equal(code, 1006);
+    tab.clock.pass(retry);
+    assert.equal(tab.sockets.length, count);
+  }
+  tab.socket.welcome();
+  assert.equal(tab.hub.state, 'open');
+});
+
 test('a ping is answered at once, before anybody is told anything', () => {
   const tab = open();
   let answered;
