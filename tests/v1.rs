@@ -3,6 +3,8 @@
 mod lines;
 mod peer;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lines::V1;
@@ -160,6 +162,67 @@ fn a_client_that_the_program_has_closed_stays_closed_when_it_comes_back_before_i
     assert!(back.hello["resumed"] == false || back.close_code() == 4501);
     until("the client to be gone", || hub.client(client.id).is_none());
     drop(client);
+}
+
+#[test]
+fn the_end_of_who_was_closed_takes_nothing_from_what_has_its_mailboxs_place() {
+    let retention = Retention::default().messages(0).age(Duration::from_millis(10));
+    let hub = Hub::builder().retention(retention).spawn_thread("127.0.0.1:0").unwrap();
+    let feeds = hub.stats().feeds;
+    let closed = V1::connect(&hub, &json!({"feeds": {}}));
+    hub.send(closed.id, vec![0; 32 << 20]).unwrap(); // which it does not read
+    hub.disconnect(closed.id, "done").unwrap();
+    // Its mailbox goes before its connection does.
+    let mut new = closed.identity().come_back(&hub, json!({}), json!({"fresh": {}}));
+    assert_eq!(new.hello["resumed"], false);
+    assert_eq!(new.line("feed")["name"], "fresh");
+    drop(closed);
+    hub.feed("fresh").unwrap().send("here").unwrap();
+    assert_eq!(new.line("text")[2], "here");
+    new.close(1000);
+    until("the feed to be gone", || hub.stats().feeds == feeds);
+}
+
+#[test]
+fn a_client_that_was_sent_nothing_yet_has_a_mailbox_all_the_same() {
+    let hub = hub();
+    let mut events = hub.events();
+    let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+    client.say(&json!({"ack": {"seq": 5}}));
+    let before = client.cut();
+    until_detached(&mut events);
+    hub.set(before.id, "key", "old").unwrap();
+    hub.set(before.id, "key", "new").unwrap();
+    let mut client = before.come_back(&hub, json!({}), json!({}));
+    let value = client.line("text");
+    assert_eq!((&value[0], &value[2], &value[3]), (&json!(0), &json!("new"), &json!("key")));
+    hub.send(client.id, "first").unwrap();
+    assert_eq!(client.line("text"), json!([0, 1, "first"]));
+}
+
+#[test]
+fn what_a_client_that_is_there_misses_of_its_mailbox_it_was_too_slow_for() {
+    let limits = Limits::default().mailbox(1000);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+    let last = 20_000;
+    for number in 1..=last {
+        hub.send(client.id, number.to_string()).unwrap();
+    }
+    let (mut next, mut gaps) = (1, 0);
+    while next <= last {
+        let line = client.any_line();
+        if let Some(gap) = line.get("gap") {
+            assert_eq!((&gap["from"], &gap["why"]), (&json!(next), &json!("slow")));
+            next = gap["to"].as_u64().unwrap() + 1;
+            gaps += 1;
+        } else {
+            assert_eq!(line["text"], json!([0, next, next.to_string()]));
+            client.say(&json!({"ack": {"seq": next}}));
+            next += 1;
+        }
+    }
+    assert!(gaps > 0, "a thousand bytes held twenty thousand messages");
 }
 
 #[test]
@@ -473,6 +536,27 @@ fn a_feed_that_a_client_has_left_while_it_was_away_is_not_begun_again() {
     let mut texts = [client.line("text"), client.line("text")].map(|line| line[2].clone());
     texts.sort_by_key(ToString::to_string);
     assert_eq!(texts, ["kept", "told"]);
+}
+
+#[test]
+fn who_comes_back_follows_what_the_rule_says_then() {
+    let open = Arc::new(AtomicBool::new(true));
+    let rule = Arc::clone(&open);
+    let hub = Hub::builder()
+        .may_follow(move |feed, _| feed != "run" || rule.load(Ordering::Relaxed))
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}, "other": {}}}));
+    client.line("feed");
+    client.line("feed");
+    open.store(false, Ordering::Relaxed);
+    let mut client = client.cut().come_back(&hub, json!({}), json!({"run": {}, "other": {}}));
+    let mut answers = [client.any_line(), client.any_line()].map(|line| line.to_string());
+    answers.sort();
+    assert!(answers[0].contains("forbidden") && answers[1].contains("other"), "{answers:?}");
+    hub.feed("run").unwrap().send("secret").unwrap();
+    hub.feed("other").unwrap().send("for all").unwrap();
+    assert_eq!(client.line("text")[2], "for all");
 }
 
 #[test]

@@ -21,12 +21,15 @@ pub struct HeadLimits {
     headers: usize,
 }
 
+/// Header lines, unless more or fewer are asked for.
+pub(super) const HEADERS: usize = 64;
+
 /// The largest head anybody can ask for, in bytes.
 const MOST_BYTES: usize = 1 << 20;
 
 impl Default for HeadLimits {
     fn default() -> Self {
-        Self { bytes: 8 * 1024, headers: 64 }
+        Self { bytes: 8 * 1024, headers: HEADERS }
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::head::{
-    Head, HeadFault, HeadLimits, Scanner, Single, Span, is_token_byte, span_in, spans_of,
+    HEADERS, Head, HeadFault, HeadLimits, Scanner, Single, Span, is_token_byte, span_in, spans_of,
 };
 use super::host::{Authority, HostName};
 use super::refusal::{Refusal, quote};
@@ -320,7 +320,7 @@ impl Request {
 
     fn parse(bytes: Bytes, headers: usize) -> Result<Self, Refusal> {
         // As many as there may be, unless the program allows more.
-        let mut few = [MaybeUninit::uninit(); 64];
+        let mut few = [MaybeUninit::uninit(); HEADERS];
         let mut many = Vec::new();
         let fields = few.get_mut(..headers).unwrap_or_else(|| {
             many.resize(headers, MaybeUninit::uninit());

@@ -130,7 +130,7 @@ impl Upgrade {
                 return Err(NotOffered(protocol.to_owned()));
             }
         }
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(160 + protocol.map_or(0, str::len));
         self.put_answer(protocol, &mut out);
         Ok(out.into())
     }

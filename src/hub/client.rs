@@ -181,15 +181,14 @@ impl Client {
         Ok(true)
     }
 
-    /// Takes out what it asked for itself and, by this, does not ask for any more. The handles are the caller's.
-    pub(crate) fn unfollow_unasked(&self, asks: impl Fn(&str) -> bool) -> Vec<Arc<Topic>> {
+    /// Takes out what it asked for itself. The handles are the caller's.
+    pub(crate) fn unfollow_own(&self) -> Vec<Arc<Topic>> {
         let mut follows = self.follows.lock();
         let Some(follows) = follows.list() else { return Vec::new() };
-        let unasked = |wanted: &Wanted| !wanted.told && !asks(wanted.topic.name());
-        let (gone, stay) = std::mem::take(follows).into_iter().partition(unasked);
+        let (stay, own) = std::mem::take(follows).into_iter().partition(|wanted| wanted.told);
         *follows = stay;
-        let gone: Vec<Wanted> = gone;
-        gone.into_iter().map(|wanted| wanted.topic).collect()
+        let own: Vec<Wanted> = own;
+        own.into_iter().map(|wanted| wanted.topic).collect()
     }
 
     /// A feed that it is to follow, by its name.

@@ -60,8 +60,8 @@ pub enum Event {
         message: Message,
     },
     /// A client has gone for good; its id will not come again. On the plain wire, which has no way to come back, that
-    /// is when its connection ends; on `stepcast.v1` at the latest [`Timeouts::grace`](crate::Timeouts::grace)
-    /// after [`Event::Detached`].
+    /// is when its connection ends; on `stepcast.v1` when it has said so, or has not come back within
+    /// [`Timeouts::grace`](crate::Timeouts::grace) of [`Event::Detached`].
     Gone {
         /// Its id.
         id: ClientId,

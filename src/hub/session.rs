@@ -18,20 +18,18 @@ use super::ClientId;
 use super::client::{Client, Details};
 use super::engine::Engine;
 use super::events::{DisconnectReason, Event};
-use super::log::{Kept, Log};
+use super::log::{Kept, Log, NONE};
 use super::queue::Entry;
 use super::topic::{Topic, Topics};
 use crate::wire::v1::Hello;
-
-/// In the place of a mailbox's place: it has been sent nothing yet.
-pub(crate) const NONE: usize = usize::MAX;
 
 #[derive(Debug)]
 pub(crate) struct Session {
     /// What proves who comes back.
     key: [u8; 16],
     client: Arc<Client>,
-    /// The place of its mailbox among the logs, or [`NONE`]: what it was sent and has not acknowledged.
+    /// The place of its mailbox among the logs, or [`NONE`] where it was never sent anything: what it was sent and has not
+    /// acknowledged.
     mail: usize,
     state: State,
 }
@@ -65,6 +63,10 @@ impl Sessions {
 impl Sessions {
     pub(crate) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+
+    pub(crate) fn is_known(&self, id: ClientId) -> bool {
+        self.by_id.contains_key(&id)
     }
 
     pub(crate) fn is_anybody_away(&self) -> bool {

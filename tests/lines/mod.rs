@@ -111,12 +111,17 @@ impl V1 {
         }
     }
 
-    /// What the next line says, which has to be of this kind.
-    pub fn line(&mut self, kind: &str) -> Value {
+    /// The next line.
+    pub fn any_line(&mut self) -> Value {
         while self.lines.is_empty() {
             self.read().expect("a line");
         }
-        let line = self.lines.pop_front().unwrap();
+        self.lines.pop_front().unwrap()
+    }
+
+    /// What the next line says, which has to be of this kind.
+    pub fn line(&mut self, kind: &str) -> Value {
+        let line = self.any_line();
         line.get(kind).unwrap_or_else(|| panic!("expected {kind}, got {line}")).clone()
     }
 

@@ -3,7 +3,7 @@
 
 use crate::hub::client::Client;
 use crate::hub::engine::Engine;
-use crate::hub::log::{self, Cursor};
+use crate::hub::log::{self, Cursor, NONE};
 use crate::hub::mail::Mail;
 use crate::wire::Frame;
 
@@ -22,9 +22,6 @@ pub(crate) struct Follows {
     #[expect(clippy::box_collection, reason = "a pointer in each client, of which most have none")]
     more: Option<Box<Vec<Follow>>>,
 }
-
-/// In the place of a feed's place: there is none.
-const NONE: usize = usize::MAX;
 
 impl Follows {
     pub(crate) fn one(follow: Follow) -> Self {

@@ -8,10 +8,9 @@ use crate::handshake::Request;
 use crate::hub::FeedError;
 use crate::hub::client::Details;
 use crate::hub::engine::Engine;
-use crate::hub::log::Cursor;
+use crate::hub::log::{Cursor, NONE};
 use crate::hub::moment::Moment;
 use crate::hub::outbox::Outbox;
-use crate::hub::session::NONE;
 use crate::wire::v1::{self, Had, Joined, Lines, Said};
 
 /// Lines that are none, before the connection is closed.
@@ -68,11 +67,6 @@ impl V1 {
         self.seen.iter_mut().find(|seen| seen.place == place)
     }
 
-    fn begin(&mut self, seen: Seen) {
-        self.seen.reserve_exact(1); // there are many clients, with one feed or two
-        self.seen.push(seen);
-    }
-
     /// Whether messages are missing before this one.
     pub(super) fn misses(&mut self, place: usize, next: u64) -> bool {
         self.seen(place).is_some_and(|seen| next > seen.number + 1)
@@ -80,28 +74,23 @@ impl V1 {
 
     /// It has been given, or told to have missed, the messages up to this one.
     pub(super) fn has_seen(&mut self, place: usize, number: u64) {
-        if let Some(seen) = self.seen(place) {
+        // Values may have come alone, before the next message.
+        if let Some(seen) = self.seen(place).filter(|seen| number > seen.number) {
             (seen.number, seen.why) = (number, "slow");
         }
     }
 
-    /// Where nothing is kept of what comes after this number, that is said now: there may be no next message that it would
-    /// go before. The number of the last message that it has, or knows to be missing.
-    fn tell_missed(
-        &mut self,
-        engine: &Engine,
-        place: usize,
-        alias: u32,
-        cursor: Cursor,
-        number: u64,
-    ) -> u64 {
-        let log = &engine.logs[place];
+    /// A feed, or its mailbox, begins behind this. Where nothing is kept of what comes then, that is said now: there may
+    /// be no next message that it would go before.
+    fn begin(&mut self, engine: &Engine, cursor: Cursor, mut seen: Seen) {
+        let log = &engine.logs[seen.place];
         let newest = log.newest;
-        if number >= newest || log.window.number(cursor.log).is_some() {
-            return number;
+        if seen.number < newest && log.window.number(cursor.log).is_none() {
+            self.lines.gap(seen.alias, seen.number + 1, newest, seen.why);
+            seen.number = newest;
         }
-        self.lines.gap(alias, number + 1, newest, "expired");
-        newest
+        self.seen.reserve_exact(1); // there are many clients, with one feed or two
+        self.seen.push(seen);
     }
 
     pub(super) fn take_gone(&mut self, place: usize) {
@@ -148,13 +137,14 @@ impl Connection {
         open.has_mail = true; // what there was no room for
         open.inbound = inbound;
         self.phase = Phase::Open(open);
-        self.collect_mail(had, engine, connection);
-        // What it followed when it was lost, and has left since.
-        let asks = |name: &str| hello.feeds.iter().any(|(asked, _)| asked == name);
-        let left = self.client().map(|client| client.unfollow_unasked(asks));
-        left.iter().flatten().for_each(|topic| engine.shared.drop_handle(topic));
+        self.take_over_mail(had, engine, connection);
+        // What it asked for when it was here last counts no more: it asks now, and may get other answers.
+        let asked_before = begun.client.unfollow_own();
         for (name, had) in &hello.feeds {
             self.follow_named(name, Some(*had).filter(|_| of_this_hub), engine, connection);
+        }
+        for topic in asked_before {
+            engine.shared.drop_handle(&topic);
         }
         // What the program has it follow; whatever it was told before, it is done now.
         if let Some(client) = self.client() {
@@ -168,7 +158,7 @@ impl Connection {
     }
 
     /// Takes over what waits in its mailbox; the first time, to go on behind what it had.
-    pub(super) fn collect_mail(
+    pub(super) fn take_over_mail(
         &mut self,
         had: Option<Had>,
         engine: &mut Engine,
@@ -180,12 +170,11 @@ impl Connection {
         engine.collect_mail(&open.client, mail, v1.had);
         if v1.mail == NONE {
             v1.mail = mail;
-            // Who is new, or was sent nothing before, has missed what is not there any more.
+            // Who has not just come back was there all the time.
             let why = if had.is_some() { "expired" } else { "slow" };
             let had = had.unwrap_or(Had { seq: Some(0), set: None });
             let (cursor, number, _) = engine.resume(mail, connection, Some(had), u64::MAX);
-            let number = v1.tell_missed(engine, mail, v1::MAILBOX, cursor, number);
-            v1.begin(Seen { place: mail, alias: v1::MAILBOX, number, why });
+            v1.begin(engine, cursor, Seen { place: mail, alias: v1::MAILBOX, number, why });
             open.follows.add(Follow { place: mail, cursor });
         }
     }
@@ -332,8 +321,7 @@ impl Connection {
         let topic = &engine.logs[place].topic;
         let alias = topic.alias;
         v1.lines.feed(topic.name(), alias, number, resumed);
-        let number = v1.tell_missed(engine, place, alias, cursor, number);
-        v1.begin(Seen { place, alias, number, why: "expired" });
+        v1.begin(engine, cursor, Seen { place, alias, number, why: "expired" });
         open.follows.add(Follow { place, cursor });
     }
 
@@ -413,6 +401,11 @@ impl Connection {
     /// Another connection is this client now.
     pub(crate) fn be_taken_over(&mut self, engine: &mut Engine) -> Step {
         let reason = "another connection has taken over this client";
+        if let Phase::Open(Open { client, follows, v1: Some(v1), .. }) = &mut self.phase {
+            if !engine.sessions.is_known(client.id) {
+                follows.take_unless(|place| place != v1.mail); // it went with the client: another log may have its place
+            }
+        }
         self.leave_feeds(engine);
         let mut lines = Lines::default();
         lines.bye(TAKEN_OVER, reason, None);

@@ -116,7 +116,7 @@ impl Connection {
         if open.v1.is_some() && open.has_mail {
             open.has_mail = false;
             let connection = (open.client.key(), self.serial);
-            self.collect_mail(None, engine, connection);
+            self.take_over_mail(None, engine, connection);
         }
         let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
         if let Some(v1) = &mut open.v1 {
