@@ -190,8 +190,11 @@ mod tests {
         }
         log.reveal(9);
         let mut batch_at = |from| {
-            assert!(log.batch(from, 9, Wire::V1, &budget).is_none(), "nobody has asked before");
-            let batch = log.batch(from, 9, Wire::V1, &budget).expect("it has been asked for");
+            assert!(
+                log.batch(from, 9, Wire::V1, true, &budget).is_none(),
+                "nobody has asked before"
+            );
+            let batch = log.batch(from, 9, Wire::V1, true, &budget).expect("it has been asked for");
             let lines = String::from_utf8(batch.parts.concat()[2..].to_vec()).unwrap();
             (lines.lines().count(), batch.after(batch.bytes).0.log, batch.is_all, lines)
         };

@@ -538,7 +538,7 @@ pub(super) mod tests {
         let log = &mut engine.logs[place];
         log.followers.add(0, 1);
         for _ in 0..2 {
-            log.batch(Cursor::default(), engine.upto, Wire::Plain, &engine.shared.budget);
+            log.batch(Cursor::default(), engine.upto, Wire::Plain, true, &engine.shared.budget);
         }
         engine.shared.budget.add(700 << 10); // others'
         let before = (engine.shared.budget.used(), engine.logs[place].bytes());

@@ -152,19 +152,20 @@ impl Log {
         }
     }
 
-    /// What everyone at this cursor is owed, if it pays to have it together: when the one before was
-    /// at this cursor, too.
+    /// What everyone at this cursor is owed, if it pays to have it together: when the one before who `asks` was at this
+    /// cursor, too. Who has just taken up something alone does not ask: it goes on from where nobody else comes.
     pub(crate) fn batch(
         &mut self,
         at: Cursor,
         upto: u64,
         wire: Wire,
+        asks: bool,
         budget: &Arc<Budget>,
     ) -> Option<&Batch> {
         self.next(at, upto, false)?; // who has everything is not one who asks
         let index = wire as usize;
         if self.batches[index].as_ref().is_none_or(|batch| batch.from != at) {
-            if self.asked[index].replace(at) != Some(at) {
+            if !asks || self.asked[index].replace(at) != Some(at) {
                 return None;
             }
             self.batches[index] = Some(match wire {
@@ -346,10 +347,10 @@ pub(super) mod tests {
 
     pub(crate) fn batch_of(log: &mut Log) -> &Batch {
         assert!(
-            log.batch(Cursor::default(), u64::MAX, Wire::Plain, &budget()).is_none(),
+            log.batch(Cursor::default(), u64::MAX, Wire::Plain, true, &budget()).is_none(),
             "nobody else was there yet"
         );
-        log.batch(Cursor::default(), u64::MAX, Wire::Plain, &budget()).unwrap()
+        log.batch(Cursor::default(), u64::MAX, Wire::Plain, true, &budget()).unwrap()
     }
 
     #[test]
@@ -413,15 +414,28 @@ pub(super) mod tests {
         let mut log = log_of(&[100; 10]);
         let (start, end) = (Cursor::default(), Cursor { log: 10, latest: 0 });
         assert!(
-            log.batch(start, u64::MAX, Wire::Plain, &budget()).is_none(),
+            log.batch(start, u64::MAX, Wire::Plain, true, &budget()).is_none(),
             "nobody has asked before"
         );
         for _ in 0..5 {
-            assert!(log.batch(end, u64::MAX, Wire::Plain, &budget()).is_none());
-            let batch = log.batch(start, u64::MAX, Wire::Plain, &budget()).expect("shared");
+            assert!(log.batch(end, u64::MAX, Wire::Plain, true, &budget()).is_none());
+            let batch = log.batch(start, u64::MAX, Wire::Plain, true, &budget()).expect("shared");
             assert!(batch.is_all_up_to(1000) && !batch.is_all_up_to(900));
             assert_eq!((batch.within(250), batch.within(0), batch.within(9999)), (300, 100, 1000));
             assert_eq!(batch.parts_up_to(300).map(<[u8]>::len).sum::<usize>(), 300);
         }
+    }
+
+    #[test]
+    fn who_has_taken_up_a_part_alone_does_not_keep_those_behind_it_from_sharing() {
+        let mut log = log_of(&[100; 10]);
+        let at = |log: u64| Cursor { log, latest: 0 };
+        let ask = |log: &mut Log, at, asks| {
+            log.batch(at, u64::MAX, Wire::Plain, asks, &budget()).is_some()
+        };
+        assert!(!ask(&mut log, at(0), true));
+        assert!(!ask(&mut log, at(6), false), "the first one goes on");
+        assert!(ask(&mut log, at(0), true), "the second one comes");
+        assert!(!ask(&mut log, at(6), false) && ask(&mut log, at(0), false));
     }
 }

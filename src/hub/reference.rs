@@ -87,7 +87,7 @@ impl Reader {
                 let log = engine.logs.get_mut(follow.place)?;
                 Some((
                     follow.place,
-                    log.batch(follow.cursor, upto, Wire::Plain, &engine.shared.budget)?,
+                    log.batch(follow.cursor, upto, Wire::Plain, true, &engine.shared.budget)?,
                 ))
             });
             if let Some((place, batch)) = batch {

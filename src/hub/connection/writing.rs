@@ -37,13 +37,15 @@ impl Connection {
     /// Writes what the client is owed, until it has all of it or its socket is full.
     pub(crate) fn flush(&mut self, engine: &mut Engine) -> Step {
         self.catch_up(engine);
+        let mut alone = false;
         loop {
             if !self.write_outbox(engine)? {
                 return Ok(());
             }
             match &mut self.phase {
-                Phase::Open(_) => match self.take(engine)? {
-                    Taken::Some => {}
+                Phase::Open(_) => match self.take(engine, alone)? {
+                    Taken::Shared => alone = false,
+                    Taken::Alone => alone = true,
                     Taken::Nothing => return Ok(()),
                 },
                 Phase::Ending(ending) => {
@@ -109,8 +111,9 @@ impl Connection {
         Ok(empty)
     }
 
-    /// Takes up the next of what the client is owed, by the order of the stamps.
-    fn take(&mut self, engine: &mut Engine) -> Result<Taken, Over> {
+    /// Takes up the next of what the client is owed, by the order of the stamps. `alone`: so it did before, and may stand
+    /// where nobody else does.
+    fn take(&mut self, engine: &mut Engine, alone: bool) -> Result<Taken, Over> {
         let now = engine.now;
         let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
         if open.v1.is_some() && open.has_mail {
@@ -123,7 +126,7 @@ impl Connection {
             if !v1.lines.is_empty() {
                 let lines = v1.lines.take();
                 self.owe(now).push(lines);
-                return Ok(Taken::Some);
+                return Ok(Taken::Shared); // so far
             }
         }
         let wire = if open.v1.is_some() { Wire::V1 } else { Wire::Plain };
@@ -137,7 +140,7 @@ impl Connection {
         };
         if room == 0 && open.follows.is_owed(&open.client, open.has_mail, engine, upto) {
             open.held_since.get_or_insert(Moment::at(engine.now));
-            return Ok(if self.ask(0, engine.now) { Taken::Some } else { Taken::Nothing });
+            return Ok(if self.ask(0, engine.now) { Taken::Alone } else { Taken::Nothing });
         }
         open.held_since = None;
         if !open.has_mail && open.leave.is_none() {
@@ -155,7 +158,7 @@ impl Connection {
             let budget = &engine.shared.budget;
             let batch = only.and_then(|Follow { place, cursor }| {
                 let log = engine.logs.get_mut(place)?;
-                Some((place, log.batch(cursor, engine.upto, wire, budget)?))
+                Some((place, log.batch(cursor, engine.upto, wire, !alone, budget)?))
             });
             if let Some((place, batch)) = batch {
                 let end = batch.within(room);
@@ -196,7 +199,7 @@ impl Connection {
                             self.begin(rest, engine.now);
                             self.ask(0, engine.now);
                         }
-                        return Ok(Taken::Some);
+                        return Ok(Taken::Shared);
                     }
                     Err(_) => {
                         self.lost(engine)?;
@@ -205,7 +208,7 @@ impl Connection {
             }
         }
         self.take_up(engine, upto, room);
-        Ok(if self.outbox.is_some() { Taken::Some } else { Taken::Nothing })
+        Ok(if self.outbox.is_some() { Taken::Alone } else { Taken::Nothing })
     }
 
     /// Sends what nothing goes before. What is left of it has been begun, so that nothing is answered before it; where
@@ -291,7 +294,10 @@ impl Connection {
 }
 
 enum Taken {
-    Some,
+    /// Of what everyone at its cursor is owed.
+    Shared,
+    /// Put together for this client.
+    Alone,
     Nothing,
 }
 
