@@ -1,11 +1,11 @@
 //! How callers' threads and sockets make the driver look.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
 
 use super::lock::Lock;
-use super::sync::AtomicBool;
+use super::sync::{AtomicBool, RwLock};
 
 /// The driver's bell.
 ///
@@ -16,7 +16,7 @@ use super::sync::AtomicBool;
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
     asleep: AtomicBool,
-    driver: Lock<Option<Waker>>,
+    driver: RwLock<Option<Waker>>,
 }
 
 impl Bell {
@@ -29,10 +29,11 @@ impl Bell {
 
     /// Sockets and rare commands: the driver has to look now, asleep or not.
     pub(crate) fn wake_driver(&self) {
-        // Not under the lock, which is the first thing that the driver takes when it is awake.
-        let driver = self.driver.lock().clone();
-        if let Some(driver) = driver {
-            driver.wake();
+        // Waking takes the kernel twenty microseconds, and what the driver does first is look whether this is its
+        // waker: a lock that both may have.
+        let driver = self.driver.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(driver) = &*driver {
+            driver.wake_by_ref();
         }
     }
 
@@ -51,7 +52,7 @@ impl Bell {
 
     /// The driver has gone: there is nobody to wake.
     pub(crate) fn forget(&self) {
-        self.driver.lock().take();
+        self.driver.write().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     #[cfg(test)]
@@ -61,8 +62,10 @@ impl Bell {
 
     /// The driver: whom to wake.
     pub(crate) fn register(&self, waker: &Waker) {
-        let mut driver = self.driver.lock();
-        if !driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
+        let known = self.driver.read().unwrap_or_else(PoisonError::into_inner);
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            drop(known);
+            let mut driver = self.driver.write().unwrap_or_else(PoisonError::into_inner);
             *driver = Some(waker.clone());
         }
     }
