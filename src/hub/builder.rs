@@ -230,7 +230,7 @@ impl HubBuilder {
     /// values, so this is how old what a slow reader sees may become. Default 250 ms; zero: as much as the
     /// network takes, which can be minutes.
     ///
-    /// The hub asks clients how far they are by Pings, behind every quarter of that. Every WebSocket
+    /// The hub asks clients how far they are by Pings, behind a quarter of that, more or less. Every WebSocket
     /// client answers these by itself (RFC 6455, section 5.5.2).
     ///
     /// ```
