@@ -138,14 +138,14 @@ fn who_comes_back_when_nothing_is_kept_of_what_it_missed_is_told_so_at_once() {
         .retention(Retention::default().messages(0))
         .spawn_thread("127.0.0.1:0")
         .unwrap();
+    let mut events = hub.events();
     let run = hub.feed("run").unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}}}));
     let seq = client.line("feed")["seq"].as_u64().unwrap();
     let before = client.cut();
-    until("the connection to be over", || {
-        run.send("missed").unwrap();
-        hub.stats().memory == 0
-    });
+    until_detached(&mut events);
+    run.send("missed").unwrap();
+    until("what it missed to be let go", || hub.stats().memory == 0);
     let mut client = before.come_back(&hub, json!({}), json!({"run": {"seq": seq}}));
     assert_eq!(client.line("feed")["how"], "resumed");
     assert_eq!(client.line("gap")["from"], seq + 1);
