@@ -126,7 +126,7 @@ impl Connection {
             if !v1.lines.is_empty() {
                 let lines = v1.lines.take();
                 self.owe(now).push(lines);
-                return Ok(Taken::Shared); // so far
+                return Ok(Taken::Shared); // it stands where it stood
             }
         }
         let wire = if open.v1.is_some() { Wire::V1 } else { Wire::Plain };
