@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Clients connected now.
+    /// Clients, those included that are away and may come back.
     pub clients: usize,
     /// Feeds that have a name.
     pub feeds: usize,
-    /// Clients that were ever connected.
+    /// Clients that there ever were: who comes back is the same one.
     pub accepted: u64,
     /// Requests that were refused.
     pub refused: u64,

@@ -259,7 +259,7 @@ impl Follower {
         let alias = u32::from_be_bytes(bytes[1..5].try_into().unwrap());
         let number = u64::from_be_bytes(bytes[5..13].try_into().unwrap());
         let key = usize::from(u16::from_be_bytes(bytes[13..15].try_into().unwrap()));
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let key_text = (bytes[0] == 2).then(|| text(&bytes[15..15 + key]));
         self.has(alias.into()).message(number, text(&bytes[15 + key..]), key_text);
     }
