@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -28,7 +28,7 @@ use super::{ClientId, FollowError};
 pub struct ClientInfo {
     /// Its id.
     pub id: ClientId,
-    /// Where it connects from; a proxy's address where there is one between.
+    /// Where it connects from, or did last if it is away; a proxy's address where there is one between.
     pub address: SocketAddr,
     /// The path and query of its request.
     pub path: String,
@@ -48,18 +48,64 @@ pub struct ClientInfo {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) id: ClientId,
-    /// Its connection's place in the driver's table (no table has 2^32).
-    key: AtomicU32,
-    pub(crate) address: SocketAddr,
+    /// Its connection, if it has one: the place in the driver's table (no table has 2^32) in the low half, and the
+    /// serial number in the other.
+    connection: AtomicU64,
     /// In milliseconds of Unix time.
     since: u64,
     details: Option<Box<Details>>,
     pub(crate) mailbox: Lock<Mailbox>,
-    /// What it is to follow; the driver sees to it that it does.
-    follows: Lock<Wants>,
+    rare: Lock<Rare>,
+    /// The place of its mailbox among the driver's logs, or one of the following.
+    mail: AtomicU32,
     /// Bytes that the driver has taken up for it and not yet written.
     pub(crate) writing: AtomicU32,
     pub(crate) skipped: AtomicU64,
+}
+
+/// It has no connection.
+const AWAY: u64 = u64::MAX;
+
+/// In the place of its mailbox's place: it has no session, but is its connection; it has, and was never sent anything.
+const NO_SESSION: u32 = u32::MAX;
+const NO_MAIL: u32 = u32::MAX - 1;
+
+/// What is looked at rarely, under one lock.
+#[derive(Debug)]
+struct Rare {
+    /// What it is to follow; the driver sees to it that it does.
+    follows: Wants,
+    /// Where it connects from, or did last.
+    from: Address,
+}
+
+/// A [`SocketAddr`] in fewer bytes: without the flow label, which says nothing about who it is.
+#[derive(Debug, Clone, Copy)]
+struct Address {
+    ip: [u8; 16],
+    scope: u32,
+    port: u16,
+    is_v4: bool,
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        let (ip, scope) = match address {
+            SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), 0),
+            SocketAddr::V6(v6) => (*v6.ip(), v6.scope_id()),
+        };
+        Self { ip: ip.octets(), scope, port: address.port(), is_v4: address.is_ipv4() }
+    }
+}
+
+impl From<Address> for SocketAddr {
+    fn from(Address { ip, scope, port, is_v4 }: Address) -> Self {
+        let ip = Ipv6Addr::from(ip);
+        match ip.to_ipv4_mapped().filter(|_| is_v4) {
+            Some(v4) => (v4, port).into(),
+            None => SocketAddrV6::new(ip, port, 0, scope).into(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -84,8 +130,9 @@ pub(crate) struct Mailbox {
 /// What a client is to follow.
 #[derive(Debug, Default)]
 enum Wants {
-    /// The feed that it came for, as most do for as long as they are there.
-    First(Arc<Topic>),
+    Nothing,
+    /// One feed, which it came for, as most do for as long as they are there.
+    One(Arc<Topic>),
     #[expect(clippy::box_collection, reason = "a pointer in each client, of which most have none")]
     Several(Box<Vec<Wanted>>),
     /// It has gone.
@@ -96,13 +143,20 @@ enum Wants {
 impl Wants {
     /// The list of them, to be changed; `None` when it has gone.
     fn list(&mut self) -> Option<&mut Vec<Wanted>> {
-        if let Self::First(topic) = self {
-            let topic = Arc::clone(topic);
-            *self = Self::Several(Box::new(vec![Wanted::by_itself(topic)]));
+        if let Self::Nothing | Self::One(_) = self {
+            *self = Self::Several(Box::new(self.all()));
         }
         match self {
             Self::Several(list) => Some(list),
             _ => None,
+        }
+    }
+
+    fn all(&self) -> Vec<Wanted> {
+        match self {
+            Self::Nothing | Self::Gone => Vec::new(),
+            Self::One(topic) => vec![Wanted::by_itself(Arc::clone(topic))],
+            Self::Several(list) => list.to_vec(),
         }
     }
 }
@@ -127,34 +181,80 @@ impl Wanted {
 }
 
 impl Client {
+    /// A client on this connection, a place in the driver's table and a serial number, without a session.
     pub(crate) fn new(
         id: ClientId,
-        key: usize,
+        connection: (usize, u32),
         address: SocketAddr,
         details: Details,
         topic: Option<Arc<Topic>>,
     ) -> Self {
         let plain = details.path.is_empty() && details.headers.is_empty();
+        let follows = topic.map_or(Wants::Nothing, Wants::One);
         Self {
             id,
-            key: AtomicU32::new(low_half(key as u64)),
-            address,
+            connection: AtomicU64::new(packed(connection)),
             since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
             details: (!plain).then(|| Box::new(details)),
             mailbox: Lock::default(),
-            follows: Lock::new(topic.map_or_else(|| Wants::Several(Box::default()), Wants::First)),
+            rare: Lock::new(Rare { follows, from: address.into() }),
+            mail: AtomicU32::new(NO_SESSION),
             writing: AtomicU32::new(0),
             skipped: AtomicU64::new(0),
         }
     }
 
+    /// The place of its connection in the driver's table, where nothing is if it has none.
     pub(crate) fn key(&self) -> usize {
-        self.key.load(Ordering::Relaxed) as usize
+        low_half(self.connection.load(Ordering::Relaxed)) as usize
     }
 
-    /// It has another connection.
-    pub(crate) fn set_key(&self, key: usize) {
-        self.key.store(low_half(key as u64), Ordering::Relaxed);
+    /// Whether this is its connection.
+    pub(crate) fn is_on(&self, connection: (usize, u32)) -> bool {
+        self.connection.load(Ordering::Relaxed) == packed(connection)
+    }
+
+    /// It has another connection: the one before, if it had one, and from where that was.
+    pub(crate) fn move_to(
+        &self,
+        connection: (usize, u32),
+        address: SocketAddr,
+    ) -> Option<((usize, u32), SocketAddr)> {
+        let before = self.connection.swap(packed(connection), Ordering::Relaxed);
+        let from = std::mem::replace(&mut self.rare.lock().from, address.into());
+        let serial = low_half(before >> 32);
+        (before != AWAY).then(|| ((low_half(before) as usize, serial), from.into()))
+    }
+
+    /// It has no connection any more: where that was from, if it had one.
+    pub(crate) fn leave(&self) -> Option<SocketAddr> {
+        let before = self.connection.swap(AWAY, Ordering::Relaxed);
+        (before != AWAY).then(|| self.address())
+    }
+
+    /// Where it connects from, or did last.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.rare.lock().from.into()
+    }
+
+    /// Whether it survives its connection.
+    pub(crate) fn has_session(&self) -> bool {
+        self.mail.load(Ordering::Relaxed) != NO_SESSION
+    }
+
+    /// It survives its connection from now on.
+    pub(crate) fn begin_session(&self) {
+        self.mail.store(NO_MAIL, Ordering::Relaxed);
+    }
+
+    /// The place of its mailbox among the driver's logs.
+    pub(crate) fn mail(&self) -> Option<usize> {
+        let place = self.mail.load(Ordering::Relaxed);
+        (place < NO_MAIL).then_some(place as usize)
+    }
+
+    pub(crate) fn set_mail(&self, place: usize) {
+        self.mail.store(low_half(place as u64), Ordering::Relaxed);
     }
 
     /// Adds a feed, whose handle it takes over, to what it is to follow: it is followed at once, and the driver need not
@@ -168,34 +268,44 @@ impl Client {
         topic: &Arc<Topic>,
         limit: usize,
     ) -> Result<bool, FollowError> {
-        let mut follows = self.follows.lock();
-        let follows = follows.list().ok_or(FollowError::NoSuchClient(self.id))?;
+        let mut rare = self.rare.lock();
+        if matches!(rare.follows, Wants::Nothing) && limit > 0 {
+            rare.follows = Wants::One(Arc::clone(topic));
+            return Ok(true);
+        }
+        let follows = rare.follows.list().ok_or(FollowError::NoSuchClient(self.id))?;
         if follows.iter().any(|known| Arc::ptr_eq(&known.topic, topic)) {
             return Ok(false);
         }
         if follows.len() >= limit {
             return Err(FollowError::TooMany { limit });
         }
-        follows.reserve_exact(1); // many clients have one
         follows.push(Wanted::by_itself(Arc::clone(topic)));
         Ok(true)
     }
 
     /// Takes out what it asked for itself. The handles are the caller's.
     pub(crate) fn unfollow_own(&self) -> Vec<Arc<Topic>> {
-        let mut follows = self.follows.lock();
-        let Some(follows) = follows.list() else { return Vec::new() };
-        let (stay, own) = std::mem::take(follows).into_iter().partition(|wanted| wanted.told);
-        *follows = stay;
-        let own: Vec<Wanted> = own;
+        let follows = &mut self.rare.lock().follows;
+        let (told, own): (Vec<Wanted>, Vec<Wanted>) =
+            follows.all().into_iter().partition(|wanted| wanted.told);
+        if !own.is_empty() {
+            *follows = if told.is_empty() { Wants::Nothing } else { Wants::Several(Box::new(told)) };
+        }
         own.into_iter().map(|wanted| wanted.topic).collect()
     }
 
     /// A feed that it is to follow, by its name.
     pub(crate) fn topic_named(&self, name: &str) -> Option<Arc<Topic>> {
-        let mut follows = self.follows.lock();
-        let found = follows.list()?.iter().find(|wanted| wanted.topic.name() == name);
-        found.map(|wanted| Arc::clone(&wanted.topic))
+        let rare = self.rare.lock();
+        let topic = match &rare.follows {
+            Wants::One(topic) => Some(topic).filter(|topic| topic.name() == name),
+            Wants::Several(list) => {
+                list.iter().map(|wanted| &wanted.topic).find(|topic| topic.name() == name)
+            }
+            Wants::Nothing | Wants::Gone => None,
+        };
+        topic.cloned()
     }
 
     /// Adds a feed to what it is to follow, with a handle of its own, and tells the driver: under
@@ -211,8 +321,8 @@ impl Client {
         limit: usize,
         tell: impl FnOnce(),
     ) -> Result<(), FollowError> {
-        let mut follows = self.follows.lock();
-        let follows = follows.list().ok_or(FollowError::NoSuchClient(self.id))?;
+        let mut rare = self.rare.lock();
+        let follows = rare.follows.list().ok_or(FollowError::NoSuchClient(self.id))?;
         if let Some(known) = follows.iter_mut().find(|known| Arc::ptr_eq(&known.topic, topic)) {
             known.told = true;
             return Ok(());
@@ -229,8 +339,8 @@ impl Client {
     /// Takes a feed, whose handle is the caller's then, from what it is to follow, and tells the
     /// driver, under the lock as above; whether it was there.
     pub(crate) fn unfollow(&self, topic: &Arc<Topic>, tell: impl FnOnce()) -> bool {
-        let mut follows = self.follows.lock();
-        let Some(follows) = follows.list() else { return false };
+        let mut rare = self.rare.lock();
+        let Some(follows) = rare.follows.list() else { return false };
         let before = follows.len();
         follows.retain(|known| !Arc::ptr_eq(&known.topic, topic));
         if follows.len() == before {
@@ -242,19 +352,23 @@ impl Client {
 
     /// The driver: what it is to follow, of which nothing is fresh any more.
     pub(crate) fn follows(&self) -> Vec<Wanted> {
-        let mut follows = self.follows.lock();
-        let Some(follows) = follows.list() else { return Vec::new() };
-        let seen = follows.clone();
-        for wanted in follows.iter_mut() {
-            wanted.fresh = false;
+        let follows = &mut self.rare.lock().follows;
+        let wanted = follows.all();
+        if let Wants::Several(list) = follows {
+            list.iter_mut().for_each(|wanted| wanted.fresh = false);
         }
-        seen
+        wanted
+    }
+
+    /// Whether it has gone for good.
+    pub(crate) fn has_gone(&self) -> bool {
+        matches!(self.rare.lock().follows, Wants::Gone)
     }
 
     /// It has gone: the handles are the caller's.
     pub(crate) fn unfollow_all(&self) -> Vec<Wanted> {
-        let mut follows = std::mem::take(&mut *self.follows.lock());
-        follows.list().map(std::mem::take).unwrap_or_default()
+        let follows = std::mem::take(&mut self.rare.lock().follows);
+        follows.all()
     }
 
     pub(crate) fn info(&self) -> ClientInfo {
@@ -262,7 +376,7 @@ impl Client {
         let details = self.details.as_ref();
         ClientInfo {
             id: self.id,
-            address: self.address,
+            address: self.address(),
             path: match details {
                 Some(details) if !details.path.is_empty() => details.path.clone(),
                 _ => "/".to_owned(),
@@ -273,6 +387,10 @@ impl Client {
             headers: details.map_or_else(Vec::new, |details| details.headers.clone()),
         }
     }
+}
+
+fn packed((key, serial): (usize, u32)) -> u64 {
+    u64::from(serial) << 32 | u64::from(low_half(key as u64))
 }
 
 /// Every connected client by its id.
@@ -336,6 +454,14 @@ impl Hasher for IdHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_the_same_in_fewer_bytes() {
+        for text in ["1.2.3.4:5", "[::ffff:1.2.3.4]:5", "[2001:db8::1]:65535", "[fe80::1%3]:80"] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(SocketAddr::from(Address::from(address)), address, "{text}");
+        }
+    }
 
     #[test]
     fn a_client_is_small() {

@@ -504,7 +504,7 @@ pub(super) mod tests {
         let mut engine = engine(Limits::default().memory(100_000), &Timeouts::default());
         let request = upgrade();
         let clients: Vec<_> = (0..4)
-            .map(|key| engine.admit(&request, address("127.0.0.1:1"), key, everyone(&engine)))
+            .map(|key| engine.admit(&request, address("127.0.0.1:1"), (key, 0), everyone(&engine)))
             .collect();
         for (client, count) in clients.iter().zip([10, 25, 20, 24]) {
             for _ in 0..count {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use siphasher::sip::SipHasher24;
+use siphasher::sip128::SipHasher24 as SipHasher128;
 
 /// 2^53: the first integer above those that an IEEE double, and so JSON in a browser, holds exactly.
 const END: u64 = 1 << 53;
@@ -118,6 +119,7 @@ impl<'de> serde::Deserialize<'de> for ClientId {
 /// and Rogaway 2002), which keeps it a permutation.
 pub(crate) struct IdSource {
     function: SipHasher24,
+    keys: SipHasher128,
     next: AtomicU64,
 }
 
@@ -132,9 +134,20 @@ impl IdSource {
     ///
     /// Where the operating system gives no random bytes.
     pub(crate) fn new() -> Result<Self, getrandom::Error> {
-        let mut key = [0; 16];
+        let (mut key, mut other) = ([0; 16], [0; 16]);
         getrandom::fill(&mut key)?;
-        Ok(Self { function: SipHasher24::new_with_key(&key), next: AtomicU64::new(1) })
+        getrandom::fill(&mut other)?;
+        Ok(Self {
+            function: SipHasher24::new_with_key(&key),
+            keys: SipHasher128::new_with_key(&other),
+            next: AtomicU64::new(1),
+        })
+    }
+
+    /// What proves who has this id: a pseudorandom function of it, under a secret of its own, so that it need not be
+    /// remembered.
+    pub(crate) fn key_of(&self, id: ClientId) -> [u8; 16] {
+        self.keys.hash(&id.get().to_le_bytes()).as_bytes()
     }
 
     pub(crate) fn draw(&self) -> ClientId {

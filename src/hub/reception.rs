@@ -109,10 +109,10 @@ impl Engine {
         &mut self,
         request: &Request,
         address: SocketAddr,
-        key: usize,
+        connection: (usize, u32),
         topic: Arc<Topic>,
     ) -> Arc<Client> {
-        self.admit_as(self.details_of(request), address, key, Some(topic))
+        self.admit_as(self.details_of(request), address, connection, Some(topic))
     }
 
     /// What is kept of a request.
@@ -132,13 +132,14 @@ impl Engine {
         &mut self,
         details: Details,
         address: SocketAddr,
-        key: usize,
+        connection: (usize, u32),
         topic: Option<Arc<Topic>>,
     ) -> Arc<Client> {
         if self.shared.registry.count() >= self.shared.limits.clients {
             self.end_who_is_away_longest();
         }
-        let client = Arc::new(Client::new(self.shared.ids.draw(), key, address, details, topic));
+        let id = self.shared.ids.draw();
+        let client = Arc::new(Client::new(id, connection, address, details, topic));
         self.enter(address.ip());
         self.shared.registry.insert(Arc::clone(&client));
         self.shared.counters.accepted.add(1);
@@ -165,7 +166,7 @@ impl Engine {
 
     /// Ends being a client: nothing can be sent to it any more, and what waited for it is freed.
     pub(crate) fn dismiss(&mut self, client: &Client, reason: DisconnectReason) {
-        let ip = self.forget_session(client);
+        let address = self.forget_session(client);
         self.shared.registry.remove(client.id);
         let token = self.shared.gone.lock().remove(&client.id);
         if let Some(token) = token {
@@ -178,8 +179,8 @@ impl Engine {
         };
         self.shared.budget.sub(waiting.map_or(0, |mail| mail.bytes()));
         client.unfollow_all().iter().for_each(|wanted| self.shared.drop_handle(&wanted.topic));
-        if let Some(ip) = ip {
-            self.leave(ip);
+        if let Some(address) = address {
+            self.leave(address.ip());
         }
         tracing::debug!(id = %client.id, %reason, "client disconnected");
         self.shared.listeners.tell(|| Event::Gone { id: client.id, reason });
@@ -207,11 +208,11 @@ impl Engine {
     }
 
     /// What a client on `stepcast.v1` is told first of all.
-    pub(crate) fn greet_v1(&self, lines: &mut Lines, id: ClientId, key: &[u8], resumed: bool) {
+    pub(crate) fn greet_v1(&self, lines: &mut Lines, id: ClientId, resumed: bool) {
         let limits = &self.shared.limits;
         lines.hello(&Greeting {
             id: id.get(),
-            key,
+            key: &self.shared.ids.key_of(id),
             epoch: &self.sessions.epoch,
             resumed,
             ping: self.timeouts.keepalive.div_ceil(1000),
@@ -278,11 +279,11 @@ mod tests {
         let (far, other, own) =
             (address("10.0.0.1:1"), address("10.0.0.2:1"), address("127.0.0.1:1"));
         let request = upgrade();
-        let first = engine.admit(&request, far, 0, everyone(&engine));
-        engine.admit(&request, address("10.0.0.1:2"), 1, everyone(&engine));
+        let first = engine.admit(&request, far, (0, 0), everyone(&engine));
+        engine.admit(&request, address("10.0.0.1:2"), (1, 0), everyone(&engine));
         let proxy = address("10.0.0.9:1");
-        (2..6).for_each(|key| drop(engine.admit(&request, own, key, everyone(&engine))));
-        (6..9).for_each(|key| drop(engine.admit(&request, proxy, key, everyone(&engine))));
+        (2..6).for_each(|key| drop(engine.admit(&request, own, (key, 0), everyone(&engine))));
+        (6..9).for_each(|key| drop(engine.admit(&request, proxy, (key, 0), everyone(&engine))));
         let refusal = engine.decide(&request, far).err().expect("a refusal");
         assert_eq!(refusal.status().code(), 503);
         for welcome in [other, own, proxy] {
@@ -295,7 +296,7 @@ mod tests {
     #[test]
     fn a_client_that_is_dismissed_takes_nothing_more_and_frees_what_it_had() {
         let mut engine = engine(Limits::default(), &Timeouts::default());
-        let client = engine.admit(&upgrade(), address("127.0.0.1:1"), 0, everyone(&engine));
+        let client = engine.admit(&upgrade(), address("127.0.0.1:1"), (0, 0), everyone(&engine));
         engine.shared.send(client.id, "waiting".into()).unwrap();
         engine.shared.set_for(client.id, "key", "waiting".into()).unwrap();
         engine.dismiss(&client, DisconnectReason::Lost);

@@ -290,7 +290,7 @@ pub(super) mod tests {
         let address = "127.0.0.1:1".parse().unwrap();
         let client = Arc::new(Client::new(
             shared.ids.draw(),
-            0,
+            (0, 0),
             address,
             details,
             Some(Arc::clone(shared.topics.everyone())),

@@ -1,9 +1,11 @@
 //! Which feeds a client follows, where it stands in each, and what it is owed next: without a
 //! socket, so that it can be tried against a naive model (`hub::reference`).
 
+use smallvec::SmallVec;
+
 use crate::hub::client::Client;
 use crate::hub::engine::Engine;
-use crate::hub::log::{self, Cursor, NONE};
+use crate::hub::log::{self, Cursor};
 use crate::hub::mail::Mail;
 use crate::wire::Frame;
 
@@ -17,39 +19,32 @@ pub(crate) struct Follow {
 
 /// All that a client follows. Most follow one feed, and are many: it needs no memory of its own.
 #[derive(Debug)]
-pub(crate) struct Follows {
-    first: Follow,
-    #[expect(clippy::box_collection, reason = "a pointer in each client, of which most have none")]
-    more: Option<Box<Vec<Follow>>>,
-}
+pub(crate) struct Follows(SmallVec<[Follow; 1]>);
 
 impl Follows {
     pub(crate) fn one(follow: Follow) -> Self {
-        Self { first: follow, more: None }
+        Self(SmallVec::from_buf([follow]))
     }
 
     pub(crate) fn none() -> Self {
-        Self { first: Follow { place: NONE, cursor: Cursor::default() }, more: None }
+        Self(SmallVec::new())
     }
 
     /// The one that it follows, if it is one and not several.
     pub(crate) fn only(&self) -> Option<Follow> {
-        (self.first.place != NONE && self.more.is_none()).then_some(self.first)
+        match *self.0 {
+            [only] => Some(only),
+            _ => None,
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Follow> {
-        let more = self.more.iter().flat_map(|more| more.iter());
-        Some(&self.first).filter(|first| first.place != NONE).into_iter().chain(more)
-    }
-
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Follow> {
-        let more = self.more.iter_mut().flat_map(|more| more.iter_mut());
-        Some(&mut self.first).filter(|first| first.place != NONE).into_iter().chain(more)
+        self.0.iter()
     }
 
     /// Moves on in the feed at this place.
     pub(crate) fn set_cursor(&mut self, place: usize, cursor: Cursor) {
-        if let Some(follow) = self.iter_mut().find(|follow| follow.place == place) {
+        if let Some(follow) = self.0.iter_mut().find(|follow| follow.place == place) {
             follow.cursor = cursor;
         }
     }
@@ -59,13 +54,10 @@ impl Follows {
     }
 
     pub(crate) fn add(&mut self, follow: Follow) {
-        if self.first.place == NONE {
-            self.first = follow;
-        } else {
-            let more = self.more.get_or_insert_default();
-            more.reserve_exact(1); // a few, of many clients
-            more.push(follow);
+        if self.0.len() == self.0.capacity() {
+            self.0.reserve_exact(1); // a few, of many clients
         }
+        self.0.push(follow);
     }
 
     /// Follows what the program wants this client to follow, if that has changed.
@@ -135,7 +127,7 @@ impl Follows {
     /// Goes on in the middle of each window that it has fallen off: how many messages that skips.
     pub(crate) fn catch_up(&mut self, engine: &Engine) -> u64 {
         let mut skipped = 0;
-        for follow in self.iter_mut() {
+        for follow in &mut self.0 {
             let log = engine.logs.get(follow.place);
             if let Some((log, count)) = log.and_then(|log| log.window.catch_up(follow.cursor.log)) {
                 follow.cursor.log = log;
@@ -191,12 +183,15 @@ impl Follows {
 
     /// Takes out those that are not wanted any more, and returns them.
     pub(crate) fn take_unless(&mut self, wanted: impl Fn(usize) -> bool) -> Vec<Follow> {
-        let (kept, taken) = self.iter().copied().partition(|follow| wanted(follow.place));
-        let kept: Vec<Follow> = kept;
-        *self = Self::none();
-        for follow in kept {
-            self.add(follow);
-        }
+        let mut taken = Vec::new();
+        self.0.retain(|follow| {
+            let stays = wanted(follow.place);
+            if !stays {
+                taken.push(*follow);
+            }
+            stays
+        });
+        self.0.shrink_to_fit();
         taken
     }
 }

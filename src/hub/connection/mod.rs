@@ -278,7 +278,7 @@ impl Connection {
             }
             Ok(Answer::Upgrade(mut both, topic)) => {
                 let place = engine.log_of(&topic);
-                let client = engine.admit(request, address, key, topic);
+                let client = engine.admit(request, address, (key, self.serial), topic);
                 let cursor = engine.follow(place, key, self.serial, u64::MAX);
                 // One write for both: browsers learn their id with the answer.
                 engine.put_greeting(client.id, &mut both);
@@ -335,10 +335,10 @@ impl Connection {
             let connection = (open.client.key(), self.serial);
             // Whose end has been decided on does not come back, however its connection ends before.
             if reason.may_come_back() && open.leave.is_none() {
-                engine.detach(open.client.id, connection, reason);
+                engine.detach(&open.client, connection, reason);
                 return;
             }
-            if !engine.is_live(open.client.id, connection) {
+            if !open.client.is_on(connection) {
                 return;
             }
         }

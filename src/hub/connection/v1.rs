@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{Connection, Follow, Follows, Open, Phase, Step};
 use crate::codec::{CloseCode, CloseFrame, Message};
 use crate::handshake::Request;
@@ -46,7 +48,7 @@ pub(super) struct V1 {
     /// What goes before the next messages.
     pub(super) lines: Lines,
     /// For each feed the number of the last message that it was given, or told to have missed.
-    seen: Vec<Seen>,
+    seen: SmallVec<[Seen; 1]>,
     errors: u8,
     /// When it was sent something last.
     pub(super) sent_at: Moment,
@@ -55,11 +57,29 @@ pub(super) struct V1 {
 }
 
 struct Seen {
+    /// The feed's place among the engine's logs.
     place: usize,
-    alias: u32,
     number: u64,
-    /// Why the next ones are missing, if they are.
-    why: &'static str,
+    alias: u32,
+    why: Why,
+}
+
+/// Why the next messages are missing, if they are.
+#[derive(Debug, Clone, Copy)]
+enum Why {
+    /// It was too slow.
+    Slow,
+    /// They were not kept until it came.
+    Expired,
+}
+
+impl Why {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Slow => "slow",
+            Self::Expired => "expired",
+        }
+    }
 }
 
 impl V1 {
@@ -76,7 +96,7 @@ impl V1 {
     pub(super) fn has_seen(&mut self, place: usize, number: u64) {
         // Values may have come alone, before the next message.
         if let Some(seen) = self.seen(place).filter(|seen| number > seen.number) {
-            (seen.number, seen.why) = (number, "slow");
+            (seen.number, seen.why) = (number, Why::Slow);
         }
     }
 
@@ -86,10 +106,12 @@ impl V1 {
         let log = &engine.logs[seen.place];
         let newest = log.newest;
         if seen.number < newest && log.window.number(cursor.log).is_none() {
-            self.lines.gap(seen.alias, seen.number + 1, newest, seen.why);
+            self.lines.gap(seen.alias, seen.number + 1, newest, seen.why.name());
             seen.number = newest;
         }
-        self.seen.reserve_exact(1); // there are many clients, with one feed or two
+        if self.seen.len() == self.seen.capacity() {
+            self.seen.reserve_exact(1); // there are many clients, with one feed or two
+        }
         self.seen.push(seen);
     }
 
@@ -120,14 +142,14 @@ impl Connection {
         let begun = engine.begin_session(&hello, details, newcomer.address, connection);
         let of_this_hub = hello.is_of(&engine.sessions.epoch);
         let mut lines_out = Lines::default();
-        engine.greet_v1(&mut lines_out, begun.client.id, &begun.key, begun.resumed);
+        engine.greet_v1(&mut lines_out, begun.client.id, begun.resumed);
         let had = Some(hello.mail).filter(|_| begun.resumed);
         let had = had.map(|had| Had { seq: had.seq.or(Some(0)), ..had });
         let v1 = V1 {
             mail: NONE,
             had: had.and_then(|had| had.seq).unwrap_or_default(),
             lines: lines_out,
-            seen: Vec::new(),
+            seen: SmallVec::new(),
             errors: 0,
             sent_at: Moment::at(engine.now),
             request,
@@ -171,10 +193,10 @@ impl Connection {
         if v1.mail == NONE {
             v1.mail = mail;
             // Who has not just come back was there all the time.
-            let why = if had.is_some() { "expired" } else { "slow" };
+            let why = if had.is_some() { Why::Expired } else { Why::Slow };
             let had = had.unwrap_or(Had { seq: Some(0), set: None });
             let (cursor, number, _) = engine.resume(mail, connection, Some(had), u64::MAX);
-            v1.begin(engine, cursor, Seen { place: mail, alias: v1::MAILBOX, number, why });
+            v1.begin(engine, cursor, Seen { place: mail, number, alias: v1::MAILBOX, why });
             open.follows.add(Follow { place: mail, cursor });
         }
     }
@@ -321,7 +343,7 @@ impl Connection {
         let topic = &engine.logs[place].topic;
         let alias = topic.alias;
         v1.lines.feed(topic.name(), alias, number, resumed);
-        v1.begin(engine, cursor, Seen { place, alias, number, why: "expired" });
+        v1.begin(engine, cursor, Seen { place, number, alias, why: Why::Expired });
         open.follows.add(Follow { place, cursor });
     }
 
@@ -362,8 +384,8 @@ impl Connection {
             let (form, number) =
                 log.form(item, stamp, (follow.cursor, after), &engine.shared.budget);
             if let (Some(number), Some(seen)) = (number, v1.seen(follow.place)) {
-                joined.gap(seen.alias, seen.number, number, seen.why);
-                (seen.number, seen.why) = (number, "slow");
+                joined.gap(seen.alias, seen.number, number, seen.why.name());
+                (seen.number, seen.why) = (number, Why::Slow);
             }
             taken += form.len();
             let (before, own) = joined.add(form);
@@ -402,7 +424,7 @@ impl Connection {
     pub(crate) fn be_taken_over(&mut self, engine: &mut Engine) -> Step {
         let reason = "another connection has taken over this client";
         if let Phase::Open(Open { client, follows, v1: Some(v1), .. }) = &mut self.phase {
-            if !engine.sessions.is_known(client.id) {
+            if client.has_gone() {
                 follows.take_unless(|place| place != v1.mail); // it went with the client: another log may have its place
             }
         }
