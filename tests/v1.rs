@@ -68,10 +68,13 @@ fn a_client_that_comes_back_goes_on_behind_what_it_has() {
     run.send("one").unwrap();
     hub.send(client.id, "for you").unwrap();
     let (seq, mail) = (client.line("text")[1].clone(), client.line("text")[1].clone());
+    let from = client.local_addr();
+    let address_of = |id| hub.client(id).unwrap().address;
     let came_with = client.cut();
     let detached = |event| matches!(event, Event::Detached { .. }).then_some(());
     event(&mut events, detached);
     // It is still there for those who push to it.
+    assert_eq!(address_of(came_with.id), from);
     for text in ["two", "three"] {
         run.send(text).unwrap();
         hub.broadcast(text);
@@ -85,6 +88,8 @@ fn a_client_that_comes_back_goes_on_behind_what_it_has() {
         json!({"": {"seq": 0}, "run": {"seq": seq}}),
     );
     assert_eq!((&client.hello["resumed"], client.id), (&json!(true), came_with.id));
+    assert_eq!(address_of(came_with.id), client.local_addr(), "where it is now");
+    assert_ne!(client.local_addr(), from);
     event(&mut events, |event| (event == Event::Resumed { id: came_with.id }).then_some(()));
     assert_eq!(client.line("feed")["how"], "resumed");
     assert_eq!(client.line("feed")["how"], "resumed");

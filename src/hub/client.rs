@@ -290,7 +290,8 @@ impl Client {
         let (told, own): (Vec<Wanted>, Vec<Wanted>) =
             follows.all().into_iter().partition(|wanted| wanted.told);
         if !own.is_empty() {
-            *follows = if told.is_empty() { Wants::Nothing } else { Wants::Several(Box::new(told)) };
+            *follows =
+                if told.is_empty() { Wants::Nothing } else { Wants::Several(Box::new(told)) };
         }
         own.into_iter().map(|wanted| wanted.topic).collect()
     }

@@ -334,7 +334,7 @@ impl Engine {
     /// Whether a client has so much of logs before it that it gets the latest values first.
     pub(crate) fn is_behind(&self, follows: &Follows) -> bool {
         let before =
-            |follow: &Follow| Some(self.logs.get(follow.place)?.bytes_before(follow.cursor));
+            |follow: &Follow| Some(self.logs.get(follow.place())?.bytes_before(follow.cursor));
         follows.iter().filter_map(before).sum::<usize>() > BEHIND
     }
 
@@ -347,7 +347,7 @@ impl Engine {
         values_first: bool,
     ) -> Option<(u64, &Item, Follow, Cursor)> {
         let next = |follow: &Follow| {
-            let log = self.logs.get(follow.place)?;
+            let log = self.logs.get(follow.place())?;
             let (stamp, item, cursor) = log.next(follow.cursor, upto, values_first)?;
             let waits = values_first && cursor.log != follow.cursor.log;
             (stamp < upto).then_some(((waits, stamp), item, *follow, cursor))

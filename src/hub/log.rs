@@ -34,9 +34,6 @@ pub(crate) struct Kept {
     pub(crate) age: u64,
 }
 
-/// In the place of a log's place among the engine's: there is none.
-pub(crate) const NONE: usize = usize::MAX;
-
 /// Where a client stands in a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Cursor {

@@ -1,17 +1,20 @@
 //! Moments of the driver's clock, in few bytes.
 
-/// A moment in the driver's milliseconds, modulo 2^32: what has passed since then is right for 49 days.
+use std::num::NonZeroU32;
+
+/// A moment in the driver's milliseconds, modulo 2^32: what has passed since then is right for 49 days. It is none that
+/// is zero, but the one before, so that there being one or none takes no more room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Moment(u32);
+pub(crate) struct Moment(NonZeroU32);
 
 impl Moment {
     pub(crate) fn at(now: u64) -> Self {
-        Self(low_half(now))
+        Self(NonZeroU32::new(low_half(now)).unwrap_or(NonZeroU32::MAX))
     }
 
     /// Milliseconds since then.
     pub(crate) fn passed(self, now: u64) -> u64 {
-        u64::from(low_half(now).wrapping_sub(self.0))
+        u64::from(low_half(now).wrapping_sub(self.0.get()))
     }
 }
 
@@ -27,10 +30,12 @@ mod tests {
     #[test]
     fn what_has_passed_is_right_across_the_end_of_the_numbers() {
         let end = u64::from(u32::MAX);
-        for (then, now) in
-            [(0, 0), (5, 12), (end, end + 3), (end - 2, 2 * end - 2), (3 * end, 3 * end + 9)]
+        for (then, now) in [(5, 12), (end, end + 3), (end - 2, 2 * end - 2), (3 * end, 3 * end + 9)]
         {
             assert_eq!(Moment::at(then).passed(now), now - then);
+        }
+        for zero in [0, end + 1] {
+            assert_eq!(Moment::at(zero).passed(zero + 7), 8, "the one before");
         }
     }
 }

@@ -126,6 +126,11 @@ impl Outbox {
         self.blocked
     }
 
+    /// Whether a ping waits to leave.
+    pub(crate) fn has_ping(&self) -> bool {
+        self.ping.is_some()
+    }
+
     /// Whether a ping has left since this was last called.
     pub(crate) fn take_ping_left(&mut self) -> bool {
         std::mem::take(&mut self.ping_left)

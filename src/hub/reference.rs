@@ -67,12 +67,12 @@ impl Reader {
         let address = "127.0.0.1:1".parse().unwrap();
         let client = engine.admit(&request(), address, (key, 0), topic);
         let cursor = engine.follow(place, key, serial, u64::MAX);
-        let follows = Follows::one(Follow { place, cursor });
+        let follows = Follows::one(Follow::new(place, cursor));
         Self { client, key, serial, follows, has_mail: false }
     }
 
     pub(super) fn leave(self, engine: &mut Engine) {
-        self.follows.iter().for_each(|follow| engine.unfollow(follow.place));
+        self.follows.iter().for_each(|follow| engine.unfollow(follow.place()));
         engine.dismiss(&self.client, DisconnectReason::Lost);
     }
 
@@ -84,9 +84,9 @@ impl Reader {
         while bytes.len() < most {
             let only = self.follows.only().filter(|_| !self.has_mail);
             let batch = only.and_then(|follow| {
-                let log = engine.logs.get_mut(follow.place)?;
+                let log = engine.logs.get_mut(follow.place())?;
                 Some((
-                    follow.place,
+                    follow.place(),
                     log.batch(follow.cursor, upto, Wire::Plain, true, &engine.shared.budget)?,
                 ))
             });
@@ -516,7 +516,7 @@ impl World {
         for (topic, needed) in self.topics.iter().zip(&mut needed) {
             let place = topic.place.load(Ordering::Relaxed);
             for viewer in self.viewers.iter().flatten() {
-                let follow = viewer.reader.follows.iter().find(|follow| follow.place == place);
+                let follow = viewer.reader.follows.iter().find(|follow| follow.place() == place);
                 *needed = (*needed).min(follow.map_or(u64::MAX, |follow| follow.cursor.log));
             }
             self.engine.trim(place, *needed);
@@ -526,7 +526,7 @@ impl World {
     fn read(&mut self, slot: usize, most: usize) {
         let Some(viewer) = &mut self.viewers[slot] else { return };
         for follow in viewer.reader.follows.iter() {
-            let log = &self.engine.logs[follow.place];
+            let log = &self.engine.logs[follow.place()];
             if log.window.catch_up(follow.cursor.log).is_some() {
                 let feed = self.topics.iter().position(|t| Arc::ptr_eq(t, &log.topic)).unwrap();
                 let position = usize::try_from(follow.cursor.log).unwrap();

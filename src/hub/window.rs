@@ -111,6 +111,11 @@ impl Window {
         self.slot(position).map(|slot| slot.number)
     }
 
+    /// The sequence number of what is before a position, if it is kept still.
+    pub(crate) fn number_before(&self, position: u64) -> Option<u64> {
+        self.number(position.checked_sub(1)?)
+    }
+
     /// The position after the message with this number, or after those before it.
     pub(crate) fn after_number(&self, number: u64) -> u64 {
         let before = self.slots.partition_point(|slot| slot.number <= number) as u64;

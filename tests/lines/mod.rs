@@ -169,6 +169,10 @@ impl V1 {
         Identity { id: self.id, hello: self.hello.clone() }
     }
 
+    pub fn local_addr(&self) -> std::net::SocketAddr {
+        self.socket.local_addr().unwrap()
+    }
+
     /// Loses the connection.
     pub fn cut(self) -> Identity {
         self.identity()

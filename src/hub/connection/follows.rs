@@ -7,14 +7,65 @@ use crate::hub::client::Client;
 use crate::hub::engine::Engine;
 use crate::hub::log::{self, Cursor};
 use crate::hub::mail::Mail;
+use crate::hub::moment::low_half;
 use crate::wire::Frame;
 
 /// One feed that a client follows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Follow {
-    /// The feed's place among the engine's logs.
-    pub(crate) place: usize,
+    /// See [`place`](Self::place); no table has 2^32.
+    place: u32,
+    /// On `stepcast.v1`: why the next messages are missing, if they are.
+    pub(crate) why: Why,
+    /// There, too: the number of the last message that it was given, or told to have missed.
+    pub(crate) seen: u64,
     pub(crate) cursor: Cursor,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Why {
+    /// It was too slow.
+    Slow,
+    /// They were not kept until it came.
+    Expired,
+}
+
+impl Why {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Slow => "slow",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl Follow {
+    pub(crate) fn new(place: usize, cursor: Cursor) -> Self {
+        Self { place: low_half(place as u64), why: Why::Slow, seen: 0, cursor }
+    }
+
+    /// It begins behind this message.
+    pub(crate) fn behind(self, seen: u64, why: Why) -> Self {
+        Self { why, seen, ..self }
+    }
+
+    /// The feed's place among the engine's logs.
+    pub(crate) fn place(&self) -> usize {
+        self.place as usize
+    }
+
+    /// Whether messages are missing before the one of this number.
+    pub(crate) fn misses(&self, next: u64) -> bool {
+        next > self.seen + 1
+    }
+
+    /// It has been given, or told to have missed, the messages up to this one.
+    pub(crate) fn see(&mut self, number: u64) {
+        // Values may have come alone, before the next message.
+        if number > self.seen {
+            (self.seen, self.why) = (number, Why::Slow);
+        }
+    }
 }
 
 /// All that a client follows. Most follow one feed, and are many: it needs no memory of its own.
@@ -42,15 +93,20 @@ impl Follows {
         self.0.iter()
     }
 
+    /// Where it stands in the feed at this place.
+    pub(crate) fn at(&mut self, place: usize) -> Option<&mut Follow> {
+        self.0.iter_mut().find(|follow| follow.place() == place)
+    }
+
     /// Moves on in the feed at this place.
     pub(crate) fn set_cursor(&mut self, place: usize, cursor: Cursor) {
-        if let Some(follow) = self.0.iter_mut().find(|follow| follow.place == place) {
+        if let Some(follow) = self.at(place) {
             follow.cursor = cursor;
         }
     }
 
     pub(crate) fn contains(&self, place: usize) -> bool {
-        self.iter().any(|follow| follow.place == place)
+        self.iter().any(|follow| follow.place() == place)
     }
 
     pub(crate) fn add(&mut self, follow: Follow) {
@@ -78,36 +134,35 @@ impl Follows {
             .collect();
         let stays = |place| wanted.iter().any(|(wanted, _, fresh)| *wanted == place && !fresh);
         for gone in self.take_unless(stays) {
-            engine.unfollow_early(gone.place, key, serial);
+            engine.unfollow_early(gone.place(), key, serial);
         }
         for (place, stamp, _) in wanted {
             if !self.contains(place) {
                 let cursor = engine.follow(place, key, serial, stamp);
-                self.add(Follow { place, cursor });
+                self.add(Follow::new(place, cursor));
             }
         }
     }
 
-    /// Stops following what the program, or the client, does not want any more: the places. `mail` is followed whatever
-    /// they want.
+    /// Stops following what the program, or the client, does not want any more: the places. Its mailbox is followed
+    /// whatever they want.
     pub(crate) fn unfollow_as_told(
         &mut self,
         client: &Client,
         engine: &mut Engine,
         (key, serial): (usize, u32),
-        mail: usize,
     ) -> Vec<usize> {
         if !std::mem::take(&mut client.mailbox.lock().refollow) {
             return Vec::new();
         }
         let wanted: Vec<(usize, bool)> =
             client.follows().iter().map(|w| (engine.log_of(&w.topic), w.fresh)).collect();
-        let stays = |place| place == mail || wanted.contains(&(place, false));
+        let stays = |place| Some(place) == client.mail() || wanted.contains(&(place, false));
         let gone = self.take_unless(stays);
         for follow in &gone {
-            engine.unfollow_early(follow.place, key, serial);
+            engine.unfollow_early(follow.place(), key, serial);
         }
-        gone.iter().map(|follow| follow.place).collect()
+        gone.iter().map(Follow::place).collect()
     }
 
     /// The only one of them that has something for the client, if it is one and not several.
@@ -116,7 +171,7 @@ impl Follows {
             return Some(only);
         }
         let owed = |follow: &&Follow| {
-            let log = engine.logs.get(follow.place);
+            let log = engine.logs.get(follow.place());
             log.is_some_and(|log| log.next(follow.cursor, engine.upto, false).is_some())
         };
         let mut owed = self.iter().filter(owed);
@@ -128,7 +183,7 @@ impl Follows {
     pub(crate) fn catch_up(&mut self, engine: &Engine) -> u64 {
         let mut skipped = 0;
         for follow in &mut self.0 {
-            let log = engine.logs.get(follow.place);
+            let log = engine.logs.get(follow.place());
             if let Some((log, count)) = log.and_then(|log| log.window.catch_up(follow.cursor.log)) {
                 follow.cursor.log = log;
                 skipped += count;
@@ -162,7 +217,7 @@ impl Follows {
         }
         let (_, item, follow, cursor) = next?;
         let frame = item.frame.clone();
-        self.set_cursor(follow.place, cursor);
+        self.set_cursor(follow.place(), cursor);
         Some(frame)
     }
 
@@ -185,7 +240,7 @@ impl Follows {
     pub(crate) fn take_unless(&mut self, wanted: impl Fn(usize) -> bool) -> Vec<Follow> {
         let mut taken = Vec::new();
         self.0.retain(|follow| {
-            let stays = wanted(follow.place);
+            let stays = wanted(follow.place());
             if !stays {
                 taken.push(*follow);
             }
@@ -216,17 +271,17 @@ mod tests {
     use super::*;
 
     fn follow(place: usize) -> Follow {
-        Follow { place, cursor: Cursor { log: place as u64, latest: 0 } }
+        Follow::new(place, Cursor { log: place as u64, latest: 0 })
     }
 
     fn places(follows: &Follows) -> Vec<usize> {
-        follows.iter().map(|follow| follow.place).collect()
+        follows.iter().map(Follow::place).collect()
     }
 
     #[test]
     fn feeds_come_and_go_and_the_others_stay_where_they_are() {
         let mut follows = Follows::one(follow(7));
-        assert_eq!(follows.only().map(|only| only.place), Some(7));
+        assert_eq!(follows.only().map(|only| only.place()), Some(7));
         follows.add(follow(8));
         follows.add(follow(9));
         assert!(follows.only().is_none());
@@ -237,6 +292,16 @@ mod tests {
         follows.take_unless(|_| false);
         assert!(follows.only().is_none() && places(&follows).is_empty());
         follows.add(follow(1));
-        assert_eq!(follows.only().map(|only| only.place), Some(1));
+        assert_eq!(follows.only().map(|only| only.place()), Some(1));
+    }
+
+    #[test]
+    fn what_has_been_seen_does_not_go_back_and_what_is_missing_once_it_begins_is_its_own_fault() {
+        let mut one = follow(0).behind(4, Why::Expired);
+        assert!(!one.misses(5) && one.misses(6));
+        one.see(3); // what was before the values that came alone
+        assert_eq!((one.seen, one.why.name()), (4, "expired"));
+        one.see(5);
+        assert_eq!((one.seen, one.why.name(), one.misses(6)), (5, "slow", false));
     }
 }

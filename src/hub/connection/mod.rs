@@ -37,7 +37,9 @@ use super::pace::Pace;
 use super::reception::Answer;
 use crate::codec::{CloseCode, CloseFrame, ControlPayload};
 use crate::handshake::{HeadLimits, Refusal, Request, RequestReader};
+use crate::wire::Wire;
 
+use follows::Why;
 pub(crate) use follows::{Follow, Follows};
 pub(crate) use reading::Inbound;
 pub(crate) use v1::refused;
@@ -80,7 +82,10 @@ struct Open {
     /// Whether its mailbox may hold something.
     has_mail: bool,
     heard_at: Moment,
-    ping: Ping,
+    /// When it was sent something last, on `stepcast.v1`.
+    sent_at: Moment,
+    /// When the last ping left that is not answered.
+    pinged_at: Option<Moment>,
     /// When, at the permitted rate, its last inbound message would have been due, in microseconds.
     inbound_due: u64,
     inbound: Option<Box<Inbound>>,
@@ -89,24 +94,29 @@ struct Open {
     pace: Pace,
     /// Since when it is owed something and may have no more on its way.
     held_since: Option<Moment>,
-    /// On the wire `stepcast.v1`.
+    wire: Wire,
+    /// On `stepcast.v1`: what few have, and how many of its lines were none.
     v1: Option<Box<V1>>,
+    errors: u8,
 }
 
 impl Open {
-    fn new(client: Arc<Client>, follows: Follows, engine: &Engine) -> Self {
+    fn new(client: Arc<Client>, follows: Follows, wire: Wire, engine: &Engine) -> Self {
         Self {
             client,
             follows,
             has_mail: false,
             heard_at: Moment::at(engine.now),
-            ping: Ping::None,
+            sent_at: Moment::at(engine.now),
+            pinged_at: None,
             inbound_due: 0,
             inbound: None,
             leave: None,
             pace: Pace::new(engine.freshness()),
             held_since: None,
+            wire,
             v1: None,
+            errors: 0,
         }
     }
 }
@@ -129,13 +139,6 @@ struct Ending {
     theirs: bool,
     /// Its serial number, if it ends without ever having been a client's.
     stranger: Option<u64>,
-}
-
-#[derive(Clone, Copy)]
-enum Ping {
-    None,
-    Waiting,
-    Left(Moment),
 }
 
 /// The connection is over: its place can be given away.
@@ -196,7 +199,7 @@ impl Connection {
     /// Shows where it stands in each feed.
     pub(crate) fn cursors(&self, mut see: impl FnMut(usize, Cursor)) {
         if let Phase::Open(open) = &self.phase {
-            open.follows.iter().for_each(|follow| see(follow.place, follow.cursor));
+            open.follows.iter().for_each(|follow| see(follow.place(), follow.cursor));
         }
     }
 
@@ -226,12 +229,11 @@ impl Connection {
     /// Follows what the program wants it to follow, if that has changed.
     pub(crate) fn follow_as_told(&mut self, engine: &mut Engine, key: usize) {
         let Phase::Open(open) = &mut self.phase else { return };
-        let Some(v1) = &mut open.v1 else {
+        if !open.is_v1() {
             return open.follows.follow_as_told(&open.client, engine, key, self.serial);
-        };
-        for gone in open.follows.unfollow_as_told(&open.client, engine, (key, self.serial), v1.mail)
-        {
-            v1.take_gone(gone);
+        }
+        for gone in open.follows.unfollow_as_told(&open.client, engine, (key, self.serial)) {
+            open.take_gone(gone, engine);
         }
         self.follow_all(engine, key);
     }
@@ -283,8 +285,8 @@ impl Connection {
                 // One write for both: browsers learn their id with the answer.
                 engine.put_greeting(client.id, &mut both);
                 self.send_at_once(both, engine);
-                let follows = Follows::one(Follow { place, cursor });
-                self.phase = Phase::Open(Open::new(client, follows, engine));
+                let follows = Follows::one(Follow::new(place, cursor));
+                self.phase = Phase::Open(Open::new(client, follows, Wire::Plain, engine));
             }
             Err(refusal) => self.refuse(&refusal, address, engine),
         }
@@ -331,7 +333,7 @@ impl Connection {
     fn depart(&mut self, engine: &mut Engine, reason: DisconnectReason) {
         self.leave_feeds(engine);
         let Phase::Open(open) = &self.phase else { return };
-        if open.v1.is_some() {
+        if open.is_v1() {
             let connection = (open.client.key(), self.serial);
             // Whose end has been decided on does not come back, however its connection ends before.
             if reason.may_come_back() && open.leave.is_none() {
@@ -347,7 +349,7 @@ impl Connection {
 
     fn leave_feeds(&self, engine: &mut Engine) {
         if let Phase::Open(open) = &self.phase {
-            open.follows.iter().for_each(|follow| engine.unfollow(follow.place));
+            open.follows.iter().for_each(|follow| engine.unfollow(follow.place()));
         }
     }
 
@@ -476,19 +478,26 @@ impl Connection {
         if open.held_since.is_some_and(|since| since.passed(now) >= patience) {
             return self.time_out(engine);
         }
-        if let Some(v1) = &mut open.v1 {
-            let quiet = open.heard_at.passed(now).max(v1.sent_at.passed(now));
-            if matches!(open.ping, Ping::None) && quiet >= engine.keepalive_of(open.client.id) {
-                open.ping = Ping::Left(Moment::at(now));
-                v1.lines.ping(open.pace.numbers(now));
-                open.pace.asked();
-                return self.flush(engine);
-            }
+        if let Some(at) = open.pinged_at {
+            return if at.passed(now) >= engine.timeouts.pong {
+                self.time_out(engine)
+            } else {
+                Ok(())
+            };
         }
-        match open.ping {
-            Ping::Left(at) if at.passed(now) >= engine.timeouts.pong => self.time_out(engine),
-            Ping::None if open.heard_at.passed(now) >= engine.keepalive_of(open.client.id) => {
-                open.ping = Ping::Waiting;
+        let keepalive = engine.keepalive_of(open.client.id);
+        let silent = open.heard_at.passed(now) >= keepalive;
+        match open.wire {
+            Wire::V1 if silent || open.sent_at.passed(now) >= keepalive => {
+                open.pinged_at = Some(Moment::at(now));
+                let numbers = open.pace.numbers(now);
+                open.lines().ping(numbers);
+                open.pace.asked();
+                self.flush(engine)
+            }
+            Wire::Plain
+                if silent && !self.outbox.as_ref().is_some_and(|outbox| outbox.has_ping()) =>
+            {
                 self.owe(now).ping(ControlPayload::default());
                 self.flush(engine)
             }

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
-use super::{Connection, Open, Over, Phase, Ping, Step};
+use super::{Connection, Open, Over, Phase, Step};
 use crate::codec::{
     CloseCode, CloseFrame, CodecError, Control, ControlPayload, Incoming, MessageCodec,
 };
@@ -117,7 +117,7 @@ impl Connection {
             }
             Phase::Open(open) => {
                 open.heard_at = Moment::at(engine.now);
-                open.ping = Ping::None;
+                open.pinged_at = None;
                 self.decode(bytes, engine);
                 Ok(())
             }
@@ -204,7 +204,7 @@ impl Connection {
             return false;
         }
         match incoming {
-            Incoming::Message(message) if open.v1.is_some() => match message.as_text() {
+            Incoming::Message(message) if open.is_v1() => match message.as_text() {
                 Some(text) => return self.said(text, engine),
                 None => self.heard_bytes(&message, engine),
             },

@@ -2,18 +2,15 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
-use super::{Connection, Follow, Follows, Open, Phase, Step};
+use super::{Connection, Follow, Follows, Open, Phase, Step, Why};
 use crate::codec::{CloseCode, CloseFrame, Message};
 use crate::handshake::Request;
 use crate::hub::FeedError;
 use crate::hub::client::Details;
 use crate::hub::engine::Engine;
-use crate::hub::log::{Cursor, NONE};
-use crate::hub::moment::Moment;
 use crate::hub::outbox::Outbox;
 use crate::wire::v1::{self, Had, Joined, Lines, Said};
+use crate::wire::{Frame, Wire};
 
 /// Lines that are none, before the connection is closed.
 const ERRORS: u8 = 10;
@@ -39,85 +36,49 @@ pub(super) struct Newcomer {
     pub(super) inbound: Option<Box<super::Inbound>>,
 }
 
-/// What a client on this wire has beside what all have.
+/// What a client on this wire may have beside what all have: who is idle has none of it.
+#[derive(Default)]
 pub(super) struct V1 {
-    /// The place of its mailbox among the logs, or [`NONE`].
-    pub(super) mail: usize,
-    /// The number of the last message of it that it had when it came back.
-    pub(super) had: u64,
+    /// The number of the last message of its mailbox that it had when it came back.
+    had: u64,
     /// What goes before the next messages.
-    pub(super) lines: Lines,
-    /// For each feed the number of the last message that it was given, or told to have missed.
-    seen: SmallVec<[Seen; 1]>,
-    errors: u8,
-    /// When it was sent something last.
-    pub(super) sent_at: Moment,
+    lines: Lines,
     /// For the program's rule about feeds.
     request: Option<Box<Request>>,
 }
 
-struct Seen {
-    /// The feed's place among the engine's logs.
-    place: usize,
-    number: u64,
-    alias: u32,
-    why: Why,
-}
+impl Open {
+    pub(super) fn is_v1(&self) -> bool {
+        self.wire == Wire::V1
+    }
 
-/// Why the next messages are missing, if they are.
-#[derive(Debug, Clone, Copy)]
-enum Why {
-    /// It was too slow.
-    Slow,
-    /// They were not kept until it came.
-    Expired,
-}
+    pub(super) fn lines(&mut self) -> &mut Lines {
+        &mut self.v1.get_or_insert_default().lines
+    }
 
-impl Why {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Slow => "slow",
-            Self::Expired => "expired",
+    pub(super) fn take_lines(&mut self) -> Option<Frame> {
+        let v1 = self.v1.as_mut().filter(|v1| !v1.lines.is_empty())?;
+        let frame = v1.lines.take();
+        if v1.had == 0 && v1.request.is_none() {
+            self.v1 = None;
         }
-    }
-}
-
-impl V1 {
-    fn seen(&mut self, place: usize) -> Option<&mut Seen> {
-        self.seen.iter_mut().find(|seen| seen.place == place)
+        Some(frame)
     }
 
-    /// Whether messages are missing before this one.
-    pub(super) fn misses(&mut self, place: usize, next: u64) -> bool {
-        self.seen(place).is_some_and(|seen| next > seen.number + 1)
-    }
-
-    /// It has been given, or told to have missed, the messages up to this one.
-    pub(super) fn has_seen(&mut self, place: usize, number: u64) {
-        // Values may have come alone, before the next message.
-        if let Some(seen) = self.seen(place).filter(|seen| number > seen.number) {
-            (seen.number, seen.why) = (number, Why::Slow);
+    /// A feed, or its mailbox, begins, behind what it has seen. Where nothing is kept of what comes then, that is said now: there
+    /// may be no next message that it would go before.
+    fn begin(&mut self, engine: &Engine, mut follow: Follow) {
+        let log = &engine.logs[follow.place()];
+        if follow.misses(log.newest + 1) && log.window.number(follow.cursor.log).is_none() {
+            self.lines().gap(log.topic.alias, follow.seen + 1, log.newest, follow.why.name());
+            follow.see(log.newest);
         }
+        self.follows.add(follow);
     }
 
-    /// A feed, or its mailbox, begins behind this. Where nothing is kept of what comes then, that is said now: there may
-    /// be no next message that it would go before.
-    fn begin(&mut self, engine: &Engine, cursor: Cursor, mut seen: Seen) {
-        let log = &engine.logs[seen.place];
-        let newest = log.newest;
-        if seen.number < newest && log.window.number(cursor.log).is_none() {
-            self.lines.gap(seen.alias, seen.number + 1, newest, seen.why.name());
-            seen.number = newest;
-        }
-        if self.seen.len() == self.seen.capacity() {
-            self.seen.reserve_exact(1); // there are many clients, with one feed or two
-        }
-        self.seen.push(seen);
-    }
-
-    pub(super) fn take_gone(&mut self, place: usize) {
-        if let Some(index) = self.seen.iter().position(|seen| seen.place == place) {
-            self.lines.unfollowed(self.seen.swap_remove(index).alias);
+    pub(super) fn take_gone(&mut self, place: usize, engine: &Engine) {
+        if let Some(log) = engine.logs.get(place) {
+            self.lines().unfollowed(log.topic.alias);
         }
     }
 }
@@ -131,30 +92,24 @@ impl Connection {
             return self.turn_away(RULES_BROKEN, "expected a hello first", engine);
         };
         let serial = self.serial;
-        let Phase::Newcomer(newcomer) = &mut self.phase else { return };
-        let details = std::mem::take(&mut newcomer.details);
-        let connection = (newcomer.key, serial);
         if !engine.has_place_for(&hello) {
             return self.turn_away(COME_BACK, "there are as many clients as there may be", engine);
         }
-        let request = engine.has_rule().then(|| Box::new(newcomer.request.clone()));
-        let inbound = newcomer.inbound.take();
-        let begun = engine.begin_session(&hello, details, newcomer.address, connection);
+        // Its state as a newcomer goes first: see `answer`.
+        let between = Phase::Leaving { deadline: engine.now, inbound: None };
+        let Phase::Newcomer(newcomer) = std::mem::replace(&mut self.phase, between) else { return };
+        let Newcomer { request, details, address, key, inbound, .. } = *newcomer;
+        let request = engine.has_rule().then(|| Box::new(request));
+        let connection = (key, serial);
+        let begun = engine.begin_session(&hello, details, address, connection);
         let of_this_hub = hello.is_of(&engine.sessions.epoch);
         let mut lines_out = Lines::default();
         engine.greet_v1(&mut lines_out, begun.client.id, begun.resumed);
         let had = Some(hello.mail).filter(|_| begun.resumed);
         let had = had.map(|had| Had { seq: had.seq.or(Some(0)), ..had });
-        let v1 = V1 {
-            mail: NONE,
-            had: had.and_then(|had| had.seq).unwrap_or_default(),
-            lines: lines_out,
-            seen: SmallVec::new(),
-            errors: 0,
-            sent_at: Moment::at(engine.now),
-            request,
-        };
-        let mut open = Open::new(Arc::clone(&begun.client), Follows::none(), engine);
+        let v1 =
+            V1 { had: had.and_then(|had| had.seq).unwrap_or_default(), lines: lines_out, request };
+        let mut open = Open::new(Arc::clone(&begun.client), Follows::none(), Wire::V1, engine);
         open.v1 = Some(Box::new(v1));
         open.has_mail = true; // what there was no room for
         open.inbound = inbound;
@@ -187,17 +142,15 @@ impl Connection {
         connection: (usize, u32),
     ) {
         let Phase::Open(open) = &mut self.phase else { return };
-        let Some(v1) = &mut open.v1 else { return };
         let Some(mail) = engine.mail_of(&open.client) else { return };
-        engine.collect_mail(&open.client, mail, v1.had);
-        if v1.mail == NONE {
-            v1.mail = mail;
+        engine.collect_mail(&open.client, mail, open.v1.as_ref().map_or(0, |v1| v1.had));
+        if !open.follows.contains(mail) {
             // Who has not just come back was there all the time.
             let why = if had.is_some() { Why::Expired } else { Why::Slow };
             let had = had.unwrap_or(Had { seq: Some(0), set: None });
-            let (cursor, number, _) = engine.resume(mail, connection, Some(had), u64::MAX);
-            v1.begin(engine, cursor, Seen { place: mail, number, alias: v1::MAILBOX, why });
-            open.follows.add(Follow { place: mail, cursor });
+            let (cursor, seen, _) = engine.resume(mail, connection, Some(had), u64::MAX);
+            let mail = Follow::new(mail, cursor).behind(seen, why);
+            open.begin(engine, mail);
         }
     }
 
@@ -229,8 +182,8 @@ impl Connection {
                 return false;
             }
             // Who asks and does not read is not to make the answers grow.
-            let Phase::Open(Open { v1: Some(v1), .. }) = &self.phase else { return false };
-            if v1.lines.len() > LINES {
+            let Phase::Open(open) = &self.phase else { return false };
+            if open.v1.as_ref().is_some_and(|v1| v1.lines.len() > LINES) {
                 let reason = "too much was asked for, and no answer taken";
                 self.fail(CloseFrame::new(CloseCode::POLICY, reason), engine);
                 return false;
@@ -240,10 +193,10 @@ impl Connection {
     }
 
     fn malformed(&mut self, expected: &str, engine: &mut Engine) -> bool {
-        let Phase::Open(Open { v1: Some(v1), .. }) = &mut self.phase else { return false };
-        v1.lines.error("malformed", None, expected);
-        v1.errors += 1;
-        if v1.errors < ERRORS {
+        let Phase::Open(open) = &mut self.phase else { return false };
+        open.lines().error("malformed", None, expected);
+        open.errors += 1;
+        if open.errors < ERRORS {
             return true;
         }
         if let Some(code) = CloseCode::new(RULES_BROKEN) {
@@ -254,7 +207,6 @@ impl Connection {
 
     fn hear(&mut self, said: Said, engine: &mut Engine) -> bool {
         let Phase::Open(open) = &mut self.phase else { return false };
-        let Some(v1) = &mut open.v1 else { return false };
         match said {
             Said::Hello(_) => return self.malformed("expected hello once", engine),
             Said::Follow(feeds) => {
@@ -272,16 +224,16 @@ impl Connection {
                     }
                     let place = engine.log_of(&topic);
                     for gone in open.follows.take_unless(|other| other != place) {
-                        engine.unfollow_early(gone.place, open.client.key(), self.serial);
-                        v1.take_gone(gone.place);
+                        engine.unfollow_early(gone.place(), open.client.key(), self.serial);
+                        open.take_gone(gone.place(), engine);
                     }
                 }
             }
             Said::Message(message) => engine.tell_message(open.client.id, &message),
             Said::Ack(Had { seq, .. }) => {
-                let given = v1.seen(v1.mail).map_or(0, |seen| seen.number);
-                if let Some(seq) = seq {
-                    engine.acknowledge(v1.mail, seq.min(given));
+                let mail = open.client.mail().and_then(|mail| open.follows.at(mail));
+                if let (Some(seq), Some(mail)) = (seq, mail) {
+                    engine.acknowledge(mail.place(), seq.min(mail.seen));
                     open.has_mail = true; // there may be room for more
                 }
             }
@@ -305,13 +257,13 @@ impl Connection {
         connection: (usize, u32),
     ) {
         let Phase::Open(open) = &mut self.phase else { return };
-        let Some(v1) = &mut open.v1 else { return };
-        let topic = match engine.feed_for(name, v1.request.as_deref()) {
+        let request = open.v1.as_ref().and_then(|v1| v1.request.as_deref());
+        let topic = match engine.feed_for(name, request) {
             Ok(topic) => topic,
             Err((code, reason)) => {
                 // No name is longer than 256 bytes: such a one is not sent back whole.
                 let shown: String = name.chars().take(256).collect();
-                return v1.lines.error(code, Some(&shown), &reason);
+                return open.lines().error(code, Some(&shown), &reason);
             }
         };
         let limit = engine.shared.limits.feeds_per_client;
@@ -320,7 +272,7 @@ impl Connection {
             Ok(false) => engine.shared.drop_handle(&topic), // it has one since before
             Err(error) => {
                 engine.shared.drop_handle(&topic);
-                return v1.lines.error("full", Some(name), &error.to_string());
+                return open.lines().error("full", Some(name), &error.to_string());
             }
         }
         let place = engine.log_of(&topic);
@@ -338,13 +290,12 @@ impl Connection {
         connection: (usize, u32),
     ) {
         let Phase::Open(open) = &mut self.phase else { return };
-        let Some(v1) = &mut open.v1 else { return };
         let (cursor, number, resumed) = engine.resume(place, connection, had, stamp);
         let topic = &engine.logs[place].topic;
         let alias = topic.alias;
-        v1.lines.feed(topic.name(), alias, number, resumed);
-        v1.begin(engine, cursor, Seen { place, number, alias, why: Why::Expired });
-        open.follows.add(Follow { place, cursor });
+        open.lines().feed(topic.name(), alias, number, resumed);
+        let follow = Follow::new(place, cursor).behind(number, Why::Expired);
+        open.begin(engine, follow);
     }
 
     /// Follows what is wanted and not followed yet.
@@ -368,7 +319,6 @@ impl Connection {
         most: usize,
     ) -> Option<Box<Outbox>> {
         let Phase::Open(open) = &mut self.phase else { return None };
-        let v1 = open.v1.as_mut()?;
         let (mut joined, mut taken) = (Joined::default(), 0);
         let mut outbox: Option<Box<Outbox>> = None;
         let mut push = |frame| {
@@ -380,17 +330,19 @@ impl Connection {
             else {
                 break;
             };
-            let Some(log) = engine.logs.get(follow.place) else { break };
+            let Some(log) = engine.logs.get(follow.place()) else { break };
             let (form, number) =
                 log.form(item, stamp, (follow.cursor, after), &engine.shared.budget);
-            if let (Some(number), Some(seen)) = (number, v1.seen(follow.place)) {
-                joined.gap(seen.alias, seen.number, number, seen.why.name());
-                (seen.number, seen.why) = (number, Why::Slow);
+            if let Some(number) = number {
+                joined.gap(log.topic.alias, follow.seen, number, follow.why.name());
             }
             taken += form.len();
             let (before, own) = joined.add(form);
             before.into_iter().chain(own).for_each(&mut push);
-            open.follows.set_cursor(follow.place, after);
+            if let Some(follow) = open.follows.at(follow.place()) {
+                follow.cursor = after;
+                follow.see(number.unwrap_or_default());
+            }
         }
         joined.take().into_iter().for_each(&mut push);
         open.pace.take(taken);
@@ -400,7 +352,7 @@ impl Connection {
     /// What goes before a Close, and the Close as this wire has it.
     pub(super) fn farewell(&mut self, close: CloseFrame, engine: &Engine) -> CloseFrame {
         let Phase::Open(open) = &self.phase else { return close };
-        if open.v1.is_none() {
+        if !open.is_v1() {
             return close;
         }
         let code = match close.code() {
@@ -423,9 +375,9 @@ impl Connection {
     /// Another connection is this client now.
     pub(crate) fn be_taken_over(&mut self, engine: &mut Engine) -> Step {
         let reason = "another connection has taken over this client";
-        if let Phase::Open(Open { client, follows, v1: Some(v1), .. }) = &mut self.phase {
+        if let Phase::Open(Open { client, follows, .. }) = &mut self.phase {
             if client.has_gone() {
-                follows.take_unless(|place| place != v1.mail); // it went with the client: another log may have its place
+                follows.take_unless(|place| Some(place) != client.mail()); // it went with the client: another log may have its place
             }
         }
         self.leave_feeds(engine);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use super::{Connection, Follow, Open, Over, Phase, Ping, Step};
+use super::{Connection, Open, Over, Phase, Step};
 use crate::hub::batch::Batch;
 use crate::hub::engine::Engine;
 use crate::hub::limits::Overflow;
@@ -82,7 +82,7 @@ impl Connection {
             Poll::Ready(Ok(count)) => {
                 engine.shared.counters.bytes_out.add(count as u64);
                 // A ping may have much before it that a slow reader reads first.
-                if let Phase::Open(Open { ping: Ping::Left(at), .. }) = &mut self.phase {
+                if let Phase::Open(Open { pinged_at: Some(at), .. }) = &mut self.phase {
                     if was_blocked && count > 0 {
                         *at = Moment::at(engine.now);
                     }
@@ -97,11 +97,9 @@ impl Connection {
         let empty = outbox.is_empty();
         if let Phase::Open(open) = &mut self.phase {
             if outbox.take_ping_left() {
-                open.ping = Ping::Left(Moment::at(engine.now));
+                open.pinged_at = Some(Moment::at(engine.now));
             }
-            if let Some(v1) = &mut open.v1 {
-                v1.sent_at = Moment::at(engine.now);
-            }
+            open.sent_at = Moment::at(engine.now);
             let waiting = u32::try_from(outbox.bytes()).unwrap_or(u32::MAX);
             open.client.writing.store(waiting, Ordering::Relaxed);
         }
@@ -116,20 +114,17 @@ impl Connection {
     fn take(&mut self, engine: &mut Engine, alone: bool) -> Result<Taken, Over> {
         let now = engine.now;
         let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
-        if open.v1.is_some() && open.has_mail {
+        if open.is_v1() && open.has_mail {
             open.has_mail = false;
             let connection = (open.client.key(), self.serial);
             self.take_over_mail(None, engine, connection);
         }
         let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
-        if let Some(v1) = &mut open.v1 {
-            if !v1.lines.is_empty() {
-                let lines = v1.lines.take();
-                self.owe(now).push(lines);
-                return Ok(Taken::Shared); // it stands where it stood
-            }
+        if let Some(lines) = open.take_lines() {
+            self.owe(now).push(lines);
+            return Ok(Taken::Shared); // it stands where it stood
         }
-        let wire = if open.v1.is_some() { Wire::V1 } else { Wire::Plain };
+        let wire = open.wire;
         let leave = open.leave.as_deref();
         let upto = leave.map_or(engine.upto, |leave| leave.upto.min(engine.upto));
         // Of who has broken the rules nothing more is read, so that it could not say what it has.
@@ -145,20 +140,19 @@ impl Connection {
         open.held_since = None;
         if !open.has_mail && open.leave.is_none() {
             // What it is owed together with others, if it follows one feed.
-            let only = match &mut open.v1 {
-                None => open.follows.only(),
-                Some(v1) => open.follows.only_owed(engine).filter(|follow| {
-                    let next = engine
-                        .logs
-                        .get(follow.place)
-                        .and_then(|l| l.window.number(follow.cursor.log));
-                    !next.is_some_and(|next| v1.misses(follow.place, next)) // what is missing is to be said first
+            let only = match wire {
+                Wire::Plain => open.follows.only(),
+                Wire::V1 => open.follows.only_owed(engine).filter(|follow| {
+                    let log = engine.logs.get(follow.place());
+                    let next = log.and_then(|log| log.window.number(follow.cursor.log));
+                    !next.is_some_and(|next| follow.misses(next)) // what is missing is to be said first
                 }),
             };
             let budget = &engine.shared.budget;
-            let batch = only.and_then(|Follow { place, cursor }| {
+            let batch = only.and_then(|follow| {
+                let place = follow.place();
                 let log = engine.logs.get_mut(place)?;
-                Some((place, log.batch(cursor, engine.upto, wire, !alone, budget)?))
+                Some((place, log.batch(follow.cursor, engine.upto, wire, !alone, budget)?))
             });
             if let Some((place, batch)) = batch {
                 let end = batch.within(room);
@@ -172,16 +166,17 @@ impl Connection {
                         let of_batch = written.min(end);
                         let (cursor, rest) = batch.after(of_batch);
                         let is_all = batch.is_all_up_to(end);
-                        if let Some(v1) = &mut open.v1 {
-                            let last = cursor.log.checked_sub(1);
-                            let last =
-                                last.and_then(|last| engine.logs.get(place)?.window.number(last));
-                            if let Some(last) = last {
-                                v1.has_seen(place, last);
+                        open.sent_at = Moment::at(now);
+                        if let Some(follow) = open.follows.at(place) {
+                            follow.cursor = cursor;
+                            if wire == Wire::V1 {
+                                let last = engine
+                                    .logs
+                                    .get(place)
+                                    .and_then(|log| log.window.number_before(cursor.log));
+                                follow.see(last.unwrap_or_default());
                             }
-                            v1.sent_at = Moment::at(now);
                         }
-                        open.follows.set_cursor(place, cursor);
                         open.pace.take(of_batch + rest.len());
                         let asked = question.as_ref().map_or(0, Bytes::len);
                         if written == end + asked && is_all {
@@ -235,7 +230,7 @@ impl Connection {
     /// Puts a question behind what has been taken up, if one is due. Whether it was.
     fn ask(&mut self, more: usize, now: u64) -> bool {
         let Phase::Open(open) = &mut self.phase else { return false };
-        let wire = if open.v1.is_some() { Wire::V1 } else { Wire::Plain };
+        let wire = open.wire;
         let Some(question) = open.pace.question(more, now, self.serial) else { return false };
         open.pace.asked();
         self.owe(now).push(question.frame(wire).into());
@@ -245,7 +240,7 @@ impl Connection {
     /// Fills the outbox with the next frames of mailbox and feed, merged.
     fn take_up(&mut self, engine: &mut Engine, upto: u64, room: usize) {
         let Phase::Open(open) = &mut self.phase else { return };
-        if open.v1.is_some() {
+        if open.is_v1() {
             return self.take_up_lines(engine, upto, room);
         }
         let mut outbox = None;
@@ -282,7 +277,7 @@ impl Connection {
     fn leave_if_due(&mut self, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
         // What was taken from the program goes before the Close, also what there was no room for yet.
-        let mail_waits = open.v1.is_some() && open.client.mailbox.lock().mail.is_some();
+        let mail_waits = open.is_v1() && open.client.mailbox.lock().mail.is_some();
         if mail_waits && open.leave.as_ref().is_some_and(|leave| !leave.is_violation) {
             open.held_since.get_or_insert(Moment::at(engine.now)); // until an answer makes room
             return;
