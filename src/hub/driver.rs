@@ -54,9 +54,9 @@ pub(crate) struct Driver {
     blocked: usize,
     /// Keys and serial numbers of connections, oldest first, to find the oldest that is not a
     /// client's. Those that have gone, or become clients, are passed over.
-    accepted: VecDeque<(usize, u64)>,
+    accepted: VecDeque<(usize, u32)>,
     /// The serial number of the newest connection: a key may be another connection's by now.
-    serial: u64,
+    serial: u32,
     /// How many connections are not, and never were, a client's.
     strangers: usize,
     epoch: Instant,
@@ -225,7 +225,7 @@ impl Driver {
             let ticked = self.has_to_tick();
             let entry = self.connections.vacant_entry();
             let key = entry.key();
-            self.serial += 1;
+            self.serial = self.serial.wrapping_add(1);
             let deadline = self.engine.now + self.engine.timeouts.handshake;
             let waker = self.ready.waker(key);
             entry.insert(Connection::new(stream, address, waker, self.serial, deadline));
@@ -257,7 +257,7 @@ impl Driver {
     /// Passes over the oldest ones that have gone, or become clients.
     fn forget_accepted(&mut self) {
         while let Some(&(key, serial)) = self.accepted.front() {
-            if self.connections.get(key).and_then(Connection::stranger) == Some(serial) {
+            if self.connections.get(key).is_some_and(|c| c.is(serial) && c.is_stranger()) {
                 return;
             }
             self.accepted.pop_front();
@@ -286,10 +286,9 @@ impl Driver {
         step: impl FnOnce(&mut Connection, &mut Engine) -> Result<(), Over>,
     ) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let (was_stranger, was_blocked) =
-            (connection.stranger().is_some(), connection.is_blocked());
+        let (was_stranger, was_blocked) = (connection.is_stranger(), connection.is_blocked());
         let result = step(connection, &mut self.engine);
-        if was_stranger && (result.is_err() || connection.stranger().is_none()) {
+        if was_stranger && (result.is_err() || !connection.is_stranger()) {
             self.strangers -= 1;
         }
         let is_blocked = result.is_ok() && connection.is_blocked();
@@ -441,8 +440,8 @@ impl Driver {
         }
         self.pardoned = false;
         let connections = &self.connections;
-        let is_stranger = |&(key, serial): &(usize, u64)| {
-            connections.get(key).and_then(Connection::stranger) == Some(serial)
+        let is_stranger = |&(key, serial): &(usize, u32)| {
+            connections.get(key).is_some_and(|c| c.is(serial) && c.is_stranger())
         };
         self.accepted.retain(is_stranger);
         if self.connections.len() < self.connections.capacity() / 4 {
@@ -473,7 +472,7 @@ impl Driver {
         shared.topics.everyone().inbox.lock().closed = true;
         shared.topics.all().iter().for_each(|topic| topic.inbox.lock().closed = true);
         for key in 0..self.connections.capacity() {
-            if self.connections.get(key).and_then(Connection::stranger).is_some() {
+            if self.connections.get(key).is_some_and(Connection::is_stranger) {
                 self.step(key, |_, _| Err(Over));
             } else {
                 self.step(key, |connection, engine| {

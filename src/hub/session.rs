@@ -171,6 +171,10 @@ impl Engine {
     pub(crate) fn expire_sessions(&mut self) {
         let now = self.now;
         self.end_away(&DisconnectReason::Lost, |until| now >= until);
+        let away = &mut self.sessions.away;
+        if away.len() < away.capacity() / 4 {
+            away.shrink_to_fit();
+        }
     }
 
     /// The hub ends: who is away does not come back to it.

@@ -31,7 +31,7 @@ use super::client::Client;
 use super::engine::Engine;
 use super::events::DisconnectReason;
 use super::log::Cursor;
-use super::moment::{Moment, low_half};
+use super::moment::Moment;
 use super::outbox::Outbox;
 use super::pace::Pace;
 use super::reception::Answer;
@@ -52,7 +52,7 @@ pub(crate) struct Connection {
     outbox: Option<Box<Outbox>>,
     /// Whether the driver has it on its list of those that are owed something.
     listed: bool,
-    /// Of the connection's serial number the low half.
+    /// Its serial number, modulo 2^32: which of those at its place it is.
     serial: u32,
     phase: Phase,
 }
@@ -71,7 +71,6 @@ struct Handshake {
     buffer: BytesMut,
     address: SocketAddr,
     deadline: u64,
-    serial: u64,
 }
 
 /// A client.
@@ -137,8 +136,8 @@ struct Ending {
     /// Whether our side of the stream has ended, and the peer's.
     ours: bool,
     theirs: bool,
-    /// Its serial number, if it ends without ever having been a client's.
-    stranger: Option<u64>,
+    /// Whether it ends without ever having been a client's.
+    is_stranger: bool,
 }
 
 /// The connection is over: its place can be given away.
@@ -152,7 +151,7 @@ impl Connection {
         stream: TcpStream,
         address: SocketAddr,
         waker: Waker,
-        serial: u64,
+        serial: u32,
         deadline: u64,
     ) -> Self {
         let handshake = Handshake {
@@ -160,20 +159,17 @@ impl Connection {
             buffer: BytesMut::new(),
             address,
             deadline,
-            serial,
         };
         let phase = Phase::Handshake(Box::new(handshake));
-        let serial = low_half(serial);
         Self { stream, waker, outbox: None, listed: false, serial, phase }
     }
 
-    /// Its serial number, if it is not, and never was, a client's: it asks, or takes the answer.
-    pub(crate) fn stranger(&self) -> Option<u64> {
+    /// Whether it is not, and never was, a client's: it asks, or takes the answer.
+    pub(crate) fn is_stranger(&self) -> bool {
         match &self.phase {
-            Phase::Handshake(handshake) => Some(handshake.serial),
-            Phase::Newcomer(newcomer) => Some(newcomer.serial),
-            Phase::Ending(ending) => ending.stranger,
-            _ => None,
+            Phase::Handshake(_) | Phase::Newcomer(_) => true,
+            Phase::Ending(ending) => ending.is_stranger,
+            _ => false,
         }
     }
 
@@ -266,13 +262,11 @@ impl Connection {
             Ok(Answer::Page(page)) => self.owe(engine.now).push(page.into()),
             Ok(Answer::UpgradeToV1(response)) => {
                 self.send_at_once(response, engine);
-                let serial = self.stranger().unwrap_or_default();
                 let newcomer = Newcomer {
+                    request: engine.has_rule().then(|| Box::new(request.clone())),
                     details: engine.details_of(request),
-                    request: request.clone(),
                     address,
                     key,
-                    serial,
                     deadline: engine.now + engine.timeouts.handshake,
                     inbound: None,
                 };
@@ -405,12 +399,12 @@ impl Connection {
     }
 
     fn end(&mut self, engine: &mut Engine) {
-        let (deadline, stranger) = match self.phase {
-            Phase::Ending(ending) => (ending.deadline, ending.stranger),
-            Phase::Leaving { deadline, .. } => (deadline, None),
-            _ => (engine.now + engine.timeouts.close, self.stranger()),
+        let is_stranger = self.is_stranger();
+        let deadline = match self.phase {
+            Phase::Ending(Ending { deadline, .. }) | Phase::Leaving { deadline, .. } => deadline,
+            _ => engine.now + engine.timeouts.close,
         };
-        self.phase = Phase::Ending(Ending { deadline, ours: false, theirs: false, stranger });
+        self.phase = Phase::Ending(Ending { deadline, ours: false, theirs: false, is_stranger });
     }
 
     /// The driver gives the connection up, whatever it is owed.

@@ -27,11 +27,11 @@ const RULES_BROKEN: u16 = 4502;
 
 /// A connection that has been upgraded and has not said yet who it is.
 pub(super) struct Newcomer {
-    pub(super) request: Request,
+    /// For the program's rule about feeds.
+    pub(super) request: Option<Box<Request>>,
     pub(super) details: Details,
     pub(super) address: std::net::SocketAddr,
     pub(super) key: usize,
-    pub(super) serial: u64,
     pub(super) deadline: u64,
     pub(super) inbound: Option<Box<super::Inbound>>,
 }
@@ -43,7 +43,7 @@ pub(super) struct V1 {
     had: u64,
     /// What goes before the next messages.
     lines: Lines,
-    /// For the program's rule about feeds.
+    /// As a newcomer's.
     request: Option<Box<Request>>,
 }
 
@@ -91,7 +91,6 @@ impl Connection {
         let Some(Ok(Said::Hello(hello))) = said else {
             return self.turn_away(RULES_BROKEN, "expected a hello first", engine);
         };
-        let serial = self.serial;
         if !engine.has_place_for(&hello) {
             return self.turn_away(COME_BACK, "there are as many clients as there may be", engine);
         }
@@ -99,8 +98,7 @@ impl Connection {
         let between = Phase::Leaving { deadline: engine.now, inbound: None };
         let Phase::Newcomer(newcomer) = std::mem::replace(&mut self.phase, between) else { return };
         let Newcomer { request, details, address, key, inbound, .. } = *newcomer;
-        let request = engine.has_rule().then(|| Box::new(request));
-        let connection = (key, serial);
+        let connection = (key, self.serial);
         let begun = engine.begin_session(&hello, details, address, connection);
         let of_this_hub = hello.is_of(&engine.sessions.epoch);
         let mut lines_out = Lines::default();
