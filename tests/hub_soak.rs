@@ -28,7 +28,7 @@ const ROUNDS: u32 = 6;
 const WARM_UP: u32 = ROUNDS / 3;
 
 /// Bytes that may be allocated more after each of the last two rounds than after any of the first.
-/// Measured: 1 to 5 KB in two minutes; losing three bytes with each client would come to more than this.
+/// Measured: 1 to 5 KB in two minutes; losing four bytes with each client would come to more than this.
 ///
 /// What the process has resident says less: it is what the allocator once needed at the same time, which
 /// one round may need more of than those before (3.6 MiB more once), and keeps between what is used.

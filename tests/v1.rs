@@ -69,12 +69,12 @@ fn a_client_that_comes_back_goes_on_behind_what_it_has() {
     hub.send(client.id, "for you").unwrap();
     let (seq, mail) = (client.line("text")[1].clone(), client.line("text")[1].clone());
     let from = client.local_addr();
-    let address_of = |id| hub.client(id).unwrap().address;
+    let place_of = |id| hub.client(id).map(|client| (client.address, client.connected)).unwrap();
     let came_with = client.cut();
     let detached = |event| matches!(event, Event::Detached { .. }).then_some(());
     event(&mut events, detached);
     // It is still there for those who push to it.
-    assert_eq!(address_of(came_with.id), from);
+    assert_eq!(place_of(came_with.id), (from, false));
     for text in ["two", "three"] {
         run.send(text).unwrap();
         hub.broadcast(text);
@@ -88,7 +88,7 @@ fn a_client_that_comes_back_goes_on_behind_what_it_has() {
         json!({"": {"seq": 0}, "run": {"seq": seq}}),
     );
     assert_eq!((&client.hello["resumed"], client.id), (&json!(true), came_with.id));
-    assert_eq!(address_of(came_with.id), client.local_addr(), "where it is now");
+    assert_eq!(place_of(came_with.id), (client.local_addr(), true), "where it is now");
     assert_ne!(client.local_addr(), from);
     event(&mut events, |event| (event == Event::Resumed { id: came_with.id }).then_some(()));
     assert_eq!(client.line("feed")["how"], "resumed");
@@ -236,11 +236,13 @@ fn a_wrong_key_or_epoch_makes_a_new_client_and_the_old_one_stays() {
     let client = V1::connect(&hub, &json!({"feeds": {}}));
     let (id, key, epoch) =
         (client.hello["id"].clone(), client.hello["key"].clone(), client.hello["epoch"].clone());
+    let other = V1::connect(&hub, &json!({"feeds": {}}));
     for wrong in [
         json!({"id": id, "key": "00000000000000000000000000000000", "epoch": epoch, "feeds": {}}),
         json!({"id": id, "key": key, "epoch": "0000000000000000", "feeds": {}}),
         json!({"id": id, "epoch": epoch, "feeds": {}}),
         json!({"id": 1, "key": key, "epoch": epoch, "feeds": {}}),
+        json!({"id": id, "key": other.hello["key"], "epoch": epoch, "feeds": {}}),
     ] {
         let other = V1::connect(&hub, &wrong);
         assert_eq!(other.hello["resumed"], false);

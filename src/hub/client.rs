@@ -14,7 +14,7 @@ use super::moment::low_half;
 use super::topic::{Topic, Topics};
 use super::{ClientId, FollowError};
 
-/// What is known about one connected client.
+/// What is known about one client.
 ///
 /// ```
 /// let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
@@ -30,16 +30,18 @@ pub struct ClientInfo {
     pub id: ClientId,
     /// Where it connects from, or did last if it is away; a proxy's address where there is one between.
     pub address: SocketAddr,
-    /// The path and query of its request.
+    /// Whether it has a connection now; on `stepcast.v1` it may be away and come back.
+    pub connected: bool,
+    /// The path and query of its first request.
     pub path: String,
-    /// When it connected.
+    /// When it connected first.
     pub since: SystemTime,
     /// Bytes pushed to it alone and not yet handed to the operating system, together with the
     /// broadcast messages that are being written to it.
     pub queued_bytes: usize,
     /// Messages that it did not get because it was too far behind.
     pub skipped: u64,
-    /// The request headers named by
+    /// The headers of its first request named by
     /// [`HubBuilder::keep_header`](crate::HubBuilder::keep_header), in that order, where it sent them.
     pub headers: Vec<(String, String)>,
 }
@@ -209,9 +211,10 @@ impl Client {
         low_half(self.connection.load(Ordering::Relaxed)) as usize
     }
 
-    /// Whether this is its connection.
-    pub(crate) fn is_on(&self, connection: (usize, u32)) -> bool {
-        self.connection.load(Ordering::Relaxed) == packed(connection)
+    /// Whether the connection with this serial number is its own.
+    pub(crate) fn is_on(&self, serial: u32) -> bool {
+        let connection = self.connection.load(Ordering::Relaxed);
+        connection != AWAY && low_half(connection >> 32) == serial
     }
 
     /// It has another connection: the one before, if it had one, and from where that was.
@@ -351,8 +354,13 @@ impl Client {
         true
     }
 
+    /// The driver: what it is to follow, if that has changed.
+    pub(crate) fn take_wishes(&self) -> Option<Vec<Wanted>> {
+        std::mem::take(&mut self.mailbox.lock().refollow).then(|| self.wishes())
+    }
+
     /// The driver: what it is to follow, of which nothing is fresh any more.
-    pub(crate) fn follows(&self) -> Vec<Wanted> {
+    pub(crate) fn wishes(&self) -> Vec<Wanted> {
         let follows = &mut self.rare.lock().follows;
         let wanted = follows.all();
         if let Wants::Several(list) = follows {
@@ -368,8 +376,10 @@ impl Client {
 
     /// It has gone: the handles are the caller's.
     pub(crate) fn unfollow_all(&self) -> Vec<Wanted> {
-        let follows = std::mem::take(&mut self.rare.lock().follows);
-        follows.all()
+        match std::mem::take(&mut self.rare.lock().follows) {
+            Wants::Several(list) => *list,
+            other => other.all(),
+        }
     }
 
     pub(crate) fn info(&self) -> ClientInfo {
@@ -378,6 +388,7 @@ impl Client {
         ClientInfo {
             id: self.id,
             address: self.address(),
+            connected: self.connection.load(Ordering::Relaxed) != AWAY,
             path: match details {
                 Some(details) if !details.path.is_empty() => details.path.clone(),
                 _ => "/".to_owned(),

@@ -193,6 +193,16 @@ mod tests {
     }
 
     #[test]
+    fn each_id_has_a_key_of_its_own_and_another_at_another_hub() {
+        let source = IdSource::new().unwrap();
+        let ids: Vec<_> = (0..1000).map(|_| source.draw()).collect();
+        let keys: HashSet<_> = ids.iter().map(|id| source.key_of(*id)).collect();
+        assert_eq!(keys.len(), ids.len());
+        assert!(keys.contains(&source.key_of(ids[0])), "and it stays");
+        assert!(!keys.contains(&IdSource::new().unwrap().key_of(ids[0])));
+    }
+
+    #[test]
     fn the_permutation_is_one() {
         // Each round can be undone, so no two numbers share an image: walk one back.
         let source = IdSource::new().unwrap();

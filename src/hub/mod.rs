@@ -460,7 +460,7 @@ impl Hub {
         self.shared().map_or(0, |shared| shared.registry.count())
     }
 
-    /// What is known about every connected client, in no order.
+    /// What is known about every client, in no order; those included that are away and may come back.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
@@ -472,7 +472,7 @@ impl Hub {
         shared.registry.all().iter().map(|client| client.info()).collect()
     }
 
-    /// What is known about one client, if it is connected.
+    /// What is known about one client, if it is there, or away and may come back.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;

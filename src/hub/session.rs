@@ -123,15 +123,7 @@ impl Engine {
     }
 
     /// The connection of a client has been lost: it may come back.
-    pub(crate) fn detach(
-        &mut self,
-        client: &Arc<Client>,
-        connection: (usize, u32),
-        reason: DisconnectReason,
-    ) {
-        if !client.is_on(connection) {
-            return;
-        }
+    pub(crate) fn detach(&mut self, client: &Arc<Client>, reason: DisconnectReason) {
         let until = self.now + self.timeouts.grace;
         if reason == DisconnectReason::TooSlow {
             client.mailbox.lock().closed = false; // it was, so that nothing more came
@@ -148,6 +140,7 @@ impl Engine {
     /// The client has gone for good: what its session held, if it had one, goes, too. Returns the address that it
     /// is connected from, if it is.
     pub(crate) fn forget_session(&mut self, client: &Client) -> Option<SocketAddr> {
+        debug_assert!(!client.has_gone(), "it goes once");
         if client.has_session() {
             self.sessions.count -= 1;
             self.sessions.away.remove(&client.id);
@@ -244,5 +237,68 @@ impl Engine {
             let had = log.window.after_number(seq);
             log.window.drop_before(had);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::engine::tests::{address, engine};
+    use crate::hub::{Limits, Timeouts};
+    use crate::wire::v1::hex;
+
+    /// What says who this client is.
+    fn hello_of(engine: &Engine, client: &Client) -> Hello {
+        Hello {
+            id: Some(client.id.get()),
+            key: Some(hex(&engine.shared.ids.key_of(client.id))),
+            epoch: Some(hex(&engine.sessions.epoch)),
+            ..Hello::default()
+        }
+    }
+
+    /// Clients, those who are away, and connections at each of the addresses.
+    fn counts(engine: &Engine) -> (usize, usize, [usize; 2]) {
+        let at = |ip: &str| engine.per_address.get(&ip.parse().unwrap()).copied().unwrap_or(0);
+        let addresses = [at("10.0.0.1"), at("2001:db8::1")];
+        assert_eq!(engine.shared.registry.count(), engine.sessions.count);
+        (engine.sessions.count, engine.sessions.away.len(), addresses)
+    }
+
+    #[test]
+    fn a_client_counts_once_and_its_address_where_it_is() {
+        let mut engine = engine(Limits::default(), &Timeouts::default());
+        let (one, other) = (address("10.0.0.1:1"), address("[2001:db8::1]:1"));
+        let new = Hello::default();
+        let connect = |engine: &mut Engine, hello: &Hello, address, connection| {
+            engine.begin_session(hello, Details::default(), address, connection)
+        };
+        let client = connect(&mut engine, &new, one, (0, 1)).client;
+        let hello = hello_of(&engine, &client);
+        assert_eq!(counts(&engine), (1, 0, [1, 0]));
+
+        // Taken over from elsewhere, and lost, and back.
+        assert!(connect(&mut engine, &hello, other, (1, 2)).resumed);
+        assert_eq!(engine.sessions.taken_over, [(0, 1)]);
+        assert_eq!(
+            (counts(&engine), client.is_on(1), client.is_on(2)),
+            ((1, 0, [0, 1]), false, true)
+        );
+        engine.detach(&client, DisconnectReason::Lost);
+        assert_eq!((counts(&engine), client.is_on(2)), ((1, 1, [0, 0]), false));
+        assert!(connect(&mut engine, &hello, one, (2, 3)).resumed);
+        assert_eq!(counts(&engine), (1, 0, [1, 0]));
+
+        // The program is done with it, which it has not been told when it comes back.
+        client.mailbox.lock().closed = true;
+        let begun = connect(&mut engine, &hello, other, (3, 4));
+        assert!(!begun.resumed && client.has_gone());
+        assert_eq!(counts(&engine), (1, 0, [0, 1]));
+
+        // Away for good.
+        engine.detach(&begun.client, DisconnectReason::Lost);
+        engine.end_detached(begun.client.id);
+        engine.end_detached(begun.client.id);
+        assert_eq!((counts(&engine), engine.per_address.len()), ((0, 0, [0, 0]), 0));
     }
 }

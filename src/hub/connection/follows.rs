@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use crate::hub::client::Client;
+use crate::hub::client::{Client, Wanted};
 use crate::hub::engine::Engine;
 use crate::hub::log::{self, Cursor};
 use crate::hub::mail::Mail;
@@ -124,41 +124,30 @@ impl Follows {
         key: usize,
         serial: u32,
     ) {
-        if !std::mem::take(&mut client.mailbox.lock().refollow) {
-            return;
-        }
-        let wanted = client.follows();
-        let wanted: Vec<(usize, u64, bool)> = wanted
-            .iter()
-            .map(|wanted| (engine.log_of(&wanted.topic), wanted.stamp, wanted.fresh))
-            .collect();
-        let stays = |place| wanted.iter().any(|(wanted, _, fresh)| *wanted == place && !fresh);
-        for gone in self.take_unless(stays) {
-            engine.unfollow_early(gone.place(), key, serial);
-        }
-        for (place, stamp, _) in wanted {
+        let Some(wanted) = client.take_wishes() else { return };
+        self.unfollow_unwanted(client, &wanted, engine, (key, serial));
+        for wanted in wanted {
+            let place = engine.log_of(&wanted.topic);
             if !self.contains(place) {
-                let cursor = engine.follow(place, key, serial, stamp);
+                let cursor = engine.follow(place, key, serial, wanted.stamp);
                 self.add(Follow::new(place, cursor));
             }
         }
     }
 
-    /// Stops following what the program, or the client, does not want any more: the places. Its mailbox is followed
-    /// whatever they want.
-    pub(crate) fn unfollow_as_told(
+    /// Stops following what is not wanted any more, or was followed before it was wanted again: the places. Its mailbox
+    /// is followed in any case.
+    pub(crate) fn unfollow_unwanted(
         &mut self,
         client: &Client,
+        wanted: &[Wanted],
         engine: &mut Engine,
         (key, serial): (usize, u32),
     ) -> Vec<usize> {
-        if !std::mem::take(&mut client.mailbox.lock().refollow) {
-            return Vec::new();
-        }
-        let wanted: Vec<(usize, bool)> =
-            client.follows().iter().map(|w| (engine.log_of(&w.topic), w.fresh)).collect();
-        let stays = |place| Some(place) == client.mail() || wanted.contains(&(place, false));
-        let gone = self.take_unless(stays);
+        let stay = wanted.iter().filter(|wanted| !wanted.fresh);
+        let stay: Vec<usize> =
+            stay.map(|wanted| engine.log_of(&wanted.topic)).chain(client.mail()).collect();
+        let gone = self.take_unless(|place| stay.contains(&place));
         for follow in &gone {
             engine.unfollow_early(follow.place(), key, serial);
         }

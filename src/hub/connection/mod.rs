@@ -228,10 +228,12 @@ impl Connection {
         if !open.is_v1() {
             return open.follows.follow_as_told(&open.client, engine, key, self.serial);
         }
-        for gone in open.follows.unfollow_as_told(&open.client, engine, (key, self.serial)) {
+        let Some(wanted) = open.client.take_wishes() else { return };
+        let connection = (key, self.serial);
+        for gone in open.follows.unfollow_unwanted(&open.client, &wanted, engine, connection) {
             open.take_gone(gone, engine);
         }
-        self.follow_all(engine, key);
+        self.follow_all(&wanted, engine, key);
     }
 
     /// Its turn has come on the driver's list.
@@ -328,14 +330,12 @@ impl Connection {
         self.leave_feeds(engine);
         let Phase::Open(open) = &self.phase else { return };
         if open.is_v1() {
-            let connection = (open.client.key(), self.serial);
-            // Whose end has been decided on does not come back, however its connection ends before.
-            if reason.may_come_back() && open.leave.is_none() {
-                engine.detach(&open.client, connection, reason);
+            if !open.client.is_on(self.serial) {
                 return;
             }
-            if !open.client.is_on(connection) {
-                return;
+            // Whose end has been decided on does not come back, however its connection ends before.
+            if reason.may_come_back() && open.leave.is_none() {
+                return engine.detach(&open.client, reason);
             }
         }
         engine.dismiss(&open.client, reason);

@@ -6,7 +6,7 @@ use super::{Connection, Follow, Follows, Open, Phase, Step, Why};
 use crate::codec::{CloseCode, CloseFrame, Message};
 use crate::handshake::Request;
 use crate::hub::FeedError;
-use crate::hub::client::Details;
+use crate::hub::client::{Details, Wanted};
 use crate::hub::engine::Engine;
 use crate::hub::outbox::Outbox;
 use crate::wire::v1::{self, Had, Joined, Lines, Said};
@@ -36,7 +36,8 @@ pub(super) struct Newcomer {
     pub(super) inbound: Option<Box<super::Inbound>>,
 }
 
-/// What a client on this wire may have beside what all have: who is idle has none of it.
+/// What a client on this wire may have beside what all have: who is idle has none of it, unless it came back, or there is
+/// a rule.
 #[derive(Default)]
 pub(super) struct V1 {
     /// The number of the last message of its mailbox that it had when it came back.
@@ -100,6 +101,8 @@ impl Connection {
         let Newcomer { request, details, address, key, inbound, .. } = *newcomer;
         let connection = (key, self.serial);
         let begun = engine.begin_session(&hello, details, address, connection);
+        // What it was told to follow is looked at below; what it is told from here on, afterwards.
+        begun.client.mailbox.lock().refollow = false;
         let of_this_hub = hello.is_of(&engine.sessions.epoch);
         let mut lines_out = Lines::default();
         engine.greet_v1(&mut lines_out, begun.client.id, begun.resumed);
@@ -121,11 +124,7 @@ impl Connection {
         for topic in asked_before {
             engine.shared.drop_handle(&topic);
         }
-        // What the program has it follow; whatever it was told before, it is done now.
-        if let Some(client) = self.client() {
-            client.mailbox.lock().refollow = false;
-        }
-        self.follow_all(engine, connection.0);
+        self.follow_all(&begun.client.wishes(), engine, connection.0); // of the program
         let rest: Vec<&str> = lines.collect();
         if !rest.is_empty() {
             self.said(&rest.join("\n"), engine);
@@ -297,9 +296,7 @@ impl Connection {
     }
 
     /// Follows what is wanted and not followed yet.
-    pub(super) fn follow_all(&mut self, engine: &mut Engine, key: usize) {
-        let Phase::Open(open) = &mut self.phase else { return };
-        let wanted = open.client.follows();
+    pub(super) fn follow_all(&mut self, wanted: &[Wanted], engine: &mut Engine, key: usize) {
         for wanted in wanted {
             let place = engine.log_of(&wanted.topic);
             let Phase::Open(open) = &mut self.phase else { return };
