@@ -65,7 +65,7 @@ impl Reader {
     pub(super) fn admit(engine: &mut Engine, key: usize, serial: u32, topic: Arc<Topic>) -> Self {
         let place = engine.log_of(&topic);
         let address = "127.0.0.1:1".parse().unwrap();
-        let client = engine.admit(&request(), address, (key, 0), topic);
+        let client = engine.admit(&request(), address, (key, serial), topic);
         let cursor = engine.follow(place, key, serial, u64::MAX);
         let follows = Follows::one(Follow::new(place, cursor));
         Self { client, key, serial, follows, has_mail: false }
