@@ -3,8 +3,8 @@
 mod peer;
 
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -171,6 +171,25 @@ fn the_program_has_clients_follow_feeds_and_unfollow_them() {
     // Again: its log is new to who comes again.
     hub.follow(peer.id, &a).unwrap();
     assert_eq!(texts(&mut peer, 3), ["a1", "a2", "a3"]);
+}
+
+/// The program and the hub's thread have the same locks, and each takes them in its own time.
+#[test]
+fn following_and_unfollowing_without_a_pause_does_not_stop_anybody() {
+    let (over, is_over) = mpsc::channel();
+    thread::spawn(move || {
+        let hub = hub();
+        let (feed, mut peer) = (hub.feed("a").unwrap(), Peer::connect(&hub));
+        for _ in 0..20_000 {
+            hub.follow(peer.id, &feed).unwrap();
+            hub.unfollow(peer.id, &feed).unwrap();
+        }
+        hub.follow(peer.id, &feed).unwrap();
+        feed.send("still there").unwrap();
+        assert_eq!(peer.text(), "still there");
+        over.send(()).unwrap();
+    });
+    is_over.recv_timeout(peer::PATIENCE).expect("nobody waits for another");
 }
 
 #[test]

@@ -356,7 +356,8 @@ impl Client {
 
     /// The driver: what it is to follow, if that has changed.
     pub(crate) fn take_wishes(&self) -> Option<Vec<Wanted>> {
-        std::mem::take(&mut self.mailbox.lock().refollow).then(|| self.wishes())
+        let changed = std::mem::take(&mut self.mailbox.lock().refollow);
+        changed.then(|| self.wishes()) // whose lock those who change them take first
     }
 
     /// The driver: what it is to follow, of which nothing is fresh any more.
