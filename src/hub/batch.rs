@@ -1,13 +1,10 @@
 //! What everyone at one cursor of a feed is owed, made once for all of them.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
-use super::budget::Budget;
-use super::log::{BEHIND, Cursor, Item, Log};
+use super::item::Cursor;
 use crate::wire::Frame;
-use crate::wire::v1::Joined;
+use crate::wire::v1::{Form, Joined};
 
 /// From this size on a frame is a part of its own in a vectored write; smaller ones are copied
 /// together, once for all clients. It is also where a frame begins to share its payload: what is
@@ -92,16 +89,19 @@ impl Batch {
     }
 }
 
-impl Log {
-    pub(super) fn make_batch(&self, from: Cursor, upto: u64) -> Batch {
-        let mut batch = Batch { from, ..Batch::default() };
+impl Batch {
+    /// Of what `next` says comes at a cursor, and the cursor after it.
+    pub(super) fn of_frames<'a>(
+        from: Cursor,
+        next: impl Fn(Cursor) -> Option<(&'a Frame, Cursor)>,
+    ) -> Self {
+        let mut batch = Self { from, ..Self::default() };
         let mut small = Vec::new();
         let mut copied = 0;
         let mut at = from;
-        let next_at = |at| self.next(at, upto, self.bytes_before(at) > BEHIND);
-        let mut next = next_at(at);
-        let single = next.is_some_and(|(.., after)| next_at(after).is_none());
-        while let Some((_, Item { frame, .. }, after)) = next {
+        let mut owed = next(at);
+        let single = owed.is_some_and(|(_, after)| next(after).is_none());
+        while let Some((frame, after)) = owed {
             if frame.len() >= OWN_PART_FROM || single {
                 batch.flush_small(&mut small);
                 batch.parts.extend(frame.parts().cloned());
@@ -116,26 +116,27 @@ impl Log {
             at = after;
             batch.frames.push((batch.bytes, frame.clone(), at));
             let full = batch.frames.len() >= BATCH || copied >= COPIED;
-            next = if full { None } else { next_at(at) };
+            owed = if full { None } else { next(at) };
         }
         batch.flush_small(&mut small);
-        batch.is_all = next_at(at).is_none();
+        batch.is_all = next(at).is_none();
         batch
     }
 
-    /// As [`make_batch`](Self::make_batch): lines share frames. It ends before messages that are missing, which each
-    /// client is told by itself: said in a batch that leaves in pieces it might be said twice.
-    pub(super) fn make_v1_batch(&self, from: Cursor, upto: u64, budget: &Arc<Budget>) -> Batch {
-        let mut batch = Batch { from, ..Batch::default() };
+    /// The same of lines, which share frames, with their sequence numbers where they have one. It ends before messages that are
+    /// missing, which each client is told by itself: said in a batch that leaves in pieces it might be said twice.
+    pub(super) fn of_lines<'a>(
+        from: Cursor,
+        next: impl Fn(Cursor) -> Option<(&'a Form, Option<u64>, Cursor)>,
+    ) -> Self {
+        let mut batch = Self { from, ..Self::default() };
         let mut joined = Joined::default();
         let (mut at, mut last, mut items) = (from, None, 0);
         while items < BATCH && batch.bytes + joined.len() < COPIED {
-            let values_first = self.bytes_before(at) > BEHIND;
-            let Some((stamp, item, after)) = self.next(at, upto, values_first) else {
+            let Some((form, number, after)) = next(at) else {
                 batch.is_all = true;
                 break;
             };
-            let (form, number) = self.form(item, stamp, (at, after), budget);
             if last.zip(number).is_some_and(|(last, number)| number > last + 1) {
                 break;
             }

@@ -2,46 +2,17 @@
 //! follows it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::batch::Batch;
-use super::budget::{Budget, Charge};
+use super::budget::Budget;
 use super::followers::Followers;
+use super::item::{BEHIND, Cursor, Item, Kept};
 use super::queue::Entry;
 use super::topic::{self, Topic};
 use super::window::{Slot, Window};
-use crate::codec::Message;
-use crate::wire::v1::{self, Form, Had};
-use crate::wire::{Frame, Wire, plain};
-
-/// Who has more than this of logs before it gets the latest values first: they are what it is about, and
-/// would never be its turn if it stayed behind.
-pub(crate) const BEHIND: usize = 64 * 1024;
-
-/// Encodes a message that is already counted in the budget, as `cost`, which it leaves with its
-/// last frame.
-pub(crate) fn encode(entry: Entry, cost: usize, budget: &Arc<Budget>) -> Frame {
-    let charge = Charge::adopt(budget, cost);
-    plain::encode(entry.message).map_payload(|bytes| charge.attach(bytes))
-}
-
-/// What is kept for those who come late.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Kept {
-    /// Messages of the log.
-    pub(crate) messages: usize,
-    /// How old they may be, in milliseconds.
-    pub(crate) age: u64,
-}
-
-/// Where a client stands in a feed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Cursor {
-    /// The position in the log that it reads next: positions count all that was ever put in.
-    pub(crate) log: u64,
-    /// It has every latest value that was stamped before this.
-    pub(crate) latest: u64,
-}
+use crate::wire::Wire;
+use crate::wire::v1::{Form, Had};
 
 /// One feed.
 #[derive(Debug)]
@@ -165,9 +136,17 @@ impl Log {
             if !asks || self.asked[index].replace(at) != Some(at) {
                 return None;
             }
+            let next = |at| self.next(at, upto, self.bytes_before(at) > BEHIND);
             self.batches[index] = Some(match wire {
-                Wire::Plain => self.make_batch(at, upto),
-                Wire::V1 => self.make_v1_batch(at, upto, budget),
+                Wire::Plain => {
+                    let next = |at| next(at).map(|(_, item, after)| (&item.frame, after));
+                    Batch::of_frames(at, next)
+                }
+                Wire::V1 => Batch::of_lines(at, |at| {
+                    let (stamp, item, after) = next(at)?;
+                    let (form, number) = self.form(item, stamp, (at, after), budget);
+                    Some((form, number, after))
+                }),
             });
         }
         self.batches[index].as_ref()
@@ -264,67 +243,18 @@ impl Latest {
     }
 }
 
-/// A message in its encoded forms.
-#[derive(Debug)]
-pub(crate) struct Item {
-    /// On the plain wire.
-    pub(crate) frame: Frame,
-    is_json: bool,
-    /// Of a latest value.
-    key: Option<Arc<str>>,
-    /// On `stepcast.v1`, when somebody has needed it.
-    form: OnceLock<Form>,
-}
-
-impl Item {
-    fn new(entry: Entry, key: Option<Arc<str>>, cost: usize, budget: &Arc<Budget>) -> Self {
-        let is_json = matches!(entry.message, Message::Json(_));
-        Self { frame: encode(entry, cost, budget), is_json, key, form: OnceLock::new() }
-    }
-
-    /// Bytes, of a value its key included.
-    fn len(&self) -> usize {
-        self.frame.len() + self.key.as_ref().map_or(0, |key| key.len())
-    }
-
-    /// The form on `stepcast.v1`, which is made once for all. `number`: its sequence number, or its stamp.
-    fn form(&self, alias: u32, number: u64, budget: &Arc<Budget>) -> &Form {
-        self.form.get_or_init(|| {
-            let message = v1::message_of(&self.frame, self.is_json);
-            match v1::message(alias, number, &message, self.key.as_deref()) {
-                Form::Line(line) => {
-                    budget.add(line.len());
-                    Form::Line(Charge::adopt(budget, line.len()).attach(line))
-                }
-                frame @ Form::Frame(_) => frame, // which shares its payload
-            }
-        })
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
-    use bytes::Bytes;
-
     use super::*;
+    use crate::codec::Message;
+    use crate::hub::item::tests::frame;
     use crate::hub::topic::Topics;
+    use crate::hub::window::tests::slot;
 
     pub(crate) const ALL: Kept = Kept { messages: usize::MAX, age: u64::MAX / 2 };
 
-    fn item(frame: Frame) -> Item {
-        Item { frame, is_json: false, key: None, form: OnceLock::new() }
-    }
-
     pub(crate) fn budget() -> Arc<Budget> {
         Budget::new(1 << 30)
-    }
-
-    pub(crate) fn slot(stamp: u64, cost: usize, frame: Frame) -> Slot {
-        Slot { stamp, number: stamp + 1, at: 0, cost, before: 0, item: item(frame) }
-    }
-
-    pub(crate) fn frame(byte: u8, len: usize) -> Frame {
-        Bytes::from(vec![byte; len]).into()
     }
 
     pub(crate) fn log(kept: Kept) -> (Log, Arc<Budget>) {

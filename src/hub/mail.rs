@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::log::BEHIND;
+use super::item::BEHIND;
 use super::queue::{Entry, Queue};
 use super::topic;
 use crate::codec::Message;

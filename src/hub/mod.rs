@@ -17,6 +17,7 @@ mod events;
 mod feed;
 mod followers;
 mod id;
+mod item;
 mod limits;
 mod listener;
 mod lock;

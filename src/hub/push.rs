@@ -15,10 +15,6 @@ use crate::codec::Message;
 /// The longest key of a latest value, in bytes.
 const KEY_MAX: usize = 256;
 
-fn check_key(key: &str) -> Result<(), SendError> {
-    if key.len() > KEY_MAX { Err(SendError::KeyTooLong { bytes: key.len() }) } else { Ok(()) }
-}
-
 /// A push that waits at a feed.
 struct Waiting<'a>(&'a Topic);
 
@@ -43,6 +39,17 @@ impl Shared {
         }
         self.counters.too_large.add(1);
         Err(SendError::TooLarge { bytes, limit })
+    }
+
+    /// Whether the value of a key is taken at all.
+    fn check_value(&self, key: &str, message: &Message) -> Result<(), SendError> {
+        if self.is_closed() {
+            return Err(SendError::ShutDown);
+        }
+        if key.len() > KEY_MAX {
+            return Err(SendError::KeyTooLong { bytes: key.len() });
+        }
+        self.check_size(message)
     }
 
     pub(crate) fn broadcast(&self, message: Message) {
@@ -141,11 +148,7 @@ impl Shared {
         key: &str,
         message: Message,
     ) -> Result<(), SendError> {
-        if self.is_closed() {
-            return Err(SendError::ShutDown);
-        }
-        check_key(key)?;
-        self.check_size(&message)?;
+        self.check_value(key, &message)?;
         let cost = Latest::cost(key, &message);
         let (keys, bytes) = (self.limits.keys, self.limits.latest);
         if !self.budget.try_add(cost) {
@@ -325,11 +328,7 @@ impl Shared {
         key: &str,
         message: Message,
     ) -> Result<(), SendError> {
-        if self.is_closed() {
-            return Err(SendError::ShutDown);
-        }
-        check_key(key)?;
-        self.check_size(&message)?;
+        self.check_value(key, &message)?;
         let client = self.registry.get(id).ok_or(SendError::NoSuchClient(id))?;
         let cost = Latest::cost(key, &message);
         let (keys, bytes) = (self.limits.keys, self.limits.mailbox);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::log::{Item, Kept};
+use super::item::{Item, Kept};
 
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -173,9 +173,14 @@ impl Window {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::hub::log::tests::{frame, slot};
+    use crate::hub::item::tests::{frame, item};
+    use crate::wire::Frame;
+
+    pub(crate) fn slot(stamp: u64, cost: usize, frame: Frame) -> Slot {
+        Slot { stamp, number: stamp + 1, at: 0, cost, before: 0, item: item(frame) }
+    }
 
     #[test]
     fn only_what_was_stamped_before_is_readable() {

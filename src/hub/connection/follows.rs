@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use crate::hub::client::{Client, Wanted};
 use crate::hub::engine::Engine;
-use crate::hub::log::{self, Cursor};
+use crate::hub::item::{self, Cursor};
 use crate::hub::mail::Mail;
 use crate::hub::moment::low_half;
 use crate::wire::Frame;
@@ -201,7 +201,7 @@ impl Follows {
                 oldest.or_else(|| if next.is_none() { mail.pop_value_before(upto) } else { None })
             });
             if let Some((entry, cost)) = mail {
-                return Some(log::encode(entry, cost, &engine.shared.budget));
+                return Some(item::encode(entry, cost, &engine.shared.budget));
             }
         }
         let (_, item, follow, cursor) = next?;

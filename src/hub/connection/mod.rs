@@ -30,7 +30,7 @@ use tokio::net::TcpStream;
 use super::client::Client;
 use super::engine::Engine;
 use super::events::DisconnectReason;
-use super::log::Cursor;
+use super::item::Cursor;
 use super::moment::Moment;
 use super::outbox::Outbox;
 use super::pace::Pace;

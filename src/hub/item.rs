@@ -1,0 +1,96 @@
+//! What a feed's log is made of, and where one stands in it.
+
+use std::sync::{Arc, OnceLock};
+
+use super::budget::{Budget, Charge};
+use super::queue::Entry;
+use crate::codec::Message;
+use crate::wire::v1::{self, Form};
+use crate::wire::{Frame, plain};
+
+/// Who has more than this of logs before it gets the latest values first: they are what it is about, and
+/// would never be its turn if it stayed behind.
+pub(crate) const BEHIND: usize = 64 * 1024;
+
+/// Where a client stands in a feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Cursor {
+    /// The position in the log that it reads next: positions count all that was ever put in.
+    pub(crate) log: u64,
+    /// It has every latest value that was stamped before this.
+    pub(crate) latest: u64,
+}
+
+/// What is kept for those who come late.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    /// Messages of the log.
+    pub(crate) messages: usize,
+    /// How old they may be, in milliseconds.
+    pub(crate) age: u64,
+}
+
+/// A message in its encoded forms.
+#[derive(Debug)]
+pub(crate) struct Item {
+    /// On the plain wire.
+    pub(crate) frame: Frame,
+    is_json: bool,
+    /// Of a latest value.
+    pub(super) key: Option<Arc<str>>,
+    /// On `stepcast.v1`, when somebody has needed it.
+    form: OnceLock<Form>,
+}
+
+impl Item {
+    pub(super) fn new(
+        entry: Entry,
+        key: Option<Arc<str>>,
+        cost: usize,
+        budget: &Arc<Budget>,
+    ) -> Self {
+        let is_json = matches!(entry.message, Message::Json(_));
+        Self { frame: encode(entry, cost, budget), is_json, key, form: OnceLock::new() }
+    }
+
+    /// Bytes, of a value its key included.
+    pub(super) fn len(&self) -> usize {
+        self.frame.len() + self.key.as_ref().map_or(0, |key| key.len())
+    }
+
+    /// The form on `stepcast.v1`, which is made once for all. `number`: its sequence number, or its stamp.
+    pub(super) fn form(&self, alias: u32, number: u64, budget: &Arc<Budget>) -> &Form {
+        self.form.get_or_init(|| {
+            let message = v1::message_of(&self.frame, self.is_json);
+            match v1::message(alias, number, &message, self.key.as_deref()) {
+                Form::Line(line) => {
+                    budget.add(line.len());
+                    Form::Line(Charge::adopt(budget, line.len()).attach(line))
+                }
+                frame @ Form::Frame(_) => frame, // which shares its payload
+            }
+        })
+    }
+}
+
+/// Encodes a message that is already counted in the budget, as `cost`, which it leaves with its
+/// last frame.
+pub(crate) fn encode(entry: Entry, cost: usize, budget: &Arc<Budget>) -> Frame {
+    let charge = Charge::adopt(budget, cost);
+    plain::encode(entry.message).map_payload(|bytes| charge.attach(bytes))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    pub(crate) fn item(frame: Frame) -> Item {
+        Item { frame, is_json: false, key: None, form: OnceLock::new() }
+    }
+
+    pub(crate) fn frame(byte: u8, len: usize) -> Frame {
+        Bytes::from(vec![byte; len]).into()
+    }
+}
