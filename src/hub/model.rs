@@ -199,6 +199,22 @@ fn who_is_told_to_unfollow_gets_nothing_that_is_pushed_after() {
 }
 
 #[test]
+fn the_driver_and_who_has_a_client_follow_do_not_wait_for_each_other() {
+    check(|| {
+        let mut stand = Stand::new(&nothing_kept());
+        let (id, shared) = (stand.id, Arc::clone(&stand.shared));
+        let topics = ["a", "b"].map(|name| shared.topics.get(name).unwrap());
+        let calling = caller(&stand, move |shared| {
+            topics.iter().for_each(|topic| shared.follow(id, topic).unwrap());
+        });
+        stand.turn();
+        calling.join().unwrap();
+        stand.turn();
+        assert_eq!(stand.reader.follows.iter().count(), 3, "and both are followed");
+    });
+}
+
+#[test]
 fn a_feed_goes_once_with_its_last_handle() {
     check(|| {
         let mut stand = Stand::new(&nothing_kept());
