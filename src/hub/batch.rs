@@ -87,9 +87,7 @@ impl Batch {
             _ => (cursor, Frame::default()),
         }
     }
-}
 
-impl Batch {
     /// Of what `next` says comes at a cursor, and the cursor after it.
     pub(super) fn of_frames<'a>(
         from: Cursor,
