@@ -11,9 +11,6 @@ use crate::wire::v1::{Form, Joined};
 /// below has been copied once already.
 const OWN_PART_FROM: usize = 4 * 1024;
 
-/// The most that is copied together into one part.
-const PART: usize = 16 * 1024;
-
 /// The most frames in one batch, and about the most that is copied together for it; what is more
 /// comes in the next.
 const BATCH: usize = 1024;
@@ -33,16 +30,27 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// A frame that is a part of its own.
-    fn add(&mut self, frame: Frame, after: Cursor) {
+    /// A frame that is a part of its own, or two.
+    fn add_shared(&mut self, frame: Frame, after: Cursor) {
         self.parts.extend(frame.parts().cloned());
+        self.add(frame, after);
+    }
+
+    /// A frame that becomes a part together with others: one part leaves with less work than several.
+    fn add_copied(&mut self, frame: Frame, after: Cursor, small: &mut Vec<u8>) {
+        frame.parts().for_each(|part| small.extend_from_slice(part));
+        self.add(frame, after);
+    }
+
+    fn add(&mut self, frame: Frame, after: Cursor) {
         self.bytes += frame.len();
         self.frames.push((self.bytes, frame, after));
     }
 
     fn flush_small(&mut self, small: &mut Vec<u8>) {
         if !small.is_empty() {
-            self.parts.push(Bytes::from(std::mem::take(small)));
+            let small = std::mem::take(small).into_boxed_slice();
+            self.parts.push(Bytes::from(small));
         }
     }
 
@@ -100,19 +108,14 @@ impl Batch {
         let mut owed = next(at);
         let single = owed.is_some_and(|(_, after)| next(after).is_none());
         while let Some((frame, after)) = owed {
+            at = after;
             if frame.len() >= OWN_PART_FROM || single {
                 batch.flush_small(&mut small);
-                batch.parts.extend(frame.parts().cloned());
+                batch.add_shared(frame.clone(), at);
             } else {
-                frame.parts().for_each(|part| small.extend_from_slice(part));
                 copied += frame.len();
-                if small.len() >= PART {
-                    batch.flush_small(&mut small);
-                }
+                batch.add_copied(frame.clone(), at, &mut small);
             }
-            batch.bytes += frame.len();
-            at = after;
-            batch.frames.push((batch.bytes, frame.clone(), at));
             let full = batch.frames.len() >= BATCH || copied >= COPIED;
             owed = if full { None } else { next(at) };
         }
@@ -129,6 +132,7 @@ impl Batch {
     ) -> Self {
         let mut batch = Self { from, ..Self::default() };
         let mut joined = Joined::default();
+        let mut small = Vec::new();
         let (mut at, mut last, mut items) = (from, None, 0);
         while items < BATCH && batch.bytes + joined.len() < COPIED {
             let Some((form, number, after)) = next(at) else {
@@ -141,16 +145,20 @@ impl Batch {
             last = number.or(last);
             let (before, own) = joined.add(form);
             if let Some(frame) = before {
-                batch.add(frame, at);
+                batch.add_copied(frame, at, &mut small);
             }
             if let Some(frame) = own {
-                batch.add(frame, after);
+                batch.flush_small(&mut small);
+                batch.add_shared(frame, after);
             }
             (at, items) = (after, items + 1);
         }
-        if let Some(frame) = joined.take() {
-            batch.add(frame, at);
+        match joined.take() {
+            Some(frame) if small.is_empty() => batch.add_shared(frame, at),
+            Some(frame) => batch.add_copied(frame, at, &mut small),
+            None => {}
         }
+        batch.flush_small(&mut small);
         batch
     }
 }
@@ -170,14 +178,30 @@ mod tests {
         let lens: Vec<_> = batch.parts.iter().map(Bytes::len).collect();
         assert_eq!(lens, [30, 5000, 4100, 70_000]);
         assert_eq!((batch.bytes, batch.frames.len()), (79_130, 6));
-        let all: usize = batch_of(&mut log_of(&[100; 1000])).parts.len();
-        assert_eq!(all, 1000 * 100 / PART + 1);
+        assert_eq!(batch_of(&mut log_of(&[100; 1000])).parts.len(), 1);
         let mut log = log_of(&[1024; 1200]);
         let copied = batch_of(&mut log);
         assert_eq!((copied.bytes, copied.frames.len()), (COPIED, 1024));
         let mut log = log_of(&[4000; 1000]);
         let copied = batch_of(&mut log).bytes;
         assert!((COPIED..COPIED + 4000).contains(&copied), "{copied}");
+    }
+
+    #[test]
+    fn lines_share_frames_which_share_one_part() {
+        let (mut log, budget) = log(ALL);
+        for number in 1..=100 {
+            let message = Message::from("x".repeat(1000));
+            log.push(number, Entry { stamp: number, message }, 0, &budget);
+        }
+        log.reveal(1000);
+        assert!(log.batch(Cursor::default(), 1000, Wire::V1, true, &budget).is_none());
+        let batch = log.batch(Cursor::default(), 1000, Wire::V1, true, &budget).unwrap();
+        assert_eq!((batch.parts.len(), batch.frames.len()), (1, 7));
+        let frames = batch.frames.iter().flat_map(|(_, frame, _)| frame.parts());
+        assert_eq!(batch.parts[0], frames.flat_map(|part| part.to_vec()).collect::<Vec<_>>());
+        let (cursor, rest) = batch.after(batch.frames[2].0 + 10);
+        assert_eq!((cursor, rest.len()), (batch.frames[3].2, batch.frames[3].1.len() - 10));
     }
 
     #[test]

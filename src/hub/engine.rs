@@ -15,6 +15,7 @@ use super::connection::{Follow, Follows, Inbound};
 use super::events::Event;
 use super::item::{BEHIND, Cursor, Item, Kept};
 use super::log::Log;
+use super::pace::{TURNS, turn_of};
 use super::queue::{Entry, Queue};
 use super::reception::Reception;
 use super::session::Sessions;
@@ -188,10 +189,10 @@ impl Engine {
         self.shared.counters.skipped.add(skipped);
     }
 
-    /// When this client is to be pinged: up to a fifth earlier than said, by its id.
-    pub(crate) fn keepalive_of(&self, id: ClientId) -> u64 {
+    /// When the client on this connection is to be pinged: up to a fifth earlier than said, by its serial number.
+    pub(crate) fn keepalive_of(&self, serial: u32) -> u64 {
         let keepalive = self.timeouts.keepalive;
-        keepalive - keepalive / 5 * (id.get() % 16) / 16
+        keepalive - keepalive / 5 * u64::from(turn_of(serial)) / u64::from(TURNS)
     }
 
     // ---- feeds ----
@@ -493,11 +494,11 @@ pub(super) mod tests {
     fn clients_are_pinged_at_different_times_within_a_fifth() {
         let keepalive = std::time::Duration::from_secs(16);
         let engine = engine(Limits::default(), &Timeouts::default().keepalive(keepalive));
-        let times: Vec<_> =
-            (16..32).map(|number| engine.keepalive_of(ClientId::new(number).unwrap())).collect();
-        assert_eq!(times[0], 16_000);
-        assert!(times.windows(2).all(|pair| pair[1] < pair[0]), "{times:?}");
-        assert!(times[15] >= 16_000 * 4 / 5);
+        let mut times: Vec<_> = (0..64).map(|serial| engine.keepalive_of(serial)).collect();
+        times.sort_unstable();
+        times.dedup();
+        assert_eq!((times.len(), times.last()), (16, Some(&16_000)));
+        assert!(times[0] >= 16_000 * 4 / 5, "{times:?}");
     }
 
     #[test]

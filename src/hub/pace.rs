@@ -4,16 +4,17 @@
 //! the network and those of the client hold megabytes: to a client that reads 50 KB/s that is a minute of
 //! what was the newest once. So there is a window of bytes under way, as large as the client reads in
 //! about a quarter of a second. How fast that is, it says itself, without knowing: behind every quarter of the window,
-//! more or less, goes a question, a Ping that says how much has gone before it, and its Pong (RFC 6455, section
+//! or a third of a large one, more or less, goes a question, a Ping that says how much has gone before it, and its Pong (RFC 6455, section
 //! 5.5.3) is the receipt. Browsers answer Pings by themselves, as every client has to. How much it is, from an eighth
-//! to three eighths, differs from client to client: thousands that have had the same since the same moment are not all
+//! to three eighths of a small window, differs from client to client: thousands that have had the same since the same moment are not all
 //! asked behind the same message, which would come late to everyone.
 //!
 //! The window follows from what a question took to come back. Where `f` bytes were under way
 //! with it and it took `t`, the client takes `f / t`, and that for the time wanted is the window: the time
 //! wanted, and what the way there and back takes by itself, which is the least that a question took
 //! while little was under way. The window grows fourfold at most, so that one lucky answer opens it little, and
-//! to a megabyte for whoever reads at once: then a question goes behind each quarter of that, more or less.
+//! to a megabyte for whoever reads at once: then a question goes behind each third of that, more or less, since a question
+//! costs as much as sending 20 KB does.
 
 use bytes::Bytes;
 
@@ -26,16 +27,25 @@ use crate::wire::v1::Lines;
 const INITIAL: u32 = 16 * 1024;
 
 /// The smallest and the largest window. At 100 ms there and back the largest is 10 MB/s, and who has it and becomes
-/// slow, at 50 KB/s, has its next question after 5 s, before it is taken for dead.
+/// slow, at 50 KB/s, has its next question after 7 s, before it is taken for dead.
 const LEAST: u32 = 8 * 1024;
 const MOST: u32 = 1024 * 1024;
 
+/// Of a window larger than this the moments differ by no more than of this one.
+const SPREAD: u32 = 256 * 1024;
+
 /// Clients who have had the same are asked at so many moments.
-const TURNS: u32 = 1 << TURN_BITS;
+pub(crate) const TURNS: u32 = 1 << TURN_BITS;
 const TURN_BITS: u32 = 4;
 
 /// The most that the way there and back is taken to last by itself, in milliseconds.
 const FAR: u32 = 1000;
+
+/// Which of [`TURNS`] a connection of this serial number has. Mixed (Knuth, "Sorting and Searching", section 6.4): a
+/// viewer's page and script take a fixed number of connections, which would leave a few turns of them.
+pub(crate) fn turn_of(serial: u32) -> u32 {
+    serial.wrapping_mul(0x9E37_79B1) >> (u32::BITS - TURN_BITS)
+}
 
 /// What is under way to one client. Numbers of bytes and milliseconds count modulo 2^32, in which their
 /// differences fit: one message, and a window.
@@ -90,10 +100,8 @@ impl Pace {
         let since = then.taken.wrapping_sub(then.asked);
         // Who may have no more is to be asked in any case: nothing else would bring it on again.
         let unasked = then.room() == 0 && then.asked == then.had;
-        // Mixed: a viewer's page and script take a fixed number of connections, which would leave a few turns of them.
-        let turn = serial.wrapping_mul(0x9E37_79B1) >> (u32::BITS - TURN_BITS); // Knuth, "Sorting and Searching", section 6.4
-        let quarter = self.window / 4;
-        let part = quarter / 2 + quarter / TURNS * turn;
+        let spread = self.window.min(SPREAD) / 4;
+        let part = self.window / 8 * 3 - spread + spread / TURNS * turn_of(serial);
         let due = self.window > 0 && since > 0 && (since >= part || unasked);
         due.then(|| Question(then.numbers(now)))
     }
@@ -287,6 +295,11 @@ mod tests {
             let (_, read) = run(&mut Link::new(way, 500, serial), FRAME, 10_000, 30_000);
             assert!(read >= 480, "{way} ms away, {serial}: {read} of 500 bytes in a millisecond");
         }
+        for (way, rate, serial) in [(50, 5000, 0), (50, 5000, 15), (100, 2000, 0), (100, 2000, 15)]
+        {
+            let (_, read) = run(&mut Link::new(way, rate, serial), FRAME, 5_000, 10_000);
+            assert!(read >= rate * 24 / 25, "{way} ms away, {serial}: {read} of {rate} bytes");
+        }
     }
 
     #[test]
@@ -309,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fast_reader_has_the_largest_window_and_is_asked_behind_an_eighth_of_it_at_the_least() {
+    fn a_fast_reader_has_the_largest_window_and_is_asked_behind_five_sixteenths_of_it_at_the_least() {
         let mut pace = Pace::new(FRESHNESS);
         let mut questions = 0;
         for message in 0..100_000_u64 {
@@ -321,7 +334,7 @@ mod tests {
             }
         }
         assert_eq!(pace.window, MOST);
-        assert!(questions < 100_000_000 / (MOST / 8) + 20, "{questions}");
+        assert!(questions < 100_000_000 / (MOST / 16 * 5) + 20, "{questions}");
     }
 
     #[test]

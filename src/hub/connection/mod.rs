@@ -479,7 +479,7 @@ impl Connection {
                 Ok(())
             };
         }
-        let keepalive = engine.keepalive_of(open.client.id);
+        let keepalive = engine.keepalive_of(self.serial);
         let silent = open.heard_at.passed(now) >= keepalive;
         match open.wire {
             Wire::V1 if silent || open.sent_at.passed(now) >= keepalive => {

@@ -276,9 +276,9 @@ impl Connection {
     /// It has everything that goes before its Close.
     fn leave_if_due(&mut self, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
+        let Some(leave) = &open.leave else { return };
         // What was taken from the program goes before the Close, also what there was no room for yet.
-        let mail_waits = open.is_v1() && open.client.mailbox.lock().mail.is_some();
-        if mail_waits && open.leave.as_ref().is_some_and(|leave| !leave.is_violation) {
+        if !leave.is_violation && open.is_v1() && open.client.mailbox.lock().mail.is_some() {
             open.held_since.get_or_insert(Moment::at(engine.now)); // until an answer makes room
             return;
         }
