@@ -13,6 +13,7 @@ use stepcast::codec::Message;
 use stepcast::{Hub, Limits};
 use tokio::sync::broadcast;
 
+use crate::rounds::Spread;
 use crate::sys;
 
 /// Where the caller runs, and where everything else does.
@@ -30,8 +31,9 @@ pub struct Options {
     pub receivers: Vec<usize>,
     /// How often each single call is timed, and how many batches are.
     pub calls: usize,
-    /// How many messages each of eight threads sends.
+    /// How many messages each of eight threads sends, and how often that is timed.
     pub from_each: usize,
+    pub turns: usize,
 }
 
 fn text() -> Message {
@@ -160,48 +162,66 @@ pub fn run(options: &Options) -> BTreeMap<String, f64> {
             median((0..options.calls).map(time).collect(), 1),
         );
     }
-    eight(options.from_each, &mut put);
+    eight(options.from_each, options.turns, &mut put);
     figures
 }
 
-/// The same from eight threads at once, on all cores.
-fn eight(from_each: usize, put: &mut impl FnMut(String, f64) -> Option<f64>) {
-    const THREADS: usize = 8;
-    let mut measure = |name: &str, push: &(dyn Fn(Message) + Sync)| {
-        let go = AtomicBool::new(false);
-        let used = AtomicU64::new(0);
-        let mut wall = 0;
-        thread::scope(|scope| {
-            let threads: Vec<_> = (0..THREADS)
-                .map(|thread| {
-                    let (go, used) = (&go, &used);
-                    scope.spawn(move || {
-                        sys::pin(thread % 2);
-                        let messages: Vec<Message> = (0..from_each).map(|_| text()).collect();
-                        while !go.load(Ordering::Relaxed) {
-                            thread::yield_now();
-                        }
-                        let before = sys::thread_cpu();
-                        messages.into_iter().for_each(push);
-                        used.fetch_add(sys::thread_cpu() - before, Ordering::Relaxed);
-                    })
-                })
-                .collect();
-            thread::sleep(Duration::from_millis(20));
-            wall = nanoseconds(|| {
-                go.store(true, Ordering::Relaxed);
-                threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
-            });
-        });
-        let calls = (THREADS * from_each) as f64;
-        put(format!("eight.{name}.wall"), wall as f64 / calls);
-        put(format!("eight.{name}.cpu"), used.into_inner() as f64 / calls);
-    };
+/// The same from eight threads at once, on all cores; and of tokio's channel just before or after.
+fn eight(from_each: usize, turns: usize, put: &mut impl FnMut(String, f64) -> Option<f64>) {
     let hub = hub(Hub::builder());
     let _drain = Drain::start(&hub, 1, 0);
-    measure("hub", &|message| hub.broadcast(message));
     let tokio = Receivers::start(1);
-    measure("tokio", &|message| tokio.send(message));
+    let of_hub = || from_eight(from_each, &|message| hub.broadcast(message));
+    let of_tokio = || from_eight(from_each, &|message| tokio.send(message));
+    let (mut wall, mut cpu) = ([vec![], vec![], vec![]], [vec![], vec![], vec![]]);
+    for turn in 0..turns {
+        let first = (turn % 2 == 0).then(of_hub);
+        let theirs = of_tokio();
+        let ours = first.unwrap_or_else(of_hub);
+        for (figures, ours, theirs) in [(&mut wall, ours.0, theirs.0), (&mut cpu, ours.1, theirs.1)]
+        {
+            let row = [ours, theirs, ours / theirs];
+            figures.iter_mut().zip(row).for_each(|(column, figure)| column.push(figure));
+        }
+    }
+    for (what, figures) in [("wall", wall), ("cpu", cpu)] {
+        for (name, column) in ["hub", "tokio", "ratio"].iter().zip(figures) {
+            let median = Spread::of(column).expect("a turn at least").median;
+            put(format!("eight.{name}.{what}"), median);
+        }
+    }
+}
+
+/// What a call takes, in nanoseconds of all of them together, and of each one's CPU.
+fn from_eight(from_each: usize, push: &(dyn Fn(Message) + Sync)) -> (f64, f64) {
+    const THREADS: usize = 8;
+    let go = AtomicBool::new(false);
+    let used = AtomicU64::new(0);
+    let mut wall = 0;
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let (go, used) = (&go, &used);
+                scope.spawn(move || {
+                    sys::pin(thread % 2);
+                    let messages: Vec<Message> = (0..from_each).map(|_| text()).collect();
+                    while !go.load(Ordering::Relaxed) {
+                        thread::yield_now();
+                    }
+                    let before = sys::thread_cpu();
+                    messages.into_iter().for_each(push);
+                    used.fetch_add(sys::thread_cpu() - before, Ordering::Relaxed);
+                })
+            })
+            .collect();
+        thread::sleep(Duration::from_millis(20));
+        wall = nanoseconds(|| {
+            go.store(true, Ordering::Relaxed);
+            threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        });
+    });
+    let calls = (THREADS * from_each) as f64;
+    (wall as f64 / calls, used.into_inner() as f64 / calls)
 }
 
 /// A thread that sleeps in an epoll, as a runtime does, until its eventfd is written to.

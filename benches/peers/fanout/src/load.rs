@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::RawFd;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::rounds::Spread;
 use crate::{message, sys};
 
 /// Handshakes at once.
@@ -43,7 +45,7 @@ impl Dialect {
             // An operation, a subscription, and a time (foxglove.sdk.v1, "message data").
             "foxglove" => Self { prefix: 13, opcode: 2, has_channels: true, has_lines: false },
             kind => {
-                let has_lines = kind == "stepcast-v1";
+                let has_lines = kind.ends_with("-v1");
                 Self { prefix: 0, opcode: 1, has_channels: false, has_lines }
             }
         }
@@ -78,7 +80,10 @@ impl Work {
     }
 }
 
+#[derive(Clone)]
 pub struct Options {
+    /// The program that the server is a part of: this one, or another build of it.
+    pub program: PathBuf,
     pub kind: String,
     pub clients: usize,
     pub works: Vec<Work>,
@@ -91,59 +96,133 @@ pub struct Options {
 pub fn session(options: &Options) {
     sys::raise_descriptors();
     sys::pin(options.core);
-    let mut figures = BTreeMap::new();
-    let mut server = Server::start(options);
-    let before = sys::resident(server.pid());
-    let mut clients = Clients::new(Dialect::of(&options.kind));
+    let mut session = Session::start(options);
+    session.connect(options.clients);
+    for work in &options.works {
+        session.go_through(work);
+    }
+    for (name, value) in session.end() {
+        println!("{name} {value}");
+    }
+}
 
-    let (cpu, started) = (sys::process_cpu(server.pid()), Instant::now());
-    clients.connect(server.port, options.clients, None);
-    let rate = options.clients as f64 / started.elapsed().as_secs_f64();
-    figures.insert("handshake.per_second".to_owned(), rate);
-    let all_known = |server: &mut Server| {
-        let started = Instant::now();
-        while server.ask("clients") != options.clients.to_string() {
-            assert!(started.elapsed() < PATIENCE, "clients that the server does not know");
-            std::thread::sleep(Duration::from_millis(10));
+/// Two servers and their clients, of which one has a short piece of the work and then the other, so that what the machine
+/// is like in that moment is the same for both. Before that each has the works that are to warm it up. Tells the medians of what each took in CPU, and of what the second took beside
+/// the first, piece by piece.
+pub fn duel(both: [Options; 2], warm: &[Work], turns: usize) {
+    /// Handshakes in a piece.
+    const PIECE: usize = 200;
+    sys::raise_descriptors();
+    sys::pin(both[0].core);
+    let (clients, works) = (both[0].clients, both[0].works.clone());
+    let mut both = both.each_ref().map(Session::start);
+    let mut taken = BTreeMap::<String, [Vec<f64>; 3]>::new();
+    let mut note = |both: &mut [Session; 2]| {
+        let [first, second] = both.each_mut().map(|side| std::mem::take(&mut side.figures));
+        for (name, first) in first.into_iter().filter(|(name, _)| name.ends_with(".cpu")) {
+            let row = [first, second[&name], second[&name] / first];
+            let columns = taken.entry(name).or_default();
+            columns.iter_mut().zip(row).for_each(|(column, figure)| column.push(figure));
         }
     };
-    if !clients.dialect.has_channels {
-        all_known(&mut server); // some go on with it when they have answered
+    for turn in 0..clients.div_ceil(PIECE) {
+        for side in [turn % 2, 1 - turn % 2] {
+            both[side].connect(PIECE.min(clients - turn * PIECE));
+        }
+        note(&mut both);
     }
-    let spent = sys::process_cpu(server.pid()) - cpu;
-    figures.insert("handshake.cpu".to_owned(), spent as f64 / 1e6 / options.clients as f64 * 1e3);
-    clients.subscribe();
-    all_known(&mut server);
-    clients.settle();
+    for side in &mut both {
+        warm.iter().for_each(|work| side.go_through(work));
+        side.figures.clear();
+    }
+    for turn in 0..turns {
+        for side in [turn % 2, 1 - turn % 2] {
+            works.iter().for_each(|work| both[side].go_through(work));
+        }
+        note(&mut both);
+    }
+    for side in both {
+        side.end();
+    }
+    for (name, columns) in taken {
+        for (what, column) in ["first", "second", "ratio"].iter().zip(columns) {
+            let median = Spread::of(column).expect("a turn at least").median;
+            println!("{name}.{what} {median}");
+        }
+    }
+}
 
-    for work in &options.works {
+/// A server and its clients.
+struct Session {
+    kind: String,
+    server: Server,
+    clients: Clients,
+    /// What it had when it had no client.
+    resident: u64,
+    figures: BTreeMap<String, f64>,
+}
+
+impl Session {
+    fn start(options: &Options) -> Self {
+        let server = Server::start(options);
+        let resident = sys::resident(server.pid());
+        let clients = Clients::new(Dialect::of(&options.kind));
+        Self { kind: options.kind.clone(), server, clients, resident, figures: BTreeMap::new() }
+    }
+
+    /// So many clients more.
+    fn connect(&mut self, count: usize) {
+        let Self { server, clients, figures, .. } = self;
+        let (cpu, started) = (sys::process_cpu(server.pid()), Instant::now());
+        clients.connect(server.port, count, None);
+        let rate = count as f64 / started.elapsed().as_secs_f64();
+        figures.insert("handshake.per_second".to_owned(), rate);
+        let all = clients.all.len().to_string();
+        let all_known = |server: &mut Server| {
+            let started = Instant::now();
+            while server.ask("clients") != all {
+                assert!(started.elapsed() < PATIENCE, "clients that the server does not know");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        if !clients.dialect.has_channels {
+            all_known(server); // some go on with it when they have answered
+        }
+        let spent = sys::process_cpu(server.pid()) - cpu;
+        figures.insert("handshake.cpu".to_owned(), spent as f64 / 1e6 / count as f64 * 1e3);
+        clients.subscribe();
+        all_known(server);
+        clients.settle();
+    }
+
+    fn go_through(&mut self, work: &Work) {
+        let Self { server, clients, figures, .. } = self;
         match *work {
             Work::Idle => {
                 std::thread::sleep(Duration::from_millis(300));
-                let grown = sys::resident(server.pid()).saturating_sub(before) as f64;
-                figures.insert("idle".to_owned(), grown / 1024.0 / options.clients as f64);
+                let grown = sys::resident(server.pid()).saturating_sub(self.resident) as f64;
+                figures.insert("idle".to_owned(), grown / 1024.0 / clients.all.len() as f64);
             }
             Work::Rate { size, count, per_second } => {
                 let order = format!("rate {size} {count} {}", 1_000_000 / per_second);
                 let run = Run { name: format!("rate.{size}"), count, wait: Wait::Spin };
-                run.go(size, &order, &mut server, &mut clients, &mut figures);
+                run.go(size, &order, server, clients, figures);
             }
             Work::Steps { size, count, micros } => {
                 let order = format!("steps {size} {count} {micros}");
                 let run = Run { name: format!("steps.{size}"), count, wait: Wait::Block };
-                let cost = run.go(size, &order, &mut server, &mut clients, &mut figures);
+                let cost = run.go(size, &order, server, clients, figures);
                 let cost: f64 = cost.parse().expect("a number");
                 figures.insert(format!("steps.{size}.call"), cost);
             }
-            Work::Burst { size, millis } => {
-                bursts(size, millis, &mut server, &mut clients, &mut figures);
-            }
+            Work::Burst { size, millis } => bursts(size, millis, server, clients, figures),
         }
     }
-    let skipped: u64 = server.ask("quit").parse().expect("a number");
-    assert_eq!(skipped, 0, "messages that {} lost", options.kind);
-    for (name, value) in figures {
-        println!("{name} {value}");
+
+    fn end(mut self) -> BTreeMap<String, f64> {
+        let skipped: u64 = self.server.ask("quit").parse().expect("a number");
+        assert_eq!(skipped, 0, "messages that {} lost", self.kind);
+        self.figures
     }
 }
 
@@ -219,7 +298,7 @@ struct Server {
 
 impl Server {
     fn start(options: &Options) -> Self {
-        let mut process = Command::new(std::env::current_exe().expect("this program"))
+        let mut process = Command::new(&options.program)
             .args(["server", "--kind", &options.kind])
             .args(["--clients", &options.clients.to_string()])
             .args(["--core", &options.server_core.to_string()])

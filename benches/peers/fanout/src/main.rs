@@ -1,6 +1,6 @@
 //! The hub's fan-out beside its peers, in one run: `cargo run --release -p peers-fanout` in
-//! `benches/peers`. Options: `--rounds N` (7), `--only TABLES` (of `calls`, `steps`, `crowd`,
-//! `memory`, `growth`, `slowdown`, `fresh`, separated by commas), `--who KINDS` (beside the floors),
+//! `benches/peers`. Options: `--rounds N` (7), `--only TABLES` (of `calls`, `steps`, `pairs`,
+//! `crowd`, `memory`, `growth`, `slowdown`, `fresh`, separated by commas), `--who KINDS` (beside the floors),
 //! `--smoke` (a few clients, one short round: correctness only).
 //!
 //! Every contestant is a process on core 0, and its clients are one on core 1, so that the CPU that a
@@ -8,6 +8,10 @@
 //! compare every byte with what the first of them got, which is checked by itself, and count: nothing may be
 //! missing. The contestants take turns within each round, each round begins with another one, ratios are to the
 //! floor in the same round, and what is told is the median of the rounds with the range that the middle half of them falls into.
+//!
+//! Two that differ by a few hundredths are measured *in pairs*: both servers are there with their clients, and have the work in
+//! turns of a tenth of a second. `duel --first KIND --second KIND --clients N --works WORKS --turns N` does that by itself, and with
+//! `--other PROGRAM` the second is that of another build of this program.
 //!
 //! At a *fixed rate* the clients look all the time, and the delivery latency is from just before the
 //! call that publishes to the read that returns the message. In *bursts* the publisher waits until everyone has
@@ -28,6 +32,7 @@ mod peer;
 #[path = "../../../../tests/slow/mod.rs"]
 mod slow;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The words of a command line, `--name value` or `--name`.
@@ -74,6 +79,27 @@ fn usage(wrong: &str) -> ! {
     std::process::exit(2);
 }
 
+fn this_program() -> PathBuf {
+    std::env::current_exe().expect("this program")
+}
+
+fn works_of(list: &str) -> Vec<load::Work> {
+    let work = |text| load::Work::parse(text).unwrap_or_else(|| usage(text));
+    list.split(',').filter(|text| !text.is_empty()).map(work).collect()
+}
+
+fn load_options(words: &mut Arguments, kind: String, program: PathBuf) -> load::Options {
+    load::Options {
+        program,
+        kind,
+        clients: words.number("--clients", 10),
+        works: works_of(&words.take("--works").unwrap_or_default()),
+        core: words.number("--core", 1),
+        server_core: words.number("--server-core", 0),
+        io_core: words.number("--io-core", 0),
+    }
+}
+
 fn print(figures: &rounds::Figures) {
     for (name, value) in figures {
         println!("{name} {value}");
@@ -96,16 +122,18 @@ fn main() {
             io_core: words.number("--io-core", 0),
         }),
         "session" => {
-            let works = words.take("--works").unwrap_or_default();
-            let work = |text| load::Work::parse(text).unwrap_or_else(|| usage(text));
-            load::session(&load::Options {
-                kind: words.take("--kind").unwrap_or_default(),
-                clients: words.number("--clients", 10),
-                works: works.split(',').map(work).collect(),
-                core: words.number("--core", 1),
-                server_core: words.number("--server-core", 0),
-                io_core: words.number("--io-core", 0),
-            });
+            let kind = words.take("--kind").unwrap_or_default();
+            load::session(&load_options(&mut words, kind, this_program()));
+        }
+        "duel" => {
+            let turns = words.number("--turns", 40);
+            let other = words.take("--other").map_or_else(this_program, PathBuf::from);
+            let [first, second] =
+                ["--first", "--second"].map(|name| words.take(name).unwrap_or_default());
+            let warm = works_of(&words.take("--warm").unwrap_or_default());
+            let options = load_options(&mut words, first, this_program());
+            let second = load::Options { kind: second, program: other, ..options.clone() };
+            load::duel([options, second], &warm, turns);
         }
         "drain" => load::drain(
             u16::try_from(words.number("--port", 0)).unwrap_or_else(|_| usage("--port")),
@@ -118,6 +146,7 @@ fn main() {
             receivers: words.numbers("--receivers"),
             calls: words.number("--calls", 60),
             from_each: words.number("--each", 20_000),
+            turns: words.number("--turns", 10),
         })),
         "slowdown" => print(&slowdown::run(&slowdown::Options {
             viewers: words.number("--viewers", 1000),
@@ -142,9 +171,10 @@ fn compare(mut words: Arguments) {
     };
     words.end();
     type Table = fn(&rounds::Options) -> Vec<rounds::Verdict>;
-    let tables: [(&str, Table); 7] = [
+    let tables: [(&str, Table); 8] = [
         ("calls", tables::calls),
         ("steps", tables::steps),
+        ("pairs", tables::pairs),
         ("crowd", tables::crowd),
         ("memory", tables::memory),
         ("growth", tables::growth),

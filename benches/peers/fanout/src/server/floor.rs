@@ -22,18 +22,22 @@ pub struct Floor {
 }
 
 impl Floor {
-    pub fn start(frames: usize) -> Self {
+    /// Its calls take so many frames. With `greets` its clients ask for something once they are upgraded, as on `stepcast.v1`.
+    pub fn start(frames: usize, greets: bool) -> Self {
         let listener = crate::server::tasks::listen();
         let port = listener.local_addr().expect("an address").port();
         let sockets = Arc::new(Mutex::new(Vec::new()));
         let accepted = Arc::clone(&sockets);
-        thread::spawn(move || accept(&listener, &accepted));
+        thread::spawn(move || accept(&listener, &accepted, greets));
         Self { port, sockets, frames, waiting: Vec::new(), count: 0, unfinished: Vec::new() }
     }
 }
 
-/// Upgrades whoever connects. The request of a client of ours comes whole.
-fn accept(listener: &TcpListener, accepted: &Mutex<Vec<TcpStream>>) {
+/// As long as the hub's is.
+const GREETING: [u8; 250] = [b'-'; 250];
+
+/// Upgrades whoever connects. What a client of ours says comes whole.
+fn accept(listener: &TcpListener, accepted: &Mutex<Vec<TcpStream>>, greets: bool) {
     let mut buffer = [0; 4096];
     let mut epoll = crate::sys::Epoll::new();
     epoll.watch_reading(listener.as_raw_fd(), usize::MAX);
@@ -58,18 +62,31 @@ fn accept(listener: &TcpListener, accepted: &Mutex<Vec<TcpStream>>) {
                 continue;
             }
             let Some(mut stream) = asking[key].take() else { continue };
-            free.push(key);
-            epoll.forget(stream.as_raw_fd());
             let count = stream.read(&mut buffer).expect("a request");
+            if buffer[0] == 0x81 {
+                free.push(key);
+                epoll.forget(stream.as_raw_fd());
+                let header = [0x81, 126, 0, GREETING.len() as u8];
+                let greeting = [&header[..], &GREETING].concat();
+                stream.write_all(&greeting).expect("room for a greeting");
+                accepted.lock().expect("no panic").push(stream);
+                continue;
+            }
             let request = std::str::from_utf8(&buffer[..count]).expect("text");
             assert!(request.ends_with("\r\n\r\n"), "a request that is whole");
-            let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
-            let accept = derive_accept_key(key.expect("a key").as_bytes());
+            let its_key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+            let accept = derive_accept_key(its_key.expect("a key").as_bytes());
             let answer = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                  Sec-WebSocket-Accept: {accept}\r\n\r\n"
             );
             stream.write_all(answer.as_bytes()).expect("room for an answer");
+            if greets {
+                asking[key] = Some(stream);
+                continue;
+            }
+            free.push(key);
+            epoll.forget(stream.as_raw_fd());
             accepted.lock().expect("no panic").push(stream);
         }
     }

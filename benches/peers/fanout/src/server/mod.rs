@@ -68,8 +68,9 @@ pub fn run(options: &Options) {
     sys::raise_descriptors();
     sys::pin(options.io_core);
     let mut server: Box<dyn Server> = match options.kind.as_str() {
-        "floor" => Box::new(floor::Floor::start(1)),
-        "floor64" => Box::new(floor::Floor::start(64)),
+        "floor" => Box::new(floor::Floor::start(1, false)),
+        "floor64" => Box::new(floor::Floor::start(64, false)),
+        "floor-v1" => Box::new(floor::Floor::start(1, true)),
         "stepcast" | "stepcast-v1" => Box::new(hub::Stepcast::start(options.clients)),
         "foxglove" => Box::new(foxglove::Foxglove::start()),
         kind => tasks::start(kind).unwrap_or_else(|| panic!("there is no {kind}")),
