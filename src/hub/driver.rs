@@ -4,7 +4,7 @@
 //! are ready, mailboxes, the fan-out of what was broadcast), so that a handshake or a ping does not
 //! wait behind a long fan-out; between turns the runtime looks at the sockets. With nothing to do
 //! it rests: while pushes keep coming it looks by itself every millisecond, so that a caller in a
-//! hot loop does not pay for waking it; after some silence it sleeps until it is rung for.
+//! hot loop does not pay for waking it; after some silence, or one push after a long one, it sleeps until it is rung for.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -29,8 +29,10 @@ use crate::codec::{CloseCode, CloseFrame};
 /// Sockets served, of each kind, before the runtime looks at the sockets again.
 const STEPS: usize = 64;
 
-/// How long after the last push the driver goes on looking by itself, in milliseconds.
+/// How long after the last push the driver goes on looking by itself, in milliseconds: while they come closer together
+/// than that, and after one that came alone. (A look costs as much as two deliveries.)
 const LOOK_FOR: u64 = 10;
+const LOOK_FIRST: u64 = 2;
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_micros(500); // which the runtime's timer rounds up
@@ -61,6 +63,8 @@ pub(crate) struct Driver {
     strangers: usize,
     epoch: Instant,
     next_tick: u64,
+    /// When there was a push last, and until when it looks for more by itself.
+    pushed_at: u64,
     look_until: u64,
     /// By when everything is to have ended, once that is decided.
     end_by: Option<u64>,
@@ -93,6 +97,7 @@ impl Driver {
             strangers: 0,
             epoch: Instant::now(),
             next_tick: 0,
+            pushed_at: 0,
             look_until: 0,
             end_by: None,
             pardoned: false,
@@ -341,7 +346,9 @@ impl Driver {
         }
         let (fresh, keys) = self.engine.take_news();
         if !fresh.is_empty() || !keys.is_empty() {
-            self.look_until = self.engine.now + LOOK_FOR;
+            let now = self.engine.now;
+            let silence = now.saturating_sub(std::mem::replace(&mut self.pushed_at, now));
+            self.look_until = now + if silence <= LOOK_FOR { LOOK_FOR } else { LOOK_FIRST };
         }
         // All are marked before any is written to: what was pushed to one of them and then to
         // everyone is merged in that order, whoever's turn comes first.
@@ -651,6 +658,21 @@ mod tests {
             resting.join().unwrap().unwrap();
             assert!(asleep);
         });
+    }
+
+    #[test]
+    fn it_goes_on_looking_for_pushes_that_come_close_together_but_hardly_after_one_alone() {
+        let mut stand = Stand::new();
+        let _client = stand.connect(1);
+        stand.driver.epoch -= Duration::from_secs(1); // so long nothing has been pushed
+        let looks_for = |stand: &mut Stand| {
+            stand.shared.broadcast("now".into());
+            stand.turn();
+            stand.driver.look_until - stand.driver.engine.now
+        };
+        assert_eq!(looks_for(&mut stand), LOOK_FIRST);
+        stand.driver.pushed_at = u64::MAX; // just now, however slow the machine is
+        assert_eq!(looks_for(&mut stand), LOOK_FOR);
     }
 
     #[test]

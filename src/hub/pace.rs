@@ -322,7 +322,8 @@ mod tests {
     }
 
     #[test]
-    fn a_fast_reader_has_the_largest_window_and_is_asked_behind_five_sixteenths_of_it_at_the_least() {
+    fn a_fast_reader_has_the_largest_window_and_is_asked_behind_five_sixteenths_of_it_at_the_least()
+    {
         let mut pace = Pace::new(FRESHNESS);
         let mut questions = 0;
         for message in 0..100_000_u64 {
