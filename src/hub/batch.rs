@@ -11,6 +11,9 @@ use crate::wire::v1::{Form, Joined};
 /// below has been copied once already.
 const OWN_PART_FROM: usize = 4 * 1024;
 
+/// The same of frames that lines share, which are longer, and seldom longer than that.
+const OWN_PART_OF_LINES_FROM: usize = 32 * 1024;
+
 /// The most frames in one batch, and about the most that is copied together for it; what is more
 /// comes in the next.
 const BATCH: usize = 1024;
@@ -25,6 +28,8 @@ pub(crate) struct Batch {
     /// Each frame, where it ends in the bytes, and where a client stands that has it.
     frames: Vec<(usize, Frame, Cursor)>,
     bytes: usize,
+    /// The length of the longest frame.
+    longest: usize,
     /// Whether nothing comes after it.
     is_all: bool,
 }
@@ -42,8 +47,17 @@ impl Batch {
         self.add(frame, after);
     }
 
+    fn add_lines(&mut self, frame: Frame, after: Cursor, small: &mut Vec<u8>) {
+        if frame.len() < OWN_PART_OF_LINES_FROM {
+            return self.add_copied(frame, after, small);
+        }
+        self.flush_small(small);
+        self.add_shared(frame, after);
+    }
+
     fn add(&mut self, frame: Frame, after: Cursor) {
         self.bytes += frame.len();
+        self.longest = self.longest.max(frame.len());
         self.frames.push((self.bytes, frame, after));
     }
 
@@ -54,13 +68,18 @@ impl Batch {
         }
     }
 
-    /// Where the last frame ends that begins within the first `room` bytes.
-    pub(crate) fn within(&self, room: usize) -> usize {
-        if room >= self.bytes {
-            return self.bytes;
-        }
-        let begun = self.frames.partition_point(|(end, ..)| *end < room);
-        self.frames.get(begun).map_or(self.bytes, |(end, ..)| *end)
+    /// Where the last frame ends that begins within the first `room` bytes, or the first one that is as long as `long`.
+    pub(crate) fn within(&self, room: usize, long: usize) -> usize {
+        let last = match self.longest < long {
+            true if room >= self.bytes => return self.bytes,
+            true => self.frames.partition_point(|(end, ..)| *end < room),
+            false => {
+                let is_last =
+                    |(end, frame, _): &(usize, Frame, Cursor)| *end >= room || frame.len() >= long;
+                self.frames.iter().position(is_last).unwrap_or(self.frames.len())
+            }
+        };
+        self.frames.get(last).map_or(self.bytes, |(end, ..)| *end)
     }
 
     /// Whether who has it up to here has everything.
@@ -145,7 +164,7 @@ impl Batch {
             last = number.or(last);
             let (before, own) = joined.add(form);
             if let Some(frame) = before {
-                batch.add_copied(frame, at, &mut small);
+                batch.add_lines(frame, at, &mut small);
             }
             if let Some(frame) = own {
                 batch.flush_small(&mut small);
@@ -155,7 +174,7 @@ impl Batch {
         }
         match joined.take() {
             Some(frame) if small.is_empty() => batch.add_shared(frame, at),
-            Some(frame) => batch.add_copied(frame, at, &mut small),
+            Some(frame) => batch.add_lines(frame, at, &mut small),
             None => {}
         }
         batch.flush_small(&mut small);
@@ -188,6 +207,18 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_ends_where_the_room_does_or_behind_what_is_long() {
+        let mut log = log_of(&[100, 200, 5000, 100, 9000, 9000, 100]);
+        let batch = batch_of(&mut log);
+        let ends = |long| {
+            [1, 100, 101, 300, 301, 6000, 14_401, 99_999].map(|room| batch.within(room, long))
+        };
+        assert_eq!(ends(usize::MAX), [100, 100, 300, 300, 5300, 14_400, 23_400, 23_500]);
+        assert_eq!(ends(9000), [100, 100, 300, 300, 5300, 14_400, 14_400, 14_400]);
+        assert_eq!(ends(5000), [100, 100, 300, 300, 5300, 5300, 5300, 5300]);
+    }
+
+    #[test]
     fn lines_share_frames_which_share_one_part() {
         let (mut log, budget) = log(ALL);
         for number in 1..=100 {
@@ -202,6 +233,19 @@ mod tests {
         assert_eq!(batch.parts[0], frames.flat_map(|part| part.to_vec()).collect::<Vec<_>>());
         let (cursor, rest) = batch.after(batch.frames[2].0 + 10);
         assert_eq!((cursor, rest.len()), (batch.frames[3].2, batch.frames[3].1.len() - 10));
+
+        // A line that is long is not copied once more.
+        for (number, size) in [(101, 100), (102, 100_000), (103, 100)] {
+            let message = Message::from("x".repeat(size));
+            log.push(number, Entry { stamp: number, message }, 0, &budget);
+        }
+        log.reveal(2000);
+        let from = Cursor { log: 100, latest: 0 };
+        assert!(log.batch(from, 2000, Wire::V1, true, &budget).is_none());
+        let batch = log.batch(from, 2000, Wire::V1, true, &budget).unwrap();
+        assert!(batch.parts[1].len() > 100_000 && batch.frames[1].1.parts().count() == 1);
+        let shared = batch.frames[1].1.parts().next().unwrap();
+        assert_eq!((batch.parts.len(), batch.parts[1].as_ptr()), (3, shared.as_ptr()));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! are ready, mailboxes, the fan-out of what was broadcast), so that a handshake or a ping does not
 //! wait behind a long fan-out; between turns the runtime looks at the sockets. With nothing to do
 //! it rests: while pushes keep coming it looks by itself every millisecond, so that a caller in a
-//! hot loop does not pay for waking it; after some silence, or one push after a long one, it sleeps until it is rung for.
+//! hot loop does not pay for waking it; after some silence, and soon after a push that came alone, it sleeps until it is rung for.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -36,6 +36,11 @@ const LOOK_FIRST: u64 = 2;
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_micros(500); // which the runtime's timer rounds up
+
+/// How long to look after a push, where there was none for so long before it.
+fn look_for(silence: u64) -> u64 {
+    if silence <= LOOK_FOR { LOOK_FOR } else { LOOK_FIRST }
+}
 
 pub(crate) struct Driver {
     engine: Engine,
@@ -348,7 +353,7 @@ impl Driver {
         if !fresh.is_empty() || !keys.is_empty() {
             let now = self.engine.now;
             let silence = now.saturating_sub(std::mem::replace(&mut self.pushed_at, now));
-            self.look_until = now + if silence <= LOOK_FOR { LOOK_FOR } else { LOOK_FIRST };
+            self.look_until = now + look_for(silence);
         }
         // All are marked before any is written to: what was pushed to one of them and then to
         // everyone is merged in that order, whoever's turn comes first.
@@ -673,6 +678,7 @@ mod tests {
         assert_eq!(looks_for(&mut stand), LOOK_FIRST);
         stand.driver.pushed_at = u64::MAX; // just now, however slow the machine is
         assert_eq!(looks_for(&mut stand), LOOK_FOR);
+        assert_eq!([0, 10, 11].map(look_for), [LOOK_FOR, LOOK_FOR, LOOK_FIRST]);
     }
 
     #[test]

@@ -4,17 +4,17 @@
 //! the network and those of the client hold megabytes: to a client that reads 50 KB/s that is a minute of
 //! what was the newest once. So there is a window of bytes under way, as large as the client reads in
 //! about a quarter of a second. How fast that is, it says itself, without knowing: behind every quarter of the window,
-//! or a third of a large one, more or less, goes a question, a Ping that says how much has gone before it, and its Pong (RFC 6455, section
-//! 5.5.3) is the receipt. Browsers answer Pings by themselves, as every client has to. How much it is, from an eighth
-//! to three eighths of a small window, differs from client to client: thousands that have had the same since the same moment are not all
-//! asked behind the same message, which would come late to everyone.
+//! or nearly a third of a large one, goes a question, a Ping that says how much has gone before it, and its Pong (RFC 6455, section
+//! 5.5.3) is the receipt. Browsers answer Pings by themselves, as every client has to. How much it is, of a small window from an eighth
+//! to a third, differs from client to client: thousands that have had the same small messages since the same moment are not all
+//! asked behind the same one, which would come late to everyone. Behind what is as long as a twelfth of the window there is always one:
+//! with the next of that kind it could be too late.
 //!
 //! The window follows from what a question took to come back. Where `f` bytes were under way
 //! with it and it took `t`, the client takes `f / t`, and that for the time wanted is the window: the time
 //! wanted, and what the way there and back takes by itself, which is the least that a question took
 //! while little was under way. The window grows fourfold at most, so that one lucky answer opens it little, and
-//! to a megabyte for whoever reads at once: then a question goes behind each third of that, more or less, since a question
-//! costs as much as sending 20 KB does.
+//! to a megabyte for whoever reads at once: then a question goes behind some 320 KB, since it costs as much as sending 20 KB.
 
 use bytes::Bytes;
 
@@ -27,7 +27,7 @@ use crate::wire::v1::Lines;
 const INITIAL: u32 = 16 * 1024;
 
 /// The smallest and the largest window. At 100 ms there and back the largest is 10 MB/s, and who has it and becomes
-/// slow, at 50 KB/s, has its next question after 7 s, before it is taken for dead.
+/// slow, at 50 KB/s, has its next question after 7 s, and 10 at the most, before it is taken for dead.
 const LEAST: u32 = 8 * 1024;
 const MOST: u32 = 1024 * 1024;
 
@@ -78,6 +78,33 @@ impl Pace {
         }
     }
 
+    /// How many bytes may be taken up before there is a question: a little more than until one is due, so that what is
+    /// written at once is seldom cut for it. `serial` is any number that stays the client's and is another's for others.
+    pub(crate) fn stretch(&self, serial: u32) -> usize {
+        match self.window {
+            0 => usize::MAX,
+            window => {
+                (window / 16 + self.part(serial).saturating_sub(self.since())).max(1) as usize
+            }
+        }
+    }
+
+    /// From this size on there is a question behind each message.
+    pub(crate) fn long(&self) -> usize {
+        if self.window == 0 { usize::MAX } else { self.window as usize / 12 }
+    }
+
+    /// What has been taken up since it was last asked.
+    fn since(&self) -> u32 {
+        self.taken.wrapping_sub(self.asked)
+    }
+
+    /// Behind how much a question is due.
+    fn part(&self, serial: u32) -> u32 {
+        let spread = self.window.min(SPREAD) / 24 * 5; // from an eighth to a third
+        self.window / 3 - spread + spread / TURNS * turn_of(serial)
+    }
+
     fn under_way(&self) -> u32 {
         self.taken.wrapping_sub(self.had)
     }
@@ -92,18 +119,15 @@ impl Pace {
         self.taken = self.taken.wrapping_add(low_half(bytes as u64));
     }
 
-    /// The question that is due when `more` bytes have been taken up: it goes behind them. `serial` is any number that
-    /// stays the client's and is another's for others.
+    /// The question that is due when `more` bytes have been taken up at once: it goes behind them.
     pub(crate) fn question(&self, more: usize, now: u64, serial: u32) -> Option<Question> {
         let mut then = *self;
         then.take(more);
-        let since = then.taken.wrapping_sub(then.asked);
         // Who may have no more is to be asked in any case: nothing else would bring it on again.
         let unasked = then.room() == 0 && then.asked == then.had;
-        let spread = self.window.min(SPREAD) / 4;
-        let part = self.window / 8 * 3 - spread + spread / TURNS * turn_of(serial);
-        let due = self.window > 0 && since > 0 && (since >= part || unasked);
-        due.then(|| Question(then.numbers(now)))
+        let is_long = more >= self.long();
+        let due = then.since() >= self.part(serial) || unasked || is_long;
+        (self.window > 0 && then.since() > 0 && due).then(|| Question(then.numbers(now)))
     }
 
     /// What a question says: how much goes before it, how much of that is under way, and when it is.
@@ -306,7 +330,7 @@ mod tests {
     fn those_who_have_had_the_same_are_not_all_asked_behind_the_same_message() {
         let mut paces = [Pace::new(FRESHNESS); 160];
         let mut most = 0;
-        for message in 0..200 {
+        for message in 0..3000 {
             let mut questions = 0;
             for (pace, serial) in paces.iter_mut().zip(0..) {
                 pace.take(FRAME);
@@ -322,8 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fast_reader_has_the_largest_window_and_is_asked_behind_five_sixteenths_of_it_at_the_least()
-    {
+    fn a_fast_reader_has_the_largest_window_and_is_asked_behind_some_three_tenths_of_it() {
         let mut pace = Pace::new(FRESHNESS);
         let mut questions = 0;
         for message in 0..100_000_u64 {
@@ -335,7 +358,37 @@ mod tests {
             }
         }
         assert_eq!(pace.window, MOST);
-        assert!(questions < 100_000_000 / (MOST / 16 * 5) + 20, "{questions}");
+        assert!(questions < 100_000_000 / (MOST / 18 * 5) + 20, "{questions}");
+    }
+
+    // At 50 KB/s, and with the stall timeout of 10 s.
+    #[test]
+    fn who_becomes_slow_has_a_question_in_time_however_long_the_messages_are() {
+        const IN_TIME: usize = 500_000;
+        for size in
+            [1000, 16_400, 65_546, 87_380, 87_381, 131_100, 190_000, 262_160, 300_000, 480_000]
+        {
+            for serial in 0..64 {
+                let mut pace = Pace::new(FRESHNESS);
+                pace.window = MOST;
+                let (mut since, mut questions) = (0, 0);
+                while pace.room() > 0 {
+                    // As many messages as begin in what may be taken up at once, or a long one.
+                    let count =
+                        if size < pace.long() { pace.stretch(serial).div_ceil(size) } else { 1 };
+                    let chunk = count * size;
+                    let question = pace.question(chunk, 0, serial);
+                    pace.take(chunk);
+                    since += chunk;
+                    assert!(since <= IN_TIME, "{size}, {serial}: {since}");
+                    if question.is_some() {
+                        pace.asked();
+                        (since, questions) = (0, questions + 1);
+                    }
+                }
+                assert!(questions >= 2, "{size}, {serial}");
+            }
+        }
     }
 
     #[test]

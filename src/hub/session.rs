@@ -302,4 +302,21 @@ mod tests {
         engine.end_detached(begun.client.id);
         assert_eq!((counts(&engine), engine.per_address.len()), ((0, 0, [0, 0]), 0));
     }
+
+    #[test]
+    fn the_table_of_those_who_are_away_gives_its_room_back() {
+        let mut engine = engine(Limits::default(), &Timeouts::default());
+        for number in 0..300 {
+            let (new, from) = (Hello::default(), address("10.0.0.1:1"));
+            let begun = engine.begin_session(&new, Details::default(), from, (number, 1));
+            engine.detach(&begun.client, DisconnectReason::Lost);
+        }
+        engine.expire_sessions();
+        assert_eq!(engine.sessions.away.len(), 300);
+        assert!(engine.sessions.away.capacity() >= 300);
+        engine.now += engine.timeouts.grace;
+        engine.expire_sessions();
+        assert_eq!((engine.sessions.away.len(), engine.shared.registry.count()), (0, 0));
+        assert!(engine.sessions.away.capacity() < 16, "{}", engine.sessions.away.capacity());
+    }
 }

@@ -87,6 +87,16 @@ test('markup in a message stays text', async (t) => {
   assert.deepEqual(complaints, []);
 });
 
+test('one message is counted in the singular', async (t) => {
+  const { page, hub } = await openPage(t);
+  const counted = () => page.locator('#counted').textContent();
+  for (const [count, word] of [[1, 'message'], [2, 'messages']]) {
+    hub.send('some');
+    await until(`${count} of them`, async () => (await seen(page)).count === count);
+    assert.equal(await counted(), word);
+  }
+});
+
 test('what is no progress leaves the bar alone', async (t) => {
   const { page, hub } = await openPage(t);
   hub.send('{"progress":3,"total":10}');

@@ -306,13 +306,13 @@ impl Connection {
         }
     }
 
-    /// Fills the outbox with the next messages, of which lines share frames.
+    /// An outbox with the next messages, of which lines share frames, and how much they are.
     pub(super) fn take_up_v1(
         &mut self,
         engine: &Engine,
         upto: u64,
         most: usize,
-    ) -> Option<Box<Outbox>> {
+    ) -> Option<(Box<Outbox>, usize)> {
         let Phase::Open(open) = &mut self.phase else { return None };
         let (mut joined, mut taken) = (Joined::default(), 0);
         let mut outbox: Option<Box<Outbox>> = None;
@@ -340,8 +340,7 @@ impl Connection {
             }
         }
         joined.take().into_iter().for_each(&mut push);
-        open.pace.take(taken);
-        outbox
+        outbox.map(|outbox| (outbox, taken))
     }
 
     /// What goes before a Close, and the Close as this wire has it.

@@ -135,7 +135,8 @@ impl Connection {
         };
         if room == 0 && open.follows.is_owed(&open.client, open.has_mail, engine, upto) {
             open.held_since.get_or_insert(Moment::at(engine.now));
-            return Ok(if self.ask(0, engine.now) { Taken::Alone } else { Taken::Nothing });
+            let asked = self.take_and_ask(0, engine.now);
+            return Ok(if asked { Taken::Alone } else { Taken::Nothing });
         }
         open.held_since = None;
         if !open.has_mail && open.leave.is_none() {
@@ -155,7 +156,9 @@ impl Connection {
                 Some((place, log.batch(follow.cursor, engine.upto, wire, !alone, budget)?))
             });
             if let Some((place, batch)) = batch {
-                let end = batch.within(room);
+                let stretch = open.pace.stretch(self.serial);
+                let end = batch.within(room.min(stretch), open.pace.long());
+                let is_cut = end < batch.within(room, usize::MAX);
                 let question = open.pace.question(end, engine.now, self.serial);
                 let question = question.map(|question| question.frame(wire));
                 let mut cx = Context::from_waker(&self.waker);
@@ -177,24 +180,27 @@ impl Connection {
                                 follow.see(last.unwrap_or_default());
                             }
                         }
-                        open.pace.take(of_batch + rest.len());
+                        let taken = of_batch + rest.len();
                         let asked = question.as_ref().map_or(0, Bytes::len);
-                        if written == end + asked && is_all {
-                            if asked > 0 {
-                                open.pace.asked();
-                            }
-                            return Ok(Taken::Nothing);
+                        if asked > 0 && written <= end {
+                            self.begin(rest, engine.now);
+                            self.take_and_ask(taken, engine.now);
+                            return Ok(Taken::Shared);
                         }
-                        if let Some(question) = question.filter(|_| written > end) {
+                        open.pace.take(taken);
+                        if let Some(question) = question {
                             open.pace.asked();
                             let mut rest: Frame = question.into();
                             rest.advance(written - end);
                             self.begin(rest, engine.now);
                         } else {
                             self.begin(rest, engine.now);
-                            self.ask(0, engine.now);
                         }
-                        return Ok(Taken::Shared);
+                        return Ok(match written == end + asked {
+                            true if is_all => Taken::Nothing,
+                            true if is_cut => Taken::Alone, // from where it stands now few go on
+                            _ => Taken::Shared,
+                        });
                     }
                     Err(_) => {
                         self.lost(engine)?;
@@ -227,11 +233,13 @@ impl Connection {
         }
     }
 
-    /// Puts a question behind what has been taken up, if one is due. Whether it was.
-    fn ask(&mut self, more: usize, now: u64) -> bool {
+    /// So many bytes have been taken up: puts a question behind them, if one is due. Whether it was.
+    fn take_and_ask(&mut self, bytes: usize, now: u64) -> bool {
         let Phase::Open(open) = &mut self.phase else { return false };
         let wire = open.wire;
-        let Some(question) = open.pace.question(more, now, self.serial) else { return false };
+        let question = open.pace.question(bytes, now, self.serial);
+        open.pace.take(bytes);
+        let Some(question) = question else { return false };
         open.pace.asked();
         self.owe(now).push(question.frame(wire).into());
         true
@@ -256,8 +264,7 @@ impl Connection {
         }
         if outbox.is_some() {
             self.outbox = outbox;
-            open.pace.take(bytes);
-            self.ask(0, engine.now);
+            self.take_and_ask(bytes, engine.now);
         } else {
             self.leave_if_due(engine);
         }
@@ -265,9 +272,9 @@ impl Connection {
 
     /// The same on the wire `stepcast.v1`.
     fn take_up_lines(&mut self, engine: &mut Engine, upto: u64, room: usize) {
-        if let Some(outbox) = self.take_up_v1(engine, upto, TAKE_BYTES.min(room)) {
+        if let Some((outbox, bytes)) = self.take_up_v1(engine, upto, TAKE_BYTES.min(room)) {
             self.outbox = Some(outbox);
-            self.ask(0, engine.now);
+            self.take_and_ask(bytes, engine.now);
         } else {
             self.leave_if_due(engine);
         }
