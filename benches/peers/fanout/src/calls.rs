@@ -103,7 +103,7 @@ pub fn run(options: &Options) -> BTreeMap<String, f64> {
         let id = hub.clients()[0].id;
         let awake = |push: &dyn Fn(Message)| {
             let batch = |_| {
-                thread::sleep(Duration::from_millis(2)); // less than the hub goes on looking for
+                thread::sleep(Duration::from_millis(2)); // less than the hub goes on looking for while they come so
                 let messages: Vec<Message> = (0..BATCH).map(|_| text()).collect();
                 nanoseconds(|| messages.into_iter().for_each(push))
             };

@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::rounds::Spread;
 use crate::{message, sys};
 
 /// Handshakes at once.
@@ -107,8 +106,9 @@ pub fn session(options: &Options) {
 }
 
 /// Two servers and their clients, of which one has a short piece of the work and then the other, so that what the machine
-/// is like in that moment is the same for both. Before that each has the works that are to warm it up. Tells the medians of what each took in CPU, and of what the second took beside
-/// the first, piece by piece.
+/// is like in that moment is the same for both. Before that each has the works that are to warm it up. Tells what each took in
+/// CPU, with what it did just after a piece, and what the second took beside the first: of all pieces together, for what is
+/// done in every fifth of them counts, too.
 pub fn duel(both: [Options; 2], warm: &[Work], turns: usize) {
     /// Handshakes in a piece.
     const PIECE: usize = 200;
@@ -116,39 +116,49 @@ pub fn duel(both: [Options; 2], warm: &[Work], turns: usize) {
     sys::pin(both[0].core);
     let (clients, works) = (both[0].clients, both[0].works.clone());
     let mut both = both.each_ref().map(Session::start);
-    let mut taken = BTreeMap::<String, [Vec<f64>; 3]>::new();
-    let mut note = |both: &mut [Session; 2]| {
-        let [first, second] = both.each_mut().map(|side| std::mem::take(&mut side.figures));
-        for (name, first) in first.into_iter().filter(|(name, _)| name.ends_with(".cpu")) {
-            let row = [first, second[&name], second[&name] / first];
-            let columns = taken.entry(name).or_default();
-            columns.iter_mut().zip(row).for_each(|(column, figure)| column.push(figure));
-        }
-    };
+    let mut taken = BTreeMap::<String, [f64; 3]>::new(); // the two, and how much it was
+    let mut piece =
+        |name: String, turn: usize, both: &mut [Session; 2], go: &dyn Fn(&mut Session) -> usize| {
+            let sums = taken.entry(name).or_default();
+            for side in [turn % 2, 1 - turn % 2] {
+                let before = sys::process_cpu(both[side].server.pid());
+                let amount = go(&mut both[side]);
+                std::thread::sleep(Duration::from_millis(4)); // the answers to its questions, and its looks
+                sums[side] += (sys::process_cpu(both[side].server.pid()) - before) as f64;
+                sums[2] += amount as f64 / 2.0;
+            }
+        };
     for turn in 0..clients.div_ceil(PIECE) {
-        for side in [turn % 2, 1 - turn % 2] {
-            both[side].connect(PIECE.min(clients - turn * PIECE));
-        }
-        note(&mut both);
+        let count = PIECE.min(clients - turn * PIECE);
+        piece("handshake".to_owned(), turn, &mut both, &|side| {
+            side.connect(count);
+            count
+        });
     }
     for side in &mut both {
         warm.iter().for_each(|work| side.go_through(work));
-        side.figures.clear();
     }
     for turn in 0..turns {
-        for side in [turn % 2, 1 - turn % 2] {
-            works.iter().for_each(|work| both[side].go_through(work));
+        for work in &works {
+            let (name, messages) = match *work {
+                Work::Rate { size, count, .. } => (format!("rate.{size}"), count),
+                Work::Burst { size, millis: 0 } => (format!("burst.{size}"), BURST),
+                _ => panic!("a work that is not always the same"),
+            };
+            piece(name, turn, &mut both, &|side| {
+                side.go_through(work);
+                messages * clients
+            });
         }
-        note(&mut both);
     }
     for side in both {
         side.end();
     }
-    for (name, columns) in taken {
-        for (what, column) in ["first", "second", "ratio"].iter().zip(columns) {
-            let median = Spread::of(column).expect("a turn at least").median;
-            println!("{name}.{what} {median}");
-        }
+    for (name, [first, second, amount]) in taken {
+        // Seconds for a million deliveries are milliseconds for a thousand handshakes.
+        println!("{name}.first {}", first / 1e3 / amount);
+        println!("{name}.second {}", second / 1e3 / amount);
+        println!("{name}.ratio {}", second / first);
     }
 }
 
@@ -190,7 +200,7 @@ impl Session {
         }
         let spent = sys::process_cpu(server.pid()) - cpu;
         figures.insert("handshake.cpu".to_owned(), spent as f64 / 1e6 / count as f64 * 1e3);
-        clients.subscribe();
+        clients.subscribe(count);
         all_known(server);
         clients.settle();
     }
@@ -263,6 +273,9 @@ impl Run {
     }
 }
 
+/// Messages in a burst.
+const BURST: usize = 64;
+
 /// Bursts of 64 until the time is up, the next when all clients have the one before.
 fn bursts(
     size: usize,
@@ -271,7 +284,6 @@ fn bursts(
     clients: &mut Clients,
     figures: &mut BTreeMap<String, f64>,
 ) {
-    const BURST: usize = 64;
     let (cpu, started) = (sys::process_cpu(server.pid()), Instant::now());
     let (mut bursts, mut reads) = (0, 0);
     while bursts == 0 || started.elapsed() < Duration::from_millis(millis) {
@@ -415,8 +427,9 @@ impl Clients {
              Sec-WebSocket-Version: 13\r\n\r\n"
         );
         let started = Instant::now();
-        let until = self.all.len() + count;
-        let (mut open, mut asked) = (self.all.len(), vec![false; until]);
+        let before = self.all.len();
+        let until = before + count;
+        let (mut open, mut asked) = (before, vec![false; until]);
         while open < until {
             assert!(started.elapsed() < PATIENCE, "handshakes take too long");
             while self.all.len() < until && self.all.len() - open < IN_FLIGHT {
@@ -428,7 +441,7 @@ impl Clients {
             }
             let mut keys = std::mem::take(&mut self.keys);
             self.epoll.wait(100, &mut keys);
-            for &key in &keys {
+            for &key in keys.iter().filter(|key| **key >= before) {
                 let fd = self.all[key].fd;
                 if !std::mem::replace(&mut asked[key], true) {
                     assert_eq!(sys::send(fd, request.as_bytes()), request.len());
@@ -454,17 +467,18 @@ impl Clients {
             }
             self.keys = keys;
         }
-        for (key, client) in self.all.iter().enumerate().skip(until - count) {
+        for (key, client) in self.all.iter().enumerate().skip(before) {
             self.epoll.watch_reading(client.fd, key);
         }
     }
 
-    /// Asks for the channel, where there are channels.
-    fn subscribe(&mut self) {
+    /// The newest so many ask for the channel, where there are channels.
+    fn subscribe(&mut self, count: usize) {
         if !self.dialect.has_channels {
             return;
         }
-        for client in &mut self.all {
+        let before = self.all.len() - count;
+        for client in &mut self.all[before..] {
             let started = Instant::now();
             let id = loop {
                 let text = String::from_utf8_lossy(&client.rest);

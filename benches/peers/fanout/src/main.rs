@@ -10,8 +10,8 @@
 //! floor in the same round, and what is told is the median of the rounds with the range that the middle half of them falls into.
 //!
 //! Two that differ by a few hundredths are measured *in pairs*: both servers are there with their clients, and have the work in
-//! turns of a tenth of a second. `duel --first KIND --second KIND --clients N --works WORKS --turns N` does that by itself, and with
-//! `--other PROGRAM` the second is that of another build of this program.
+//! turns of a burst, or of a tenth of a second. `duel --first KIND --second KIND --clients N --warm WORKS --works WORKS --turns N` does
+//! that by itself, and with `--other PROGRAM` the second is that of another build of this program.
 //!
 //! At a *fixed rate* the clients look all the time, and the delivery latency is from just before the
 //! call that publishes to the read that returns the message. In *bursts* the publisher waits until everyone has

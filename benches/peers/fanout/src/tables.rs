@@ -176,8 +176,8 @@ pub fn memory(options: &Options) -> Vec<Verdict> {
     memory_table(&results, clients, count)
 }
 
-/// What is ours of a delivery and of a handshake: beside the floor, in pieces of a tenth of a second, of which each of the two
-/// has one and then the other. What the machine is like differs by more from second to second than they do.
+/// What is ours of a delivery and of a handshake: beside the floor, in pieces of a burst, or of a tenth of a second, of which each
+/// of the two has one and then the other. What the machine is like differs by more from second to second than they do.
 pub fn pairs(options: &Options) -> Vec<Verdict> {
     let crowds: &[usize] = if options.smoke { &[20] } else { &[1000, 5000] };
     let mut verdicts = Vec::new();
@@ -187,7 +187,7 @@ pub fn pairs(options: &Options) -> Vec<Verdict> {
             move |kind: &str| {
                 let both = ["duel", "--first", floor, "--second", kind, "--works", works];
                 // With the first of them the hub learns how fast its clients are.
-                let warm = ["--warm", if options.smoke { "" } else { "burst:1024:200" }];
+                let warm = ["--warm", if works.is_empty() { "" } else { "burst:1024:200" }];
                 let size = ["--clients", &clients.to_string(), "--turns", &turns];
                 strings(&[&both[..], &warm, &size].concat())
             }
@@ -205,7 +205,7 @@ pub fn pairs(options: &Options) -> Vec<Verdict> {
         );
         heading(&title, &["floor", "ours", "x floor"]);
         let mut line = |who: &str, what: &str, results: &Results, figure: &str, bar: f64| {
-            let spread = |which: &str| results.spread(who, &format!("{figure}.cpu.{which}"));
+            let spread = |which: &str| results.spread(who, &format!("{figure}.{which}"));
             let ratio = spread("ratio");
             if ratio.is_some() {
                 row(&[
@@ -297,7 +297,7 @@ pub fn calls(options: &Options) -> Vec<Verdict> {
 
     let title = format!("a call, 64 B: ns, median of {} rounds (middle half)", options.rounds);
     heading(&title, &["ns"]);
-    for name in results.0[US][0].keys() {
+    for name in results.0[US][0].keys().filter(|name| !name.contains("ratio")) {
         row(&[name.clone(), cell(get(name))]);
     }
     let (few, many) = clients.split_once(',').expect("two at least");
@@ -331,7 +331,7 @@ pub fn calls(options: &Options) -> Vec<Verdict> {
     let beside = ratio(&format!("broadcast.awake.{many}"), "tokio.waiting.10");
     verdicts.extend(at_most("broadcast, awake", beside, 1.0, " x tokio's, 10 receivers"));
     for what in ["wall", "cpu"] {
-        let beside = ratio(&format!("eight.hub.{what}"), &format!("eight.tokio.{what}"));
+        let beside = get(&format!("eight.ratio.{what}"));
         verdicts.extend(at_most(
             &format!("8 threads: {what} of a call"),
             beside,

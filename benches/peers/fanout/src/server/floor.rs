@@ -1,4 +1,5 @@
-//! What no server over sockets can be under: the frames, written to one socket after the other.
+//! What a server over sockets is hardly under: the frames, written to one socket after the other, and an upgrade without
+//! checks.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
