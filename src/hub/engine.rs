@@ -15,6 +15,7 @@ use super::connection::{Follow, Follows, Inbound};
 use super::events::Event;
 use super::item::{BEHIND, Cursor, Item, Kept};
 use super::log::Log;
+use super::mail::Mail;
 use super::pace::{TURNS, turn_of};
 use super::queue::{Entry, Queue};
 use super::reception::Reception;
@@ -83,6 +84,8 @@ pub(crate) struct Engine {
     pub(crate) at_end: usize,
     /// Boxed as connections keep it, so that it changes hands without being made anew.
     spare: Option<Box<Inbound>>,
+    /// An emptied mailbox, for callers.
+    spare_mail: Option<Box<Mail>>,
     codec_limits: codec::Limits,
     pub(super) per_address: HashMap<IpAddr, usize>,
 }
@@ -125,6 +128,7 @@ impl Engine {
             sessions: Sessions::new(),
             at_end: 0,
             spare: None,
+            spare_mail: None,
             codec_limits,
             per_address: HashMap::new(),
             shared,
@@ -226,8 +230,20 @@ impl Engine {
         // After the feeds: who is told to follow one has all that is pushed to it after that.
         let mut keys = std::mem::take(&mut self.keys);
         keys.clear();
-        std::mem::swap(&mut *self.shared.mail.lock(), &mut keys);
+        let mut told = self.shared.mail.lock();
+        std::mem::swap(&mut told.keys, &mut keys);
+        if told.spare.is_none() {
+            told.spare = self.spare_mail.take();
+        }
+        drop(told);
         (fresh, keys)
+    }
+
+    /// A mailbox that has been emptied may be the next one that holds something.
+    pub(crate) fn keep_mail(&mut self, emptied: Box<Mail>) {
+        if let Some(spare) = emptied.into_spare() {
+            self.spare_mail = Some(spare);
+        }
     }
 
     /// Whether something has been taken over that may not be delivered yet.
@@ -439,10 +455,12 @@ pub(super) mod tests {
 
     use super::*;
     use crate::handshake::{HeadLimits, Request, RequestReader, Rules};
+    use crate::hub::client::Details;
     use crate::hub::id::IdSource;
     use crate::hub::{Limits, Overflow};
     use crate::page::Page;
     use crate::wire::Wire;
+    use crate::wire::v1::Hello;
 
     pub(crate) fn engine(limits: Limits, timeouts: &Timeouts) -> Engine {
         let shared = Shared::new(limits, Overflow::default(), IdSource::new().unwrap());
@@ -473,6 +491,31 @@ pub(super) mod tests {
 
     pub(crate) fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_mailbox_that_has_been_emptied_is_the_next_one_that_holds_something() {
+        let mut engine = engine(Limits::default(), &Timeouts::default());
+        let client = engine.admit(&upgrade(), address("10.0.0.1:1"), (0, 0), everyone(&engine));
+        let begun = engine.begin_session(
+            &Hello::default(),
+            Details::default(),
+            address("10.0.0.1:1"),
+            (1, 1),
+        );
+        let has_spare = |engine: &mut Engine| {
+            engine.take_news();
+            engine.shared.mail.lock().spare.is_some()
+        };
+        engine.shared.send(begun.client.id, "x".into()).unwrap();
+        let place = engine.mail_of(&begun.client).unwrap();
+        assert!(!has_spare(&mut engine) && engine.collect_mail(&begun.client, place, 0));
+        assert!(has_spare(&mut engine));
+        engine.shared.send(client.id, "x".into()).unwrap();
+        assert!(!has_spare(&mut engine));
+        let (mut follows, upto) = (Follows::none(), engine.upto);
+        assert!(follows.next(&client, &mut true, &mut engine, upto).is_some());
+        assert!(has_spare(&mut engine));
     }
 
     #[test]

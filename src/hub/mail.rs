@@ -70,11 +70,10 @@ impl Values {
 }
 
 impl Mail {
-    /// How many messages are missing before those sent, these, and the values with their keys and stamps.
-    pub(crate) fn into_parts(self) -> (u64, Queue, impl Iterator<Item = (Arc<str>, u64, Message)>) {
-        let values = self.values.map(|values| values.waiting).unwrap_or_default();
-        let values = values.into_iter().map(|(stamp, value)| (value.key, stamp, value.message));
-        (self.lost, self.log, values)
+    /// Takes out the values, with their keys and stamps.
+    pub(crate) fn take_values(&mut self) -> impl Iterator<Item = (Arc<str>, u64, Message)> {
+        let values = self.values.take().map(|values| values.waiting).unwrap_or_default();
+        values.into_iter().map(|(stamp, value)| (value.key, stamp, value.message))
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -83,6 +82,13 @@ impl Mail {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.log.is_empty() && self.values.is_none()
+    }
+
+    /// Another client's, now that it is empty; unless it has more room than one begins with.
+    pub(crate) fn into_spare(mut self: Box<Self>) -> Option<Box<Self>> {
+        debug_assert!(self.is_empty(), "it is another's");
+        self.lost = 0;
+        (self.log.capacity() <= BURST).then_some(self)
     }
 
     /// Appends a message.
@@ -205,6 +211,21 @@ mod tests {
         let (entry, cost) = mail.pop_value_before(7).unwrap();
         assert_eq!((entry.message, cost), ("newest".into(), KEY + 6));
         assert!(mail.is_empty() && mail.pop_value_before(7).is_none());
+    }
+
+    #[test]
+    fn an_empty_one_is_the_next_clients_without_what_was_lost_and_without_the_room_of_a_burst() {
+        let mut mail = Box::<Mail>::default();
+        let emptied = |mut mail: Box<Mail>, pushes| {
+            (0..pushes).for_each(|stamp| mail.push(entry(stamp, "")));
+            while mail.pop_before(u64::MAX).is_some() {}
+            mail.into_spare()
+        };
+        mail.lost = 7;
+        mail.set("x", entry(0, ""));
+        let spare = emptied(mail, 16).unwrap();
+        assert_eq!((spare.lost, spare.is_empty(), spare.log.capacity()), (0, true, 16));
+        assert!(emptied(spare, 17).is_none());
     }
 
     #[test]

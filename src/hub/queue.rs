@@ -41,7 +41,6 @@ impl Queue {
         self.entries.len()
     }
 
-    #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
         self.entries.capacity()
     }

@@ -214,13 +214,12 @@ impl Engine {
             }
             mailbox.mail.take()
         };
-        let Some(mail) = mail else { return false };
-        let (lost, mut sent, values) = mail.into_parts();
-        log.newest += lost;
-        while let Some(entry) = sent.pop() {
+        let Some(mut mail) = mail else { return false };
+        log.newest += mail.lost;
+        while let Some(entry) = mail.log.pop() {
             log.push(log.newest + 1, entry, now, &self.shared.budget);
         }
-        for (key, stamp, message) in values {
+        for (key, stamp, message) in mail.take_values() {
             log.set(key, Entry { stamp, message }, &self.shared.budget);
         }
         // What the client has had leaves no trace among the values that wait, so they are bounded here once more.
@@ -229,6 +228,7 @@ impl Engine {
         if !log.window.all_visible() || !log.latest.all_before(self.upto) {
             self.hidden.push(place);
         }
+        self.keep_mail(mail);
         true
     }
 

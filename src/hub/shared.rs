@@ -13,6 +13,7 @@ use super::client::{Client, Registry};
 use super::events::Listeners;
 use super::id::IdSource;
 use super::lock::Lock;
+use super::mail::Mail;
 use super::room::Room;
 use super::signal::Bell;
 use super::stats::Counters;
@@ -33,9 +34,7 @@ pub(crate) struct Shared {
     /// Feeds whose inbox has become one that holds something, each once.
     pub(crate) news: Lock<Vec<Arc<Topic>>>,
     pub(crate) registry: Registry,
-    /// Clients whose mailbox has become one that holds something, by their place in the driver's
-    /// table. At most one entry for each client, and stale ones are harmless.
-    pub(crate) mail: Lock<Vec<usize>>,
+    pub(crate) mail: Lock<MailNews>,
     pub(crate) commands: Lock<Vec<Command>>,
     pub(crate) budget: Arc<Budget>,
     /// A push was refused for want of memory.
@@ -54,6 +53,17 @@ pub(crate) struct Shared {
     /// By when the hub is to have ended, once that is decided.
     pub(crate) shutdown: Lock<Option<Instant>>,
     pub(crate) end: End,
+}
+
+/// What callers and the driver tell each other about mailboxes.
+#[derive(Debug, Default)]
+pub(crate) struct MailNews {
+    /// Clients whose mailbox has become one that holds something, by their place in the driver's
+    /// table. At most one entry for each client, and stale ones are harmless.
+    pub(crate) keys: Vec<usize>,
+    /// One that the driver has emptied, for the next that is to hold something: what its thread frees is slow to be
+    /// taken again on another.
+    pub(crate) spare: Option<Box<Mail>>,
 }
 
 /// Something rare that the driver is to do.
@@ -114,7 +124,7 @@ impl Shared {
     /// the locks that the bell needs.
     pub(crate) fn fall_asleep(&self) -> bool {
         self.bell.sleep();
-        self.news.lock().is_empty() && self.mail.lock().is_empty()
+        self.news.lock().is_empty() && self.mail.lock().keys.is_empty()
     }
 
     /// Nobody holds this handle any more.
@@ -152,7 +162,7 @@ impl Shared {
 
     fn tell_refollow(&self, client: &Client) {
         if !std::mem::replace(&mut client.mailbox.lock().refollow, true) {
-            self.mail.lock().push(client.key());
+            self.mail.lock().keys.push(client.key());
             self.bell.wake_driver();
         }
     }

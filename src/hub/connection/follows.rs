@@ -187,20 +187,23 @@ impl Follows {
         &mut self,
         client: &Client,
         has_mail: &mut bool,
-        engine: &Engine,
+        engine: &mut Engine,
         upto: u64,
     ) -> Option<Frame> {
         let behind = engine.is_behind(self);
         let next = engine.oldest(self, upto, behind);
         let before = next.as_ref().map_or(upto, |(stamp, ..)| *stamp);
         if *has_mail {
-            let mail = take_mail(client, has_mail, |mail| {
+            let (mail, emptied) = take_mail(client, has_mail, |mail| {
                 let value = if behind { mail.pop_value_before(upto) } else { None };
                 let oldest = value.or_else(|| mail.pop_before(before));
                 // Who has everything else.
                 oldest.or_else(|| if next.is_none() { mail.pop_value_before(upto) } else { None })
             });
             if let Some((entry, cost)) = mail {
+                if let Some(emptied) = emptied {
+                    engine.keep_mail(emptied);
+                }
                 return Some(item::encode(entry, cost, &engine.shared.budget));
             }
         }
@@ -240,19 +243,17 @@ impl Follows {
     }
 }
 
-/// What this takes from the mailbox, which goes when it is empty then.
+/// What this takes from the mailbox, and what held it, if that is empty then.
 fn take_mail<T>(
     client: &Client,
     has_mail: &mut bool,
     take: impl FnOnce(&mut Mail) -> Option<T>,
-) -> Option<T> {
+) -> (Option<T>, Option<Box<Mail>>) {
     let mut mailbox = client.mailbox.lock();
     let taken = mailbox.mail.as_mut().and_then(|mail| take(mail));
-    if mailbox.mail.as_ref().is_none_or(|mail| mail.is_empty()) {
-        mailbox.mail = None;
-        *has_mail = false;
-    }
-    taken
+    let emptied = mailbox.mail.take_if(|mail| mail.is_empty());
+    *has_mail = mailbox.mail.is_some();
+    (taken, emptied)
 }
 
 #[cfg(test)]
