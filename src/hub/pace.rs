@@ -187,7 +187,7 @@ impl Question {
         if wire == Wire::V1 {
             let mut lines = Lines::default();
             lines.ping(self.0);
-            return lines.take().into_only_part();
+            return lines.take().into();
         }
         let mut payload = [0; 12];
         for (bytes, number) in payload.chunks_mut(4).zip(self.0) {

@@ -64,12 +64,6 @@ impl Frame {
         (is_text, payload)
     }
 
-    /// A frame that is in one part.
-    pub(crate) fn into_only_part(self) -> Bytes {
-        debug_assert!(self.body.is_empty());
-        self.head
-    }
-
     /// Drops the first `count` bytes, or all where there are fewer.
     pub(crate) fn advance(&mut self, count: usize) {
         let of_head = count.min(self.head.len());

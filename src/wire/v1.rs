@@ -3,11 +3,13 @@
 //! What the hub says is written here by hand, member after member, so that one message costs one pass over its text;
 //! the fixtures in `tests/protocol` say byte for byte what it has to be. What clients say is parsed.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt;
+use std::io::Write as _;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::from_str;
 use serde_json::value::RawValue;
 
 use super::Frame;
@@ -49,20 +51,24 @@ pub(crate) fn message(alias: u32, number: u64, message: &Message, key: Option<&s
         Message::Json(_) => "json",
     };
     let text = message.as_text().unwrap_or_default();
-    let mut line = String::with_capacity(text.len() + text.len() / 8 + 48);
-    let _ = write!(line, r#"{{"{kind}":[{alias},{number},"#);
+    let mut line = Vec::with_capacity(text.len() + text.len() / 8 + 48);
+    let _ = write!(line, r#"{{"{kind}":["#);
+    put(&mut line, &alias);
+    line.push(b',');
+    put(&mut line, &number);
+    line.push(b',');
     if matches!(message, Message::Json(_)) {
         // Between lines stands a line feed, and in JSON only between tokens.
-        line.extend(text.split(['\n', '\r']).flat_map(|part| [part, " "]));
-        line.pop();
+        let bytes = text.bytes();
+        line.extend(bytes.map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
     } else {
-        put_string(&mut line, text);
+        put(&mut line, text);
     }
     if let Some(key) = key {
-        line.push(',');
-        put_string(&mut line, key);
+        line.push(b',');
+        put(&mut line, key);
     }
-    line.push_str("]}");
+    line.extend_from_slice(b"]}");
     Form::Line(line.into())
 }
 
@@ -80,19 +86,14 @@ fn binary(kind: u8, alias: u32, number: u64, key: &str, payload: &Bytes) -> Fram
     Frame::new(head.freeze(), payload.clone())
 }
 
-/// A JSON string.
-fn put_string(line: &mut String, text: &str) {
-    // A string always has a form in JSON.
-    line.push_str(&serde_json::to_string(text).unwrap_or_default());
+/// A string or a number, as JSON has it.
+fn put(line: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    let _ = serde_json::to_writer(line, value); // both always have a form, and there is always room
 }
 
 /// One text frame of some lines.
-pub(crate) fn frame(lines: &[u8]) -> Frame {
-    let header = FrameHeader::server(OpCode::Text, true, lines.len());
-    let mut frame = BytesMut::with_capacity(header.as_ref().len() + lines.len());
-    frame.put_slice(header.as_ref());
-    frame.put_slice(lines);
-    frame.freeze().into()
+fn frame(lines: &[u8]) -> Vec<u8> {
+    [FrameHeader::server(OpCode::Text, true, lines.len()).as_ref(), lines].concat()
 }
 
 /// The most of lines in one frame: with one line more it may be longer.
@@ -131,19 +132,19 @@ impl Joined {
         if next > last + 1 {
             let mut lines = Lines::default();
             lines.gap(alias, last + 1, next - 1, why);
-            self.line(lines.0.as_bytes());
+            self.line(&lines.0);
         }
     }
 
     pub(crate) fn take(&mut self) -> Option<Frame> {
         let lines = std::mem::take(&mut self.0);
-        (!lines.is_empty()).then(|| frame(&lines))
+        (!lines.is_empty()).then(|| Bytes::from(frame(&lines)).into())
     }
 }
 
 /// Lines that wait for their frame.
 #[derive(Debug, Default)]
-pub(crate) struct Lines(String);
+pub(crate) struct Lines(Vec<u8>);
 
 impl Lines {
     pub(crate) fn is_empty(&self) -> bool {
@@ -154,32 +155,39 @@ impl Lines {
         self.0.len()
     }
 
-    pub(crate) fn take(&mut self) -> Frame {
-        frame(std::mem::take(&mut self.0).as_bytes())
+    /// The frame.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        frame(&std::mem::take(&mut self.0))
     }
 
-    fn next(&mut self) -> &mut String {
+    fn next(&mut self) -> &mut Vec<u8> {
         if !self.0.is_empty() {
-            self.0.push('\n');
+            self.0.push(b'\n');
         }
         &mut self.0
     }
 
     pub(crate) fn hello(&mut self, hello: &Greeting<'_>) {
         let Greeting { id, key, epoch, resumed, ping, message, feeds } = hello;
+        let line = self.next();
+        line.reserve(256); // with the feeds that most follow
+        line.extend_from_slice(br#"{"hello":{"id":"#);
+        put(line, id);
+        line.extend_from_slice(br#","key":""#);
+        put_hex(line, key);
+        line.extend_from_slice(br#"","epoch":""#);
+        put_hex(line, epoch);
         let _ = write!(
-            self.next(),
-            r#"{{"hello":{{"id":{id},"key":"{}","epoch":"{}","resumed":{resumed},"ping":{ping},"limits":{{"message":{message},"feeds":{feeds}}}}}}}"#,
-            hex(key),
-            hex(epoch),
+            line,
+            r#"","resumed":{resumed},"ping":{ping},"limits":{{"message":{message},"feeds":{feeds}}}}}}}"#
         );
     }
 
     pub(crate) fn feed(&mut self, name: &str, alias: u32, seq: u64, resumed: bool) {
         let how = if resumed { "resumed" } else { "snapshot" };
         let line = self.next();
-        line.push_str(r#"{"feed":{"name":"#);
-        put_string(line, name);
+        line.extend_from_slice(br#"{"feed":{"name":"#);
+        put(line, name);
         let _ = write!(line, r#","alias":{alias},"seq":{seq},"how":"{how}"}}}}"#);
     }
 
@@ -204,23 +212,23 @@ impl Lines {
         let line = self.next();
         let _ = write!(line, r#"{{"error":{{"code":"{code}""#);
         if let Some(feed) = feed {
-            line.push_str(r#","feed":"#);
-            put_string(line, feed);
+            line.extend_from_slice(br#","feed":"#);
+            put(line, feed);
         }
-        line.push_str(r#","reason":"#);
-        put_string(line, reason);
-        line.push_str("}}");
+        line.extend_from_slice(br#","reason":"#);
+        put(line, reason);
+        line.extend_from_slice(b"}}");
     }
 
     /// `retry`: after how many milliseconds to come back.
     pub(crate) fn bye(&mut self, code: u16, reason: &str, retry: Option<u64>) {
         let line = self.next();
         let _ = write!(line, r#"{{"bye":{{"code":{code},"reason":"#);
-        put_string(line, reason);
+        put(line, reason);
         if let Some(retry) = retry {
             let _ = write!(line, r#","retry":{retry}"#);
         }
-        line.push_str("}}");
+        line.extend_from_slice(b"}}");
     }
 }
 
@@ -236,9 +244,15 @@ pub(crate) struct Greeting<'a> {
     pub(crate) feeds: usize,
 }
 
+fn put_hex(line: &mut Vec<u8>, bytes: &[u8]) {
+    let digit = |value: u8| b"0123456789abcdef"[usize::from(value)];
+    line.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+}
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let mut text = Vec::with_capacity(2 * bytes.len());
+    put_hex(&mut text, bytes);
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// What a client says.
@@ -277,7 +291,7 @@ pub(crate) struct Hello {
 impl Hello {
     /// Whether it speaks of the hub with this epoch.
     pub(crate) fn is_of(&self, epoch: &[u8]) -> bool {
-        self.epoch.as_deref() == Some(&hex(epoch))
+        self.epoch.as_ref().is_some_and(|own| *own == hex(epoch))
     }
 
     /// Whether its key is this one: a comparison that takes as long wherever they differ.
@@ -290,64 +304,90 @@ impl Hello {
 
 /// One line of a client. `Err`: what was expected.
 pub(crate) fn parse(line: &str) -> Result<Said, &'static str> {
-    const ONE_KEY: &str = "expected a JSON object with one key";
-    let object: BTreeMap<String, Box<RawValue>> =
-        serde_json::from_str(line).map_err(|_| ONE_KEY)?;
-    let mut members = object.into_iter();
-    let (Some((key, body)), None) = (members.next(), members.next()) else { return Err(ONE_KEY) };
-    let value = || serde_json::from_str::<Value>(body.get()).unwrap_or_default();
+    let object = from_str(line).ok();
+    let Some([(key, body)]) = object.as_ref().map(|Object(members)| members.as_slice()) else {
+        return Err("expected a JSON object with one key");
+    };
+    let body = body.get();
     Ok(match key.as_str() {
-        "hello" => Said::Hello(hello(&value()).ok_or("expected {\"hello\":{\"feeds\":{..}}}")?),
-        "follow" => Said::Follow(feeds(&value()).ok_or("expected {\"follow\":{name:{..}}}")?),
-        "unfollow" => Said::Unfollow(names(&value()).ok_or("expected {\"unfollow\":[name]}")?),
-        "text" => match value() {
-            Value::String(text) => Said::Message(text.into()),
-            _ => return Err("expected a string in \"text\""),
-        },
-        "json" => Said::Message(Message::Json(body.get().to_owned().into())),
-        "ack" => Said::Ack(had(&value()).ok_or("expected numbers in \"ack\"")?),
-        "pong" => pong(&value()).map_or(Said::Unknown, Said::Pong),
+        "hello" => Said::Hello(hello(body).ok_or("expected {\"hello\":{\"feeds\":{..}}}")?),
+        "follow" => Said::Follow(feeds(body).ok_or("expected {\"follow\":{name:{..}}}")?),
+        "unfollow" => Said::Unfollow(from_str(body).map_err(|_| "expected {\"unfollow\":[name]}")?),
+        "text" => {
+            let text: String = from_str(body).map_err(|_| "expected a string in \"text\"")?;
+            Said::Message(text.into())
+        }
+        "json" => Said::Message(Message::Json(body.to_owned().into())),
+        "ack" => Said::Ack(had(body).ok_or("expected numbers in \"ack\"")?),
+        "pong" => from_str(body).map_or(Said::Unknown, Said::Pong),
         _ => Said::Unknown,
     })
 }
 
-fn hello(body: &Value) -> Option<Hello> {
-    body.as_object()?;
-    let text = |name| match body.get(name) {
-        None => Some(None),
-        Some(value) => value.as_str().map(|text| Some(text.to_owned())),
-    };
+/// A JSON object, whose values are not looked into yet.
+struct Object<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'a> Object<'a> {
+    /// The value of the last member of this name.
+    fn get(&self, name: &str) -> Option<&'a str> {
+        let member = self.0.iter().rev().find(|(key, _)| key == name);
+        member.map(|(_, value)| value.get())
+    }
+
+    /// A number below 2^53, if there is one. `Err`: it is something else.
+    fn number(&self, name: &str) -> Result<Option<u64>, ()> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        from_str(value).ok().filter(|number| *number < 1 << 53).map(Some).ok_or(())
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, serde_json::Error> {
+        self.get(name).map(from_str).transpose()
+    }
+}
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Object(members))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
+fn hello(body: &str) -> Option<Hello> {
+    let body: Object<'_> = from_str(body).ok()?;
     Some(Hello {
-        id: number(body, "id").ok()?,
-        key: text("key")?,
-        epoch: text("epoch")?,
+        id: body.number("id").ok()?,
+        key: body.text("key").ok()?,
+        epoch: body.text("epoch").ok()?,
         mail: body.get("mail").map_or(Some(Had::default()), had)?,
         feeds: body.get("feeds").map_or(Some(Vec::new()), feeds)?,
     })
 }
 
-fn feeds(body: &Value) -> Option<Vec<(String, Had)>> {
-    body.as_object()?.iter().map(|(name, value)| Some((name.clone(), had(value)?))).collect()
+fn feeds(body: &str) -> Option<Vec<(String, Had)>> {
+    let Object(members) = from_str(body).ok()?;
+    members.into_iter().map(|(name, value)| Some((name, had(value.get())?))).collect()
 }
 
-fn names(body: &Value) -> Option<Vec<String>> {
-    body.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect()
-}
-
-fn had(body: &Value) -> Option<Had> {
-    body.as_object()?;
-    Some(Had { seq: number(body, "seq").ok()?, set: number(body, "set").ok()? })
-}
-
-/// A number below 2^53, if there is one. `Err`: it is something else.
-fn number(body: &Value, name: &str) -> Result<Option<u64>, ()> {
-    let Some(value) = body.get(name) else { return Ok(None) };
-    value.as_u64().filter(|number| *number < 1 << 53).map(Some).ok_or(())
-}
-
-fn pong(body: &Value) -> Option<[u64; 3]> {
-    let numbers: Option<Vec<u64>> = body.as_array()?.iter().map(Value::as_u64).collect();
-    numbers?.try_into().ok()
+fn had(body: &str) -> Option<Had> {
+    let body: Object<'_> = from_str(body).ok()?;
+    Some(Had { seq: body.number("seq").ok()?, set: body.number("set").ok()? })
 }
 
 /// The message whose plain frame this is: what it was before it was encoded, shared with it.
@@ -363,11 +403,13 @@ pub(crate) fn message_of(frame: &Frame, is_json: bool) -> Message {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn fixtures(name: &str) -> Value {
         let path = format!("{}/tests/protocol/{name}.json", env!("CARGO_MANIFEST_DIR"));
-        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+        from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     }
 
     fn from_hub(name: &str) -> Vec<(String, Value)> {
@@ -385,7 +427,7 @@ mod tests {
     fn written(write: impl FnOnce(&mut Lines)) -> String {
         let mut lines = Lines::default();
         write(&mut lines);
-        lines.0
+        String::from_utf8(lines.0).unwrap()
     }
 
     fn bytes(hex: &str) -> Vec<u8> {
@@ -499,14 +541,16 @@ mod tests {
                 mail: had(&means["mail"]),
                 feeds: feeds(&means["feeds"]),
             };
-            assert_eq!(parse(&line), Ok(Said::Hello(hello)));
+            let Ok(Said::Hello(mut said)) = parse(&line) else { panic!("{line}") };
+            said.feeds.sort_by(|(one, _), (other, _)| one.cmp(other));
+            assert_eq!(said, hello);
         }
         for (line, means) in from_client("messages") {
             let Ok(Said::Message(message)) = parse(&line) else { panic!("{line}") };
             let text = message.as_text().unwrap();
             if means["form"] == "json" {
                 assert!(matches!(message, Message::Json(_)));
-                assert_eq!(serde_json::from_str::<Value>(text).unwrap(), means["data"]);
+                assert_eq!(from_str::<Value>(text).unwrap(), means["data"]);
             } else {
                 assert_eq!(text, means["data"]);
             }
@@ -522,7 +566,8 @@ mod tests {
             assert_eq!(parse(&line), Ok(said));
         }
         for (line, means) in from_client("ping") {
-            assert_eq!(parse(&line), Ok(Said::Pong(pong(&means["value"]).unwrap())));
+            let numbers = serde_json::from_value(means["value"].clone()).unwrap();
+            assert_eq!(parse(&line), Ok(Said::Pong(numbers)));
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{Connection, Follow, Follows, Open, Phase, Step, Why};
 use crate::codec::{CloseCode, CloseFrame, Message};
 use crate::handshake::Request;
@@ -9,8 +11,8 @@ use crate::hub::FeedError;
 use crate::hub::client::{Details, Wanted};
 use crate::hub::engine::Engine;
 use crate::hub::outbox::Outbox;
+use crate::wire::Wire;
 use crate::wire::v1::{self, Had, Joined, Lines, Said};
-use crate::wire::{Frame, Wire};
 
 /// Lines that are none, before the connection is closed.
 const ERRORS: u8 = 10;
@@ -57,7 +59,7 @@ impl Open {
         &mut self.v1.get_or_insert_default().lines
     }
 
-    pub(super) fn take_lines(&mut self) -> Option<Frame> {
+    pub(super) fn take_lines(&mut self) -> Option<Vec<u8>> {
         let v1 = self.v1.as_mut().filter(|v1| !v1.lines.is_empty())?;
         let frame = v1.lines.take();
         if v1.had == 0 && v1.request.is_none() {
@@ -157,7 +159,7 @@ impl Connection {
         lines.bye(code, reason, None);
         let close = CloseCode::new(code).map(|code| CloseFrame::new(code, reason));
         let outbox = self.owe(engine.now);
-        outbox.push(lines.take());
+        outbox.push(Bytes::from(lines.take()).into());
         outbox.close(close);
         self.end(engine);
     }
@@ -362,7 +364,7 @@ impl Connection {
         lines.bye(code, close.reason(), retry);
         let close = CloseCode::new(code)
             .map_or(close.clone(), |code| CloseFrame::new(code, close.reason()));
-        self.owe(engine.now).push(lines.take());
+        self.owe(engine.now).push(Bytes::from(lines.take()).into());
         close
     }
 
@@ -380,7 +382,7 @@ impl Connection {
         let close = CloseCode::new(TAKEN_OVER).map(|code| CloseFrame::new(code, reason));
         let outbox = self.owe(engine.now);
         outbox.close_now(close);
-        outbox.push(lines.take());
+        outbox.push(Bytes::from(lines.take()).into());
         self.end(engine);
         self.flush(engine)
     }

@@ -121,7 +121,8 @@ impl Connection {
         }
         let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
         if let Some(lines) = open.take_lines() {
-            self.owe(now).push(lines);
+            open.sent_at = Moment::at(now);
+            self.send_at_once(lines, engine);
             return Ok(Taken::Shared); // it stands where it stood
         }
         let wire = open.wire;
