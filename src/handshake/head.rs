@@ -270,7 +270,8 @@ impl Head {
     /// Whether such a list has this element, ASCII case ignored.
     pub(super) fn has_element(&self, name: &str, element: &str) -> bool {
         let is_it = |found: &[u8]| trim(found).eq_ignore_ascii_case(element.as_bytes());
-        self.values(name).any(|value| value.split(|&byte| byte == b',').any(is_it))
+        // Nearly all such lists are of one element.
+        self.values(name).any(|value| is_it(value) || value.split(|&byte| byte == b',').any(is_it))
     }
 
     /// The value of a header that may be there once.

@@ -51,6 +51,9 @@ impl Dialect {
     }
 }
 
+/// What a client on `stepcast.v1` says first.
+const HELLO: &[u8] = br#"{"hello":{"feeds":{"":{}}}}"#;
+
 /// One work of a session, as in `rate:64:30`.
 #[derive(Clone, Debug)]
 pub enum Work {
@@ -131,9 +134,21 @@ pub fn duel(both: [Options; 2], warm: &[Work], turns: usize) {
     for turn in 0..clients.div_ceil(PIECE) {
         let count = PIECE.min(clients - turn * PIECE);
         piece("handshake".to_owned(), turn, &mut both, &|side| {
-            side.connect(count);
+            side.shake_hands(count);
             count
         });
+        let greet = |side: &mut Session| {
+            side.clients.say_hello(count);
+            count
+        };
+        if both.iter().all(|side| side.clients.dialect.has_lines) {
+            piece("hello".to_owned(), turn, &mut both, &greet);
+        } else {
+            for side in &mut both {
+                greet(side);
+            }
+        }
+        both.iter_mut().for_each(|side| side.clients.settle());
     }
     for side in &mut both {
         warm.iter().for_each(|work| side.go_through(work));
@@ -180,29 +195,29 @@ impl Session {
         Self { kind: options.kind.clone(), server, clients, resident, figures: BTreeMap::new() }
     }
 
-    /// So many clients more.
+    /// All its clients.
     fn connect(&mut self, count: usize) {
         let Self { server, clients, figures, .. } = self;
         let (cpu, started) = (sys::process_cpu(server.pid()), Instant::now());
-        clients.connect(server.port, count, None);
+        clients.connect(server.port, count, None, true);
         let rate = count as f64 / started.elapsed().as_secs_f64();
         figures.insert("handshake.per_second".to_owned(), rate);
-        let all = clients.all.len().to_string();
-        let all_known = |server: &mut Server| {
-            let started = Instant::now();
-            while server.ask("clients") != all {
-                assert!(started.elapsed() < PATIENCE, "clients that the server does not know");
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        };
         if !clients.dialect.has_channels {
-            all_known(server); // some go on with it when they have answered
+            server.wait_for(count); // some go on with it when they have answered
         }
         let spent = sys::process_cpu(server.pid()) - cpu;
         figures.insert("handshake.cpu".to_owned(), spent as f64 / 1e6 / count as f64 * 1e3);
         clients.subscribe(count);
-        all_known(server);
+        server.wait_for(count);
         clients.settle();
+    }
+
+    /// So many clients more, who have not said hello.
+    fn shake_hands(&mut self, count: usize) {
+        self.clients.connect(self.server.port, count, None, false);
+        if !self.clients.dialect.has_lines {
+            self.server.wait_for(self.clients.all.len());
+        }
     }
 
     fn go_through(&mut self, work: &Work) {
@@ -346,6 +361,15 @@ impl Server {
         self.tell(line);
         self.hear()
     }
+
+    /// Until it knows so many clients.
+    fn wait_for(&mut self, clients: usize) {
+        let (started, all) = (Instant::now(), clients.to_string());
+        while self.ask("clients") != all {
+            assert!(started.elapsed() < PATIENCE, "clients that the server does not know");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 impl Drop for Server {
@@ -414,8 +438,9 @@ impl Clients {
         }
     }
 
-    /// Connects so many more, with a few requests under way at any time.
-    fn connect(&mut self, port: u16, count: usize, receive_buffer: Option<i32>) {
+    /// Connects so many more, with a few requests under way at any time, and has them say hello at once where that makes
+    /// them clients, if they are to.
+    fn connect(&mut self, port: u16, count: usize, receive_buffer: Option<i32>, greets: bool) {
         let protocol = match self.dialect {
             Dialect { has_channels: true, .. } => "Sec-WebSocket-Protocol: foxglove.sdk.v1\r\n",
             Dialect { has_lines: true, .. } => "Sec-WebSocket-Protocol: stepcast.v1\r\n",
@@ -458,8 +483,8 @@ impl Clients {
                 assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
                 assert!(head.contains(ACCEPT), "{head}");
                 rest.drain(..end + 4);
-                if self.dialect.has_lines {
-                    say(fd, 0x81, br#"{"hello":{"feeds":{"":{}}}}"#); // only then it is a client
+                if greets && self.dialect.has_lines {
+                    say(fd, 0x81, HELLO);
                 }
                 // From here on it only collects, until it is settled.
                 self.epoll.forget(fd);
@@ -469,6 +494,31 @@ impl Clients {
         }
         for (key, client) in self.all.iter().enumerate().skip(before) {
             self.epoll.watch_reading(client.fd, key);
+        }
+    }
+
+    /// The newest so many say hello, where that makes them clients, as many at a time as shake hands.
+    fn say_hello(&mut self, count: usize) {
+        if !self.dialect.has_lines {
+            return;
+        }
+        let (started, until) = (Instant::now(), self.all.len());
+        let (mut next, mut under_way) = (until - count, 0);
+        while next < until || under_way > 0 {
+            assert!(started.elapsed() < PATIENCE, "answers to a hello take too long");
+            while next < until && under_way < IN_FLIGHT {
+                say(self.all[next].fd, 0x81, HELLO);
+                (next, under_way) = (next + 1, under_way + 1);
+            }
+            let mut keys = std::mem::take(&mut self.keys);
+            self.epoll.wait(100, &mut keys);
+            for &key in &keys {
+                let Client { fd, rest, .. } = &mut self.all[key];
+                let Some(count) = sys::read(*fd, &mut self.buffer) else { continue };
+                under_way -= usize::from(rest.is_empty()); // the first bytes of its answer
+                rest.extend_from_slice(&self.buffer[..count]);
+            }
+            self.keys = keys;
         }
     }
 
@@ -684,11 +734,11 @@ pub fn drain(port: u16, count: usize, stopped: usize, core: usize) {
     sys::raise_descriptors();
     sys::pin(core);
     let mut clients = Clients::new(Dialect::of("stepcast"));
-    clients.connect(port, stopped, Some(2048));
+    clients.connect(port, stopped, Some(2048), true);
     for client in &clients.all {
         clients.epoll.forget(client.fd);
     }
-    clients.connect(port, count - stopped, None);
+    clients.connect(port, count - stopped, None, true);
     println!("ready");
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_line(&mut String::new());

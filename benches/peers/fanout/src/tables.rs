@@ -232,7 +232,8 @@ pub fn pairs(options: &Options) -> Vec<Verdict> {
         }
         // In pieces, with what comes before and after each: the bar is for those that come in one go.
         line(US, "a handshake", &rates, "handshake", None);
-        line(V1, "a handshake and a hello", &hellos, "handshake", None);
+        line(V1, "a handshake", &rates, "handshake", None);
+        line(V1, "a hello", &hellos, "hello", None);
     }
     verdicts
 }
