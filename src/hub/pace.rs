@@ -26,7 +26,7 @@ use crate::wire::v1::Lines;
 /// The window of a client that nothing is known about: at 50 KB/s a third of a second.
 const INITIAL: u32 = 16 * 1024;
 
-/// The smallest and the largest window. At 100 ms there and back the largest is 10 MB/s, and who has it and becomes
+/// The smallest and the largest window. At 100 ms there and back the largest is 7 to 10 MB/s, and who has it and becomes
 /// slow, at 50 KB/s, has its next question after 7 s, and 10 at the most, before it is taken for dead.
 const LEAST: u32 = 8 * 1024;
 const MOST: u32 = 1024 * 1024;
