@@ -462,6 +462,30 @@ fn who_asks_and_reads_nothing_is_closed_before_the_answers_grow() {
     assert!(matches!(reason, DisconnectReason::Violation(_)), "{reason:?}");
 }
 
+/// Each is refused, so that what is refused says where in all that was asked it stands.
+#[test]
+fn answers_that_a_full_socket_takes_in_parts_come_whole_and_in_the_order_of_the_questions() {
+    let limits = Limits::default().inbound_per_second(u32::MAX);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+    let name = |number: usize| format!("\n{}", 1_000_000 - number); // not as they would be sorted
+    let mut asked = 0;
+    while hub.client(client.id).unwrap().queued_bytes == 0 {
+        let wishes: Vec<_> =
+            (asked..asked + 100).map(|n| format!("{}:{{}}", json!(name(n)))).collect();
+        let received = hub.stats().bytes_in;
+        client.say_text(&format!(r#"{{"follow":{{{}}}}}"#, wishes.join(",")));
+        until("it to be heard", || hub.stats().bytes_in > received);
+        asked += 100;
+        assert!(asked < 900_000, "what its socket does not take is kept nowhere");
+    }
+    for number in 0..asked {
+        assert_eq!(client.line("error")["feed"], name(number));
+    }
+    hub.send(client.id, "still there").unwrap();
+    assert_eq!(client.line("text")[2], "still there");
+}
+
 fn until_detached(events: &mut stepcast::Events) {
     event(events, |event| matches!(event, Event::Detached { .. }).then_some(()));
 }

@@ -72,6 +72,12 @@ impl Frame {
     }
 }
 
+impl From<Vec<u8>> for Frame {
+    fn from(bytes: Vec<u8>) -> Self {
+        Bytes::from(bytes).into()
+    }
+}
+
 impl From<Bytes> for Frame {
     fn from(bytes: Bytes) -> Self {
         Self::new(bytes, Bytes::new())

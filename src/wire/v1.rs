@@ -138,7 +138,7 @@ impl Joined {
 
     pub(crate) fn take(&mut self) -> Option<Frame> {
         let lines = std::mem::take(&mut self.0);
-        (!lines.is_empty()).then(|| Bytes::from(frame(&lines)).into())
+        (!lines.is_empty()).then(|| frame(&lines).into())
     }
 }
 
@@ -582,9 +582,18 @@ mod tests {
         {
             assert!(parse(bad).is_err(), "{bad}");
         }
+        assert!(parse(r#"{"text":"a","text":"b"}"#).is_err(), "one key twice");
         for unknown in [r#"{"later":[1]}"#, r#"{"pong":"x"}"#] {
             assert_eq!(parse(unknown), Ok(Said::Unknown));
         }
+    }
+
+    #[test]
+    fn feeds_are_in_the_order_in_which_they_are_named_and_of_a_member_twice_the_last_counts() {
+        let had = |seq| Had { seq: Some(seq), set: None };
+        let feeds = vec![("b".to_owned(), had(2)), ("a".to_owned(), had(0))];
+        let follow = r#"{"follow":{"b":{"seq":1,"seq":2},"\u0061":{"seq":0}}}"#;
+        assert_eq!(parse(follow), Ok(Said::Follow(feeds)));
     }
 
     #[test]

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::{Connection, Follow, Follows, Open, Phase, Step, Why};
 use crate::codec::{CloseCode, CloseFrame, Message};
 use crate::handshake::Request;
@@ -159,7 +157,7 @@ impl Connection {
         lines.bye(code, reason, None);
         let close = CloseCode::new(code).map(|code| CloseFrame::new(code, reason));
         let outbox = self.owe(engine.now);
-        outbox.push(Bytes::from(lines.take()).into());
+        outbox.push(lines.take().into());
         outbox.close(close);
         self.end(engine);
     }
@@ -364,7 +362,7 @@ impl Connection {
         lines.bye(code, close.reason(), retry);
         let close = CloseCode::new(code)
             .map_or(close.clone(), |code| CloseFrame::new(code, close.reason()));
-        self.owe(engine.now).push(Bytes::from(lines.take()).into());
+        self.owe(engine.now).push(lines.take().into());
         close
     }
 
@@ -382,7 +380,7 @@ impl Connection {
         let close = CloseCode::new(TAKEN_OVER).map(|code| CloseFrame::new(code, reason));
         let outbox = self.owe(engine.now);
         outbox.close_now(close);
-        outbox.push(Bytes::from(lines.take()).into());
+        outbox.push(lines.take().into());
         self.end(engine);
         self.flush(engine)
     }

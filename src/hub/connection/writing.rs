@@ -223,7 +223,7 @@ impl Connection {
             bytes.drain(..count);
         }
         if !bytes.is_empty() {
-            self.begin(Bytes::from(bytes).into(), engine.now);
+            self.begin(bytes.into(), engine.now);
         }
     }
 
