@@ -18,6 +18,7 @@
 //! the burst, so that no bounded queue overflows; the clients sleep between looks, so that the server does not pay for waking them.
 
 mod calls;
+mod clients;
 mod fresh;
 mod load;
 mod message;
@@ -135,7 +136,7 @@ fn main() {
             let second = load::Options { kind: second, program: other, ..options.clone() };
             load::duel([options, second], &warm, turns);
         }
-        "drain" => load::drain(
+        "drain" => clients::drain(
             u16::try_from(words.number("--port", 0)).unwrap_or_else(|_| usage("--port")),
             words.number("--clients", 1),
             words.number("--stopped", 0),
