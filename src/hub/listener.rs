@@ -108,9 +108,10 @@ impl Listener {
 #[cfg(unix)]
 mod sys {
     use std::io;
-    use std::net::{SocketAddr, TcpListener};
+    use std::net::SocketAddr;
     use std::task::{Context, Poll, ready};
 
+    use mio::net::TcpListener;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
@@ -129,7 +130,8 @@ mod sys {
             deprecated,
             reason = "what replaces it is `unsafe`, for owners whose descriptor is not open, or changes; a `TcpListener` is none"
         )]
-        pub(super) fn new(listener: TcpListener) -> io::Result<Self> {
+        pub(super) fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+            let listener = TcpListener::from_std(listener);
             Ok(Self {
                 listener: AsyncFd::with_interest(listener, Interest::READABLE)?,
                 look_first: false,
@@ -155,9 +157,8 @@ mod sys {
                         Err(error) => return Poll::Ready(Err(error)),
                         Ok((stream, address)) => {
                             self.look_first = true;
-                            stream.set_nonblocking(true)?;
                             // Not taken to be readable, as one that tokio accepts is, but waited for.
-                            return Poll::Ready(Ok((TcpStream::from_std(stream)?, address)));
+                            return Poll::Ready(Ok((TcpStream::from_std(stream.into())?, address)));
                         }
                     }
                 }
@@ -168,8 +169,8 @@ mod sys {
     }
 
     fn is_anybody_there(listener: &TcpListener) -> bool {
-        let nobody = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&Timespec::default()));
-        nobody != Ok(0) // where it cannot tell, accepting does
+        let found = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&Timespec::default()));
+        found != Ok(0) // where it cannot tell, accepting does
     }
 }
 
