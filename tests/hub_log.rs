@@ -46,7 +46,7 @@ impl Subscriber for Warnings {
 }
 
 #[test]
-fn refusals_are_logged_and_what_is_only_counted_is_logged_once() {
+fn refusals_are_logged_but_not_as_many_as_peers_like_and_what_is_only_counted_is_logged_once() {
     let warnings = Warnings::default();
     tracing::subscriber::set_global_default(warnings.clone()).unwrap();
     let count =
@@ -74,6 +74,14 @@ fn refusals_are_logged_and_what_is_only_counted_is_logged_once() {
     });
     assert_eq!(peer.close_code(), 1002);
     until("the log", || count("code=1002") == 1);
+
+    let bad = format!("GET /no HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    (0..100).for_each(|_| drop(exchange(address, bad.as_bytes())));
+    assert!((3..60).contains(&count("request refused")), "{}", count("request refused"));
+    until("a line that says how many had none", || {
+        exchange(address, bad.as_bytes());
+        count("left_out=") >= 1
+    });
 
     hub.shutdown_blocking(Duration::from_secs(1));
     (0..3).for_each(|_| hub.broadcast("late"));

@@ -3,8 +3,8 @@
 mod lines;
 mod peer;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lines::V1;
@@ -588,6 +588,43 @@ fn who_comes_back_follows_what_the_rule_says_then() {
     hub.feed("run").unwrap().send("secret").unwrap();
     hub.feed("other").unwrap().send("for all").unwrap();
     assert_eq!(client.line("text")[2], "for all");
+}
+
+#[test]
+fn what_the_program_asks_for_while_a_hello_is_answered_holds() {
+    type Act = Box<dyn FnOnce() + Send>;
+    // The rule is asked in the middle of it.
+    let act: Arc<Mutex<Option<Act>>> = Arc::default();
+    let rule = Arc::clone(&act);
+    let hub = Hub::builder()
+        .may_follow(move |_, _| {
+            rule.lock().unwrap().take().into_iter().for_each(|act| act());
+            true
+        })
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let [left, own, begun] = ["left", "own", "begun"].map(|name| hub.feed(name).unwrap());
+    let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+    hub.follow(client.id, &left).unwrap();
+    assert_eq!(client.line("feed")["name"], "left");
+    let (id, before) = (client.id, client.cut());
+    *act.lock().unwrap() = Some(Box::new({
+        let (hub, left, begun) = (hub.clone(), left.clone(), begun.clone());
+        move || {
+            hub.unfollow(id, &left).unwrap();
+            hub.follow(id, &begun).unwrap();
+        }
+    }));
+    let mut client = before.come_back(&hub, json!({}), json!({"own": {}}));
+    assert!(act.lock().unwrap().is_none());
+    assert_eq!(client.line("feed")["name"], "own");
+    assert_eq!(client.line("feed")["name"], "begun");
+    for feed in [&left, &own, &begun, &left, &own, &begun] {
+        feed.send(feed.name().to_owned()).unwrap();
+    }
+    let mut texts = [(); 4].map(|()| client.line("text")[2].clone().to_string());
+    texts.sort();
+    assert_eq!(texts, [r#""begun""#, r#""begun""#, r#""own""#, r#""own""#]);
 }
 
 #[test]

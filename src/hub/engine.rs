@@ -22,6 +22,7 @@ use super::reception::Reception;
 use super::session::Sessions;
 use super::shared::Shared;
 use super::topic::Topic;
+use super::warnings::Warnings;
 use super::{ClientId, Overflow, Retention, Timeouts};
 use crate::codec::{self, Message, MessageCodec, Role};
 use crate::wire::v1::{self, Had};
@@ -88,6 +89,7 @@ pub(crate) struct Engine {
     spare_mail: Option<Box<Mail>>,
     codec_limits: codec::Limits,
     pub(super) per_address: HashMap<IpAddr, usize>,
+    pub(super) warnings: Warnings,
 }
 
 impl Engine {
@@ -131,6 +133,7 @@ impl Engine {
             spare_mail: None,
             codec_limits,
             per_address: HashMap::new(),
+            warnings: Warnings::default(),
             shared,
         }
     }

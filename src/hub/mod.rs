@@ -40,6 +40,7 @@ mod signal;
 mod stats;
 mod sync;
 mod topic;
+mod warnings;
 mod window;
 
 use std::fmt;

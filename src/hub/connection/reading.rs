@@ -270,7 +270,7 @@ impl Connection {
     /// pushed to the client before, and then the end. Nothing more is read.
     pub(super) fn fail(&mut self, close: CloseFrame, engine: &mut Engine) {
         if let Some(client) = self.client() {
-            tracing::warn!(id = %client.id, code = close.code().get(), reason = close.reason(), "client failed");
+            engine.tell_failed(client.id, &close);
         }
         match self.phase {
             Phase::Open(_) => {
