@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::engine::millis;
@@ -409,22 +409,34 @@ fn packed((key, serial): (usize, u32)) -> u64 {
 /// Every connected client by its id.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    clients: RwLock<HashMap<ClientId, Arc<Client>, BuildHasherDefault<IdHasher>>>,
+    clients: RwLock<Clients>,
     count: AtomicUsize,
 }
+
+type Clients = HashMap<ClientId, Arc<Client>, BuildHasherDefault<IdHasher>>;
 
 impl Registry {
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// The clients as they are, for a moment: nobody comes or goes while this is held.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Clients> {
+        self.clients.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_held(&self) -> bool {
+        self.clients.try_write().is_err()
+    }
+
     pub(crate) fn get(&self, id: ClientId) -> Option<Arc<Client>> {
-        self.clients.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.read().get(&id).cloned()
     }
 
     /// All clients, in no order.
     pub(crate) fn all(&self) -> Vec<Arc<Client>> {
-        self.clients.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.read().values().cloned().collect()
     }
 
     pub(crate) fn insert(&self, client: Arc<Client>) {

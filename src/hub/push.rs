@@ -274,10 +274,12 @@ impl Shared {
             return Err(SendError::ShutDown);
         }
         self.check_size(&message)?;
-        let client = self.registry.get(id).ok_or(SendError::NoSuchClient(id))?;
         let (cost, bound) = (Entry::cost(&message), self.limits.mailbox);
-        let mut evicted = Vec::new();
+        let mut evicted = Vec::new(); // whose destructors are the program's: they run when no lock is held
+        let clients = self.registry.read();
+        let client = clients.get(&id).ok_or(SendError::NoSuchClient(id))?;
         if !self.budget.try_add(cost) {
+            drop(clients);
             if overflow.is_some() {
                 self.ask_for_relief();
             }
@@ -304,12 +306,13 @@ impl Shared {
                     Some(Overflow::Disconnect) => {
                         mailbox.closed = true;
                         drop(mailbox);
+                        drop(clients);
                         self.command(Command::TooSlow { id });
                         return refuse(SendError::Full(id));
                     }
                 }
             }
-            let (stamp, mail) = self.open_mail(&client, &mut mailbox);
+            let (stamp, mail) = self.open_mail(client, &mut mailbox);
             mail.push(Entry { stamp, message });
         }
         if !evicted.is_empty() {
@@ -317,6 +320,7 @@ impl Shared {
             client.skipped.fetch_add(evicted.len() as u64, Ordering::Relaxed);
             self.counters.skipped.add(evicted.len() as u64);
         }
+        drop(clients);
         self.bell.ring();
         Ok(())
     }
@@ -329,21 +333,23 @@ impl Shared {
         message: Message,
     ) -> Result<(), SendError> {
         self.check_value(key, &message)?;
-        let client = self.registry.get(id).ok_or(SendError::NoSuchClient(id))?;
         let cost = Latest::cost(key, &message);
         let (keys, bytes) = (self.limits.keys, self.limits.mailbox);
-        if !self.budget.try_add(cost) {
-            self.ask_for_relief();
-            return Err(SendError::Full(id));
-        }
         let taken = {
+            let clients = self.registry.read();
+            let client = clients.get(&id).ok_or(SendError::NoSuchClient(id))?;
+            if !self.budget.try_add(cost) {
+                drop(clients);
+                self.ask_for_relief();
+                return Err(SendError::Full(id));
+            }
             let mut mailbox = client.mailbox.lock();
             if mailbox.closed {
                 Err(self.gone(id))
             } else if !Mail::has_room(mailbox.mail.as_deref(), key, cost, keys, bytes) {
                 Err(SendError::TooManyValues { keys, bytes })
             } else {
-                let (stamp, mail) = self.open_mail(&client, &mut mailbox);
+                let (stamp, mail) = self.open_mail(client, &mut mailbox);
                 Ok(mail.set(key, Entry { stamp, message }))
             }
         };
@@ -398,6 +404,10 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+
     use super::*;
     use crate::hub::Limits;
     use crate::hub::shared::tests::{shared_with, shared_with_a_client};
@@ -494,5 +504,53 @@ mod tests {
         assert_eq!(client.mailbox.lock().mail.as_ref().unwrap().bytes(), 964);
         assert_eq!(shared.budget.used(), 6964);
         assert_eq!(shared.mail.lock().keys, [0], "the driver is told once");
+    }
+
+    /// A payload whose destructor, which is the program's code, needs what a push holds.
+    struct Payload(Arc<Shared>, Arc<Mutex<Vec<bool>>>);
+
+    impl AsRef<[u8]> for Payload {
+        fn as_ref(&self) -> &[u8] {
+            &[0; 900]
+        }
+    }
+
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            self.1.lock().unwrap().push(self.0.registry.is_held());
+        }
+    }
+
+    #[test]
+    fn what_makes_room_is_replaced_or_is_refused_is_dropped_when_nothing_is_held() {
+        let held = Arc::default();
+        let dropped = |shared: &Arc<Shared>, id, sends: usize, sets: usize| {
+            let payload = || {
+                let payload = Payload(Arc::clone(shared), Arc::clone(&held));
+                Message::from(Bytes::from_owner(payload))
+            };
+            held.lock().unwrap().clear();
+            for _ in 0..sends {
+                let _ = shared.send(id, payload());
+            }
+            for _ in 0..sets {
+                let _ = shared.set_for(id, "key", payload());
+            }
+            std::mem::take(&mut *held.lock().unwrap())
+        };
+        for overflow in [Overflow::SkipOldest, Overflow::Refuse, Overflow::Disconnect] {
+            let (shared, client) = shared_with(Limits::default().mailbox(1000), overflow);
+            let shared = Arc::new(shared);
+            assert_eq!(dropped(&shared, client.id, 2, 0), [false], "{overflow:?}");
+            let nobody = "4711".parse().unwrap();
+            assert_eq!(dropped(&shared, nobody, 1, 1), [false, false]);
+            shared.budget.add(shared.limits.memory);
+            assert_eq!(dropped(&shared, client.id, 1, 1), [false, false]);
+            client.mailbox.lock().mail = None;
+        }
+        let (shared, client) = shared_with_a_client(Limits::default());
+        let shared = Arc::new(shared);
+        assert_eq!(dropped(&shared, client.id, 0, 2), [false]);
+        client.mailbox.lock().mail = None;
     }
 }
