@@ -20,7 +20,7 @@ use super::pace::{TURNS, turn_of};
 use super::queue::{Entry, Queue};
 use super::reception::Reception;
 use super::session::Sessions;
-use super::shared::Shared;
+use super::shared::{FeedNews, Keys, Shared};
 use super::topic::Topic;
 use super::warnings::Warnings;
 use super::{ClientId, Overflow, Retention, Timeouts};
@@ -72,9 +72,9 @@ pub(crate) struct Engine {
     /// The room of everyone's queue that is not in use.
     room: Queue,
     /// The room of the list of feeds with news that is not in use.
-    news: Vec<Arc<Topic>>,
+    news: FeedNews,
     /// That of the list of clients with mail.
-    pub(crate) keys: Vec<usize>,
+    pub(crate) keys: Keys,
     /// Feeds whose newest part was pushed after the driver took its stamp.
     pub(crate) hidden: Vec<usize>,
     /// Feeds that were read, or lost a follower, since it was last looked for what can go.
@@ -122,8 +122,8 @@ impl Engine {
             upto: 0,
             scratch: BytesMut::new(),
             room: Queue::default(),
-            news: Vec::new(),
-            keys: Vec::new(),
+            news: FeedNews::new(),
+            keys: Keys::new(),
             hidden: Vec::new(),
             touched: Vec::new(),
             retention,
@@ -207,7 +207,7 @@ impl Engine {
     /// Takes over what callers have pushed to feeds, and makes it and the mail that was pushed before
     /// it deliverable. Returns the feeds that have something for their followers, and the keys of
     /// clients that have mail or other feeds to follow.
-    pub(crate) fn take_news(&mut self) -> (Vec<usize>, Vec<usize>) {
+    pub(crate) fn take_news(&mut self) -> (Vec<usize>, Keys) {
         // The stamp first: whatever was stamped before it is in its inbox, and that inbox's feed is
         // among the news, by the time that these are looked at.
         self.upto = self.shared.stamps.load(Ordering::Acquire);

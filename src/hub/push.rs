@@ -459,7 +459,7 @@ mod tests {
         let (id, used) = (client.id, |shared: &Shared| shared.budget.used());
         shared.set_for(id, "k", vec![0; 900].into()).unwrap(); // alone it may be above the bound
         assert_eq!((used(&shared), client.info().queued_bytes), (1094, 1094));
-        assert_eq!(shared.mail.lock().keys, [0], "the driver is told");
+        assert_eq!(shared.mail.lock().keys[..], [0], "the driver is told");
         shared.send(id, vec![0; 900].into()).unwrap();
         assert_eq!((used(&shared), client.info().queued_bytes), (2058, 2058));
         assert_eq!(shared.send(id, vec![0; 100].into()), Err(SendError::Full(id)));
@@ -469,7 +469,7 @@ mod tests {
         shared.set_for(id, "l", "".into()).unwrap();
         assert_eq!(shared.set_for(id, "m", "".into()), too_many, "too many keys");
         assert_eq!(used(&shared), 964 + 199 + 194);
-        assert_eq!(shared.mail.lock().keys, [0], "once");
+        assert_eq!(shared.mail.lock().keys[..], [0], "once");
     }
 
     #[test]
@@ -503,7 +503,7 @@ mod tests {
         assert!(shared.starved.load(Ordering::Relaxed), "the driver is to make room");
         assert_eq!(client.mailbox.lock().mail.as_ref().unwrap().bytes(), 964);
         assert_eq!(shared.budget.used(), 6964);
-        assert_eq!(shared.mail.lock().keys, [0], "the driver is told once");
+        assert_eq!(shared.mail.lock().keys[..], [0], "the driver is told once");
     }
 
     /// A payload whose destructor, which is the program's code, needs what a push holds.

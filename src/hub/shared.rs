@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) stamps: Arc<AtomicU64>,
     pub(crate) topics: Topics,
     /// Feeds whose inbox has become one that holds something, each once.
-    pub(crate) news: Lock<Vec<Arc<Topic>>>,
+    pub(crate) news: Lock<FeedNews>,
     pub(crate) registry: Registry,
     pub(crate) mail: Lock<MailNews>,
     pub(crate) commands: Lock<Vec<Command>>,
@@ -55,12 +56,19 @@ pub(crate) struct Shared {
     pub(crate) end: End,
 }
 
+/// Feeds that have something new. Here and below a few have their place in the list itself: after a pause each
+/// place more is a cache miss for the caller.
+pub(crate) type FeedNews = SmallVec<[Arc<Topic>; 2]>;
+
+/// Clients that have mail.
+pub(crate) type Keys = SmallVec<[usize; 4]>;
+
 /// What callers and the driver tell each other about mailboxes.
 #[derive(Debug, Default)]
 pub(crate) struct MailNews {
     /// Clients whose mailbox has become one that holds something, by their place in the driver's
     /// table. At most one entry for each client, and stale ones are harmless.
-    pub(crate) keys: Vec<usize>,
+    pub(crate) keys: Keys,
     /// One that the driver has emptied, for the next that is to hold something: what its thread frees is slow to be
     /// taken again on another.
     pub(crate) spare: Option<Box<Mail>>,
