@@ -406,7 +406,8 @@ fn packed((key, serial): (usize, u32)) -> u64 {
     u64::from(serial) << 32 | u64::from(low_half(key as u64))
 }
 
-/// Every connected client by its id.
+/// Every connected client by its id. Its lock is the standard library's under loom, too, in whose models nobody comes or
+/// goes.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     clients: RwLock<Clients>,
@@ -420,7 +421,8 @@ impl Registry {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// The clients as they are, for a moment: nobody comes or goes while this is held.
+    /// The clients as they are, for a moment: nobody comes or goes while this is held. It is taken before a mailbox
+    /// and whatever is taken under that, never behind them, and not twice: who comes next may be one who writes.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Clients> {
         self.clients.read().unwrap_or_else(PoisonError::into_inner)
     }

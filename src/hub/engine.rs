@@ -89,7 +89,8 @@ pub(crate) struct Engine {
     spare_mail: Option<Box<Mail>>,
     codec_limits: codec::Limits,
     pub(super) per_address: HashMap<IpAddr, usize>,
-    pub(super) warnings: Warnings,
+    pub(super) refused: Warnings,
+    pub(super) failed: Warnings,
 }
 
 impl Engine {
@@ -133,7 +134,8 @@ impl Engine {
             spare_mail: None,
             codec_limits,
             per_address: HashMap::new(),
-            warnings: Warnings::default(),
+            refused: Warnings::default(),
+            failed: Warnings::default(),
             shared,
         }
     }

@@ -8,6 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 
 use super::SpawnError;
+use super::warnings::Warnings;
 use sys::Incoming;
 
 /// Connections that the kernel keeps for us while we are busy: those of a thousand viewers who
@@ -64,11 +65,13 @@ pub(crate) struct Listener {
     /// Not before this time, in the driver's milliseconds.
     paused_until: u64,
     pause: u64,
+    warnings: Warnings,
 }
 
 impl Listener {
     pub(crate) fn new(listener: std::net::TcpListener) -> io::Result<Self> {
-        Ok(Self { incoming: Incoming::new(listener)?, paused_until: 0, pause: 0 })
+        let incoming = Incoming::new(listener)?;
+        Ok(Self { incoming, paused_until: 0, pause: 0, warnings: Warnings::default() })
     }
 
     /// When the pause after an error ends, if there is one.
@@ -91,7 +94,9 @@ impl Listener {
                 Poll::Ready(Err(error)) if is_of_one_connection(&error) => {}
                 Poll::Ready(Err(error)) => {
                     if self.pause == 0 {
-                        tracing::warn!(%error, "cannot accept connections; trying again");
+                        self.warnings.warn(now, |left_out| {
+                            tracing::warn!(%error, left_out, "cannot accept connections; trying again");
+                        });
                     }
                     self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
                     self.paused_until = now + self.pause;
@@ -103,9 +108,9 @@ impl Listener {
     }
 }
 
-/// What comes in, on Unix. An accept that finds nobody costs the kernel as much as one that does, since it makes the
+/// What comes in, on Linux. An accept that finds nobody costs its kernel as much as one that does, since it makes the
 /// new socket before it looks: ten times what looking first takes.
-#[cfg(unix)]
+#[cfg(any(target_os = "android", target_os = "linux"))]
 mod sys {
     use std::io;
     use std::net::SocketAddr;
@@ -174,7 +179,7 @@ mod sys {
     }
 }
 
-#[cfg(not(unix))]
+#[cfg(not(any(target_os = "android", target_os = "linux")))]
 mod sys {
     use std::io;
     use std::net::SocketAddr;
@@ -233,7 +238,7 @@ mod tests {
             }
             let more = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx, 0))).await;
             assert!(more.is_pending());
-            #[cfg(unix)]
+            #[cfg(any(target_os = "android", target_os = "linux"))]
             assert_eq!(listener.incoming.tried, accepted);
         }
     }

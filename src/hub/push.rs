@@ -524,7 +524,7 @@ mod tests {
     #[test]
     fn what_makes_room_is_replaced_or_is_refused_is_dropped_when_nothing_is_held() {
         let held = Arc::default();
-        let dropped = |shared: &Arc<Shared>, id, sends: usize, sets: usize| {
+        let dropped = |shared: &Arc<Shared>, id, sends: usize, sets: &[&str]| {
             let payload = || {
                 let payload = Payload(Arc::clone(shared), Arc::clone(&held));
                 Message::from(Bytes::from_owner(payload))
@@ -533,24 +533,26 @@ mod tests {
             for _ in 0..sends {
                 let _ = shared.send(id, payload());
             }
-            for _ in 0..sets {
-                let _ = shared.set_for(id, "key", payload());
+            for key in sets {
+                let _ = shared.set_for(id, key, payload());
             }
             std::mem::take(&mut *held.lock().unwrap())
         };
         for overflow in [Overflow::SkipOldest, Overflow::Refuse, Overflow::Disconnect] {
             let (shared, client) = shared_with(Limits::default().mailbox(1000), overflow);
             let shared = Arc::new(shared);
-            assert_eq!(dropped(&shared, client.id, 2, 0), [false], "{overflow:?}");
+            assert_eq!(dropped(&shared, client.id, 2, &[]), [false], "{overflow:?}");
+            client.mailbox.lock().closed = true;
+            assert_eq!(dropped(&shared, client.id, 1, &["key"]), [false, false], "{overflow:?}");
             let nobody = "4711".parse().unwrap();
-            assert_eq!(dropped(&shared, nobody, 1, 1), [false, false]);
+            assert_eq!(dropped(&shared, nobody, 1, &["key"]), [false, false]);
             shared.budget.add(shared.limits.memory);
-            assert_eq!(dropped(&shared, client.id, 1, 1), [false, false]);
+            assert_eq!(dropped(&shared, client.id, 1, &["key"]), [false, false]);
             client.mailbox.lock().mail = None;
         }
-        let (shared, client) = shared_with_a_client(Limits::default());
+        let (shared, client) = shared_with_a_client(Limits::default().keys(1));
         let shared = Arc::new(shared);
-        assert_eq!(dropped(&shared, client.id, 0, 2), [false]);
+        assert_eq!(dropped(&shared, client.id, 0, &["key", "key", "one more"]), [false, false]);
         client.mailbox.lock().mail = None;
     }
 }

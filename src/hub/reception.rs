@@ -232,21 +232,19 @@ impl Engine {
     pub(crate) fn tell_refused(&mut self, address: SocketAddr, refusal: &Refusal) {
         self.shared.counters.refused.add(1);
         let (status, reason) = (refusal.status().code(), refusal.reason());
-        if let Some(left_out) = self.warnings.next(self.now) {
-            let left_out = (left_out > 0).then_some(left_out);
+        self.refused.warn(self.now, |left_out| {
             tracing::warn!(%address, status, reason, left_out, "request refused");
-        }
+        });
         let event = || Event::Refused { address, status, reason: reason.to_owned() };
         self.shared.listeners.tell(event);
     }
 
     /// A client has broken a rule, and is closed for it.
     pub(crate) fn tell_failed(&mut self, id: ClientId, close: &CloseFrame) {
-        if let Some(left_out) = self.warnings.next(self.now) {
-            let left_out = (left_out > 0).then_some(left_out);
-            let (code, reason) = (close.code().get(), close.reason());
+        let (code, reason) = (close.code().get(), close.reason());
+        self.failed.warn(self.now, |left_out| {
             tracing::warn!(%id, code, reason, left_out, "client failed");
-        }
+        });
     }
 
     /// For how many milliseconds' worth a client's window is; zero: there is none.

@@ -56,8 +56,8 @@ pub(crate) struct Shared {
     pub(crate) end: End,
 }
 
-/// Feeds that have something new. Here and below a few have their place in the list itself: after a pause each
-/// place more is a cache miss for the caller.
+/// Feeds that have something new. Here and below the first few are stored inline: a block on the heap is one cache miss
+/// more for a caller after a pause.
 pub(crate) type FeedNews = SmallVec<[Arc<Topic>; 2]>;
 
 /// Clients that have mail.

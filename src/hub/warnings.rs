@@ -1,5 +1,5 @@
 //! What the program's log is told about peers. A peer can go wrong as often as it likes, and a log must not grow with that: so many
-//! warnings at once, then one a second, and each with how many there were no lines for.
+//! warnings of a kind at once, then one a second; and the next one says how many there was no line for.
 
 /// Warnings at once.
 const BURST: u64 = 10;
@@ -9,21 +9,22 @@ const EACH: u64 = 1000;
 
 #[derive(Default)]
 pub(crate) struct Warnings {
-    /// When all that were given are paid for.
+    /// When there may be as many at once again, in milliseconds.
     due: u64,
     left_out: u64,
 }
 
 impl Warnings {
-    /// One more at this time, in milliseconds. Where there is a line for it: how many there were none for since the last.
-    pub(crate) fn next(&mut self, now: u64) -> Option<u64> {
+    /// One more at this time, in milliseconds. If there is a line for it, this writes it, and says how many there was none for.
+    pub(crate) fn warn(&mut self, now: u64, line: impl FnOnce(Option<u64>)) {
         let due = self.due.max(now) + EACH;
         if due > now + BURST * EACH {
             self.left_out += 1;
-            return None;
+            return;
         }
         self.due = due;
-        Some(std::mem::take(&mut self.left_out))
+        let left_out = std::mem::take(&mut self.left_out);
+        line((left_out > 0).then_some(left_out));
     }
 }
 
@@ -34,12 +35,15 @@ mod tests {
     #[test]
     fn there_are_so_many_at_once_then_one_a_second_and_the_others_are_counted() {
         let mut warnings = Warnings::default();
-        assert!((0..10).all(|_| warnings.next(5_000) == Some(0)));
-        assert!((0..99).all(|_| warnings.next(5_999).is_none()));
-        assert_eq!(warnings.next(6_000), Some(99));
-        assert_eq!(warnings.next(6_000), None);
-        assert_eq!(warnings.next(9_000), Some(1));
-        assert!((0..2).all(|_| warnings.next(9_000) == Some(0)));
-        assert_eq!(warnings.next(9_000), None);
+        let mut lines = |count, now| {
+            let mut lines = Vec::new();
+            (0..count).for_each(|_| warnings.warn(now, |left_out| lines.push(left_out)));
+            lines
+        };
+        assert_eq!(lines(10, 5_000), [None; 10]);
+        assert_eq!(lines(99, 5_999), []);
+        assert_eq!(lines(2, 6_000), [Some(99)]);
+        assert_eq!(lines(4, 9_000), [Some(1), None, None]);
+        assert_eq!(lines(1, 9_000), []);
     }
 }
