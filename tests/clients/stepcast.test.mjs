@@ -257,7 +257,8 @@ test('a thousand whose connections are cut at once come back spread out, as who 
   }
   assert.deepEqual([...hub.of('gone'), ...hub.of('connected').slice(CROWD)], []);
 
-  // Each wait is drawn evenly below its bound, and nobody comes before it is over.
+  // Each wait is drawn evenly below its bound, and nobody comes before it is over; but Node counts a wait from where its
+  // loop's turn began, and a thousand that are lost in one turn take it some milliseconds.
   const shares = [];
   for (const { of } of crowd) {
     const statuses = of('status');
@@ -265,7 +266,7 @@ test('a thousand whose connections are cut at once come back spread out, as who 
     for (const [attempt, i] of waits.entries()) {
       const { at, retry } = statuses[i];
       shares.push(retry / Math.min(20_000, 500 * 2 ** attempt));
-      assert.ok(statuses[i + 1].at - at > retry - 2, `${statuses[i + 1].at - at} ms and not ${retry}`);
+      assert.ok(statuses[i + 1].at - at > retry - 50, `${statuses[i + 1].at - at} ms and not ${retry}`);
     }
   }
   assert.ok(shares.length >= CROWD);
