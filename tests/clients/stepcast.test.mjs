@@ -257,8 +257,8 @@ test('a thousand whose connections are cut at once come back spread out, as who 
   }
   assert.deepEqual([...hub.of('gone'), ...hub.of('connected').slice(CROWD)], []);
 
-  // Each wait is drawn evenly below its bound, and nobody comes before it is over; but Node counts a wait from where its
-  // loop's turn began, and a thousand that are lost in one turn take it some milliseconds.
+  // Each wait is drawn evenly below its bound, and nobody comes before it is over. It begins a moment before the page is
+  // told, and with a thousand clients in one process there may be a pause in between.
   const shares = [];
   for (const { of } of crowd) {
     const statuses = of('status');
