@@ -72,6 +72,16 @@ pub(crate) fn message(alias: u32, number: u64, message: &Message, key: Option<&s
     Form::Line(line.into())
 }
 
+/// The end of a key's value: clients that have an older one forget it.
+#[cfg_attr(not(test), expect(dead_code, reason = "feeds cannot remove a value yet"))]
+pub(crate) fn removed(alias: u32, stamp: u64, key: &str) -> Form {
+    let mut line = Vec::with_capacity(key.len() + 48);
+    let _ = write!(line, r#"{{"removed":[{alias},{stamp},"#);
+    put(&mut line, key);
+    line.extend_from_slice(b"]}");
+    Form::Line(line.into())
+}
+
 fn binary(kind: u8, alias: u32, number: u64, key: &str, payload: &Bytes) -> Frame {
     let key_len = u16::try_from(key.len()).unwrap_or_default(); // keys are shorter: see `Shared::set`
     let before = BINARY_HEAD + usize::from(key_len);
@@ -509,6 +519,12 @@ mod tests {
             let number = means["seq"].as_u64().or(means["stamp"].as_u64()).unwrap();
             let form =
                 message(u32_of(&means["alias"]), number, &message_given, means["key"].as_str());
+            let Form::Line(written) = form else { panic!("{form:?}") };
+            assert_eq!(written, line);
+        }
+        for (line, means) in from_hub("removed") {
+            let (stamp, key) = (means["stamp"].as_u64().unwrap(), means["key"].as_str().unwrap());
+            let form = removed(u32_of(&means["alias"]), stamp, key);
             let Form::Line(written) = form else { panic!("{form:?}") };
             assert_eq!(written, line);
         }
