@@ -43,6 +43,8 @@ pub(crate) fn bind(address: SocketAddr) -> Result<std::net::TcpListener, SpawnEr
 /// taken for one that has stopped.
 fn prepare(socket: &Socket) {
     let _ = socket.set_tcp_nodelay(true);
+    #[cfg(target_vendor = "apple")]
+    let _ = socket.set_nosigpipe(true); // elsewhere a flag of each write: see `socket`
     #[cfg(any(target_os = "android", target_os = "linux"))]
     {
         /// Enough for the network to be kept busy between two wake-ups.

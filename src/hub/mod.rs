@@ -37,6 +37,7 @@ mod room;
 mod session;
 mod shared;
 mod signal;
+mod socket;
 mod stats;
 mod sync;
 mod topic;

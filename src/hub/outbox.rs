@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use tokio::io::AsyncWrite;
 
+use super::socket::Sink;
 use crate::codec::{self, CloseFrame, Control, ControlPayload};
 use crate::wire::Frame;
 
@@ -168,7 +167,7 @@ impl Outbox {
     /// The socket's, and [`io::ErrorKind::WriteZero`] where it takes nothing and says that it did.
     pub(crate) fn poll_write(
         &mut self,
-        stream: &mut (impl AsyncWrite + Unpin),
+        sink: &mut impl Sink,
         cx: &mut Context<'_>,
         now: u64,
     ) -> Poll<io::Result<usize>> {
@@ -184,7 +183,7 @@ impl Outbox {
                 .map(AsRef::as_ref);
             let mut slices = [IoSlice::new(&[]); PARTS];
             let (filled, _) = gather(&mut slices, parts);
-            match poll_write_slices(stream, cx, &slices[..filled]) {
+            match sink.poll_send(cx, &slices[..filled]) {
                 Poll::Ready(Ok(count)) => {
                     total += count;
                     self.progress_at = now;
@@ -231,27 +230,6 @@ impl Outbox {
     }
 }
 
-/// One write of at most [`PARTS`] parts.
-///
-/// # Errors
-///
-/// The socket's, and [`io::ErrorKind::WriteZero`] where it takes nothing and says that it did.
-pub(crate) fn poll_write_slices(
-    stream: &mut (impl AsyncWrite + Unpin),
-    cx: &mut Context<'_>,
-    slices: &[IoSlice<'_>],
-) -> Poll<io::Result<usize>> {
-    let written = match slices {
-        // `send` costs the kernel less than `writev`, and one message to many is this case.
-        [only] => Pin::new(stream).poll_write(cx, only),
-        several => Pin::new(stream).poll_write_vectored(cx, several),
-    };
-    match ready!(written) {
-        Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        other => Poll::Ready(other),
-    }
-}
-
 /// Fills slices with the next parts, and takes no more than these: how many, and their bytes.
 pub(crate) fn gather<'a>(
     slices: &mut [IoSlice<'a>; PARTS],
@@ -278,24 +256,20 @@ mod tests {
         taken: Vec<u8>,
     }
 
-    impl AsyncWrite for Socket {
-        fn poll_write(
-            mut self: Pin<&mut Self>,
+    impl Sink for Socket {
+        fn poll_send(
+            &mut self,
             _: &mut Context<'_>,
-            bytes: &[u8],
+            parts: &[IoSlice<'_>],
         ) -> Poll<io::Result<usize>> {
-            let count = bytes.len().min(self.room);
-            self.room -= count;
-            self.taken.extend_from_slice(&bytes[..count]);
+            let mut count = 0;
+            for part in parts {
+                let taken = part.len().min(self.room);
+                self.room -= taken;
+                self.taken.extend_from_slice(&part[..taken]);
+                count += taken;
+            }
             if count == 0 { Poll::Pending } else { Poll::Ready(Ok(count)) }
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
         }
     }
 
@@ -402,21 +376,15 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_takes_nothing_and_says_so_is_an_error() {
+    fn what_the_socket_says_is_wrong_is_said_to_the_connection() {
         struct Zero;
-        impl AsyncWrite for Zero {
-            fn poll_write(
-                self: Pin<&mut Self>,
+        impl Sink for Zero {
+            fn poll_send(
+                &mut self,
                 _: &mut Context<'_>,
-                _: &[u8],
+                _: &[IoSlice<'_>],
             ) -> Poll<io::Result<usize>> {
-                Poll::Ready(Ok(0))
-            }
-            fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Poll::Ready(Ok(()))
-            }
-            fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Poll::Ready(Ok(()))
+                Poll::Ready(Err(io::ErrorKind::WriteZero.into()))
             }
         }
         let mut outbox = Outbox::new(0);

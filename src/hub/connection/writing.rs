@@ -14,7 +14,8 @@ use crate::hub::batch::Batch;
 use crate::hub::engine::Engine;
 use crate::hub::limits::Overflow;
 use crate::hub::moment::Moment;
-use crate::hub::outbox::{Outbox, PARTS, gather, poll_write_slices};
+use crate::hub::outbox::{Outbox, PARTS, gather};
+use crate::hub::socket::poll_send_at_once;
 use crate::wire::{Frame, Wire};
 
 /// How much a connection takes up at once of what it is owed: what has been taken up is written
@@ -218,7 +219,7 @@ impl Connection {
     pub(super) fn send_at_once(&mut self, mut bytes: Vec<u8>, engine: &Engine) {
         let mut cx = Context::from_waker(&self.waker);
         let slices = [IoSlice::new(&bytes)];
-        if let Poll::Ready(Ok(count)) = poll_send(&mut self.stream, &mut cx, &slices) {
+        if let Poll::Ready(Ok(count)) = poll_send_at_once(&mut self.stream, &mut cx, &slices) {
             engine.shared.counters.bytes_out.add(count as u64);
             bytes.drain(..count);
         }
@@ -318,7 +319,7 @@ fn write_batch(
     while parts.peek().is_some() {
         let mut slices = [IoSlice::new(&[]); PARTS];
         let (filled, offered) = gather(&mut slices, parts.by_ref());
-        match poll_send(stream, cx, &slices[..filled]) {
+        match poll_send_at_once(stream, cx, &slices[..filled]) {
             Poll::Ready(Ok(count)) => {
                 written += count;
                 if count < offered {
@@ -330,27 +331,4 @@ fn write_batch(
         }
     }
     Ok(written)
-}
-
-/// As [`poll_write_slices`], but the kernel is asked at once, and tokio only where it takes nothing: what tokio keeps of a
-/// socket is elsewhere in memory, and with thousands of them fetching it is a thirtieth of a delivery.
-fn poll_send(
-    stream: &mut TcpStream,
-    cx: &mut Context<'_>,
-    slices: &[IoSlice<'_>],
-) -> Poll<io::Result<usize>> {
-    #[cfg(any(target_os = "android", target_os = "linux"))]
-    {
-        /// `MSG_NOSIGNAL`: a peer that has gone is an error, and not the end of the process.
-        const NO_SIGNAL: i32 = 0x4000;
-        let socket = SockRef::from(&*stream);
-        let sent = match slices {
-            [only] => socket.send_with_flags(only, NO_SIGNAL),
-            several => socket.send_vectored_with_flags(several, NO_SIGNAL),
-        };
-        if let Ok(count @ 1..) = sent {
-            return Poll::Ready(Ok(count));
-        }
-    }
-    poll_write_slices(stream, cx, slices)
 }

@@ -1,0 +1,99 @@
+//! Writing to sockets: every byte that the hub sends leaves here.
+//!
+//! A peer that has gone makes a write fail with `EPIPE`. On Unix the kernel also raises `SIGPIPE`, whose default action
+//! ends the process. Rust programs ignore that signal, but programs in C, C++ or Fortran that link the hub do not, so each
+//! write suppresses it: by a flag where the system has one, and on Apple's systems by an option of the socket (see
+//! `listener::prepare`).
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// `MSG_NOSIGNAL`.
+const NO_SIGNAL: i32 = if cfg!(any(target_os = "android", target_os = "linux")) {
+    0x4000
+} else if cfg!(target_os = "freebsd") {
+    0x2_0000
+} else if cfg!(any(target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd")) {
+    0x400
+} else {
+    0
+};
+
+/// What an outbox writes to.
+pub(crate) trait Sink {
+    /// Writes some of these parts, once the socket is known to take something: how many bytes left.
+    ///
+    /// Where the socket is full the task is registered with it.
+    ///
+    /// # Errors
+    ///
+    /// The socket's, and [`io::ErrorKind::WriteZero`] where it takes nothing and says that it did.
+    fn poll_send(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>])
+    -> Poll<io::Result<usize>>;
+}
+
+impl Sink for TcpStream {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let offered: usize = parts.iter().map(|part| part.len()).sum();
+        loop {
+            ready!(self.poll_write_ready(cx))?;
+            let mut sent = 0;
+            let result = self.try_io(Interest::WRITABLE, || {
+                sent = send(self, parts)?;
+                // A socket that took a part is full. As tokio's own writes do, this forgets that it was ready, which
+                // saves the call that would find out; its next event comes when there is room again.
+                let is_full = cfg!(any(target_os = "android", target_os = "linux"));
+                if is_full && 0 < sent && sent < offered {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(())
+            });
+            match result {
+                Err(error) if sent == 0 && is_passing(&error) => {}
+                Err(error) if sent == 0 => return Poll::Ready(Err(error)),
+                _ => return Poll::Ready(some(sent)),
+            }
+        }
+    }
+}
+
+/// As [`Sink::poll_send`], but the kernel is asked at once, and tokio only where it takes nothing: what tokio keeps of a
+/// socket is elsewhere in memory, and with thousands of them fetching it is a thirtieth of a delivery.
+pub(crate) fn poll_send_at_once(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    parts: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    match send(stream, parts) {
+        Ok(sent) => Poll::Ready(some(sent)),
+        Err(error) if is_passing(&error) => stream.poll_send(cx, parts),
+        Err(error) => Poll::Ready(Err(error)),
+    }
+}
+
+/// Whether the same write may succeed later.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+fn some(sent: usize) -> io::Result<usize> {
+    if sent == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(sent) }
+}
+
+/// One write that does not wait and raises no signal. `send` costs the kernel less than `sendmsg`, and one message to many
+/// is that case.
+fn send(stream: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    let socket = SockRef::from(stream);
+    match parts {
+        [only] => socket.send_with_flags(only, NO_SIGNAL),
+        several => socket.send_vectored_with_flags(several, NO_SIGNAL),
+    }
+}
