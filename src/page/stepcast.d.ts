@@ -16,8 +16,11 @@
  */
 
 /**
- * Connects, and stays connected: after a lost connection it comes back for ever, as the same client
- * where the hub still knows it, until `close` or until the hub ends it for good.
+ * Connects, and stays connected. After a lost connection the client retries for ever, and is the same
+ * client where the hub still knows it. `close` ends that, and so does the hub where it says so.
+ *
+ * When the run has finished or failed, the client stops retrying and keeps what it has. It looks for a
+ * hub once, without a word, each time that the page is looked at again or the network comes back.
  *
  * @param url Of the hub: `ws:`, `wss:`, `http:` or `https:`; a relative one is relative to the page.
  * Without it, the folder that this module was loaded from, which is the hub where the hub serves it.
@@ -69,8 +72,8 @@ export interface Socket {
 export interface Hub extends EventTarget {
   /**
    * The id that the first connection was given, a number below 2^53. It can be told to others: it is
-   * the address for `hub.send(id, ..)` in the program. Rejected if the hub ends the connection for
-   * good, or `close` does, before there is one.
+   * the address for `hub.send(id, ..)` in the program. Rejected if the state becomes `closed` before
+   * there is one.
    */
   readonly id: Promise<number>;
 
@@ -155,6 +158,7 @@ export type Data = any;
 export interface FeedEvents {
   message: Message;
   value: Value;
+  removed: Removed;
   gap: Gap;
   feed: FeedNotice;
   error: ErrorNotice;
@@ -180,6 +184,12 @@ export interface Value {
   data: Data;
 }
 
+/** The program has removed the latest value of `key`; it is no longer in `values`. */
+export interface Removed {
+  feed: string | null;
+  key: string;
+}
+
 /** The messages `from` to `to`, both included, do not come. */
 export interface Gap {
   feed: string | null;
@@ -201,8 +211,11 @@ export interface FeedNotice {
 }
 
 export interface Status {
-  /** `waiting`: for the next attempt. `closed`: for good. */
-  state: 'connecting' | 'open' | 'waiting' | 'closed';
+  /**
+   * `waiting`: for the next attempt. `finished`, `failed`: the run has ended so, and `reason` is the
+   * program's message; `open` comes next if a new hub answers. `closed`: for good.
+   */
+  state: 'connecting' | 'open' | 'waiting' | 'finished' | 'failed' | 'closed';
   id: number | null;
   /** Whether the hub knew this client again with the last connection; `null` before the first. */
   resumed: boolean | null;
@@ -210,8 +223,9 @@ export interface Status {
   epoch: string | null;
   /** Milliseconds until the next attempt, if one is planned. */
   retry: number | null;
-  /** With which code the connection was closed: 1006 if without one. */
+  /** With which code the connection was closed: 1006 if without one, 4503 if finished, 4504 if failed. */
   code: number | null;
+  /** Why it was closed; of `finished` and `failed`, the program's message. */
   reason: string;
 }
 

@@ -8,10 +8,13 @@ const FIRST_WAIT = 500, LONGEST_WAIT = 20_000; // bounds of the wait before an a
 const LATE = 10_000; // that a ping may be
 const HIDDEN = 70_000; // a hidden page's timers run about once a minute
 const ACK = 1000;
+const LONGEST_TIMER = 2 ** 31 - 1; // a browser fires a longer one at once
+
+const ENDS = { 4503: 'finished', 4504: 'failed' };
 
 /**
- * A client before it connects: new, or the one of `record`, whose page is gone with all that it
- * showed. So all is asked for anew, but what the hub does not keep: the acknowledged mailbox.
+ * A client before it connects: a new one, or after a reload the one of `record`. All that its page
+ * showed is gone, and asked for anew, except the acknowledged mailbox.
  *
  * @param {Iterable<string>} [feeds]
  * @param {Stored | null} [record]
@@ -78,26 +81,27 @@ class Turn {
 
   closed({ code, reason, retry = 0 }) {
     const { state } = this;
-    // What did not last has failed, too.
+    // A connection that did not last is a failed attempt.
     if (state.state === 'open' && this.now - state.since >= LONGEST_WAIT) state.attempts = 0;
-    if (/^(1000|100[89]|4[5-9]..)$/.test(code)) return this.finish(code, reason);
     this.drop();
+    if (this.ended) return;
+    if (code in ENDS) return this.status(ENDS[code], { code, reason });
+    if (/^(1000|100[89]|4[5-9]..)$/.test(code)) return this.finish(code, reason);
     if (!(retry > 0)) retry = Math.round(this.random * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** state.attempts++));
     this.arm('start', retry);
     this.status('waiting', { code, reason, retry });
   }
 
-  finish(code, reason, said) {
-    this.drop(said);
+  finish(code, reason) {
     this.store(false);
-    // Who was taken over never takes back, nor after a reload.
+    // A client that was taken over never takes back, nor after a reload.
     if (code === 4500) this.do('store', { record: {} });
     this.status('closed', { code, reason });
   }
 
-  /** Without a code, the hub keeps the mailbox of who may come back. */
+  /** Without a code the hub keeps the mailbox: the client may come back. */
   drop(code) {
-    Object.assign(this.state, { greeted: false, ackAt: 0 });
+    Object.assign(this.state, { greeted: false, ackAt: 0, heard: -Infinity });
     for (const name of ['start', 'check', 'ack']) this.arm(name);
     this.do('close', { code });
   }
@@ -112,16 +116,16 @@ class Turn {
 
   // ---- From the browser.
 
-  /** Or the page is looked at. In doubt it reconnects: to resume is cheap. */
+  /** Or the page is looked at. In doubt the client reconnects: to resume is cheap. */
   online() {
-    const { state, doubt, heard, ping } = this.state;
-    if (state === 'waiting' || doubt || this.now - heard > ping) this.start();
+    const { doubt, heard, ping } = this.state;
+    if (doubt || this.now - heard > ping) this.start();
     else this.check();
   }
 
   offline() { this.state.doubt = true; }
 
-  /** Maybe into the back/forward cache, where no connection may stay. */
+  /** The back/forward cache takes no page with a connection. */
   pagehide() {
     this.drop();
     this.store(false);
@@ -154,12 +158,15 @@ class Turn {
       data = JSON.stringify({ [typeof data === 'string' ? 'text' : 'json']: data ?? null });
     }
     const size = data.byteLength ?? new TextEncoder().encode(data).length;
-    // More would close the connection for good.
+    // It would close the connection for good.
     if (size > most) this.emit('error', { code: 'too-long', reason: `${size} bytes where the hub takes ${most}` });
     else this.do('send', { data });
   }
 
-  close() { this.finish(null, 'closed by the page', 1000); }
+  close() {
+    this.drop(1000);
+    this.finish(null, 'closed by the page');
+  }
 
   // ---- From the hub.
 
@@ -175,14 +182,14 @@ class Turn {
         this.emit('error', { code: 'malformed', reason: String(error) });
       }
     }
-    // The timer of a hidden page may be late.
+    // A hidden page's timer may be late.
     if (state.ackAt && this.now >= state.ackAt) this.ack();
   }
 
   /** Its key is the method that takes it. */
   line(object) {
     const [kind] = Object.keys(object);
-    if (/^(hello|feed|unfollowed|text|json|gap|ping|error|bye)$/.test(kind)) this[kind](object[kind]);
+    if (/^(hello|feed|unfollowed|text|json|gap|removed|ping|error|bye)$/.test(kind)) this[kind](object[kind]);
   }
 
   hello({ id, key, epoch, resumed, ping, limits }) {
@@ -202,8 +209,8 @@ class Turn {
   }
 
   feed({ name, alias, seq, how }) {
-    const { wanted, set } = this.state.feeds.get(name) ?? {};
-    this.state.feeds.set(name, { wanted, alias: number(alias), seq: number(seq), set: how === 'resumed' ? set : undefined });
+    const { wanted, ...had } = this.state.feeds.get(name) ?? {};
+    this.state.feeds.set(name, { wanted, seq: number(seq), ...how === 'resumed' && had, alias: number(alias) });
     this.emit('feed', { feed: name, how });
   }
 
@@ -222,6 +229,8 @@ class Turn {
   }
 
   json(body) { this.text(body); }
+
+  removed([alias, at, key]) { this.move(alias, { set: number(at) }, 'removed', { key }); }
 
   gap({ alias, from, to, why }) { this.move(alias, { seq: number(to) }, 'gap', { from, to, why }); }
 
@@ -244,15 +253,13 @@ class Turn {
     this.text([view.getUint32(1), Number(view.getBigUint64(5)), data.slice(15 + length), kind === 2 ? key : undefined]);
   }
 
-  // ---- Where this client stands.
-
   /** From here on a new client, whose mailbox is empty. */
   renew() {
     this.state.feeds.set(null, { alias: 0 });
     Object.assign(this.state, { id: undefined, key: undefined, acked: 0 });
   }
 
-  /** Nothing for a feed that was left: some of it may still be under way. */
+  /** Nothing, for the rest of a feed that was left. */
   find(alias) {
     number(alias);
     for (const entry of this.state.feeds) if (entry[1].alias === alias) return entry;
@@ -261,7 +268,7 @@ class Turn {
 
   move(alias, to, event, detail) {
     const [name, feed] = this.find(alias);
-    if (!feed) return;
+    if (!feed || to.seq <= feed.seq || to.set <= feed.set) return; // not twice
     this.state.feeds.set(name, { ...feed, ...to });
     this.emit(event, { feed: name, ...detail });
     this.owe();
@@ -274,7 +281,7 @@ class Turn {
     this.arm('ack', ACK);
   }
 
-  /** Without `set`: what is acknowledged is not kept, and a reload needs the values. */
+  /** Without `set`: after a reload the page needs the values again. */
   ack() {
     const { seq } = this.state.feeds.get(null);
     Object.assign(this.state, { ackAt: 0, acked: seq });
@@ -296,7 +303,11 @@ class Turn {
 
   emit(event, detail) { this.do('emit', { event, detail }); }
 
+  /** Whether the run has: attempts are told of when a hub answers. */
+  get ended() { return /^f/.test(this.state.state); }
+
   status(name, rest) {
+    if (this.ended && /g$/.test(name)) return;
     const { id = null, resumed, epoch = null } = this.state;
     this.state.state = name;
     this.emit('status', { state: name, id, resumed, epoch, retry: null, code: null, reason: '', ...rest });
@@ -334,7 +345,7 @@ class Connection extends EventTarget {
     });
     this.id.catch(() => {}); // nobody has to wait for it
 
-    // One in use is of the tab that this is a copy of, or of a crash.
+    // A duplicated tab has a copy of a live one; a crash leaves one.
     const record = this.#record();
     this.#state = initial(feeds, record?.live ? null : record);
     this.#dispatch({ type: 'pageshow' });
@@ -433,7 +444,7 @@ class Connection extends EventTarget {
       case 'timer': {
         const { name: type, after } = effect;
         clock.clearTimeout(this.#timers[type]);
-        if (after >= 0) this.#timers[type] = clock.setTimeout(() => this.#dispatch({ type }), after);
+        if (after >= 0) this.#timers[type] = clock.setTimeout(() => this.#dispatch({ type }), Math.min(after, LONGEST_TIMER));
       }
     }
   }
@@ -459,14 +470,12 @@ class Connection extends EventTarget {
   #tell({ event, detail }) {
     const { feed, how, key, data } = detail;
     if (event === 'value') this.#feed(feed).values.set(key, data);
+    if (event === 'removed' && !this.#feed(feed).values.delete(key)) return;
     if (how === 'snapshot') this.#feed(feed).values.clear();
     this.dispatchEvent(new CustomEvent(event, { detail }));
   }
 
-  /**
-   * Who this tab is, in its `sessionStorage`: notes `record`, if given, and returns what is noted. A
-   * duplicated tab gets a copy. `live` while in use: leaving the page, as a reload does, frees it.
-   */
+  /** Who this tab is: reads the note, or writes `record`. `live`: a page is it. */
   #record(record) {
     try {
       const { storage = sessionStorage } = this.#options;

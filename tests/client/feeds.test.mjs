@@ -129,6 +129,51 @@ test('a snapshot clears the values, and a resumed feed keeps them', () => {
   assert.deepEqual(tab.socket.hello.feeds, { '': { seq: 0, set: 2 } });
 });
 
+test('a value that the program removes is forgotten, and its feed is told', () => {
+  const tab = open();
+  const all = tab.hub.feed('');
+  const heard = [];
+  all.on('removed', ({ feed, key }) => heard.push([feed, key, all.values.has(key)]));
+  tab.socket.say({ text: [1, 5, 'a', 'old'] }, { text: [1, 6, 'b', 'new'] }, { text: [0, 7, 'mine', 'old'] }, { removed: [1, 8, 'old'] });
+  assert.deepEqual(asObject(all.values), { new: 'b' });
+  assert.deepEqual(heard, [['', 'old', false]]);
+  assert.deepEqual(tab.take('removed'), [{ feed: '', key: 'old' }]);
+  tab.socket.say({ removed: [0, 9, 'old'] }, { text: [1, 10, 'c', 'old'] });
+  assert.deepEqual(tab.take('removed'), [{ feed: null, key: 'old' }]);
+  assert.deepEqual(asObject(all.values), { new: 'b', old: 'c' });
+  tab.back();
+  assert.deepEqual(tab.socket.hello.feeds, { '': { seq: 0, set: 10 } });
+});
+
+test('a removal that is not newer than the value, or of a value that the page does not have, is not told', () => {
+  const tab = open();
+  const { values } = tab.hub.feed('');
+  tab.socket.say({ text: [1, 5, 'a', 'key'] }, { removed: [1, 4, 'key'] }, { removed: [1, 5, 'key'] }, { removed: [1, 6, 'never had'] });
+  assert.deepEqual(asObject(values), { key: 'a' });
+  assert.deepEqual(tab.take('removed'), []);
+});
+
+test('a feed that is followed may be said to go on again, and nothing is delivered twice', () => {
+  const tab = open();
+  tab.socket.say({ text: [1, 1, 'a'] }, { text: [1, 5, 'x', 'key'] });
+  tab.socket.say({ feed: { name: '', alias: 1, seq: 0, how: 'resumed' } }, { text: [1, 1, 'a'] }, { text: [1, 5, 'x', 'key'] });
+  tab.socket.say({ gap: { alias: 1, from: 1, to: 1, why: 'slow' } }, { text: [1, 2, 'b'] }, { text: [1, 7, 'y', 'key'] });
+  assert.deepEqual(tab.take('message').map(({ seq }) => seq), [1, 2]);
+  assert.deepEqual(tab.take('value').map(({ data }) => data), ['x', 'y']);
+  assert.deepEqual(tab.take('gap'), []);
+  assert.deepEqual(tab.take('feed'), [{ feed: '', how: 'resumed' }]);
+  tab.back();
+  assert.deepEqual(tab.socket.hello.feeds, { '': { seq: 2, set: 7 } });
+});
+
+test('a line that is refused whole is told without a feed, and is asked for again with the next connection', () => {
+  const tab = open({ feeds: ['a', 'b'] });
+  tab.socket.say({ error: { code: 'full', reason: '2 feeds where a client may follow 1' } });
+  assert.deepEqual(tab.take('error'), [{ code: 'full', feed: undefined, reason: '2 feeds where a client may follow 1' }]);
+  tab.back();
+  assert.deepEqual(Object.keys(tab.socket.hello.feeds), ['a', 'b']);
+});
+
 test('a snapshot forgets the stamp, so that a loss right after it loses no value', () => {
   const tab = open();
   tab.socket.say({ text: [1, 5, 'a', 'key'] }, { feed: { name: '', alias: 2, seq: 3, how: 'snapshot' } });

@@ -91,6 +91,13 @@ each('messages', 'from_hub', ({ line, means }) => {
   assert.equal(Object.keys(JSON.parse(line))[0], means.form);
 });
 
+each('removed', 'from_hub', ({ line, means }) => {
+  const { state, effects } = run(connected(), { type: 'frame', data: line });
+  const feed = names.get(means.alias);
+  assert.deepEqual(emitted(effects), [['removed', { feed, key: means.key }]]);
+  assert.equal(state.feeds.get(feed).set, means.stamp);
+});
+
 each('messages', 'from_client', ({ line, means }) => {
   assert.equal(typeof means.data === 'string' ? 'text' : 'json', means.form);
   const [data] = sent(run(connected(), { type: 'say', data: means.data }).effects);
@@ -119,7 +126,8 @@ each('bye', 'from_hub', ({ line, means }) => {
   const [bye, [event, status]] = emitted(effects);
   assert.deepEqual(bye, ['bye', means]);
   assert.deepEqual([event, status.code, status.reason], ['status', means.code, means.reason]);
-  assert.equal(status.state, means.code < 4500 ? 'waiting' : 'closed');
+  const ends = { 4503: 'finished', 4504: 'failed' };
+  assert.equal(status.state, means.code < 4500 ? 'waiting' : ends[means.code] ?? 'closed');
 });
 
 each('error', 'from_hub', ({ line, means }) => {
@@ -157,7 +165,7 @@ each('binary', 'binary', ({ hex, means }) => {
 });
 
 test('all examples in one frame mean what they mean one by one', () => {
-  const lines = ['messages', 'gap', 'ping', 'error'].flatMap((subject) => fixtures(subject).from_hub.map(({ line }) => line));
+  const lines = ['messages', 'removed', 'gap', 'ping', 'error'].flatMap((subject) => fixtures(subject).from_hub.map(({ line }) => line));
   const apart = [];
   let state = connected();
   for (const data of lines) {

@@ -19,8 +19,10 @@ export class Clock {
 
   now() { return this.#now; }
 
+  /** As browsers do: what is longer than 2^31 - 1 ms fires at once. */
   setTimeout(run, after) {
-    this.#timers.set(++this.#last, { at: this.#now + Math.max(0, after), run });
+    const wait = after >= 0 && after < 2 ** 31 ? after : 0;
+    this.#timers.set(++this.#last, { at: this.#now + wait, run });
     return this.#last;
   }
 
@@ -133,7 +135,7 @@ export class Tab {
       },
       ...options,
     });
-    for (const type of ['message', 'value', 'gap', 'feed', 'status', 'error', 'bye']) {
+    for (const type of ['message', 'value', 'removed', 'gap', 'feed', 'status', 'error', 'bye']) {
       this.hub.on(type, (detail) => this.events.push({ type, ...detail }));
     }
   }

@@ -32,6 +32,24 @@ test('the hub says how often it pings', () => {
   assert.equal(patience(tab), 11_000);
 });
 
+test('a page does not spin where the hub pings less often than the longest timer of a browser, 24.8 days', () => {
+  for (const ping of [2_147_484, 365 * 86_400, Number.MAX_SAFE_INTEGER]) {
+    const tab = new Tab();
+    tab.socket.welcome({ ping });
+    assert.equal(tab.clock.next, 2 ** 31 - 1);
+    for (let timers = 0; timers < 2; timers++) tab.clock.pass(tab.clock.next);
+    // The first of them is over by then, with the 10 s that a ping may be late.
+    assert.equal(tab.hub.state, ping === 2_147_484 ? 'waiting' : 'open', `${ping} s`);
+  }
+});
+
+test('a wait that is longer than the longest timer of a browser ends with it, and not at once', () => {
+  const tab = open();
+  tab.socket.say({ bye: { code: 4000, reason: '', retry: 1e12 } });
+  assert.equal(tab.clock.next, 2 ** 31 - 1);
+  assert.equal(tab.sockets.length, 1);
+});
+
 test('anything that is heard counts, what is ignored, too', () => {
   const tab = open();
   for (const data of ['{"probe":1}', new ArrayBuffer(1), '{', '{"ping":[1]}']) {
@@ -174,6 +192,77 @@ test('online after offline replaces a connection that nothing was heard from sin
   page.tell('online');
   assert.equal(tab.sockets.length, 2);
 });
+
+const ends = { finished: 4503, failed: 4504 };
+for (const [state, code] of Object.entries(ends)) {
+  const end = (t) => {
+    const { page, tab } = openPage(t);
+    tab.socket.say({ text: [1, 1, 'x'] }, { text: [1, 2, 'y', 'key'] });
+    tab.socket.say({ bye: { code, reason: 'the message' } });
+    tab.events = [];
+    return { page, tab };
+  };
+
+  for (const [name, sign] of Object.entries(signs)) {
+    test(`${state}, ${name}: the client looks for a hub once, and tells nothing if none answers`, (t) => {
+      const { page, tab } = end(t);
+      for (const attempt of [2, 3]) {
+        sign(page);
+        assert.equal(tab.sockets.length, attempt);
+        sign(page);
+        assert.equal(tab.sockets.length, attempt, 'this attempt goes on');
+        tab.socket.end(1006);
+        tab.clock.pass(1e9);
+        assert.equal(tab.sockets.length, attempt);
+        assert.equal(tab.clock.armed, 0);
+      }
+      assert.deepEqual([tab.hub.state, tab.events], [state, []]);
+    });
+
+    test(`${state}, ${name}: a new hub that answers is gone on with, and retried from then on`, async (t) => {
+      const { page, tab } = end(t);
+      sign(page);
+      tab.socket.welcome({ id: 815, epoch: 'another' });
+      tab.socket.say({ feed: { name: '', alias: 1, seq: 0, how: 'snapshot' } }, { text: [1, 1, 'of the new run'] });
+      assert.deepEqual(tab.take('status').map(({ state, id, epoch }) => [state, id, epoch]), [['open', 815, 'another']]);
+      assert.deepEqual(tab.take('message').map(({ data }) => data), ['of the new run']);
+      assert.equal(tab.hub.feed('').values.size, 0);
+      tab.socket.end();
+      assert.equal(tab.hub.state, 'waiting');
+      tab.clock.pass(500);
+      assert.equal(tab.sockets.length, 3);
+    });
+  }
+
+  test(`${state}: an attempt that nobody answers is given up without a word`, (t) => {
+    const { page, tab } = end(t);
+    page.tell('online');
+    tab.socket.open();
+    tab.clock.pass(1e9);
+    assert.equal(tab.socket.closing, 'none');
+    assert.deepEqual([tab.hub.state, tab.sockets.length, tab.clock.armed, tab.events], [state, 2, 0, []]);
+  });
+
+  test(`${state}: from the back/forward cache, too, it looks once and keeps its end`, (t) => {
+    const { page, tab } = end(t);
+    page.tell('pagehide', { persisted: true });
+    assert.equal(tab.storage.record.live, false);
+    page.tell('pageshow', { persisted: true });
+    assert.equal(tab.sockets.length, 2);
+    tab.socket.end();
+    assert.deepEqual([tab.hub.state, tab.clock.armed, tab.events], [state, 0, []]);
+  });
+
+  test(`${state}: a page that is hidden when the run ends looks when it is looked at`, (t) => {
+    const { page, tab } = openPage(t);
+    page.hidden = true;
+    tab.socket.say({ bye: { code, reason: 'the message' } });
+    tab.clock.pass(1e9);
+    assert.equal(tab.sockets.length, 1);
+    page.hidden = false;
+    assert.equal(tab.sockets.length, 2);
+  });
+}
 
 test('who was closed for good looks at nothing any more', (t) => {
   const { page, tab } = openPage(t);

@@ -183,6 +183,38 @@ for (const code of [1000, 1008, 1009, 4500, 4501, 4502, 4999]) {
   });
 }
 
+for (const [code, state] of [[4503, 'finished'], [4504, 'failed']]) {
+  test(`${code}: the run has ${state}, so the client says so with the program's message, keeps what it has and retries no more`, async () => {
+    for (const end of [(tab) => tab.socket.end(code, 'why'), (tab) => tab.socket.say({ bye: { code, reason: 'why', retry: 10 } })]) {
+      const tab = open();
+      tab.socket.say({ text: [1, 1, 'x'] }, { text: [1, 2, 'y', 'key'] });
+      const { socket } = tab;
+      end(tab);
+      assert.deepEqual(tab.take('status'), [{ state, id: 4711, resumed: false, epoch: EPOCH, retry: null, code, reason: 'why' }]);
+      socket.end(1006); // the Close frame, or what a proxy makes of it
+      tab.clock.pass(1e9);
+      assert.deepEqual([tab.sockets.length, tab.clock.armed, tab.hub.state], [1, 0, state]);
+      assert.equal(tab.hub.send('x'), false);
+      assert.deepEqual([...tab.hub.feed('').values], [['key', 'y']]);
+      assert.equal(await tab.hub.id, 4711);
+      assert.deepEqual(tab.take('status'), []);
+      tab.hub.close();
+      assert.equal(tab.hub.state, 'closed');
+    }
+  });
+}
+
+test('a hub that ends without a word is retried for ever', () => {
+  const tab = open();
+  tab.socket.say({ bye: { code: 4000, reason: 'the hub is shutting down', retry: 100 } });
+  tab.clock.pass(100);
+  for (let attempt = 2; attempt < 100; attempt++) {
+    assert.deepEqual([tab.sockets.length, tab.hub.state], [attempt, 'connecting']);
+    tab.socket.end();
+    tab.clock.pass(20_000);
+  }
+});
+
 for (const code of [1001, 1005, 1006, 1007, 1011, 1012, 1013, 1015, 3000, 4000, 4001, 4499, 5000]) {
   test(`after ${code} it comes back`, () => {
     const tab = open();

@@ -9,8 +9,9 @@ connect('ws://localhost:8002/', { WebSocket, random: Math.random, storage: sessi
 
 const id: number = await hub.id;
 const now: number | null = hub.client;
-const off: () => void = hub.on('status', ({ state, retry }: Status) => {
+const off: () => void = hub.on('status', ({ state, retry, reason }: Status) => {
   if (state === 'waiting' && retry !== null) console.log(`again in ${retry / 1000} s`);
+  if (state === 'finished' || state === 'failed') console.log(reason.length);
 });
 off();
 hub.addEventListener('gap', (event) => console.log(event.detail.to - event.detail.from));
@@ -21,6 +22,7 @@ hub.on('bye', ({ retry }) => console.log(retry));
 
 const run: Feed = hub.feed('run/42');
 run.on('value', ({ key, data }) => console.log(key.length, data));
+run.on('removed', ({ feed, key }) => console.log(feed, key.length));
 run.on('feed', ({ how }) => { if (how === 'snapshot') console.log(run.values.size); });
 for (const [key, data] of run.values) console.log(key, data);
 run.close();
