@@ -70,6 +70,7 @@ pub use client::{ClientRequest, HandshakeError};
 pub use head::HeadLimits;
 pub use refusal::Refusal;
 pub use request::{Request, RequestReader};
+pub(crate) use response::http_head;
 pub use response::{InvalidHeader, Status, http_response};
 pub use rules::Rules;
 pub use upgrade::{NotOffered, Upgrade, accept_key};

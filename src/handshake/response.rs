@@ -145,10 +145,22 @@ pub fn http_response(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Result<Bytes, InvalidHeader> {
-    for &(name, value) in headers {
-        check_header(name, value)?;
-    }
+    check_headers(headers)?;
     Ok(write_response(status, "close", headers, body))
+}
+
+/// The head of an answer whose body has this length, and is written behind it.
+pub(crate) fn http_head(
+    status: Status,
+    headers: &[(&str, &str)],
+    length: usize,
+) -> Result<Bytes, InvalidHeader> {
+    check_headers(headers)?;
+    Ok(write_head(status, "close", headers, length, 0).freeze())
+}
+
+fn check_headers(headers: &[(&str, &str)]) -> Result<(), InvalidHeader> {
+    headers.iter().try_for_each(|(name, value)| check_header(name, value))
 }
 
 pub(super) fn check_header(name: &str, value: &str) -> Result<(), InvalidHeader> {
@@ -172,11 +184,23 @@ pub(super) fn write_response(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Bytes {
+    let mut out = write_head(status, connection, headers, body.len(), body.len());
+    out.put_slice(body);
+    out.freeze()
+}
+
+/// The head, in a buffer that has `room` for that much more.
+fn write_head(
+    status: Status,
+    connection: &str,
+    headers: &[(&str, &str)],
+    length: usize,
+    room: usize,
+) -> BytesMut {
     // The fixed parts come to less than 128 bytes.
     let lines: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-    let mut out = BytesMut::with_capacity(128 + lines + body.len());
+    let mut out = BytesMut::with_capacity(128 + lines + room);
     let (code, phrase) = status.line();
-    let length = body.len();
     put(&mut out, &["HTTP/1.1 ", &code.to_string(), " ", phrase, "\r\nConnection: ", connection]);
     put(&mut out, &["\r\n"]);
     if status != Status::NotModified {
@@ -186,8 +210,7 @@ pub(super) fn write_response(
         put(&mut out, &[name, ": ", value, "\r\n"]);
     }
     put(&mut out, &["\r\n"]);
-    out.put_slice(body);
-    out.freeze()
+    out
 }
 
 pub(super) fn put(out: &mut BytesMut, parts: &[&str]) {

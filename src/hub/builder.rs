@@ -200,7 +200,7 @@ impl HubBuilder {
     /// let builder = Hub::builder().page("<!doctype html><title>my run</title>");
     /// ```
     pub fn page(mut self, html: impl Into<Cow<'static, str>>) -> Self {
-        self.page = Page::Custom(html.into());
+        self.page = Page::custom(html.into());
         self
     }
 

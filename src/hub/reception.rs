@@ -3,8 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::client::{Client, Details};
 use super::connection::refused;
 use super::engine::Engine;
@@ -13,7 +11,7 @@ use super::topic::{Topic, Topics};
 use super::{ClientId, FeedError};
 use crate::codec::CloseFrame;
 use crate::handshake::{Refusal, Request, Rules, Status, Upgrade};
-use crate::page::Page;
+use crate::page::{Page, Parts};
 use crate::wire::plain;
 use crate::wire::v1::{self, Greeting, Lines};
 
@@ -42,7 +40,7 @@ const RESPONSE: usize = 256;
 
 /// What a request that is not refused gets.
 pub(crate) enum Answer {
-    Page(Bytes),
+    Page(Parts),
     /// The 101 of a client that says then who it is, and what it follows.
     UpgradeToV1(Vec<u8>),
     /// The 101, and what the client follows.

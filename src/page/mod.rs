@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::handshake::{Refusal, Status, http_response};
+use crate::handshake::{Refusal, Status, http_head};
+
+/// An answer in parts: a head of its own, and a body that all answers share.
+pub(crate) type Parts = Vec<Bytes>;
 
 /// The page at `/`.
 #[derive(Clone)]
@@ -13,7 +16,7 @@ pub(crate) enum Page {
     #[cfg(feature = "page")]
     Own,
     /// The user's.
-    Custom(Cow<'static, str>),
+    Custom(Bytes),
     #[cfg(not(feature = "page"))]
     None,
 }
@@ -37,21 +40,37 @@ const NO_SNIFF: (&str, &str) = ("X-Content-Type-Options", "nosniff");
 const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
 
 impl Page {
+    /// This text, which is copied for nobody.
+    pub(crate) fn custom(html: Cow<'static, str>) -> Self {
+        Self::Custom(match html {
+            Cow::Borrowed(html) => Bytes::from_static(html.as_bytes()),
+            Cow::Owned(html) => html.into(),
+        })
+    }
+
     /// The answer to `GET /`.
-    pub(crate) fn response(&self) -> Result<Bytes, Refusal> {
+    pub(crate) fn response(&self) -> Result<Parts, Refusal> {
         match self {
             #[cfg(feature = "page")]
             Self::Own => own(),
-            Self::Custom(html) => answer(&[HTML, NO_STORE], html),
+            Self::Custom(html) => answer(Status::Ok, &[HTML, NO_STORE], vec![html.clone()]),
             #[cfg(not(feature = "page"))]
             Self::None => Err(Refusal::not_found("/")),
         }
     }
 }
 
-fn answer(headers: &[(&str, &str)], html: &str) -> Result<Bytes, Refusal> {
-    http_response(Status::Ok, headers, html.as_bytes())
-        .map_err(|_| Refusal::new(Status::InternalError, "the page's headers are not valid"))
+/// Puts a head before a body.
+fn answer(
+    status: Status,
+    headers: &[(&str, &str)],
+    mut body: Vec<Bytes>,
+) -> Result<Parts, Refusal> {
+    let length = body.iter().map(Bytes::len).sum();
+    let head = http_head(status, headers, length)
+        .map_err(|_| Refusal::new(Status::InternalError, "the page's headers are not valid"))?;
+    body.insert(0, head);
+    Ok(body)
 }
 
 /// Where the browser's client is.
@@ -61,7 +80,7 @@ pub(crate) const SCRIPT: &str = "/stepcast.js";
 /// The answer to `GET /stepcast.js`. A page of any origin may import it: it is the same for everybody, and says nothing
 /// about this hub; who may connect is decided when it does.
 #[cfg(feature = "page")]
-pub(crate) fn script(if_none_match: Option<&[u8]>) -> Result<Bytes, Refusal> {
+pub(crate) fn script(if_none_match: Option<&[u8]>) -> Result<Parts, Refusal> {
     use sha1::{Digest as _, Sha1};
     use std::fmt::Write as _;
     use std::sync::OnceLock;
@@ -78,7 +97,11 @@ pub(crate) fn script(if_none_match: Option<&[u8]>) -> Result<Bytes, Refusal> {
     let known = if_none_match.is_some_and(|tags| {
         tags.split(|b| *b == b',').any(|known| known.trim_ascii() == tag.as_bytes())
     });
-    let (status, body) = if known { (Status::NotModified, "") } else { (Status::Ok, script) };
+    let (status, body) = if known {
+        (Status::NotModified, Vec::new())
+    } else {
+        (Status::Ok, vec![Bytes::from_static(script.as_bytes())])
+    };
     let headers = [
         ("Content-Type", "text/javascript; charset=utf-8"),
         ("ETag", tag),
@@ -87,14 +110,14 @@ pub(crate) fn script(if_none_match: Option<&[u8]>) -> Result<Bytes, Refusal> {
         ("Access-Control-Allow-Origin", "*"),
         ("Cross-Origin-Resource-Policy", "cross-origin"),
     ];
-    http_response(status, &headers, body.as_bytes())
-        .map_err(|_| Refusal::new(Status::InternalError, "the script's headers are not valid"))
+    answer(status, &headers, body)
 }
 
 /// The page of this crate, in which only the script and the style that came with it run: each
-/// answer has a nonce of its own (Content Security Policy Level 3, section 2.3.1).
+/// answer has a nonce of its own (Content Security Policy Level 3, section 2.3.1). The text around
+/// the nonces is the same in all answers, and copied for none.
 #[cfg(feature = "page")]
-fn own() -> Result<Bytes, Refusal> {
+fn own() -> Result<Parts, Refusal> {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
 
@@ -114,5 +137,13 @@ fn own() -> Result<Bytes, Refusal> {
         ("Content-Security-Policy", policy.as_str()),
         ("Referrer-Policy", "no-referrer"),
     ];
-    answer(&headers, &include_str!("index.html").replace("{{nonce}}", &nonce))
+    let mut body = Vec::new();
+    let shared_nonce = Bytes::from(nonce.clone());
+    for text in include_str!("index.html").split("{{nonce}}") {
+        if !body.is_empty() {
+            body.push(shared_nonce.clone());
+        }
+        body.push(Bytes::from_static(text.as_bytes()));
+    }
+    answer(Status::Ok, &headers, body)
 }

@@ -261,7 +261,12 @@ impl Connection {
         // are not kept apart by what was free between them.
         self.end(engine);
         match engine.decide(request, address) {
-            Ok(Answer::Page(page)) => self.owe(engine.now).push(page.into()),
+            Ok(Answer::Page(parts)) => {
+                let outbox = self.owe(engine.now);
+                for part in parts {
+                    outbox.push(part.into());
+                }
+            }
             Ok(Answer::UpgradeToV1(response)) => {
                 self.send_at_once(response, engine);
                 let newcomer = Newcomer {
