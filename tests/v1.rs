@@ -711,3 +711,37 @@ fn who_finds_the_hub_full_may_come_back_and_nobody_gets_in_by_anothers_id() {
     }
     assert_eq!(hub.client_count(), 1);
 }
+
+#[test]
+fn who_overflows_its_mailbox_while_it_is_away_is_said_to_have_been_too_slow() {
+    let hub = Hub::builder()
+        .overflow(Overflow::Disconnect)
+        .limits(Limits::default().mailbox(1000))
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let mut events = hub.events();
+    let away = V1::connect(&hub, &json!({"feeds": {}})).cut();
+    until_detached(&mut events);
+    while hub.send(away.id, "x".repeat(100)).is_ok() {}
+    let gone = event(&mut events, |event| match event {
+        Event::Gone { id, reason } => Some((id, reason)),
+        _ => None,
+    });
+    assert_eq!(gone, (away.id, DisconnectReason::TooSlow));
+}
+
+#[test]
+fn who_is_closed_by_the_program_while_it_is_too_slow_does_not_come_back() {
+    let hub = Hub::builder()
+        .overflow(Overflow::Disconnect)
+        .limits(Limits::default().mailbox(1000))
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    for _ in 0..20 {
+        let client = V1::connect(&hub, &json!({"feeds": {}}));
+        while hub.send(client.id, "x".repeat(100)).is_ok() {}
+        hub.disconnect(client.id, "enough").expect("it is not gone: it may come back");
+        let gone = hub.gone(client.id);
+        until("it to be gone", || gone.is_cancelled());
+    }
+}

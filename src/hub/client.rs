@@ -122,8 +122,10 @@ pub(crate) struct Details {
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     pub(crate) mail: Option<Box<Mail>>,
-    /// Set when the client has gone: nothing is taken any more.
+    /// Nothing is taken any more: the client has gone, or is being closed.
     pub(crate) closed: bool,
+    /// Closed for good, so that the client cannot come back. A client that is only too slow can.
+    pub(crate) ended: bool,
     /// Whether the driver has been told that what the client is to follow has changed. (It is here because there
     /// is room.)
     pub(crate) refollow: bool,

@@ -327,11 +327,22 @@ impl Driver {
         let commands = std::mem::take(&mut *self.engine.shared.commands.lock());
         for command in commands {
             let (Command::Disconnect { id, .. } | Command::TooSlow { id }) = command;
+            let Some(client) = self.engine.shared.registry.get(id) else { continue };
+            let (closed, ended) = {
+                let mailbox = client.mailbox.lock();
+                (mailbox.closed, mailbox.ended)
+            };
+            let is_too_slow = matches!(command, Command::TooSlow { .. });
+            if is_too_slow && (ended || !closed) {
+                continue; // the program has closed it for good since, or it has come back
+            }
             // Where it is now: it may have come back since.
-            let key = self.engine.shared.registry.get(id).map_or(usize::MAX, |client| client.key());
-            let client = self.connections.get(key).and_then(Connection::client);
-            if client.is_none_or(|client| client.id != id) {
-                self.engine.end_detached(id);
+            let key = client.key();
+            let there = self.connections.get(key).and_then(Connection::client);
+            if there.is_none_or(|there| there.id != id) {
+                let reason =
+                    if is_too_slow { DisconnectReason::TooSlow } else { DisconnectReason::ByHub };
+                self.engine.end_detached(id, reason);
             } else {
                 self.step(key, |connection, engine| match command {
                     Command::Disconnect { close, .. } => {
@@ -517,6 +528,7 @@ mod tests {
     use super::*;
     use crate::codec::{CloseCode, CloseFrame};
     use crate::handshake::Rules;
+    use crate::hub::events::Event;
     use crate::hub::id::IdSource;
     use crate::hub::reception::Reception;
     use crate::hub::{ClientId, Limits, Overflow, Retention, Timeouts};
@@ -693,6 +705,36 @@ mod tests {
         stand.turn();
         assert!(stand.shared.commands.lock().is_empty());
         assert!(stand.shared.registry.get(there.id).is_some());
+    }
+
+    #[test]
+    fn who_is_closed_for_good_while_it_is_to_be_closed_for_being_too_slow_is_closed_for_good() {
+        let mut stand = Stand::new();
+        let _client = stand.connect(1);
+        let client = stand.shared.registry.all()[0].clone();
+        let too_slow = || {
+            client.mailbox.lock().closed = true;
+            stand.shared.command(Command::TooSlow { id: client.id });
+        };
+        too_slow();
+        client.mailbox.lock().ended = true;
+        let close = CloseFrame::new(CloseCode::NORMAL, "");
+        stand.shared.command(Command::Disconnect { id: client.id, close });
+        let mut events = stand.shared.listeners.listen(8);
+        stand.turn_until(|stand| stand.shared.registry.get(client.id).is_none());
+        let gone = Event::Gone { id: client.id, reason: DisconnectReason::ByHub };
+        assert_eq!(events.try_recv(), Some(gone));
+    }
+
+    #[test]
+    fn who_has_come_back_is_not_closed_for_what_it_was_too_slow_for_before() {
+        let mut stand = Stand::new();
+        let _client = stand.connect(1);
+        let client = stand.shared.registry.all()[0].clone();
+        stand.shared.command(Command::TooSlow { id: client.id }); // and nothing is closed any more
+        stand.turn();
+        assert!(stand.shared.commands.lock().is_empty());
+        assert!(stand.shared.registry.get(client.id).is_some());
     }
 
     #[test]

@@ -531,8 +531,12 @@ impl Hub {
         }
         let client = shared.registry.get(id).ok_or(SendError::NoSuchClient(id))?;
         // Once for each client, so that what the driver is told is bounded, too.
-        if std::mem::replace(&mut client.mailbox.lock().closed, true) {
-            return Err(SendError::NoSuchClient(id));
+        {
+            let mut mailbox = client.mailbox.lock();
+            if std::mem::replace(&mut mailbox.ended, true) {
+                return Err(SendError::NoSuchClient(id));
+            }
+            mailbox.closed = true;
         }
         let close = CloseFrame::new(CloseCode::NORMAL, reason);
         shared.command(Command::Disconnect { id, close });

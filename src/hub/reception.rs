@@ -173,7 +173,7 @@ impl Engine {
         }
         let waiting = {
             let mut mailbox = client.mailbox.lock();
-            mailbox.closed = true;
+            (mailbox.closed, mailbox.ended) = (true, true);
             mailbox.mail.take()
         };
         self.shared.budget.sub(waiting.map_or(0, |mail| mail.bytes()));

@@ -77,11 +77,12 @@ impl Engine {
                 self.leave(address.ip());
             }
             self.enter(address.ip());
-            if client.mailbox.lock().closed {
+            if client.mailbox.lock().ended {
                 // The program is done with it, and it has not been told yet.
                 self.dismiss(&client, DisconnectReason::ByHub);
             } else {
                 let id = client.id;
+                client.mailbox.lock().closed = false; // for being too slow
                 tracing::debug!(%id, "client resumed");
                 self.shared.listeners.tell(|| Event::Resumed { id });
                 return Begun { client, resumed: true };
@@ -126,8 +127,9 @@ impl Engine {
     /// The connection of a client has been lost: it may come back.
     pub(crate) fn detach(&mut self, client: &Arc<Client>, reason: DisconnectReason) {
         let until = self.now + self.timeouts.grace;
-        if reason == DisconnectReason::TooSlow {
-            client.mailbox.lock().closed = false; // it was, so that nothing more came
+        {
+            let mut mailbox = client.mailbox.lock();
+            mailbox.closed = mailbox.ended; // for being too slow it was, so that nothing more came
         }
         if let Some(address) = client.leave() {
             self.leave(address.ip());
@@ -191,9 +193,9 @@ impl Engine {
     }
 
     /// A client that is away is to go for good, if it is away.
-    pub(crate) fn end_detached(&mut self, id: ClientId) {
+    pub(crate) fn end_detached(&mut self, id: ClientId, reason: DisconnectReason) {
         if let Some((_, client)) = self.sessions.away.get(&id).cloned() {
-            self.dismiss(&client, DisconnectReason::ByHub);
+            self.dismiss(&client, reason);
         }
     }
 
@@ -291,15 +293,15 @@ mod tests {
         assert_eq!(counts(&engine), (1, 0, [1, 0]));
 
         // The program is done with it, which it has not been told when it comes back.
-        client.mailbox.lock().closed = true;
+        client.mailbox.lock().ended = true;
         let begun = connect(&mut engine, &hello, other, (3, 4));
         assert!(!begun.resumed && client.has_gone());
         assert_eq!(counts(&engine), (1, 0, [0, 1]));
 
         // Away for good.
         engine.detach(&begun.client, DisconnectReason::Lost);
-        engine.end_detached(begun.client.id);
-        engine.end_detached(begun.client.id);
+        engine.end_detached(begun.client.id, DisconnectReason::ByHub);
+        engine.end_detached(begun.client.id, DisconnectReason::ByHub);
         assert_eq!((counts(&engine), engine.per_address.len()), ((0, 0, [0, 0]), 0));
     }
 

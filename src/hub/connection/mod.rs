@@ -368,7 +368,10 @@ impl Connection {
     ) {
         if let Phase::Open(open) = &mut self.phase {
             // Nothing is taken any more that would not be delivered.
-            open.client.mailbox.lock().closed = true;
+            {
+                let mut mailbox = open.client.mailbox.lock();
+                (mailbox.closed, mailbox.ended) = (true, true);
+            }
             let upto = engine.shared.stamps.load(Ordering::Relaxed);
             open.has_mail = true; // perhaps something that the driver has not heard of yet
             let leave = Leave { close, upto, deadline, is_violation };
