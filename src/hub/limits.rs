@@ -174,7 +174,7 @@ impl Timeouts {
         Timeouts;
         /// From accepting a connection to its complete request. Default 10 s.
         handshake: Duration = "Duration::from_secs(3)";
-        /// Silence after which a client is sent a ping. Default 25 s: proxies commonly cut after
+        /// Silence of the client, or of the hub towards it, after which a client is sent a ping. Default 25 s: proxies commonly cut after
         /// 60 s of silence. A client is pinged up to a fifth earlier, so that those who came
         /// together are not pinged together.
         keepalive: Duration = "Duration::from_secs(15)";

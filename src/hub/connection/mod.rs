@@ -81,7 +81,7 @@ struct Open {
     /// Whether its mailbox may hold something.
     has_mail: bool,
     heard_at: Moment,
-    /// When it was sent something last, on `stepcast.v1`.
+    /// When it was sent something last.
     sent_at: Moment,
     /// When the last ping left that is not answered.
     pinged_at: Option<Moment>,
@@ -497,8 +497,10 @@ impl Connection {
                 open.pace.asked();
                 self.flush(engine)
             }
+            // A client that talks and is told nothing: proxies cut where one side has been silent.
             Wire::Plain
-                if silent && !self.outbox.as_ref().is_some_and(|outbox| outbox.has_ping()) =>
+                if (silent || open.sent_at.passed(now) >= keepalive)
+                    && !self.outbox.as_ref().is_some_and(|outbox| outbox.has_ping()) =>
             {
                 self.owe(now).ping(ControlPayload::default());
                 self.flush(engine)

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use super::{Connection, Open, Over, Phase, Step};
+use super::{Connection, Over, Phase, Step};
 use crate::hub::batch::Batch;
 use crate::hub::engine::Engine;
 use crate::hub::limits::Overflow;
@@ -82,9 +82,10 @@ impl Connection {
         match outbox.poll_write(&mut self.stream, &mut cx, engine.now) {
             Poll::Ready(Ok(count)) => {
                 engine.shared.counters.bytes_out.add(count as u64);
-                // A ping may have much before it that a slow reader reads first.
-                if let Phase::Open(Open { pinged_at: Some(at), .. }) = &mut self.phase {
-                    if was_blocked && count > 0 {
+                if let Phase::Open(open) = &mut self.phase {
+                    open.sent_at = Moment::at(engine.now);
+                    // A ping may have much before it that a slow reader reads first.
+                    if let Some(at) = open.pinged_at.as_mut().filter(|_| was_blocked && count > 0) {
                         *at = Moment::at(engine.now);
                     }
                 }
@@ -100,7 +101,6 @@ impl Connection {
             if outbox.take_ping_left() {
                 open.pinged_at = Some(Moment::at(engine.now));
             }
-            open.sent_at = Moment::at(engine.now);
             let waiting = u32::try_from(outbox.bytes()).unwrap_or(u32::MAX);
             open.client.writing.store(waiting, Ordering::Relaxed);
         }
