@@ -745,3 +745,82 @@ fn who_is_closed_by_the_program_while_it_is_too_slow_does_not_come_back() {
         until("it to be gone", || gone.is_cancelled());
     }
 }
+
+/// RFC 6455, section 7.1.7: nothing that comes after what fails the connection is processed.
+#[test]
+fn what_comes_in_one_packet_behind_a_violation_is_not_looked_at() {
+    let hub = hub();
+    let mut events = hub.events();
+    let malformed = "\n{}".repeat(10);
+    let late = r#"{"text":"late"}"#;
+    let hello = r#"{"hello":{"feeds":{}}}"#;
+    for texts in [
+        [hello, &malformed[1..], late],
+        [&format!("{hello}{malformed}\n{late}"), late, late],
+        [hello, &format!("{}\n{late}", &malformed[1..]), late],
+    ] {
+        let mut client = V1::upgrade(&hub);
+        client.say_at_once(&texts);
+        assert_eq!(client.close_code(), 4502);
+        let reason = event(&mut events, |event| match event {
+            Event::Gone { reason, .. } => Some(reason),
+            Event::Message { message, .. } => panic!("{message:?}"),
+            _ => None,
+        });
+        assert!(matches!(reason, DisconnectReason::Violation(_)), "{reason:?}");
+    }
+}
+
+#[test]
+fn who_asks_for_what_it_follows_is_told_where_it_stands_and_given_nothing_twice() {
+    let hub = hub();
+    let run = hub.feed("run").unwrap();
+    run.send("one").unwrap();
+    run.set("state", "first").unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}}}));
+    let alias = client.line("feed")["alias"].clone();
+    let one = client.line("text")[1].clone();
+    assert_eq!(client.line("text")[2], "first");
+    client.say(&json!({"follow": {"run": {}}}));
+    let feed = client.line("feed");
+    assert_eq!(feed, json!({"name": "run", "alias": alias, "seq": one, "how": "resumed"}));
+    run.send("two").unwrap();
+    assert_eq!(client.line("text")[2], "two");
+
+    // What the program has it follow it can ask for, too.
+    let told = hub.feed("told").unwrap();
+    hub.follow(client.id, &told).unwrap();
+    assert_eq!(client.line("feed")["how"], "snapshot");
+    client.say(&json!({"follow": {"told": {}}}));
+    assert_eq!(client.line("feed")["how"], "resumed");
+    told.send("three").unwrap();
+    assert_eq!(client.line("text")[2], "three");
+}
+
+#[test]
+fn who_follows_as_much_as_it_may_makes_no_feed_and_asks_no_rule() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let rule = Arc::clone(&asked);
+    let hub = Hub::builder()
+        .may_follow(move |feed, _| {
+            rule.lock().unwrap().push(feed.to_owned());
+            true
+        })
+        .limits(Limits::default().feeds_per_client(2))
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"a": {}, "b": {}}}));
+    client.line("feed");
+    client.line("feed");
+    for name in ["c", "d"] {
+        client.say(&json!({"follow": {name: {}}}));
+        let error = client.line("error");
+        assert_eq!((&error["code"], &error["feed"]), (&json!("full"), &json!(name)));
+    }
+    client.say(&json!({"follow": {"a": {}}}));
+    assert_eq!(client.line("feed")["how"], "resumed", "which it follows already");
+    assert_eq!(
+        (hub.stats().feeds, &asked.lock().unwrap()[..2]),
+        (2, &["a".to_owned(), "b".to_owned()][..])
+    );
+}

@@ -301,6 +301,15 @@ impl Client {
         own.into_iter().map(|wanted| wanted.topic).collect()
     }
 
+    /// How many feeds it is to follow.
+    pub(crate) fn follows_count(&self) -> usize {
+        match &self.rare.lock().follows {
+            Wants::Nothing | Wants::Gone => 0,
+            Wants::One(_) => 1,
+            Wants::Several(list) => list.len(),
+        }
+    }
+
     /// A feed that it is to follow, by its name.
     pub(crate) fn topic_named(&self, name: &str) -> Option<Arc<Topic>> {
         let rare = self.rare.lock();

@@ -1,10 +1,10 @@
 //! What a feed is to the callers' threads: a name, and what was pushed to it and the driver has not
 //! taken over yet. And the table of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::error::{FeedError, SendError};
 use super::lock::Lock;
@@ -13,7 +13,7 @@ use super::sync::{AtomicBool, AtomicU64, AtomicUsize};
 use crate::wire::v1::MAILBOX;
 
 /// The longest name, in bytes.
-const NAME_MAX: usize = 256;
+pub(crate) const NAME_MAX: usize = 256;
 
 /// One feed. Everyone's is one, too, without a name.
 pub(crate) struct Topic {
@@ -165,8 +165,39 @@ pub(crate) struct Topics {
     most: usize,
     /// The stamp of the next push: no feed has had as many messages.
     stamps: Arc<AtomicU64>,
-    /// The alias of the next feed.
-    aliases: AtomicU32,
+    /// Taken under the lock of `named`.
+    aliases: Lock<Aliases>,
+}
+
+/// Which aliases feeds have. They are given in turn, and after four billion from the beginning: then those of living
+/// feeds are passed over, since clients know feeds by them.
+#[derive(Debug)]
+struct Aliases {
+    last: u32,
+    /// Those of living feeds, once all have been given.
+    living: Option<HashSet<u32>>,
+}
+
+impl Aliases {
+    /// The alias of one feed more. `named`: those that there are.
+    fn give(&mut self, named: &HashMap<Box<str>, Arc<Topic>>) -> u32 {
+        loop {
+            self.last = self.last.checked_add(1).unwrap_or_else(|| {
+                self.living.get_or_insert_with(|| named.values().map(|t| t.alias).collect());
+                EVERYONE + 1
+            });
+            if self.living.as_mut().is_none_or(|living| living.insert(self.last)) {
+                return self.last;
+            }
+        }
+    }
+
+    /// A feed has gone.
+    fn take_back(&mut self, alias: u32) {
+        if let Some(living) = &mut self.living {
+            living.remove(&alias);
+        }
+    }
 }
 
 /// The alias of everyone's feed. Zero is every client's mailbox.
@@ -176,7 +207,7 @@ impl Topics {
     pub(crate) fn new(most: usize, stamps: Arc<AtomicU64>) -> Self {
         let everyone = Topic::new("", EVERYONE, 0);
         everyone.make_known();
-        let aliases = AtomicU32::new(EVERYONE);
+        let aliases = Lock::new(Aliases { last: EVERYONE, living: None });
         Self { everyone: Arc::new(everyone), named: Lock::default(), most, stamps, aliases }
     }
 
@@ -193,8 +224,7 @@ impl Topics {
         if named.len() >= most {
             return Err(FeedError::TooMany { limit: most });
         }
-        let alias = self.aliases.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        let alias = alias.max(EVERYONE + 1); // after four billion they begin anew
+        let alias = self.aliases.lock().give(named);
         let origin = self.stamps.load(Ordering::Relaxed) + 2; // one more than any before it can have had
         let topic = Arc::new(Topic::new(name, alias, origin));
         named.insert(name.into(), Arc::clone(&topic));
@@ -268,7 +298,7 @@ impl Topics {
         if topic.known.load(Ordering::Relaxed) {
             return true;
         }
-        remove(&mut named, topic);
+        self.remove(&mut named, topic);
         false
     }
 
@@ -277,19 +307,20 @@ impl Topics {
         let mut named = self.named.lock();
         let unused = topic.handles.load(Ordering::Relaxed) == 0 && topic.inbox.lock().is_empty();
         if unused {
-            remove(&mut named, topic);
+            self.remove(&mut named, topic);
         }
         unused
     }
-}
 
-fn remove(named: &mut HashMap<Box<str>, Arc<Topic>>, topic: &Topic) {
-    // Another may have its name by now.
-    if named.get(topic.name()).is_some_and(|known| std::ptr::eq(&raw const **known, topic)) {
-        named.remove(topic.name());
-    }
-    if named.len() < named.capacity() / 4 {
-        named.shrink_to_fit();
+    fn remove(&self, named: &mut HashMap<Box<str>, Arc<Topic>>, topic: &Topic) {
+        // Another may have its name by now.
+        if named.get(topic.name()).is_some_and(|known| std::ptr::eq(&raw const **known, topic)) {
+            named.remove(topic.name());
+            self.aliases.lock().take_back(topic.alias);
+        }
+        if named.len() < named.capacity() / 4 {
+            named.shrink_to_fit();
+        }
     }
 }
 
@@ -330,6 +361,27 @@ mod tests {
         topics.get("c").unwrap();
         topics.get("d").unwrap();
         assert_eq!(topics.get("e").unwrap_err(), FeedError::TooMany { limit: 4 });
+    }
+
+    #[test]
+    fn the_alias_of_a_living_feed_is_not_given_again_when_all_have_been_given() {
+        let topics = Topics::new(10, Arc::default());
+        let first = topics.get("first").unwrap();
+        topics.aliases.lock().last = u32::MAX - 2;
+        let names = ["a", "b", "c", "d"];
+        let [a, b, c, d] = names.map(|name| topics.get(name).unwrap());
+        let aliases = [first.alias, a.alias, b.alias, c.alias, d.alias];
+        assert_eq!(aliases, [2, u32::MAX - 1, u32::MAX, 3, 4]);
+        topics.drop_handle(&a);
+        for alias in [u32::MAX - 2, u32::MAX - 1] {
+            topics.aliases.lock().last = alias - 1;
+            assert_eq!(
+                topics.get(&alias.to_string()).unwrap().alias,
+                alias,
+                "none, or none any more"
+            );
+        }
+        assert_eq!(topics.get("last").unwrap().alias, 5);
     }
 
     #[test]

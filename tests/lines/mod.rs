@@ -156,6 +156,15 @@ impl V1 {
         self.socket.write_all(&bytes).unwrap();
     }
 
+    /// Sends frames of these texts in one write.
+    pub fn say_at_once(&mut self, texts: &[&str]) {
+        let mut bytes = BytesMut::new();
+        for text in texts {
+            self.codec.encode(Message::from((*text).to_owned()), &mut bytes).unwrap();
+        }
+        self.socket.write_all(&bytes).unwrap();
+    }
+
     /// Closes with this code and waits for the hub's end.
     pub fn close(mut self, code: u16) {
         let close = CloseFrame::new(CloseCode::new(code).unwrap(), "");

@@ -44,8 +44,7 @@ impl Connection {
 
     fn read_into(&mut self, scratch: &mut BytesMut, engine: &mut Engine, key: usize) -> Step {
         for _ in 0..READS {
-            if matches!(&self.phase, Phase::Open(Open { leave: Some(leave), .. }) if leave.is_violation)
-            {
+            if self.has_broken_the_rules() {
                 return Ok(()); // until the Close has gone out
             }
             scratch.clear();
@@ -151,7 +150,9 @@ impl Connection {
             match inbound.codec.decode(source) {
                 Ok(None) => break,
                 Ok(Some(incoming)) => {
-                    if !self.incoming(incoming, engine) {
+                    self.incoming(incoming, engine);
+                    // Of who has broken the rules, or has closed, nothing more is looked at (RFC 6455, section 7.1.7).
+                    if self.has_broken_the_rules() || matches!(self.phase, Phase::Ending(_)) {
                         return;
                     }
                 }
@@ -178,8 +179,13 @@ impl Connection {
         }
     }
 
-    /// One message or control frame; whether to go on decoding.
-    fn incoming(&mut self, incoming: Incoming, engine: &mut Engine) -> bool {
+    /// Whether it is to be closed for what the client did.
+    pub(super) fn has_broken_the_rules(&self) -> bool {
+        matches!(&self.phase, Phase::Open(Open { leave: Some(leave), .. }) if leave.is_violation)
+    }
+
+    /// One message or control frame.
+    fn incoming(&mut self, incoming: Incoming, engine: &mut Engine) {
         if let Phase::Newcomer(_) = &self.phase {
             return self.incoming_of_newcomer(incoming, engine);
         }
@@ -187,25 +193,24 @@ impl Connection {
             // Leaving: after our Close only the peer's counts (RFC 6455, section 1.4).
             if let Incoming::Control(Control::Close(_)) = incoming {
                 self.end(engine);
-                return false;
             }
-            return true;
+            return;
         };
         if let Incoming::Control(Control::Pong(payload)) = &incoming {
             // It says what it has: that it was asked for, and is as often as it was.
             let numbers = Question::parse(payload.as_bytes());
             if numbers.is_some_and(|n| open.pace.answer(n, engine.freshness(), engine.now)) {
                 open.held_since = None;
-                return true;
+                return;
             }
         }
         if !engine.is_within_rate(&mut open.inbound_due) {
-            self.fail(CloseFrame::new(CloseCode::POLICY, "too many messages a second"), engine);
-            return false;
+            return self
+                .fail(CloseFrame::new(CloseCode::POLICY, "too many messages a second"), engine);
         }
         match incoming {
             Incoming::Message(message) if open.is_v1() => match message.as_text() {
-                Some(text) => return self.said(text, engine),
+                Some(text) => self.said(text, engine),
                 None => self.heard_bytes(&message, engine),
             },
             Incoming::Message(message) => engine.tell_message(open.client.id, &message),
@@ -214,7 +219,7 @@ impl Connection {
                 if self.outbox.as_ref().is_some_and(|outbox| outbox.has_pong())
                     && self.write_outbox(engine).is_err()
                 {
-                    return false;
+                    return;
                 }
                 // A copy: it may wait, and is a slice of a large block.
                 let payload = Bytes::copy_from_slice(payload.as_bytes());
@@ -229,25 +234,21 @@ impl Connection {
                 self.depart(engine, DisconnectReason::Closed(copy));
                 self.owe(engine.now).close_now(echo);
                 self.end(engine);
-                return false;
             }
         }
-        true
     }
 
-    /// One message or control frame before the client has said hello; whether to go on decoding.
-    fn incoming_of_newcomer(&mut self, incoming: Incoming, engine: &mut Engine) -> bool {
+    /// One message or control frame before the client has said hello.
+    fn incoming_of_newcomer(&mut self, incoming: Incoming, engine: &mut Engine) {
         match incoming {
             Incoming::Message(message) => {
                 self.hello(message.as_text().unwrap_or_default(), engine);
-                matches!(self.phase, Phase::Open(_))
             }
             Incoming::Control(Control::Close(frame)) => {
                 self.owe(engine.now).close(frame.map(|frame| CloseFrame::new(frame.code(), "")));
                 self.end(engine);
-                false
             }
-            Incoming::Control(_) => true, // a pong can wait until it is somebody
+            Incoming::Control(_) => {} // a pong can wait until it is somebody
         }
     }
 

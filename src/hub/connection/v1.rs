@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::{Connection, Follow, Follows, Open, Phase, Step, Why};
 use crate::codec::{CloseCode, CloseFrame, Message};
 use crate::handshake::Request;
-use crate::hub::FeedError;
 use crate::hub::client::{Details, Wanted};
 use crate::hub::engine::Engine;
 use crate::hub::outbox::Outbox;
+use crate::hub::topic::NAME_MAX;
+use crate::hub::{FeedError, FollowError};
 use crate::wire::Wire;
 use crate::wire::v1::{self, Had, Joined, Lines, Said};
 
@@ -168,44 +169,40 @@ impl Connection {
         self.flush(engine)
     }
 
-    /// Lines of a client; whether to go on.
-    pub(super) fn said(&mut self, text: &str, engine: &mut Engine) -> bool {
+    /// Lines of a client, up to one that breaks the rules.
+    pub(super) fn said(&mut self, text: &str, engine: &mut Engine) {
         for line in text.split('\n').filter(|line| !line.is_empty()) {
-            let heard = match v1::parse(line) {
+            match v1::parse(line) {
                 Ok(said) => self.hear(said, engine),
                 Err(expected) => self.malformed(expected, engine),
-            };
-            if !heard {
-                return false;
             }
             // Who asks and does not read is not to make the answers grow.
-            let Phase::Open(open) = &self.phase else { return false };
+            let Phase::Open(open) = &self.phase else { return };
             if open.v1.as_ref().is_some_and(|v1| v1.lines.len() > LINES) {
                 let reason = "too much was asked for, and no answer taken";
                 self.fail(CloseFrame::new(CloseCode::POLICY, reason), engine);
-                return false;
+            }
+            if self.has_broken_the_rules() {
+                return;
             }
         }
-        true
     }
 
-    fn malformed(&mut self, expected: &str, engine: &mut Engine) -> bool {
-        let Phase::Open(open) = &mut self.phase else { return false };
+    fn malformed(&mut self, expected: &str, engine: &mut Engine) {
+        let Phase::Open(open) = &mut self.phase else { return };
         open.lines().error("malformed", None, expected);
         open.errors += 1;
-        if open.errors < ERRORS {
-            return true;
+        if open.errors >= ERRORS {
+            if let Some(code) = CloseCode::new(RULES_BROKEN) {
+                self.fail(CloseFrame::new(code, "too many malformed lines"), engine);
+            }
         }
-        if let Some(code) = CloseCode::new(RULES_BROKEN) {
-            self.fail(CloseFrame::new(code, "too many malformed lines"), engine);
-        }
-        false
     }
 
-    fn hear(&mut self, said: Said, engine: &mut Engine) -> bool {
-        let Phase::Open(open) = &mut self.phase else { return false };
+    fn hear(&mut self, said: Said, engine: &mut Engine) {
+        let Phase::Open(open) = &mut self.phase else { return };
         match said {
-            Said::Hello(_) => return self.malformed("expected hello once", engine),
+            Said::Hello(_) => self.malformed("expected hello once", engine),
             Said::Follow(feeds) => {
                 let connection = (open.client.key(), self.serial);
                 for (name, had) in feeds {
@@ -242,7 +239,6 @@ impl Connection {
             }
             Said::Unknown => {}
         }
-        true
     }
 
     /// The client asks for a feed.
@@ -254,16 +250,17 @@ impl Connection {
         connection: (usize, u32),
     ) {
         let Phase::Open(open) = &mut self.phase else { return };
+        let limit = engine.shared.limits.feeds_per_client;
+        // Before a feed is made, or a rule asked.
+        if open.client.follows_count() >= limit && open.client.topic_named(name).is_none() {
+            let error = FollowError::TooMany { limit }.to_string();
+            return open.lines().error("full", Some(shown(name)), &error);
+        }
         let request = open.v1.as_ref().and_then(|v1| v1.request.as_deref());
         let topic = match engine.feed_for(name, request) {
             Ok(topic) => topic,
-            Err((code, reason)) => {
-                // No name is longer than 256 bytes: such a one is not sent back whole.
-                let shown: String = name.chars().take(256).collect();
-                return open.lines().error(code, Some(&shown), &reason);
-            }
+            Err((code, reason)) => return open.lines().error(code, Some(shown(name)), &reason),
         };
-        let limit = engine.shared.limits.feeds_per_client;
         match open.client.follow_at_once(&topic, limit) {
             Ok(true) => {}
             Ok(false) => engine.shared.drop_handle(&topic), // it has one since before
@@ -273,8 +270,10 @@ impl Connection {
             }
         }
         let place = engine.log_of(&topic);
-        if !open.follows.contains(place) {
-            self.begin_feed(place, (had, u64::MAX), engine, connection);
+        match open.follows.at(place).map(|follow| follow.seen) {
+            // It goes on where it is: all that it was given before goes before this answer.
+            Some(seen) => open.lines().feed(name, topic.alias, seen, true),
+            None => self.begin_feed(place, (had, u64::MAX), engine, connection),
         }
     }
 
@@ -384,6 +383,12 @@ impl Connection {
         self.end(engine);
         self.flush(engine)
     }
+}
+
+/// As much of a name as is sent back: none that is a feed's is longer.
+fn shown(name: &str) -> &str {
+    let end = (0..=NAME_MAX.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
+    &name[..end.unwrap_or_default()]
 }
 
 /// What a client is told about a feed that it does not get.
