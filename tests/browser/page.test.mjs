@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
-import { launch, open, root, seen, serve, until } from './harness.mjs';
+import { launch, open, picture, root, seen, serve, until } from './harness.mjs';
 
 const source = readFileSync(join(root, 'src/page/index.html'), 'utf8');
 const script = readFileSync(join(root, 'src/page/stepcast.js'), 'utf8');
@@ -225,7 +225,51 @@ test('a hub that was started again begins with an empty page', async (t) => {
   assert.deepEqual(complaints, []);
 });
 
-test('a run that is finished stays on the screen, and nobody comes back for more', async (t) => {
+for (const [code, state, word] of [[4503, 'finished', 'Finished'], [4504, 'failed', 'Failed']]) {
+  test(`a run that has ${state} says so with its message, keeps what it showed, and begins anew where a new hub answers`, async (t) => {
+    const { page, complaints, hub, hubs, next } = await openPage(t);
+    hub.send(field(2, 2, [0, 1, 2, 3]));
+    hub.send('{"progress":7,"total":10,"message":"step 7"}');
+    await until('the progress', async () => (await seen(page)).now === 7);
+    hub.say({ bye: { code, reason: '<b>residual</b> u 9.8e-7' } });
+    hub.socket.close({ code });
+    await until('the end', async () => await page.textContent('#state') === word);
+    const end = await page.textContent('#end');
+    assert.match(end, /^<b>residual<\/b> u 9\.8e-7 {2}· {2}ended at \d\d:\d\d$/);
+    const now = await seen(page);
+    assert.deepEqual([now.state, now.now, now.count, now.field.ny, now.id], [state, 7, 2, '2', '7']);
+    assert.match(await page.textContent('#caption'), /^step 7/);
+    assert.ok(now.lines.at(-1).endsWith(`${state}: <b>residual</b> u 9.8e-7`));
+    assert.ok(!now.lines.some((line) => line.includes('connection closed')));
+    assert.doesNotMatch(await page.innerText('body'), /next attempt/);
+    await picture(page, `page-${state}`);
+    assert.equal(hubs.length, 1);
+
+    // It is looked at again, and nothing answers: it stays as it is.
+    const look = () => page.evaluate(() => { document.dispatchEvent(new Event('visibilitychange')); });
+    await look();
+    await until('an attempt', () => hubs.length === 2);
+    await hubs[1].socket.close({ code: 1001 });
+    await until('another attempt, after the end of that one', async () => {
+      await look();
+      return hubs.length === 3;
+    });
+    assert.deepEqual([await page.textContent('#state'), await page.textContent('#end')], [word, end]);
+
+    // A new hub answers.
+    const second = await next();
+    second.greet({ id: 8, epoch: 'ffffffffffffffff' }).send('the new run');
+    const anew = await until('the new run', async () => {
+      const anew = await seen(page);
+      return anew.lines.at(-1)?.endsWith('the new run') && anew;
+    });
+    assert.deepEqual([anew.state, anew.now, anew.count, anew.id, anew.lines.length], ['open', null, 1, '8', 2]);
+    assert.equal(await page.isVisible('#end'), false);
+    assert.deepEqual(complaints, []);
+  });
+}
+
+test('a client that the program closes keeps what it showed, and does not come back', async (t) => {
   const { page, complaints, hub, hubs } = await openPage(t);
   hub.send('{"progress":10,"total":10}');
   hub.say({ bye: { code: 4501, reason: 'converged' } });
