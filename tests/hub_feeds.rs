@@ -4,13 +4,13 @@ mod peer;
 
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use peer::{Peer, exchange, until};
 use stepcast::{
-    Feed, FeedError, FollowError, Hub, Limits, Message, Retention, SendError, Timeouts,
+    Event, Feed, FeedError, FollowError, Hub, Limits, Message, Retention, SendError, Timeouts,
 };
 
 fn hub() -> Hub {
@@ -484,4 +484,38 @@ fn a_slow_follower_of_a_feed_skips_and_the_others_do_not_notice() {
     assert!(skipped > 0);
     assert_eq!(hub.client(slow.id).unwrap().skipped, skipped);
     assert_eq!(hub.client(fast.id).unwrap().skipped, 0);
+}
+
+#[test]
+fn a_rule_that_panics_costs_the_request_and_is_asked_about_names_only() {
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = Arc::clone(&asked);
+    let hub = Hub::builder()
+        .may_follow(move |feed, _| {
+            seen.lock().unwrap().push(feed.to_owned());
+            assert!(feed != "run", "no rule for this one");
+            true
+        })
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let mut events = hub.events();
+    let before = Peer::connect(&hub);
+    let long = format!("/feed/{}", "x".repeat(6000));
+    for path in ["/feed/", &long] {
+        assert!(refusal(&hub, path).starts_with("HTTP/1.1 404 "));
+    }
+    assert!(asked.lock().unwrap().is_empty());
+    let answer = refusal(&hub, "/feed/run");
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    let status = |event| match event {
+        Event::Refused { status, .. } => Some(status),
+        _ => None,
+    };
+    let mut refused = std::iter::from_fn(|| events.recv_blocking()).filter_map(status);
+    assert_eq!([refused.next(), refused.next(), refused.next()], [404, 404, 500].map(Some));
+    let mut after = Peer::connect_at(&hub, "/feed/other");
+    hub.feed("other").unwrap().send("it goes on").unwrap();
+    assert_eq!(after.text(), "it goes on");
+    assert_eq!((hub.client_count(), hub.stats().refused), (2, 3));
+    drop(before);
 }

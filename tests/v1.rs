@@ -3,7 +3,7 @@
 mod lines;
 mod peer;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -823,4 +823,31 @@ fn who_follows_as_much_as_it_may_makes_no_feed_and_asks_no_rule() {
         (hub.stats().feeds, &asked.lock().unwrap()[..2]),
         (2, &["a".to_owned(), "b".to_owned()][..])
     );
+}
+
+#[test]
+fn a_rule_that_panics_costs_a_client_the_feed_that_it_asked_for() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let hub = Hub::builder()
+        .may_follow(move |feed, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            assert!(feed != "run", "no rule for this one");
+            true
+        })
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let mut events = hub.events();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}, "\n": {}}}));
+    let mut codes = [(); 2].map(|()| client.line("error")["code"].clone());
+    codes.sort_by_key(ToString::to_string);
+    assert_eq!((codes, asked.load(Ordering::Relaxed)), ([json!("failed"), json!("invalid")], 1));
+    client.say(&json!({"follow": {"run": {}}}));
+    assert_eq!(client.line("error")["code"], "failed");
+    let refused = |event: &Event| matches!(event, Event::Refused { status: 500, .. });
+    assert!(std::iter::from_fn(|| events.recv_blocking()).any(|event| refused(&event)));
+    client.say(&json!({"follow": {"other": {}}}));
+    assert_eq!(client.line("feed")["name"], "other");
+    hub.feed("other").unwrap().send("it goes on").unwrap();
+    assert_eq!(client.line("text")[2], "it goes on");
 }

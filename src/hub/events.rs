@@ -68,7 +68,8 @@ pub enum Event {
         /// Why.
         reason: DisconnectReason,
     },
-    /// A request was refused. Browsers hide the answer's text, so it is here and in the log.
+    /// A request was refused; or a feed, to a client on `stepcast.v1`, since the program's rule about it panicked. Browsers
+    /// hide the answer's text, so it is here and in the log.
     Refused {
         /// Where the request came from.
         address: SocketAddr,

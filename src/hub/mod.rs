@@ -28,6 +28,7 @@ mod model;
 mod moment;
 mod outbox;
 mod pace;
+mod program;
 mod push;
 mod queue;
 mod reception;

@@ -7,8 +7,8 @@ use super::client::{Client, Details};
 use super::connection::refused;
 use super::engine::Engine;
 use super::events::{DisconnectReason, Event};
-use super::topic::{Topic, Topics};
-use super::{ClientId, FeedError};
+use super::topic::{self, Topic, Topics};
+use super::{ClientId, FeedError, program};
 use crate::codec::CloseFrame;
 use crate::handshake::{Refusal, Request, Rules, Status, Upgrade};
 use crate::page::{Page, Parts};
@@ -34,6 +34,11 @@ pub(crate) struct Reception {
 
 /// The program's rule for that.
 pub(crate) type MayFollow = Arc<dyn Fn(&str, &Request) -> bool + Send + Sync>;
+
+/// The rule has panicked: that costs who asked for the feed, and nobody else.
+struct Panicked;
+
+const RULE_PANICKED: &str = "the program's rule about who may follow this feed has failed";
 
 /// Room for a 101 and the greeting behind it.
 const RESPONSE: usize = 256;
@@ -85,7 +90,11 @@ impl Engine {
         let topic = match feed {
             None => Arc::clone(self.shared.topics.everyone()),
             Some(name) => {
-                if self.reception.may_follow.as_ref().is_some_and(|may| !may(&name, request)) {
+                topic::check_name(&name).map_err(|_| Refusal::not_found(request.path()))?;
+                if !self
+                    .may_follow(&name, Some(request))
+                    .map_err(|Panicked| Refusal::new(Status::InternalError, RULE_PANICKED))?
+                {
                     return Err(Refusal::new(Status::Forbidden, "this feed is not for you"));
                 }
                 self.shared.topics.get_for_client(&name).map_err(|error| match error {
@@ -190,18 +199,37 @@ impl Engine {
         self.reception.may_follow.is_some()
     }
 
+    /// Whether the program's rule lets whoever sent this request follow the feed of this name, which can be one.
+    fn may_follow(&self, name: &str, request: Option<&Request>) -> Result<bool, Panicked> {
+        let Some(rule) = &self.reception.may_follow else { return Ok(true) };
+        let Some(request) = request else { return Ok(false) };
+        program::run(|| rule(name, request)).map_err(|panic| {
+            tracing::error!(feed = name, panic, "the rule about who may follow a feed panicked");
+            Panicked
+        })
+    }
+
     /// The feed that a client on `stepcast.v1` asks for, with one handle more. `Err`: a code, and why not.
     pub(crate) fn feed_for(
         &self,
         name: &str,
         request: Option<&Request>,
+        address: SocketAddr,
     ) -> Result<Arc<Topic>, (&'static str, String)> {
         if name.is_empty() {
             return Ok(Topics::clone_handle(self.shared.topics.everyone()));
         }
-        let may = |rule: &MayFollow| request.is_some_and(|request| rule(name, request));
-        if !self.reception.may_follow.as_ref().is_none_or(may) {
-            return Err(("forbidden", "this feed is not for you".to_owned()));
+        topic::check_name(name).map_err(|error| refused(&error))?;
+        match self.may_follow(name, request) {
+            Ok(true) => {}
+            Ok(false) => return Err(("forbidden", "this feed is not for you".to_owned())),
+            Err(Panicked) => {
+                self.shared.counters.refused.add(1);
+                let status = Status::InternalError.code();
+                let event = || Event::Refused { address, status, reason: RULE_PANICKED.to_owned() };
+                self.shared.listeners.tell(event);
+                return Err(("failed", RULE_PANICKED.to_owned()));
+            }
         }
         self.shared.topics.get_for_client(name).map_err(|error| refused(&error))
     }

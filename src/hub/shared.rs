@@ -20,7 +20,7 @@ use super::signal::Bell;
 use super::stats::Counters;
 use super::sync::AtomicU64;
 use super::topic::{Inbox, Topic, Topics};
-use super::{ClientId, FollowError, Limits, Overflow, Stats};
+use super::{ClientId, FollowError, Limits, Overflow, Stats, program};
 use crate::codec::CloseFrame;
 
 /// What stands for a time that the clock cannot hold: thirty years.
@@ -217,6 +217,7 @@ impl Shared {
             received: counters.received.get(),
             bytes_out: counters.bytes_out.get(),
             bytes_in: counters.bytes_in.get(),
+            panics: program::panics(),
             memory: self.budget.used(),
         }
     }

@@ -36,6 +36,9 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Bytes read from sockets.
     pub bytes_in: u64,
+    /// Panics in code of the program's that were caught where a hub ran it, in all hubs of this process: a
+    /// rule, the destructor of a payload, a waker.
+    pub panics: u64,
     /// Bytes held for clients now; see [`Limits::memory`](crate::Limits::memory).
     pub memory: usize,
 }

@@ -257,7 +257,7 @@ impl Connection {
             return open.lines().error("full", Some(shown(name)), &error);
         }
         let request = open.v1.as_ref().and_then(|v1| v1.request.as_deref());
-        let topic = match engine.feed_for(name, request) {
+        let topic = match engine.feed_for(name, request, open.client.address()) {
             Ok(topic) => topic,
             Err((code, reason)) => return open.lines().error(code, Some(shown(name)), &reason),
         };

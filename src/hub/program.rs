@@ -1,0 +1,72 @@
+//! Code of the program's that the hub runs: a rule, the destructor of a payload, a waker. A panic in it ends here.
+//!
+//! It may call the hub, so that it runs while this thread holds no lock of the hub's. It may do anything else, too: what
+//! blocks, holds up whatever runs it.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many panics there were, of all hubs of this process: a destructor does not know its hub.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// How many panics in code of the program's were caught in this process.
+pub(crate) fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
+/// Runs code of the program's.
+///
+/// # Errors
+///
+/// Its panic's message, where it has one.
+pub(crate) fn run<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+    // What the code has left half done is the program's, and the program's to look after.
+    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        let message = message_of(&*panic);
+        let_go(panic); // which is the program's, too
+        message
+    })
+}
+
+/// Drops a value of the program's.
+pub(crate) fn let_go<T>(value: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        // A panic whose own destructor panics could do so for ever.
+        std::mem::forget(panic);
+    }
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::panic_any;
+
+    use super::*;
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic_any(Bomb); // another one, for ever
+        }
+    }
+
+    #[test]
+    fn a_panic_is_caught_and_counted_and_so_is_that_of_what_it_carries() {
+        assert_eq!(run(|| 7), Ok(7));
+        let before = panics();
+        assert_eq!(run(|| panic!("step {}", 41)), Err::<(), _>("step 41".to_owned()));
+        assert_eq!(run(|| panic!("still")), Err::<(), _>("still".to_owned()));
+        assert_eq!(run(|| panic_any(Bomb)), Err::<(), _>("a panic without a message".to_owned()));
+        let_go(Bomb);
+        assert!(panics() >= before + 5, "{}", panics() - before);
+    }
+}
