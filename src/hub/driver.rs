@@ -29,6 +29,10 @@ use crate::codec::{CloseCode, CloseFrame};
 /// Sockets served, of each kind, before the runtime looks at the sockets again.
 const STEPS: usize = 64;
 
+/// Followers of one feed that are written to before the next feed's: few, so that a feed with few followers waits
+/// for few of each other feed; and more than two, since from the third on they share what the second had encoded.
+const CALLS: usize = 8;
+
 /// How long after the last push the driver goes on looking by itself, in milliseconds: while they come closer together
 /// than that, and after one that came alone. (A look costs as much as two deliveries.)
 const LOOK_FOR: u64 = 10;
@@ -419,18 +423,7 @@ impl Driver {
             let Some(key) = self.owed.pop_front() else { break };
             self.step(key, Connection::take_listed);
         }
-        for _ in 0..STEPS {
-            let Some(place) = self.calling.front().copied() else { break };
-            let called =
-                self.engine.logs.get_mut(place).and_then(|log| log.followers.next_called());
-            let Some((key, serial)) = called else {
-                self.calling.pop_front();
-                continue;
-            };
-            if self.connections.get(key).is_some_and(|c| c.follows(place, serial)) {
-                self.step(key, Connection::flush);
-            }
-        }
+        self.call();
         // When all have all, what is not kept for others can go at once; else at the next tick.
         let all_served = self.owed.is_empty() && self.calling.is_empty();
         if all_served && self.blocked == 0 && !self.engine.has_hidden() {
@@ -438,6 +431,34 @@ impl Driver {
                 self.engine.trim(place, u64::MAX);
             }
         }
+    }
+
+    /// Writes to followers of feeds that have something new. Feeds take turns: a feed that is pushed to without pause
+    /// always has followers left to call.
+    fn call(&mut self) {
+        let mut left = STEPS;
+        while left > 0 {
+            let Some(place) = self.calling.pop_front() else { return };
+            let most = left.min(CALLS);
+            let (calls, is_over) = self.call_some(place, most);
+            left -= calls.max(1);
+            if !is_over {
+                self.calling.push_back(place);
+            }
+        }
+    }
+
+    /// Writes to the next followers of one feed: how many were called, and whether all have been.
+    fn call_some(&mut self, place: usize, most: usize) -> (usize, bool) {
+        for calls in 0..most {
+            let called =
+                self.engine.logs.get_mut(place).and_then(|log| log.followers.next_called());
+            let Some((key, serial)) = called else { return (calls, true) };
+            if self.connections.get(key).is_some_and(|c| c.follows(place, serial)) {
+                self.step(key, Connection::flush);
+            }
+        }
+        (most, !self.engine.logs.get(place).is_some_and(|log| log.followers.is_calling()))
     }
 
     /// Lets go what feeds hold for nobody, and feeds that nobody has.
@@ -531,6 +552,7 @@ mod tests {
     use crate::hub::events::Event;
     use crate::hub::id::IdSource;
     use crate::hub::reception::Reception;
+    use crate::hub::topic::Topic;
     use crate::hub::{ClientId, Limits, Overflow, Retention, Timeouts};
     use crate::page::Page;
 
@@ -598,6 +620,23 @@ mod tests {
             sockets
         }
 
+        /// Clients that follow the feed of this name, beside those that there are.
+        fn connect_at(&mut self, name: &str, count: usize) -> Vec<TcpStream> {
+            let there = self.shared.registry.count();
+            let connect = |_| {
+                let socket = TcpStream::connect(self.address).unwrap();
+                ask_for(&socket, &format!("/feed/{name}"));
+                socket
+            };
+            let sockets: Vec<_> = (0..count).map(connect).collect();
+            self.turn_until(|stand| stand.shared.registry.count() == there + count);
+            sockets
+        }
+
+        fn log_of(&self, topic: &Topic) -> &Log {
+            &self.driver.engine.logs[topic.place.load(Ordering::Relaxed)]
+        }
+
         fn upgrade(&self) -> TcpStream {
             let socket = TcpStream::connect(self.address).unwrap();
             ask(&socket);
@@ -605,10 +644,16 @@ mod tests {
         }
     }
 
-    fn ask(mut socket: &TcpStream) {
-        let head = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+    fn ask(socket: &TcpStream) {
+        ask_for(socket, "/");
+    }
+
+    fn ask_for(mut socket: &TcpStream, path: &str) {
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
         socket.write_all(head.as_bytes()).unwrap();
     }
 
@@ -635,6 +680,39 @@ mod tests {
         assert!(matches!(stand.turn(), Turn::More), "more to hand out to");
         assert!(!stand.driver.calling.is_empty());
         stand.turn_until(|stand| stand.driver.calling.is_empty());
+    }
+
+    #[test]
+    fn a_feed_that_is_pushed_to_without_pause_leaves_the_others_their_turns() {
+        let mut stand = Stand::new();
+        let _hot_viewers = stand.connect_at("hot", 3 * STEPS);
+        let _quiet_viewers = stand.connect_at("quiet", CALLS);
+        let [hot, quiet] = ["hot", "quiet"].map(|name| stand.shared.topics.get(name).unwrap());
+        let push = |stand: &Stand, topic| stand.shared.push(topic, "x".into(), false).unwrap();
+        push(&stand, &hot);
+        stand.turn();
+        for _ in 0..20 {
+            push(&stand, &hot);
+            push(&stand, &quiet);
+            stand.turn();
+            assert!(stand.log_of(&hot).followers.is_calling(), "or this test shows nothing");
+            assert!(!stand.log_of(&quiet).followers.is_calling(), "all have been served");
+        }
+    }
+
+    #[test]
+    fn a_feed_that_calls_alone_has_the_whole_turn() {
+        let mut stand = Stand::new();
+        let _viewers = stand.connect_at("run", 2 * STEPS);
+        let run = stand.shared.topics.get("run").unwrap();
+        stand.shared.push(&run, "x".into(), false).unwrap();
+        let written = |stand: &Stand| stand.shared.counters.bytes_out.get();
+        let before = written(&stand);
+        stand.turn();
+        assert_eq!(written(&stand) - before, 3 * STEPS as u64);
+        assert!(stand.log_of(&run).followers.is_calling());
+        stand.turn();
+        assert!(!stand.log_of(&run).followers.is_calling());
     }
 
     // The bell's two rules; see `Bell`.

@@ -73,6 +73,11 @@ impl Followers {
         Some((key as usize, serial))
     }
 
+    /// Whether some are left to be called.
+    pub(crate) fn is_calling(&self) -> bool {
+        self.left > 0
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.list.len()
