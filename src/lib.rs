@@ -35,6 +35,37 @@
 //!   said ([`HubBuilder::open_to_everyone`]).
 //! - The hub ends within a deadline, delivers first, and leaves nothing behind.
 //!
+//! # Endings
+//!
+//! A hub ends once: with its last handle, by [`Hub::finish`], [`Hub::fail`] or [`Hub::shutdown`], or
+//! with the process. Its viewers get what was pushed before, then how it ended:
+//!
+//! | how | `stepcast.v1` | plain wire |
+//! |---|---|---|
+//! | finished, with a message | `bye` 4503: does not come back | Close 1000 |
+//! | failed, with a reason | `bye` 4504: does not come back | Close 1011 |
+//! | ended, without a word | `bye` 4000: comes back, since the program may start again | Close 1001 |
+//!
+//! What ends a program decides what viewers see:
+//!
+//! | the program | viewers see | what to do |
+//! |---|---|---|
+//! | returns from `main`, with `?` too; with `#[tokio::main]` on many threads or one, with `Runtime::block_on` | ended | `hub.finish("converged")` says more |
+//! | calls `finish` or `fail` before that | finished, failed | |
+//! | panics, and the panic drops the last handle | failed, with the panic's text | |
+//! | panics, and a handle is left (a `static`, a thread) | ended | a panic hook with a [`WeakHub`] that calls `fail` |
+//! | returns while a `static`, a thread or a panic hook holds a handle | ended ¹ | a [`WeakHub`] there, so that the last handle is dropped |
+//! | joins a thread that reads [`Events`] | ended; with a [`Hub`] in that thread it waits for ever | a [`WeakHub`] there, and `finish` or `drop` before the join |
+//! | [`std::process::exit`] on the main thread | ended ¹ | |
+//! | [`std::process::exit`] on another thread | connection lost | [`Hub::shutdown_blocking`] before it |
+//! | [`std::process::abort`], `panic = "abort"`, `SIGKILL`, a crash | connection lost | nothing, after the fact: `shutdown_blocking` in a panic hook |
+//! | its runtime is dropped, where [`HubBuilder::runtime`] runs the hub there | connection lost | `hub.shutdown().await` before |
+//!
+//! Without a word from the program the end waits a second at most for viewers that are slow.
+//!
+//! ¹ On Linux with glibc, and on macOS, if the main thread has begun the hub or cloned a handle of
+//! it. On Windows and with musl the connection is lost: call `finish` or `shutdown_blocking`.
+//!
 //! # Parts that stand alone
 //!
 //! [`codec`] is RFC 6455 framing as a `tokio_util` decoder and encoder, [`handshake`] the HTTP
@@ -50,7 +81,7 @@ pub use codec::{CloseCode, CloseFrame, Message, Text};
 pub use hub::{
     ClientId, ClientInfo, DisconnectReason, Event, Events, Feed, FeedError, FollowError, Hub,
     HubBuilder, InvalidClientId, Limits, Overflow, Retention, SendError, SpawnError, Stats,
-    Timeouts,
+    Timeouts, WeakHub,
 };
 
 /// The README's programs are compiled and run, too.

@@ -243,7 +243,8 @@ fn an_earlier_end_than_the_one_asked_for_first_counts() {
         let hub = hub.clone();
         thread::spawn(move || hub.shutdown_blocking(PATIENCE))
     };
-    until("the end to have begun", || TcpStream::connect(hub.local_addr().unwrap()).is_err());
+    let someone = "4711".parse().unwrap();
+    until("the end to have begun", || hub.send(someone, "") == Err(SendError::ShutDown));
     let started = Instant::now();
     hub.shutdown_blocking(Duration::from_millis(100));
     ending.join().unwrap();

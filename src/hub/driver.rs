@@ -24,7 +24,6 @@ use super::listener::{self, Listener};
 use super::log::Log;
 use super::shared::{Command, Shared};
 use super::signal::ReadyList;
-use crate::codec::{CloseCode, CloseFrame};
 
 /// Sockets served, of each kind, before the runtime looks at the sockets again.
 const STEPS: usize = 64;
@@ -48,7 +47,7 @@ fn look_for(silence: u64) -> u64 {
 
 pub(crate) struct Driver {
     engine: Engine,
-    /// Given up when the hub ends.
+    /// Given up when the hub has ended.
     listener: Option<Listener>,
     connections: Slab<Connection>,
     ready: Arc<ReadyList>,
@@ -143,7 +142,7 @@ impl Driver {
         self.take_pushes();
         self.deliver();
         self.tell_of_room();
-        if self.end_by.is_some() && self.connections.is_empty() {
+        if self.end_by.is_some() && self.connections.iter().all(|(_, c)| c.is_in_handshake()) {
             return Turn::Ended;
         }
         let more = more_to_accept
@@ -502,7 +501,7 @@ impl Driver {
 
     fn look_for_shutdown(&mut self) {
         let shared = self.shared();
-        let Some(by) = *shared.shutdown.lock() else { return };
+        let Some((by, goodbye)) = shared.shutdown.lock().clone() else { return };
         let left = by.saturating_duration_since(std::time::Instant::now());
         let by = self.engine.now + millis(left);
         if self.end_by.is_some() {
@@ -510,20 +509,13 @@ impl Driver {
             return;
         }
         self.end_by = Some(by);
-        self.listener = None;
         self.engine.at_end = shared.registry.count();
+        self.engine.goodbye = Some(goodbye); // which those who come from now on hear, too
         self.engine.end_all_away();
         shared.topics.everyone().inbox.lock().closed = true;
         shared.topics.all().iter().for_each(|topic| topic.inbox.lock().closed = true);
         for key in 0..self.connections.capacity() {
-            if self.connections.get(key).is_some_and(Connection::is_stranger) {
-                self.step(key, |_, _| Err(Over));
-            } else {
-                self.step(key, |connection, engine| {
-                    let close = CloseFrame::new(CloseCode::GOING_AWAY, "the hub has ended");
-                    connection.leave(engine, close, by)
-                });
-            }
+            self.step(key, |connection, engine| connection.leave_at_the_end(engine, by));
         }
     }
 
@@ -550,6 +542,7 @@ mod tests {
     use crate::codec::{CloseCode, CloseFrame};
     use crate::handshake::Rules;
     use crate::hub::events::Event;
+    use crate::hub::goodbye::Goodbye;
     use crate::hub::id::IdSource;
     use crate::hub::reception::Reception;
     use crate::hub::topic::Topic;
@@ -816,15 +809,14 @@ mod tests {
     }
 
     #[test]
-    fn from_the_look_at_a_shutdown_on_nothing_is_accepted_or_taken_and_the_deadline_is_kept() {
+    fn from_the_look_at_a_shutdown_on_nothing_is_taken_and_the_deadline_is_kept() {
         let mut stand = Stand::new();
         let _client = stand.connect(1);
-        stand.shared.request_shutdown(Duration::from_secs(600));
-        stand.shared.request_shutdown(Duration::from_millis(50));
-        stand.shared.request_shutdown(Duration::from_secs(600));
+        for within in [600_000, 50, 600_000].map(Duration::from_millis) {
+            stand.shared.request_shutdown(within, Goodbye::ended());
+        }
         stand.turn();
         assert!(stand.shared.topics.everyone().inbox.lock().closed);
-        assert!(TcpStream::connect(stand.address).is_err());
         assert!(
             stand.driver.next_deadline().unwrap()
                 <= stand.driver.epoch.elapsed() + Duration::from_millis(50)

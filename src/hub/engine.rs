@@ -13,6 +13,7 @@ use super::budget::Charge;
 use super::client::Client;
 use super::connection::{Follow, Follows, Inbound};
 use super::events::Event;
+use super::goodbye::Goodbye;
 use super::item::{BEHIND, Cursor, Item, Kept};
 use super::log::Log;
 use super::mail::Mail;
@@ -83,6 +84,8 @@ pub(crate) struct Engine {
     pub(crate) sessions: Sessions,
     /// How many clients there were when the hub began to end.
     pub(crate) at_end: usize,
+    /// What it says then.
+    pub(crate) goodbye: Option<Arc<Goodbye>>,
     /// Boxed as connections keep it, so that it changes hands without being made anew.
     spare: Option<Box<Inbound>>,
     /// An emptied mailbox, for callers.
@@ -130,6 +133,7 @@ impl Engine {
             retention,
             sessions: Sessions::new(),
             at_end: 0,
+            goodbye: None,
             spare: None,
             spare_mail: None,
             codec_limits,

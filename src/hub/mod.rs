@@ -16,6 +16,7 @@ mod error;
 mod events;
 mod feed;
 mod followers;
+mod goodbye;
 mod id;
 mod item;
 mod limits;
@@ -28,6 +29,7 @@ mod model;
 mod moment;
 mod outbox;
 mod pace;
+mod process_end;
 mod program;
 mod push;
 mod queue;
@@ -43,6 +45,7 @@ mod stats;
 mod sync;
 mod topic;
 mod warnings;
+mod weak;
 mod window;
 
 use std::fmt;
@@ -57,6 +60,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::codec::{CloseCode, CloseFrame, Message};
+use goodbye::Goodbye;
 use lock::Lock;
 use shared::{Command, Shared};
 use topic::Topics;
@@ -69,6 +73,7 @@ pub use feed::Feed;
 pub use id::{ClientId, InvalidClientId};
 pub use limits::{Limits, Overflow, Retention, Timeouts};
 pub use stats::Stats;
+pub use weak::WeakHub;
 
 /// How long the driver may go on delivering after the last handle was dropped on a thread that
 /// waits for it; with the grace below it waits at most a second.
@@ -84,10 +89,11 @@ const GRACE: Duration = Duration::from_millis(100);
 /// and cost the same for one viewer and for ten thousand: what a viewer does not read in time is
 /// skipped for that viewer alone.
 ///
-/// The hub ends when its last handle is dropped or by [`shutdown`](Hub::shutdown). On a thread
-/// outside any runtime dropping it waits, for a second at most, until the last messages have been
-/// delivered. Inside a runtime it cannot wait: there, end `main` with `hub.shutdown().await`, or the
-/// program may be over before its last messages are out.
+/// The hub ends when its last handle is dropped, or by [`finish`](Hub::finish), [`fail`](Hub::fail) or
+/// [`shutdown`](Hub::shutdown). On a thread outside any runtime dropping it waits, for a second at
+/// most, until the last messages have been delivered. Inside a runtime it does not hold up the
+/// thread: there the runtime, when it is dropped, or the end of the process waits as long. The
+/// crate's documentation has a [table of endings](crate#endings).
 ///
 /// ```
 /// use stepcast::Hub;
@@ -100,7 +106,6 @@ const GRACE: Duration = Duration::from_millis(100);
 /// }
 /// # Ok::<(), stepcast::SpawnError>(())
 /// ```
-#[derive(Clone)]
 pub struct Hub {
     /// `None` where it is disabled.
     inner: Option<Arc<Inner>>,
@@ -190,6 +195,7 @@ impl Hub {
         thread: Option<JoinHandle<()>>,
         shutdown: Duration,
     ) -> Self {
+        process_end::register(&shared);
         let thread = Lock::new(thread);
         Self { inner: Some(Arc::new(Inner { shared, address, thread, shutdown })) }
     }
@@ -218,6 +224,7 @@ impl Hub {
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn url(&self) -> String {
+        process_end::watch();
         let Some(mut address) = self.local_addr() else { return String::new() };
         match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -385,6 +392,7 @@ impl Hub {
     #[doc(alias = "channel")]
     #[doc(alias = "room")]
     pub fn feed(&self, name: &str) -> Result<Feed, FeedError> {
+        process_end::watch();
         match &self.inner {
             Some(inner) => {
                 let topic = inner.shared.topics.get(name)?;
@@ -491,6 +499,9 @@ impl Hub {
     /// `stepcast.v1` a client whose connection is lost has [`Timeouts::grace`] to come back before it
     /// has gone; on the plain wire it goes with its connection. Of a client that is not there it is cancelled already.
     ///
+    /// The hub's end does not cancel it, nor is a token cancelled that is asked for after that: what ends is the view of the
+    /// run, and [`ended`](Hub::ended) says so.
+    ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
     /// let gone = hub.gone("4711".parse().unwrap());
@@ -506,6 +517,25 @@ impl Hub {
         match self.shared() {
             Some(shared) => shared.gone_token(id),
             None => CancellationToken::new(), // nobody is ever there, and no run is to end for that
+        }
+    }
+
+    /// Returns a token that is cancelled when the hub begins to end, whoever ended it: from then on pushes fail.
+    ///
+    /// A run that nobody waits for can end with [`gone`](Hub::gone); one whose view ends may go on, and write its results.
+    ///
+    /// ```
+    /// let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// let ended = hub.ended();
+    /// assert!(!ended.is_cancelled());
+    /// hub.finish("converged");
+    /// assert!(ended.is_cancelled());
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn ended(&self) -> CancellationToken {
+        match self.shared() {
+            Some(shared) => shared.ended.child_token(), // whose `cancel` is its own
+            None => CancellationToken::new(),
         }
     }
 
@@ -547,6 +577,8 @@ impl Hub {
     /// What happens from now on: clients that come and go, their messages, refused requests.
     ///
     /// Who does not call this pays nothing for it. See [`Events`] for its bounds.
+    /// [`Events`] keep no hub alive; a thread that reads them and pushes holds a [`WeakHub`], which has
+    /// an example.
     ///
     /// ```
     /// use stepcast::Event;
@@ -563,6 +595,7 @@ impl Hub {
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn events(&self) -> Events {
+        process_end::watch();
         match self.shared() {
             Some(shared) => shared.listeners.listen(shared.limits.events),
             None => events::Listeners::default().listen(1),
@@ -597,7 +630,7 @@ impl Hub {
     /// ```
     pub fn shutdown(&self) -> impl Future<Output = ()> + Send + '_ {
         if let Some(inner) = &self.inner {
-            inner.shared.request_shutdown(inner.shutdown);
+            inner.shared.request_shutdown(inner.shutdown, Goodbye::ended());
         }
         async {
             if let Some(inner) = &self.inner {
@@ -605,6 +638,60 @@ impl Hub {
                 inner.join();
             }
         }
+    }
+
+    /// Ends the hub because the run has finished, with a message for its viewers, and returns at once.
+    ///
+    /// It is [`shutdown`](Hub::shutdown) with a last word: clients get what was pushed before, then the
+    /// message, of which clients on `stepcast.v1` are told 1024 bytes (code 4503; they do not come back)
+    /// and clients on the plain wire 123 (code 1000). The first call that ends a hub says how it ended;
+    /// later ones do not change that. Wait for the end by dropping the last handle or by `shutdown`.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// hub.broadcast(r#"{"residual":1e-9}"#);
+    /// hub.finish("converged after 41 steps");
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn finish(&self, message: &str) {
+        if let Some(inner) = &self.inner {
+            inner.shared.request_shutdown(inner.shutdown, Goodbye::finished(message));
+        }
+    }
+
+    /// Ends the hub because the run has failed, with the reason for its viewers, and returns at once.
+    ///
+    /// As [`finish`](Hub::finish), with code 4504 on `stepcast.v1` and 1011 on the plain wire. When the last handle
+    /// is dropped by a panic the hub does this by itself, with the panic's text: the first hub of a
+    /// process puts a panic hook before the one that is there, which keeps that text for the
+    /// thread (1024 bytes) and then calls the other.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # fn run(_: &stepcast::Hub) -> Result<(), std::io::Error> { Err(std::io::ErrorKind::StorageFull.into()) }
+    /// if let Err(error) = run(&hub) {
+    ///     hub.fail(&error.to_string());
+    /// }
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn fail(&self, message: &str) {
+        if let Some(inner) = &self.inner {
+            inner.shared.request_shutdown(inner.shutdown, Goodbye::failed(message));
+        }
+    }
+
+    /// Returns a handle that does not keep the hub alive: for a thread that reads events, or a panic hook.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// let weak = hub.downgrade();
+    /// drop(hub);
+    /// assert!(weak.upgrade().is_none());
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn downgrade(&self) -> WeakHub {
+        process_end::watch();
+        WeakHub::new(self.inner.as_ref())
     }
 
     /// As [`shutdown`](Hub::shutdown), for a program without async, within this time.
@@ -618,9 +705,16 @@ impl Hub {
     /// ```
     pub fn shutdown_blocking(&self, within: Duration) {
         if let Some(inner) = &self.inner {
-            inner.shared.request_shutdown(within);
+            inner.shared.request_shutdown(within, Goodbye::ended());
             inner.wait(within);
         }
+    }
+}
+
+impl Clone for Hub {
+    fn clone(&self) -> Self {
+        process_end::watch();
+        Self { inner: self.inner.clone() }
     }
 }
 
@@ -660,13 +754,21 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let on_hub_thread =
             self.thread.lock().as_ref().is_some_and(|t| t.thread().id() == thread::current().id());
-        // A thread of a runtime must not be held up, and may be the one that the hub runs on.
-        if on_hub_thread || Handle::try_current().is_ok() {
-            self.shared.request_shutdown(self.shutdown);
+        let goodbye = process_end::goodbye_of_a_drop();
+        if on_hub_thread {
+            return self.shared.request_shutdown(self.shutdown, goodbye);
+        }
+        let short = self.shutdown.min(LINGER);
+        if let Ok(runtime) = Handle::try_current() {
+            // A thread of a runtime must not be held up, unless the runtime ends as well.
+            self.shared.request_shutdown(self.shutdown, goodbye);
+            let has_thread = self.thread.lock().is_some();
+            if !process_end::wait_on(&runtime, &self.shared) && has_thread {
+                self.wait(short);
+            }
         } else {
-            let within = self.shutdown.min(LINGER);
-            self.shared.request_shutdown(within);
-            self.wait(within);
+            self.shared.request_shutdown(short, goodbye);
+            self.wait(short);
         }
     }
 }

@@ -12,8 +12,8 @@ use super::{ClientId, FeedError, program};
 use crate::codec::CloseFrame;
 use crate::handshake::{Refusal, Request, Rules, Status, Upgrade};
 use crate::page::{Page, Parts};
-use crate::wire::plain;
 use crate::wire::v1::{self, Greeting, Lines};
+use crate::wire::{Wire, plain};
 
 /// Who may connect, and what else a request gets.
 pub(crate) struct Reception {
@@ -50,6 +50,8 @@ pub(crate) enum Answer {
     UpgradeToV1(Vec<u8>),
     /// The 101, and what the client follows.
     Upgrade(Vec<u8>, Arc<Topic>),
+    /// The 101 of who comes while the hub ends, and is told how.
+    Goodbye(Vec<u8>, Wire),
 }
 
 impl Engine {
@@ -74,6 +76,12 @@ impl Engine {
         }
         let upgrade = Upgrade::from_request(request)?;
         let feed = feed_of(request.path())?;
+        let is_v1 = upgrade.offered_protocols().any(|offered| offered == v1::PROTOCOL);
+        let mut response = Vec::with_capacity(RESPONSE);
+        if self.goodbye.is_some() {
+            upgrade.put_answer(is_v1.then_some(v1::PROTOCOL), &mut response);
+            return Ok(Answer::Goodbye(response, if is_v1 { Wire::V1 } else { Wire::Plain }));
+        }
         let limits = &self.shared.limits;
         // Who is away has to make way: see `admit_as`.
         if self.shared.registry.count() >= limits.clients && !self.sessions.is_anybody_away() {
@@ -82,8 +90,7 @@ impl Engine {
         if self.count_at(address) >= limits.clients_per_address {
             return Err(Refusal::full("clients from one address", limits.clients_per_address));
         }
-        let mut response = Vec::with_capacity(RESPONSE);
-        if upgrade.offered_protocols().any(|offered| offered == v1::PROTOCOL) {
+        if is_v1 {
             upgrade.put_answer(Some(v1::PROTOCOL), &mut response);
             return Ok(Answer::UpgradeToV1(response));
         }
@@ -177,7 +184,9 @@ impl Engine {
         let address = self.forget_session(client);
         self.shared.registry.remove(client.id);
         let token = self.shared.gone.lock().remove(&client.id);
-        if let Some(token) = token {
+        // Clients that go with the hub have not left; see `Hub::ended`.
+        let goes_with_hub = self.goodbye.is_some() && reason == DisconnectReason::ByHub;
+        if let Some(token) = token.filter(|_| !goes_with_hub) {
             token.cancel(); // which may run code of the program's
         }
         let waiting = {

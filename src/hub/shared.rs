@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::budget::Budget;
 use super::client::{Client, Registry};
 use super::events::Listeners;
+use super::goodbye::Goodbye;
 use super::id::IdSource;
 use super::lock::Lock;
 use super::mail::Mail;
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) bell: Arc<Bell>,
     pub(crate) room: Room,
     pub(crate) listeners: Listeners,
+    /// Cancelled when the hub begins to end.
+    pub(crate) ended: CancellationToken,
     /// Who wants to know when a client has gone.
     pub(crate) gone: Lock<HashMap<ClientId, CancellationToken>>,
     pub(crate) counters: Counters,
@@ -51,8 +54,8 @@ pub(crate) struct Shared {
     pub(crate) ids: IdSource,
     /// Set first of all when the hub ends: nothing is taken any more.
     pub(crate) closed: AtomicBool,
-    /// By when the hub is to have ended, once that is decided.
-    pub(crate) shutdown: Lock<Option<Instant>>,
+    /// By when the hub is to have ended, and what it says, once that is decided.
+    pub(crate) shutdown: Lock<Option<(Instant, Arc<Goodbye>)>>,
     pub(crate) end: End,
 }
 
@@ -103,6 +106,7 @@ impl Shared {
             bell: Arc::default(),
             room: Room::default(),
             listeners: Listeners::default(),
+            ended: CancellationToken::new(),
             gone: Lock::default(),
             counters: Counters::default(),
             told_too_large: AtomicBool::new(false),
@@ -182,7 +186,10 @@ impl Shared {
         // woken.
         if self.registry.get(id).is_none() {
             self.gone.lock().remove(&id);
-            token.cancel();
+            // A hub that ends has no clients, and cannot say who had left before.
+            if !self.is_closed() {
+                token.cancel();
+            }
         }
         token
     }
@@ -192,15 +199,19 @@ impl Shared {
         self.bell.wake_driver();
     }
 
-    /// Asks the driver to end by then; an earlier time asked for before stands.
-    pub(crate) fn request_shutdown(&self, within: Duration) {
+    /// Asks the driver to end by then and to say this. What was said first stands, and the earlier time.
+    pub(crate) fn request_shutdown(&self, within: Duration, goodbye: Goodbye) {
         self.closed.store(true, Ordering::Relaxed);
         let by = Instant::now() + within.min(NO_LIMIT);
         {
             let mut shutdown = self.shutdown.lock();
-            *shutdown = Some(shutdown.map_or(by, |earlier| earlier.min(by)));
+            match &mut *shutdown {
+                Some((earlier, _)) => *earlier = by.min(*earlier),
+                None => *shutdown = Some((by, Arc::new(goodbye))),
+            }
         }
         self.bell.wake_driver();
+        let _ = program::run(|| self.ended.cancel()); // which wakes the program's tasks
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -282,10 +293,8 @@ impl Drop for Ending {
             shared.budget.sub(left.map_or(0, |mail| mail.bytes()));
             shared.registry.remove(client.id);
         }
-        let gone = std::mem::take(&mut *shared.gone.lock());
-        for token in gone.into_values() {
-            token.cancel();
-        }
+        shared.gone.lock().clear(); // not cancelled: these clients have not left
+        let _ = program::run(|| shared.ended.cancel());
         shared.listeners.end();
         shared.room.wake_all(); // to find that the hub has ended
         shared.bell.forget(); // its waker holds what is left of the runtime
@@ -321,7 +330,7 @@ pub(super) mod tests {
     #[test]
     fn from_the_call_that_ends_the_hub_on_nothing_is_taken() {
         let (shared, client) = shared_with_a_client(Limits::default());
-        shared.request_shutdown(Duration::from_secs(600)); // no driver has looked yet
+        shared.request_shutdown(Duration::from_secs(600), Goodbye::ended()); // no driver has looked yet
         assert_eq!(shared.send(client.id, "late".into()), Err(SendError::ShutDown));
         shared.broadcast("late".into());
         assert_eq!((shared.counters.after_shutdown.get(), shared.budget.used()), (1, 0));

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use bytes::BytesMut;
 use serde_json::{Value, json};
@@ -51,7 +51,11 @@ impl Identity {
 impl V1 {
     /// Connects and says this, and takes the answer.
     pub fn connect(hub: &Hub, hello: &Value) -> Self {
-        let mut client = Self::upgrade(hub);
+        Self::connect_to(hub.local_addr().unwrap(), hello)
+    }
+
+    pub fn connect_to(address: SocketAddr, hello: &Value) -> Self {
+        let mut client = Self::upgrade_to(address);
         client.say(&json!({"hello": hello}));
         client.hello = client.line("hello");
         client.id = client.hello["id"].to_string().parse().unwrap();
@@ -59,7 +63,10 @@ impl V1 {
     }
 
     pub fn upgrade(hub: &Hub) -> Self {
-        let address = hub.local_addr().unwrap();
+        Self::upgrade_to(hub.local_addr().unwrap())
+    }
+
+    fn upgrade_to(address: SocketAddr) -> Self {
         let mut socket = TcpStream::connect(address).unwrap();
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -178,7 +185,7 @@ impl V1 {
         Identity { id: self.id, hello: self.hello.clone() }
     }
 
-    pub fn local_addr(&self) -> std::net::SocketAddr {
+    pub fn local_addr(&self) -> SocketAddr {
         self.socket.local_addr().unwrap()
     }
 

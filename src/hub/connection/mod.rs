@@ -128,6 +128,8 @@ struct Leave {
     deadline: u64,
     /// Because of what the client did: then nothing more is read.
     is_violation: bool,
+    /// Because the hub ends.
+    hub_ends: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -171,6 +173,11 @@ impl Connection {
             Phase::Ending(ending) => ending.is_stranger,
             _ => false,
         }
+    }
+
+    /// Whether its request is not complete.
+    pub(crate) fn is_in_handshake(&self) -> bool {
+        matches!(self.phase, Phase::Handshake(_))
     }
 
     /// The client, while the connection is open.
@@ -289,6 +296,12 @@ impl Connection {
                 let follows = Follows::one(Follow::new(place, cursor));
                 self.phase = Phase::Open(Open::new(client, follows, Wire::Plain, engine));
             }
+            Ok(Answer::Goodbye(response, wire)) => {
+                self.send_at_once(response, engine);
+                if let Some(goodbye) = engine.goodbye.clone() {
+                    self.say_goodbye(&goodbye, wire, engine);
+                }
+            }
             Err(refusal) => self.refuse(&refusal, address, engine),
         }
     }
@@ -359,6 +372,24 @@ impl Connection {
         self.flush(engine)
     }
 
+    /// The hub ends, at the latest at `by`.
+    pub(crate) fn leave_at_the_end(&mut self, engine: &mut Engine, by: u64) -> Step {
+        let Some(goodbye) = engine.goodbye.clone() else { return Ok(()) };
+        match self.phase {
+            Phase::Handshake(_) => return Ok(()), // it may still hear it
+            Phase::Newcomer(_) => self.say_goodbye(&goodbye, Wire::V1, engine),
+            _ if self.is_stranger() => return Err(Over),
+            _ => {
+                self.prepare_to_leave(engine, goodbye.close(), by, false);
+                if let Phase::Open(Open { leave: Some(leave), .. }) = &mut self.phase {
+                    // A client whose end was decided on before keeps its own reason.
+                    leave.hub_ends = leave.close == goodbye.close();
+                }
+            }
+        }
+        self.flush(engine)
+    }
+
     fn prepare_to_leave(
         &mut self,
         engine: &Engine,
@@ -374,7 +405,7 @@ impl Connection {
             }
             let upto = engine.shared.stamps.load(Ordering::Relaxed);
             open.has_mail = true; // perhaps something that the driver has not heard of yet
-            let leave = Leave { close, upto, deadline, is_violation };
+            let leave = Leave { close, upto, deadline, is_violation, hub_ends: false };
             match &mut open.leave {
                 // What it did counts, and when it was to leave anyway.
                 Some(old) if is_violation => (old.close, old.is_violation) = (leave.close, true),
@@ -392,7 +423,12 @@ impl Connection {
 
     /// The client has what it was owed.
     fn start_leaving(&mut self, leave: Leave, engine: &mut Engine) {
-        let close = self.farewell(leave.close.clone(), engine);
+        let close = match (&engine.goodbye, &self.phase) {
+            (Some(goodbye), Phase::Open(open)) if leave.hub_ends && !leave.is_violation => {
+                self.farewell_at_the_end(goodbye, open.wire, engine)
+            }
+            _ => self.farewell(leave.close.clone(), engine),
+        };
         if leave.is_violation {
             self.depart(engine, DisconnectReason::Violation(leave.close));
             self.owe(engine.now).close(Some(close));

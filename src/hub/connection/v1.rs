@@ -7,6 +7,7 @@ use crate::codec::{CloseCode, CloseFrame, Message};
 use crate::handshake::Request;
 use crate::hub::client::{Details, Wanted};
 use crate::hub::engine::Engine;
+use crate::hub::goodbye::{COME_BACK, Goodbye};
 use crate::hub::outbox::Outbox;
 use crate::hub::topic::NAME_MAX;
 use crate::hub::{FeedError, FollowError};
@@ -20,10 +21,9 @@ const ERRORS: u8 = 10;
 const LINES: usize = 64 * 1024;
 
 /// Close codes of this wire (`docs/protocol.md`).
-const COME_BACK: u16 = 4000;
 const TOO_SLOW: u16 = 4001;
 const TAKEN_OVER: u16 = 4500;
-const FINISHED: u16 = 4501;
+const CLOSED: u16 = 4501;
 const RULES_BROKEN: u16 = 4502;
 
 /// A connection that has been upgraded and has not said yet who it is.
@@ -349,20 +349,50 @@ impl Connection {
             return close;
         }
         let code = match close.code() {
-            CloseCode::GOING_AWAY => COME_BACK,
             CloseCode::TRY_AGAIN_LATER => TOO_SLOW,
-            CloseCode::NORMAL => FINISHED,
+            CloseCode::NORMAL => CLOSED,
             other => other.get(),
         };
+        let code = CloseCode::new(code).unwrap_or(close.code());
+        self.bye(code, close.reason(), None, engine)
+    }
+
+    /// The same where the hub ends.
+    pub(super) fn farewell_at_the_end(
+        &mut self,
+        goodbye: &Goodbye,
+        wire: Wire,
+        engine: &Engine,
+    ) -> CloseFrame {
+        let code = CloseCode::new(goodbye.v1_code()).filter(|_| wire == Wire::V1);
+        let Some(code) = code else { return goodbye.close() };
         // So that they do not all come at once: the more there were, the longer it is.
         let within = 1000 + 2 * engine.at_end as u64;
-        let retry = (code == COME_BACK).then(|| (open.client.id.get() >> 8) % within);
+        let some =
+            self.client().map_or(u64::from(self.serial) * 997, |client| client.id.get() >> 8);
+        let retry = (goodbye.v1_code() == COME_BACK).then(|| some % within);
+        self.bye(code, goodbye.reason(), retry, engine)
+    }
+
+    /// What a client on this wire is told before a Close, and the Close.
+    fn bye(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+        retry: Option<u64>,
+        engine: &Engine,
+    ) -> CloseFrame {
         let mut lines = Lines::default();
-        lines.bye(code, close.reason(), retry);
-        let close = CloseCode::new(code)
-            .map_or(close.clone(), |code| CloseFrame::new(code, close.reason()));
+        lines.bye(code.get(), reason, retry);
         self.owe(engine.now).push(lines.take().into());
-        close
+        CloseFrame::new(code, reason)
+    }
+
+    /// Tells who comes while the hub ends.
+    pub(super) fn say_goodbye(&mut self, goodbye: &Goodbye, wire: Wire, engine: &mut Engine) {
+        let close = self.farewell_at_the_end(goodbye, wire, engine);
+        self.owe(engine.now).close(Some(close));
+        self.end(engine);
     }
 
     /// Another connection is this client now.

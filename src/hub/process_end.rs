@@ -1,0 +1,147 @@
+//! What the end of the process means for its hubs.
+//!
+//! A hub ends with its last handle, but a handle in a `static`, in a thread that is not joined, or in
+//! a panic hook is never dropped. So every hub is registered here, and a thread-local value of the
+//! main thread ends those that are left: the main thread's thread-local values are dropped when it
+//! leaves the process, by returning from `main` or by [`std::process::exit`]. That holds with glibc
+//! and on macOS. With musl they are not dropped at all, and on Windows when no other thread lives any
+//! more: there, nothing is watched.
+//!
+//! A panic hook keeps the text of a thread's last panic, since a destructor cannot see it.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::goodbye::{Goodbye, cut};
+use super::program::message_of;
+use super::shared::Shared;
+use super::{GRACE, LINGER};
+
+static HUBS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+/// A hub begins: it is among those that end with the process.
+pub(super) fn register(shared: &Arc<Shared>) {
+    {
+        let mut hubs = HUBS.lock().unwrap_or_else(PoisonError::into_inner);
+        hubs.retain(|hub| hub.strong_count() > 0);
+        hubs.push(Arc::downgrade(shared));
+    }
+    remember_panics();
+    watch();
+}
+
+/// Ends every hub of the process that is left, and waits for that, at most a second for all of them.
+pub(super) fn end_all(goodbye: impl Fn() -> Goodbye) {
+    let hubs: Vec<_> = {
+        let hubs = HUBS.lock().unwrap_or_else(PoisonError::into_inner);
+        hubs.iter().filter_map(Weak::upgrade).collect()
+    };
+    for hub in &hubs {
+        hub.request_shutdown(LINGER, goodbye());
+    }
+    let by = Instant::now() + LINGER + GRACE;
+    for hub in &hubs {
+        hub.end.wait_blocking(by.saturating_duration_since(Instant::now()));
+    }
+}
+
+// ---- the main thread ----
+
+thread_local! {
+    static IS_WATCHED: Cell<bool> = const { Cell::new(false) };
+    static AT_EXIT: AtExit = const { AtExit { process: Cell::new(0) } };
+}
+
+/// Where the thread-local values of the main thread are dropped while the other threads live.
+const HAS_EXIT: bool =
+    cfg!(any(all(target_os = "linux", not(target_env = "musl")), target_vendor = "apple"));
+
+/// The end of the process is seen from now on, if this is its main thread.
+pub(super) fn watch() {
+    let seen = IS_WATCHED.try_with(|watched| watched.replace(true)).unwrap_or(true);
+    if !seen && HAS_EXIT && is_main_thread() {
+        let _ = AT_EXIT.try_with(|at_exit| at_exit.process.set(std::process::id()));
+    }
+}
+
+struct AtExit {
+    /// Zero on other threads. A child of `fork` inherits this value, but not the hubs' threads.
+    process: Cell<u32>,
+}
+
+impl Drop for AtExit {
+    fn drop(&mut self) {
+        if self.process.get() == std::process::id() {
+            // A panic here would abort the process. (What waits for the end is the program's code.)
+            let _ = panic::catch_unwind(|| end_all(Goodbye::ended));
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn is_main_thread() -> bool {
+    rustix::thread::gettid() == rustix::process::getpid()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_main_thread() -> bool {
+    thread::current().name() == Some("main")
+}
+
+// ---- panics ----
+
+thread_local! {
+    static LAST_PANIC: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
+}
+
+/// Keeps the text of each thread's last panic from now on. The hook that was there is called then.
+fn remember_panics() {
+    static ONCE: Once = Once::new();
+    if thread::panicking() {
+        return; // the hook cannot be exchanged now
+    }
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            let _ = LAST_PANIC.try_with(|last| {
+                if let Ok(mut last) = last.try_borrow_mut() {
+                    *last = Some(text_of(panic).into());
+                }
+            });
+            before(panic);
+        }));
+    });
+}
+
+fn text_of(panic: &PanicHookInfo<'_>) -> String {
+    let message = message_of(panic.payload());
+    let message = cut(&message, Goodbye::MAX_REASON);
+    match panic.location() {
+        Some(at) => format!("panic at {}:{}: {message}", at.file(), at.line()),
+        None => format!("panic: {message}"),
+    }
+}
+
+/// What the last handle says when it is dropped.
+pub(super) fn goodbye_of_a_drop() -> Goodbye {
+    if !thread::panicking() {
+        return Goodbye::ended();
+    }
+    let text = LAST_PANIC.try_with(|last| last.try_borrow().ok()?.clone());
+    let text = text.ok().flatten();
+    Goodbye::failed(text.as_deref().unwrap_or("the program panicked"))
+}
+
+/// Waits for the hub's end on a thread of the runtime that may be kept waiting, so that a runtime
+/// that is dropped does: at most a second. Whether the runtime took that on.
+pub(super) fn wait_on(runtime: &tokio::runtime::Handle, shared: &Arc<Shared>) -> bool {
+    let hub = Arc::clone(shared);
+    let wait = move || hub.end.wait_blocking(LINGER + GRACE);
+    // Where the system has no thread for it, tokio panics.
+    let waits = panic::catch_unwind(AssertUnwindSafe(|| runtime.spawn_blocking(wait)));
+    // A runtime that is being dropped already takes nothing.
+    waits.is_ok_and(|waits| !waits.is_finished()) || shared.end.wait_blocking(Duration::ZERO)
+}
