@@ -18,12 +18,13 @@ pub struct Options {
     turn: Duration,
     only: Option<String>,
     who: Option<String>,
+    size: Option<usize>,
 }
 
 impl Options {
     pub fn from_arguments() -> Self {
         let mut options =
-            Self { rounds: 31, turn: Duration::from_millis(4), only: None, who: None };
+            Self { rounds: 31, turn: Duration::from_millis(4), only: None, who: None, size: None };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().unwrap_or_else(|| usage(&argument));
@@ -32,6 +33,9 @@ impl Options {
                     options.rounds = value().parse().unwrap_or_else(|_| usage("--rounds"))
                 }
                 "--only" => options.only = Some(value()),
+                "--size" => {
+                    options.size = Some(value().parse().unwrap_or_else(|_| usage("--size")))
+                }
                 "--who" => options.who = Some(value()),
                 "--smoke" => (options.rounds, options.turn) = (1, Duration::from_micros(100)),
                 _ => usage(&argument),
@@ -47,7 +51,7 @@ impl Options {
 
 fn usage<T>(wrong: &str) -> T {
     eprintln!(
-        "cannot make sense of {wrong}; options: --rounds N, --only WORK, --who NAME, --smoke"
+        "cannot make sense of {wrong}; options: --rounds N, --only WORK, --size BYTES, --who NAME, --smoke"
     );
     std::process::exit(2);
 }
@@ -88,9 +92,14 @@ pub fn contest(
     contestants: impl Fn(usize) -> Vec<Contestant>,
     options: &Options,
 ) -> Vec<Verdict> {
+    let sizes: Vec<usize> = sizes
+        .iter()
+        .copied()
+        .filter(|size| options.size.is_none_or(|only| only == *size))
+        .collect();
     let mut columns = Vec::new();
     let mut names = Vec::new();
-    for &size in sizes {
+    for &size in &sizes {
         let mut contestants = contestants(size);
         contestants.retain(|c| options.who.as_ref().is_none_or(|who| c.name == who));
         names = contestants.iter().map(|c| (c.name, c.is_floor)).collect();
@@ -122,7 +131,7 @@ pub fn contest(
         }
         Verdict { work: work.to_owned(), size: *size, ours, best }
     };
-    columns.iter().zip(sizes).map(verdict).collect()
+    columns.iter().zip(&sizes).map(verdict).collect()
 }
 
 fn rounds(contestants: &mut [Contestant], size: usize, options: &Options) -> Vec<Result> {

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use tokio_util::codec::{Decoder as _, FramedRead};
 
 use crate::contest::Contestant;
@@ -22,6 +22,7 @@ pub fn contestants(kind: Kind, size: usize) -> Vec<Contestant> {
     let mut all = vec![
         contestant("stepcast", stepcast(wire())),
         contestant("stepcast in FramedRead", stepcast_framed(wire())),
+        stepcast_in_a_task(messages.clone(), wire()),
         contestant("tungstenite", tungstenite(wire())),
         contestant("fastwebsockets", fastwebsockets(wire())),
         contestant("tokio-websockets", tokio_websockets(wire())),
@@ -30,6 +31,10 @@ pub fn contestants(kind: Kind, size: usize) -> Vec<Contestant> {
         contestant("sockudo-ws", sockudo(wire())),
         contestant("sockudo-ws's protocol", sockudo_protocol(wire())),
     ];
+    all.extend([
+        yawc_in_a_task(messages.clone(), wire(), kind),
+        tokio_websockets_in_a_task(messages.clone(), wire()),
+    ]);
     all.extend(floor::decoding(kind, &messages));
     all
 }
@@ -56,6 +61,65 @@ fn decoding(name: &'static str, messages: Vec<Bytes>, mut next: Next) -> Contest
         total
     };
     Contestant { name, is_floor: false, run: Box::new(run) }
+}
+
+/// A stream that a task of a runtime reads message by message, as most programs do.
+fn in_a_task<T: 'static, E: std::fmt::Debug>(
+    name: &'static str,
+    messages: Vec<Bytes>,
+    mut stream: impl Stream<Item = Result<T, E>> + Unpin + 'static,
+    payload: fn(&T) -> &[u8],
+) -> Contestant {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut compared = false;
+    let run = move |count: usize| {
+        let compare = !std::mem::replace(&mut compared, true);
+        runtime.block_on(async {
+            let (mut total, mut number) = (0, 0);
+            while number < count {
+                let message = stream.next().await.expect("the wire never ends").unwrap();
+                let payload = payload(&message);
+                if compare {
+                    assert!(payload == messages[number], "{name}: not what was sent");
+                }
+                total += black_box(payload).len();
+                number += 1;
+            }
+            total
+        })
+    };
+    Contestant { name, is_floor: false, run: Box::new(run) }
+}
+
+fn stepcast_in_a_task(messages: Vec<Bytes>, wire: Wire) -> Contestant {
+    use stepcast::codec::{Incoming, Limits, MessageCodec, Role};
+    let limits = Limits::default().max_frame(LIMIT).max_message(LIMIT);
+    let framed = FramedRead::new(wire, MessageCodec::new(Role::Server, limits));
+    in_a_task("stepcast in FramedRead, in a task", messages, framed, |read| match read {
+        Incoming::Message(message) => message.as_bytes(),
+        other => panic!("{other:?}"),
+    })
+}
+
+fn yawc_in_a_task(messages: Vec<Bytes>, wire: Wire, kind: Kind) -> Contestant {
+    let framed = FramedRead::new(wire, yawc::codec::Decoder::new(yawc::Role::Server, LIMIT));
+    in_a_task(
+        "yawc's codec in FramedRead, in a task",
+        messages,
+        framed,
+        match kind {
+            Kind::Binary => |read| read.payload(),
+            _ => |read| {
+                simdutf8::basic::from_utf8(read.payload()).unwrap();
+                read.payload()
+            },
+        },
+    )
+}
+
+fn tokio_websockets_in_a_task(messages: Vec<Bytes>, wire: Wire) -> Contestant {
+    let socket = tokio_websockets::ServerBuilder::new().serve(wire);
+    in_a_task("tokio-websockets, in a task", messages, socket, |read| read.as_payload())
 }
 
 /// The output of what never has to wait.

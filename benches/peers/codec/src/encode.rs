@@ -16,6 +16,7 @@ pub fn contestants(kind: Kind, size: usize) -> Vec<Contestant> {
     let expected = image(kind, &messages, false);
     let makes: Vec<(&'static str, Make)> = vec![
         ("stepcast", stepcast),
+        ("stepcast, owned", stepcast_owned),
         ("stepcast, header and payload apart", stepcast_apart),
         ("stepcast in FramedWrite", stepcast_framed),
         ("tungstenite", tungstenite),
@@ -95,6 +96,18 @@ fn stepcast(kind: Kind, messages: &[Bytes], mut wire: Wire) -> Send {
     let mut buffer = BytesMut::with_capacity(CHUNK);
     Box::new(move |what| match what {
         Do::Encode(number) => codec.encode(&messages[number], &mut buffer).unwrap(),
+        Do::Flush => wire.take(&mut buffer),
+    })
+}
+
+/// A message that is given away, of which another holder stays, as of every message here.
+fn stepcast_owned(kind: Kind, messages: &[Bytes], mut wire: Wire) -> Send {
+    use stepcast::codec::{Limits, MessageCodec, Role};
+    let messages = stepcast_messages(kind, messages);
+    let mut codec = MessageCodec::new(Role::Server, Limits::default());
+    let mut buffer = BytesMut::with_capacity(CHUNK);
+    Box::new(move |what| match what {
+        Do::Encode(number) => codec.encode(messages[number].clone(), &mut buffer).unwrap(),
         Do::Flush => wire.take(&mut buffer),
     })
 }

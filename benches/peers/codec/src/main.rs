@@ -1,6 +1,6 @@
 //! The codec beside other crates' codecs, in one run: `cargo run --release -p peers-codec` in
 //! `benches/peers`. Options: `--rounds N` (31), `--only WORK` (what has this in its
-//! name), `--who NAME` (one contestant, for a profiler), `--smoke` (one
+//! name), `--size BYTES`, `--who NAME` (one contestant, for a profiler), `--smoke` (one
 //! short round: correctness only).
 //!
 //! *Decode* is a server's: masked frames, copied from an image of the wire into each crate's own
