@@ -10,10 +10,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use peer::PATIENCE;
+use peer::{PATIENCE, until};
 use socket2::{Domain, Socket, Type};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use stepcast::{Hub, HubBuilder, Timeouts};
+use stepcast::{Hub, HubBuilder, Limits, Retention, Timeouts};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -29,6 +29,23 @@ fn alone() -> MutexGuard<'static, ()> {
 fn allocated() -> usize {
     let stats = ALLOCATOR.stats();
     stats.bytes_allocated - stats.bytes_deallocated
+}
+
+/// The most that may be allocated for each byte that is counted.
+const FACTOR: f64 = 1.5;
+
+/// What is allocated, and what a hub counts.
+fn held(hub: &Hub) -> [usize; 2] {
+    [allocated(), hub.stats().memory]
+}
+
+/// What has been allocated since then is counted.
+fn assert_counted(what: &str, hub: &Hub, before: [usize; 2]) {
+    let after = held(hub);
+    let [allocated, counted] = [0, 1].map(|i| after[i].saturating_sub(before[i]) as f64);
+    println!("{what}: {:.2} of {counted} bytes counted", allocated / counted);
+    assert!(allocated <= FACTOR * counted, "{what}: {allocated} bytes, and {counted} counted");
+    assert!(counted <= 3.0 * allocated, "{what}: {allocated} bytes, and {counted} counted");
 }
 
 const LONG: Duration = Duration::from_secs(600);
@@ -55,6 +72,54 @@ fn first_byte(mut socket: &TcpStream) {
     socket.read_exact(&mut [0]).unwrap();
 }
 
+const UPGRADE: &str = "Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// A client of the plain wire that has been admitted.
+fn plain(hub: &Hub, path: &str) -> TcpStream {
+    let head = format!("GET {path} HTTP/1.1\r\n{UPGRADE}\r\n");
+    let socket = connect(hub.local_addr().unwrap(), &head);
+    first_byte(&socket);
+    socket
+}
+
+/// A client on `stepcast.v1` that has been admitted and follows these feeds.
+fn v1(hub: &Hub, feeds: &str) -> TcpStream {
+    let head = format!("GET / HTTP/1.1\r\n{UPGRADE}Sec-WebSocket-Protocol: stepcast.v1\r\n\r\n");
+    let mut socket = connect(hub.local_addr().unwrap(), &head);
+    first_byte(&socket);
+    let clients = hub.client_count();
+    let hello = format!("{{\"hello\":{{\"feeds\":{feeds}}}}}{:126}", "");
+    let length = u16::try_from(hello.len()).unwrap().to_be_bytes();
+    let mask = [0; 4];
+    let frame = [&[0x81, 0xfe][..], &length, &mask, hello.as_bytes()].concat();
+    socket.write_all(&frame).unwrap();
+    until("the hello to be heard", || hub.client_count() == clients + 1);
+    socket
+}
+
+/// A client on each wire, of a feed.
+fn one_of_each(hub: &Hub, feed: &str) -> [TcpStream; 2] {
+    [plain(hub, &format!("/feed/{feed}")), v1(hub, &format!("{{\"{feed}\":{{}}}}"))]
+}
+
+/// Reads, without keeping anything, until this has come.
+fn read_to(mut socket: &TcpStream, end: &[u8]) {
+    let mut bytes = [0; 16 << 10];
+    let mut kept = 0;
+    loop {
+        let count = socket.read(&mut bytes[kept..]).unwrap();
+        assert!(count > 0, "the stream ended");
+        let there = kept + count;
+        if bytes[..there].windows(end.len()).any(|window| window == end) {
+            return;
+        }
+        let from = there.saturating_sub(end.len());
+        bytes.copy_within(from..there, 0);
+        kept = there - from;
+    }
+}
+
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[test]
@@ -68,5 +133,54 @@ fn a_page_is_not_copied_for_those_who_ask_for_it_and_do_not_read_it() {
         peers.iter().for_each(first_byte);
         let each = (allocated() - before) / PEERS;
         assert!(each < 4096, "{each} bytes for each");
+    }
+}
+
+/// Keeps all that is pushed, up to the limits.
+fn keeper() -> HubBuilder {
+    patient().retention(Retention::default().messages(usize::MAX).age(LONG))
+}
+
+#[test]
+fn messages_count_what_they_take_however_small_and_on_both_wires() {
+    let _alone = alone();
+    for len in [1, 30, 1000] {
+        let hub = keeper().spawn_thread("127.0.0.1:0").unwrap();
+        let feed = hub.feed("run").unwrap();
+        let readers = one_of_each(&hub, "run");
+        let before = held(&hub);
+        // Just above a power of two, where there is most spare room, the bytes of half, text of the others.
+        for number in 0..4200 {
+            if number % 2 == 0 {
+                feed.send("x".repeat(len)).unwrap();
+            } else {
+                feed.send(vec![b'x'; len]).unwrap();
+            }
+        }
+        feed.send("the end").unwrap();
+        for reader in &readers {
+            read_to(reader, b"the end");
+        }
+        assert_counted(&format!("messages of {len}"), &hub, before);
+    }
+}
+
+#[test]
+fn values_count_what_they_and_their_keys_take() {
+    let _alone = alone();
+    for len in [1, 100] {
+        let limits = Limits::default().keys(10_000);
+        let hub = keeper().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+        let feed = hub.feed("run").unwrap();
+        let readers = one_of_each(&hub, "run");
+        let before = held(&hub);
+        for number in 0..4200 {
+            feed.set(&format!("{number}"), "x".repeat(len)).unwrap();
+        }
+        feed.set("last", "the end").unwrap();
+        for reader in &readers {
+            read_to(reader, b"the end");
+        }
+        assert_counted(&format!("values of {len}"), &hub, before);
     }
 }

@@ -42,11 +42,11 @@ fn a_stalled_client_that_is_set_a_key_many_times_gets_the_newest_when_it_reads_a
             hub.send(peer.id, "half of it").unwrap();
             hub.set(peer.id, "half", "reached").unwrap();
         }
-        assert!(hub.stats().memory < before + 1500, "{}", hub.stats().memory);
+        assert!(hub.stats().memory < before + 3000, "{}", hub.stats().memory);
     }
     assert_eq!(
         hub.stats().memory - before,
-        3 * 192 + 2 * (4 + 8 + 8) + 10 + 7 + 8 + 64 + 10,
+        3 * 448 + 2 * (4 + 8 + 8) + 10 + 7 + 8 + 320 + 10,
         "they are counted"
     );
     assert_eq!(peer.message().len(), LARGE);

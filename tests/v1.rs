@@ -111,7 +111,7 @@ fn what_is_acknowledged_is_not_kept_and_what_is_not_comes_again() {
     assert!(hub.stats().memory > 0);
     client.say(&json!({"ack": {"seq": 2}}));
     // It says that it has nothing, as after a reload: what was acknowledged is gone.
-    until("the acknowledgement", || hub.stats().memory < 200);
+    until("the acknowledgement", || hub.stats().memory < 600);
     let mut client = client.cut().come_back(&hub, json!({}), json!({}));
     let gap = client.line("gap");
     assert_eq!(gap, json!({"alias": 0, "from": 1, "to": 2, "why": "expired"}));
@@ -122,7 +122,7 @@ fn what_is_acknowledged_is_not_kept_and_what_is_not_comes_again() {
 
 #[test]
 fn a_full_mailbox_of_which_the_acknowledgement_was_lost_makes_room_for_who_comes_back_with_it() {
-    let limits = Limits::default().mailbox(1000);
+    let limits = Limits::default().mailbox(10 * (34 + 320));
     let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     for number in 0..10 {
@@ -636,7 +636,7 @@ fn values_that_one_client_was_given_are_kept_for_it_and_bounded() {
         hub.set(client.id, &number.to_string(), "value").unwrap();
         assert_eq!(client.line("text")[3], number.to_string());
     }
-    until("the older ones to be let go", || hub.stats().memory < 10 * 400);
+    until("the older ones to be let go", || hub.stats().memory < 10 * 600);
     let mut client = client.cut().come_back(&hub, json!({}), json!({}));
     for number in 90..100 {
         assert_eq!(client.line("text")[3], number.to_string());
@@ -647,7 +647,7 @@ fn values_that_one_client_was_given_are_kept_for_it_and_bounded() {
 fn what_was_sent_before_a_disconnect_comes_before_it_also_where_there_was_no_room_for_it() {
     let hub = Hub::builder()
         .overflow(Overflow::Refuse)
-        .limits(Limits::default().mailbox(10_000))
+        .limits(Limits::default().mailbox(11_000))
         .spawn_thread("127.0.0.1:0")
         .unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));

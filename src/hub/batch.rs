@@ -1,7 +1,10 @@
 //! What everyone at one cursor of a feed is owed, made once for all of them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use super::budget::{Budget, Charge};
 use super::item::Cursor;
 use crate::wire::Frame;
 use crate::wire::v1::{Form, Joined};
@@ -32,6 +35,9 @@ pub(crate) struct Batch {
     longest: usize,
     /// Whether nothing comes after it.
     is_all: bool,
+    /// Bytes that were copied for it, and what is counted of it.
+    copied: usize,
+    charge: Option<Charge>,
 }
 
 impl Batch {
@@ -64,8 +70,17 @@ impl Batch {
     fn flush_small(&mut self, small: &mut Vec<u8>) {
         if !small.is_empty() {
             let small = std::mem::take(small).into_boxed_slice();
+            self.copied += small.len();
             self.parts.push(Bytes::from(small));
         }
+    }
+
+    /// Counts what it takes beside the frames, which are counted by themselves.
+    pub(super) fn counted(mut self, budget: &Arc<Budget>) -> Self {
+        let lists = self.frames.capacity() * size_of::<(usize, Frame, Cursor)>()
+            + self.parts.capacity() * size_of::<Bytes>();
+        self.charge = Some(Charge::of(budget, self.copied + lists));
+        self
     }
 
     /// Where the last frame ends that begins within the first `room` bytes, or the first one that is as long as `long`.
@@ -148,7 +163,12 @@ impl Batch {
     pub(super) fn of_lines<'a>(
         from: Cursor,
         next: impl Fn(Cursor) -> Option<(&'a Form, Option<u64>, Cursor)>,
+        budget: &Arc<Budget>,
     ) -> Self {
+        // A client may hold what is left of one when the batch has gone.
+        let counted = |frame: Frame| {
+            frame.map_payload(|lines| Charge::of_owner(budget, &lines).attach(lines))
+        };
         let mut batch = Self { from, ..Self::default() };
         let mut joined = Joined::default();
         let mut small = Vec::new();
@@ -163,7 +183,7 @@ impl Batch {
             }
             last = number.or(last);
             let (before, own) = joined.add(form);
-            if let Some(frame) = before {
+            if let Some(frame) = before.map(counted) {
                 batch.add_lines(frame, at, &mut small);
             }
             if let Some(frame) = own {
@@ -172,7 +192,7 @@ impl Batch {
             }
             (at, items) = (after, items + 1);
         }
-        match joined.take() {
+        match joined.take().map(counted) {
             Some(frame) if small.is_empty() => batch.add_shared(frame, at),
             Some(frame) => batch.add_lines(frame, at, &mut small),
             None => {}

@@ -1,7 +1,9 @@
 //! How many bytes the hub holds for its clients, all together.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
@@ -12,15 +14,24 @@ use bytes::Bytes;
 pub(crate) struct Budget {
     used: AtomicUsize,
     limit: usize,
+    /// The budget that this one is a share of: what is counted here is counted there, too, whether it fits
+    /// there or not.
+    whole: Option<Arc<Self>>,
 }
 
 impl Budget {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), limit })
+        Arc::new(Self { used: AtomicUsize::new(0), limit, whole: None })
+    }
+
+    /// A part of this budget with a limit of its own: one part in so many.
+    pub(crate) fn share(self: &Arc<Self>, parts: usize) -> Arc<Self> {
+        let (used, limit) = (AtomicUsize::new(0), self.limit / parts);
+        Arc::new(Self { used, limit, whole: Some(Arc::clone(self)) })
     }
 
     pub(crate) fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.used.load(Relaxed)
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -34,17 +45,27 @@ impl Budget {
 
     /// Counts `bytes` whether they fit or not: for what has a bound of its own.
     pub(crate) fn add(&self, bytes: usize) {
-        self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.used.fetch_add(bytes, Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.add(bytes);
+        }
     }
 
     /// Counts `bytes` if they fit.
     pub(crate) fn try_add(&self, bytes: usize) -> bool {
         let add = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+        let fits = self.used.fetch_update(Relaxed, Relaxed, add).is_ok();
+        if let (true, Some(whole)) = (fits, &self.whole) {
+            whole.add(bytes);
+        }
+        fits
     }
 
     pub(crate) fn sub(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.used.fetch_sub(bytes, Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.sub(bytes);
+        }
     }
 }
 
@@ -60,17 +81,28 @@ impl Charge {
         Self { budget: Arc::clone(budget), bytes: 0 }
     }
 
+    /// Counts bytes whether they fit or not: for what has a bound of its own.
+    pub(crate) fn of(budget: &Arc<Budget>, bytes: usize) -> Self {
+        budget.add(bytes);
+        Self::adopt(budget, bytes)
+    }
+
+    /// What bytes count that it is [attached](Self::attach) to.
+    pub(crate) fn of_owner(budget: &Arc<Budget>, bytes: &Bytes) -> Self {
+        Self::of(budget, bytes.len() + size_of::<Charged>())
+    }
+
     /// Takes over bytes that are already counted.
     pub(crate) fn adopt(budget: &Arc<Budget>, bytes: usize) -> Self {
         Self { budget: Arc::clone(budget), bytes }
     }
 
-    /// Changes the amount; whether the hub is within its budget afterwards.
+    /// Changes the amount; whether the budget is kept afterwards.
     pub(crate) fn set(&mut self, bytes: usize) -> bool {
-        if bytes > self.bytes {
-            self.budget.add(bytes - self.bytes);
-        } else {
-            self.budget.sub(self.bytes - bytes);
+        match bytes.cmp(&self.bytes) {
+            Ordering::Greater => self.budget.add(bytes - self.bytes),
+            Ordering::Less => self.budget.sub(self.bytes - bytes),
+            Ordering::Equal => {}
         }
         self.bytes = bytes;
         !self.budget.is_over()
@@ -124,6 +156,22 @@ mod tests {
         assert_eq!(budget.used(), 10);
         assert!(!budget.try_add(usize::MAX - 10));
     }
+
+    #[test]
+    fn a_share_is_counted_in_the_whole_and_has_a_limit_of_its_own() {
+        let budget = Budget::new(100);
+        let share = budget.share(4);
+        assert!(share.try_add(25) && !share.try_add(1));
+        let mut charge = Charge::of(&share, 1);
+        assert_eq!((share.is_over(), budget.is_over(), budget.used()), (true, false, 26));
+        assert!(!charge.set(2) && charge.set(0));
+        budget.add(80); // what is counted in a share is counted, though the whole is full
+        share.sub(25);
+        assert!(share.try_add(25) && budget.is_over());
+        drop(charge);
+        assert_eq!((share.used(), budget.used()), (25, 105));
+    }
+
     #[test]
     fn what_does_not_fit_is_never_seen_by_another_thread() {
         let budget = Budget::new(100);

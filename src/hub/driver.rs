@@ -397,22 +397,38 @@ impl Driver {
         }
     }
 
-    /// Makes room where the hub's memory limit is reached: first in the fullest mailboxes, then by
-    /// giving up the connection that has taken nothing of what it is being written for longest.
+    /// Makes room where the hub's memory limit is reached. What has been copied for connections that do not take it
+    /// is theirs, and they make way first where that is much. Then the fullest mailboxes and the longest logs do, and
+    /// then the connection that has taken nothing for longest, which may be what a large message waits for.
     fn relieve(&mut self) {
+        let shared = self.shared();
+        if shared.outboxes.is_over() {
+            self.give_up_stuck(|_| shared.outboxes.is_over());
+        }
         self.engine.relieve();
-        if self.engine.shared.budget.is_over() {
-            // Not those who are only in the middle of a message.
-            let before = self.engine.now.saturating_sub(self.engine.timeouts.tick);
-            let stuck = |(key, connection): (usize, &Connection)| {
-                Some((connection.stuck_since().filter(|since| *since < before)?, key))
-            };
-            if let Some((_, key)) = self.connections.iter().filter_map(stuck).min() {
-                self.step(key, |connection, engine| {
-                    connection.abort(engine, DisconnectReason::TooSlow);
-                    Err(Over)
-                });
+        if shared.budget.is_over() {
+            self.give_up_stuck(|given_up| given_up == 0);
+        }
+    }
+
+    /// Gives up connections that have taken nothing of what they are being written, those first that have taken
+    /// nothing for longest, while there is `more` to do, given how many have been.
+    fn give_up_stuck(&mut self, more: impl Fn(usize) -> bool) {
+        // Not those that are only in the middle of a message.
+        let before = self.engine.now.saturating_sub(self.engine.timeouts.tick);
+        let stuck = |(key, connection): (usize, &Connection)| {
+            Some((connection.stuck_since().filter(|since| *since < before)?, key))
+        };
+        let mut stuck: Vec<_> = self.connections.iter().filter_map(stuck).collect();
+        stuck.sort_unstable();
+        for (given_up, (_, key)) in stuck.into_iter().enumerate() {
+            if !more(given_up) {
+                return;
             }
+            self.step(key, |connection, engine| {
+                connection.abort(engine, DisconnectReason::TooSlow);
+                Err(Over)
+            });
         }
     }
 

@@ -38,8 +38,25 @@ pub(crate) struct Item {
     is_json: bool,
     /// Of a latest value.
     pub(super) key: Option<Arc<str>>,
-    /// On `stepcast.v1`, when somebody has needed it.
-    form: OnceLock<Form>,
+    /// On `stepcast.v1`, when somebody has needed it; boxed, since items are many.
+    form: OnceLock<Box<Counted>>,
+}
+
+/// A form that is counted in the budget.
+#[derive(Debug)]
+struct Counted {
+    form: Form,
+    _charge: Charge,
+}
+
+impl Counted {
+    fn new(form: Form, budget: &Arc<Budget>) -> Self {
+        let own = match &form {
+            Form::Line(line) => line.len(),
+            Form::Frame(frame) => frame.head_len(), // it shares its payload
+        };
+        Self { form, _charge: Charge::of(budget, own + size_of::<Self>()) }
+    }
 }
 
 impl Item {
@@ -60,16 +77,12 @@ impl Item {
 
     /// The form on `stepcast.v1`, which is made once for all. `number`: its sequence number, or its stamp.
     pub(super) fn form(&self, alias: u32, number: u64, budget: &Arc<Budget>) -> &Form {
-        self.form.get_or_init(|| {
+        let counted = self.form.get_or_init(|| {
             let message = v1::message_of(&self.frame, self.is_json);
-            match v1::message(alias, number, &message, self.key.as_deref()) {
-                Form::Line(line) => {
-                    budget.add(line.len());
-                    Form::Line(Charge::adopt(budget, line.len()).attach(line))
-                }
-                frame @ Form::Frame(_) => frame, // which shares its payload
-            }
-        })
+            let form = v1::message(alias, number, &message, self.key.as_deref());
+            Box::new(Counted::new(form, budget))
+        });
+        &counted.form
     }
 }
 

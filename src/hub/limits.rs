@@ -96,16 +96,17 @@ impl Limits {
         inbound_per_second: u32 = "20";
         /// Bytes in one pushed message; more is refused at the call. Default 64 MiB.
         outbound_message: usize = "1 << 20";
-        /// Bytes waiting for one client alone, each message counted with 64 more. Beyond it
+        /// Bytes waiting for one client alone. Each message is counted with 320 more, which is what it takes
+        /// in memory beside its payload. Beyond it
         /// [`Overflow`](crate::Overflow) decides. One larger message is kept alone. Default 1 MiB.
         /// As many bytes again are for values that were [set](crate::Hub::set) for the client, each counted
-        /// with twice its key and 192 more; a value beyond that is refused at the call, unless it is alone.
+        /// with twice its key and 448 more; a value beyond that is refused at the call, unless it is alone.
         mailbox: usize = "64 * 1024";
         /// Bytes of one feed's log, everyone's included, kept for clients that are behind and for
-        /// those who come late, each message counted with 64 more. A client that falls further behind
+        /// those who come late, each message counted with 320 more. A client that falls further behind
         /// skips to the middle of what is kept. One larger message is kept alone. Default 8 MiB.
         feed: usize = "32 << 20";
-        /// Bytes of one feed's latest values, each counted with twice its key and 192 more. A value
+        /// Bytes of one feed's latest values, each counted with twice its key and 448 more. A value
         /// beyond that is refused at the call. Default 16 MiB.
         latest: usize = "1 << 20";
         /// Keys of one feed's latest values, and of those that wait for one client; one more is refused at

@@ -137,17 +137,21 @@ impl Log {
                 return None;
             }
             let next = |at| self.next(at, upto, self.bytes_before(at) > BEHIND);
-            self.batches[index] = Some(match wire {
+            let batch = match wire {
                 Wire::Plain => {
                     let next = |at| next(at).map(|(_, item, after)| (&item.frame, after));
                     Batch::of_frames(at, next)
                 }
-                Wire::V1 => Batch::of_lines(at, |at| {
-                    let (stamp, item, after) = next(at)?;
-                    let (form, number) = self.form(item, stamp, (at, after), budget);
-                    Some((form, number, after))
-                }),
-            });
+                Wire::V1 => {
+                    let next = |at| {
+                        let (stamp, item, after) = next(at)?;
+                        let (form, number) = self.form(item, stamp, (at, after), budget);
+                        Some((form, number, after))
+                    };
+                    Batch::of_lines(at, next, budget)
+                }
+            };
+            self.batches[index] = Some(batch.counted(budget));
         }
         self.batches[index].as_ref()
     }

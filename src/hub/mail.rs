@@ -169,8 +169,10 @@ impl Mail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::queue::ENTRY_OVERHEAD;
 
-    const KEY: usize = 194; // what a key of one byte costs beside its value
+    const KEY: usize = ENTRY_OVERHEAD + 130; // what a key of one byte costs beside its value
+    const BOUND: usize = 3 * KEY;
 
     fn entry(stamp: u64, text: &'static str) -> Entry {
         Entry { stamp, message: text.into() }
@@ -230,15 +232,19 @@ mod tests {
 
     #[test]
     fn values_have_a_bound_in_keys_and_in_bytes_and_a_large_one_is_kept_alone() {
-        let has_room = |mail: &Mail, key, len| Mail::has_room(Some(mail), key, KEY + len, 2, 500);
+        let has_room = |mail: &Mail, key, len| Mail::has_room(Some(mail), key, KEY + len, 2, BOUND);
         let mut mail = Mail::default();
-        assert!(!Mail::has_room(None, "x", 0, 0, 500) && has_room(&mail, "x", 9000));
+        assert!(!Mail::has_room(None, "x", 0, 0, BOUND) && has_room(&mail, "x", 9000));
         mail.set("x", Entry { stamp: 0, message: vec![0; 9000].into() });
         assert!(has_room(&mail, "x", 9000) && !has_room(&mail, "y", 0));
         mail.set("x", entry(1, ""));
-        assert!(has_room(&mail, "y", 500 - 2 * KEY) && !has_room(&mail, "y", 501 - 2 * KEY));
+        assert!(
+            has_room(&mail, "y", BOUND - 2 * KEY) && !has_room(&mail, "y", BOUND + 1 - 2 * KEY)
+        );
         mail.set("y", entry(2, ""));
-        assert!(has_room(&mail, "x", 500 - 2 * KEY) && !has_room(&mail, "x", 501 - 2 * KEY));
+        assert!(
+            has_room(&mail, "x", BOUND - 2 * KEY) && !has_room(&mail, "x", BOUND + 1 - 2 * KEY)
+        );
         assert!(!has_room(&mail, "z", 0), "a third key");
         assert_eq!(mail.bytes(), 2 * KEY);
     }

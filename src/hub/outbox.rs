@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use super::budget::{Budget, Charge};
 use super::socket::Sink;
 use crate::codec::{self, CloseFrame, Control, ControlPayload};
 use crate::wire::Frame;
@@ -35,6 +37,11 @@ pub(crate) struct Outbox {
     ping_left: bool,
     /// Whether the socket was full when last written to.
     blocked: bool,
+    /// Bytes of frames that nobody else has, and that are counted nowhere else. Those that have left stay among
+    /// them until all have.
+    own: usize,
+    /// What is counted of it, once it waits for its socket: most leave at once, and are not counted.
+    charge: Option<Charge>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,9 +62,34 @@ impl Outbox {
         }
     }
 
+    /// The same with a frame that was made for this connection alone.
+    pub(crate) fn push_own(&mut self, frame: Frame) {
+        self.own += frame.len();
+        self.push(frame);
+    }
+
+    /// The same with a frame whose payload is counted elsewhere.
+    pub(crate) fn push_with_own_head(&mut self, frame: Frame) {
+        self.own += frame.head_len();
+        self.push(frame);
+    }
+
     /// What is left of a frame that was begun elsewhere.
     pub(crate) fn begin(&mut self, rest: Frame) {
         self.begun = rest;
+    }
+
+    /// The same of a frame that was made for this connection alone.
+    pub(crate) fn begin_own(&mut self, rest: Frame) {
+        self.own += rest.len();
+        self.begin(rest);
+    }
+
+    /// Counts what it takes, since it waits for its socket: itself, its list of frames, and the frames that are its own.
+    /// The others are counted where they are shared.
+    pub(crate) fn count(&mut self, budget: &Arc<Budget>) {
+        let bytes = size_of::<Self>() + self.queue.capacity() * size_of::<Frame>() + self.own;
+        self.charge.get_or_insert_with(|| Charge::none(budget)).set(bytes);
     }
 
     pub(crate) fn pong(&mut self, payload: ControlPayload) {
@@ -395,9 +427,9 @@ mod tests {
     }
     #[test]
     fn a_frame_that_has_left_is_not_held_until_the_next_one_begins() {
-        let budget = crate::hub::budget::Budget::new(1000);
+        let budget = Budget::new(1000);
         budget.add(5);
-        let charge = crate::hub::budget::Charge::adopt(&budget, 5);
+        let charge = Charge::adopt(&budget, 5);
         let (mut outbox, mut socket) = (Outbox::new(0), socket());
         outbox.push(charge.attach(Bytes::from_static(b"first")).into());
         outbox.push(frame("second"));

@@ -408,6 +408,7 @@ mod tests {
 
     use bytes::Bytes;
 
+    use super::super::queue::ENTRY_OVERHEAD;
     use super::*;
     use crate::hub::Limits;
     use crate::hub::shared::tests::{shared_with, shared_with_a_client};
@@ -458,17 +459,19 @@ mod tests {
         let (shared, client) = shared_with(limits, Overflow::Refuse);
         let (id, used) = (client.id, |shared: &Shared| shared.budget.used());
         shared.set_for(id, "k", vec![0; 900].into()).unwrap(); // alone it may be above the bound
-        assert_eq!((used(&shared), client.info().queued_bytes), (1094, 1094));
+        let value = 900 + ENTRY_OVERHEAD + 130;
+        assert_eq!((used(&shared), client.info().queued_bytes), (value, value));
         assert_eq!(shared.mail.lock().keys[..], [0], "the driver is told");
         shared.send(id, vec![0; 900].into()).unwrap();
-        assert_eq!((used(&shared), client.info().queued_bytes), (2058, 2058));
+        let both = value + 900 + ENTRY_OVERHEAD;
+        assert_eq!((used(&shared), client.info().queued_bytes), (both, both));
         assert_eq!(shared.send(id, vec![0; 100].into()), Err(SendError::Full(id)));
         let too_many = Err(SendError::TooManyValues { keys: 2, bytes: 1000 });
         assert_eq!(shared.set_for(id, "l", "".into()), too_many, "too many bytes");
         shared.set_for(id, "k", "small".into()).unwrap();
         shared.set_for(id, "l", "".into()).unwrap();
         assert_eq!(shared.set_for(id, "m", "".into()), too_many, "too many keys");
-        assert_eq!(used(&shared), 964 + 199 + 194);
+        assert_eq!(used(&shared), 900 + 5 + 3 * ENTRY_OVERHEAD + 2 * 130);
         assert_eq!(shared.mail.lock().keys[..], [0], "once");
     }
 
@@ -479,7 +482,8 @@ mod tests {
         let refused = shared.set_for(client.id, "k", vec![0; 8000].into());
         assert_eq!(refused, Err(SendError::Full(client.id)));
         assert!(shared.starved.load(Ordering::Relaxed), "the driver is to make room");
-        assert_eq!((shared.budget.used(), client.info().queued_bytes), (200, 200));
+        let cost = 6 + ENTRY_OVERHEAD + 130;
+        assert_eq!((shared.budget.used(), client.info().queued_bytes), (cost, cost));
     }
 
     #[test]
@@ -497,12 +501,13 @@ mod tests {
     fn a_message_that_there_is_no_memory_for_costs_the_mailbox_nothing() {
         let (shared, client) = shared_with_a_client(Limits::default().mailbox(1000).memory(8000));
         shared.send(client.id, vec![0; 900].into()).unwrap();
+        let cost = 900 + ENTRY_OVERHEAD;
         shared.budget.add(6000);
         let refused = shared.send(client.id, vec![0; 1500].into());
         assert_eq!(refused, Err(SendError::Full(client.id)));
         assert!(shared.starved.load(Ordering::Relaxed), "the driver is to make room");
-        assert_eq!(client.mailbox.lock().mail.as_ref().unwrap().bytes(), 964);
-        assert_eq!(shared.budget.used(), 6964);
+        assert_eq!(client.mailbox.lock().mail.as_ref().unwrap().bytes(), cost);
+        assert_eq!(shared.budget.used(), 6000 + cost);
         assert_eq!(shared.mail.lock().keys[..], [0], "the driver is told once");
     }
 

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 
 use crate::codec::Message;
 
-/// What an entry costs beside its payload: itself, and its share of the queue's spare room.
-pub(crate) const ENTRY_OVERHEAD: usize = 64;
+/// What an entry costs beside its payload: what it takes where it takes most, which is in a feed's log (see
+/// `window::Slot`), with its share of the log's spare room and with the allocations of its frame.
+pub(crate) const ENTRY_OVERHEAD: usize = 320;
 
 /// One message with the hub-wide stamp that says when it was pushed.
 #[derive(Debug)]
@@ -109,20 +110,21 @@ mod tests {
         queue.push(Entry { stamp, message: Message::from(vec![0; bytes]) });
     }
 
-    const BOUND: usize = 10 * (36 + ENTRY_OVERHEAD); // ten entries of 36 bytes
+    const COST: usize = 36 + ENTRY_OVERHEAD; // of an entry of 36 bytes
+    const BOUND: usize = 10 * COST;
 
     #[test]
     fn a_full_queue_gives_up_its_older_half() {
         let mut queue = Queue::default();
         for stamp in 0..10 {
-            assert!(queue.has_room(100, BOUND));
+            assert!(queue.has_room(COST, BOUND));
             push(&mut queue, stamp, 36);
         }
-        assert!(!queue.has_room(100, BOUND));
-        let evicted = queue.make_room(100, BOUND);
+        assert!(!queue.has_room(COST, BOUND));
+        let evicted = queue.make_room(COST, BOUND);
         assert_eq!(evicted.iter().map(|e| e.stamp).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
         push(&mut queue, 10, 36);
-        assert_eq!((queue.entries.len(), queue.bytes()), (6, 600));
+        assert_eq!((queue.entries.len(), queue.bytes()), (6, 6 * COST));
         assert!(queue.pop_before(5).is_none());
         assert_eq!(queue.pop_before(6).unwrap().stamp, 5);
     }
@@ -142,7 +144,7 @@ mod tests {
     fn a_queue_with_room_gives_up_nothing() {
         let mut queue = Queue::default();
         push(&mut queue, 0, 36);
-        assert!(queue.make_room(100, BOUND).is_empty());
+        assert!(queue.make_room(COST, BOUND).is_empty());
         assert_eq!(queue.pop().unwrap().stamp, 0);
         assert!(queue.pop().is_none());
         assert_eq!(queue.bytes(), 0);

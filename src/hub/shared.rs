@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) mail: Lock<MailNews>,
     pub(crate) commands: Lock<Vec<Command>>,
     pub(crate) budget: Arc<Budget>,
+    /// The share of it that is for what connections have taken up and their sockets do not take.
+    pub(crate) outboxes: Arc<Budget>,
     /// A push was refused for want of memory.
     pub(crate) starved: AtomicBool,
     pub(crate) bell: Arc<Bell>,
@@ -92,8 +94,10 @@ impl Shared {
         limits.mailbox = limits.mailbox.min(limits.memory / 4);
         limits.latest = limits.latest.min(limits.memory / 4);
         let stamps = Arc::new(AtomicU64::new(0));
+        let budget = Budget::new(limits.memory);
         Self {
-            budget: Budget::new(limits.memory),
+            outboxes: budget.share(4),
+            budget,
             topics: Topics::new(limits.feeds, Arc::clone(&stamps)),
             limits,
             overflow,

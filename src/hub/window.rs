@@ -176,10 +176,18 @@ impl Window {
 pub(super) mod tests {
     use super::*;
     use crate::hub::item::tests::{frame, item};
+    use crate::hub::queue::ENTRY_OVERHEAD;
     use crate::wire::Frame;
 
     pub(crate) fn slot(stamp: u64, cost: usize, frame: Frame) -> Slot {
         Slot { stamp, number: stamp + 1, at: 0, cost, before: 0, item: item(frame) }
+    }
+
+    #[test]
+    fn an_entry_counts_what_it_takes_in_a_log() {
+        // Its slot with half as much of spare room, the owner of its frame's bytes, and a frame's header.
+        let takes = size_of::<Slot>() * 3 / 2 + 56 + 10;
+        assert!((takes..takes * 5 / 4).contains(&ENTRY_OVERHEAD), "{takes}");
     }
 
     #[test]

@@ -34,6 +34,11 @@ impl Frame {
         self.head.len() + self.body.len()
     }
 
+    /// Bytes before the part that may be shared with a message.
+    pub(crate) fn head_len(&self) -> usize {
+        self.head.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.head.is_empty() && self.body.is_empty()
     }

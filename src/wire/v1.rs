@@ -69,7 +69,7 @@ pub(crate) fn message(alias: u32, number: u64, message: &Message, key: Option<&s
         put(&mut line, key);
     }
     line.extend_from_slice(b"]}");
-    Form::Line(line.into())
+    Form::Line(line.into_boxed_slice().into()) // no more than it needs: lines are many
 }
 
 /// The end of a key's value: clients that have an older one forget it.

@@ -269,9 +269,12 @@ impl Connection {
         self.end(engine);
         match engine.decide(request, address) {
             Ok(Answer::Page(parts)) => {
-                let outbox = self.owe(engine.now);
-                for part in parts {
-                    outbox.push(part.into());
+                let (outbox, mut parts) = (self.owe(engine.now), parts.into_iter());
+                if let Some(head) = parts.next() {
+                    outbox.push_own(head.into());
+                }
+                for shared in parts {
+                    outbox.push(shared.into());
                 }
             }
             Ok(Answer::UpgradeToV1(response)) => {
@@ -308,7 +311,7 @@ impl Connection {
 
     fn refuse(&mut self, refusal: &Refusal, address: SocketAddr, engine: &mut Engine) {
         engine.tell_refused(address, refusal);
-        self.owe(engine.now).push(refusal.response().into());
+        self.owe(engine.now).push_own(refusal.response().into());
         self.end(engine);
     }
 

@@ -158,7 +158,7 @@ impl Connection {
         lines.bye(code, reason, None);
         let close = CloseCode::new(code).map(|code| CloseFrame::new(code, reason));
         let outbox = self.owe(engine.now);
-        outbox.push(lines.take().into());
+        outbox.push_own(lines.take().into());
         outbox.close(close);
         self.end(engine);
     }
@@ -314,10 +314,7 @@ impl Connection {
     ) -> Option<(Box<Outbox>, usize)> {
         let Phase::Open(open) = &mut self.phase else { return None };
         let (mut joined, mut taken) = (Joined::default(), 0);
-        let mut outbox: Option<Box<Outbox>> = None;
-        let mut push = |frame| {
-            outbox.get_or_insert_with(|| Box::new(Outbox::new(engine.now))).push(frame);
-        };
+        let mut outbox = Outbox::new(engine.now);
         while taken < most {
             let behind = engine.is_behind(&open.follows);
             let Some((stamp, item, follow, after)) = engine.oldest(&open.follows, upto, behind)
@@ -332,14 +329,21 @@ impl Connection {
             }
             taken += form.len();
             let (before, own) = joined.add(form);
-            before.into_iter().chain(own).for_each(&mut push);
+            if let Some(lines) = before {
+                outbox.push_own(lines);
+            }
+            if let Some(frame) = own {
+                outbox.push_with_own_head(frame);
+            }
             if let Some(follow) = open.follows.at(follow.place()) {
                 follow.cursor = after;
                 follow.see(number.unwrap_or_default());
             }
         }
-        joined.take().into_iter().for_each(&mut push);
-        outbox.map(|outbox| (outbox, taken))
+        if let Some(lines) = joined.take() {
+            outbox.push_own(lines);
+        }
+        outbox.has_data().then(|| (Box::new(outbox), taken))
     }
 
     /// What goes before a Close, and the Close as this wire has it.
@@ -384,7 +388,7 @@ impl Connection {
     ) -> CloseFrame {
         let mut lines = Lines::default();
         lines.bye(code.get(), reason, retry);
-        self.owe(engine.now).push(lines.take().into());
+        self.owe(engine.now).push_own(lines.take().into());
         CloseFrame::new(code, reason)
     }
 
@@ -409,7 +413,7 @@ impl Connection {
         let close = CloseCode::new(TAKEN_OVER).map(|code| CloseFrame::new(code, reason));
         let outbox = self.owe(engine.now);
         outbox.close_now(close);
-        outbox.push(lines.take().into());
+        outbox.push_own(lines.take().into());
         self.end(engine);
         self.flush(engine)
     }

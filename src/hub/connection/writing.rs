@@ -106,6 +106,8 @@ impl Connection {
         }
         if empty && !outbox.is_closing() {
             self.outbox = None;
+        } else if !empty {
+            outbox.count(&engine.shared.outboxes);
         }
         Ok(empty)
     }
@@ -224,7 +226,7 @@ impl Connection {
             bytes.drain(..count);
         }
         if !bytes.is_empty() {
-            self.begin(bytes.into(), engine.now);
+            self.owe(engine.now).begin_own(bytes.into());
         }
     }
 
@@ -243,7 +245,7 @@ impl Connection {
         open.pace.take(bytes);
         let Some(question) = question else { return false };
         open.pace.asked();
-        self.owe(now).push(question.frame(wire).into());
+        self.owe(now).push_own(question.frame(wire).into());
         true
     }
 
