@@ -20,19 +20,21 @@ const EVERY: Duration = Duration::from_millis(100);
 const HELP: &str = "\
 Runs the Gray-Scott model, and shows it in the browser.
 
-usage: gray_scott [--steps N] [--size N] [--addr HOST:PORT] [--lines N]
+usage: gray_scott [--steps N] [--size N] [--diffusion D] [--addr HOST:PORT] [--lines N]
 
   --steps N          time steps, 1500000 unless told: two minutes or so at the default size
   --size N           cells along each side of the square, 16 to 2000, 256 unless told
+  --diffusion D      of u, 1 unless told: from 1.25 on the model blows up, and the run fails
   --addr HOST:PORT   where browsers find it, 127.0.0.1:8002 unless told
   --lines N          lines of the log in ten seconds, 1 to 100, 10 unless told
   --help             this text
 ";
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Options {
     steps: u64,
     size: usize,
+    diffusion: f32,
     addr: SocketAddr,
     lines: u32,
 }
@@ -41,13 +43,15 @@ impl Options {
     /// `None` when the help was asked for.
     fn parse(args: impl IntoIterator<Item = String>) -> Result<Option<Self>, String> {
         let addr = SocketAddr::from(([127, 0, 0, 1], 8002));
-        let mut options = Self { steps: model::ROUND, size: 256, addr, lines: 10 };
+        let diffusion = model::DIFFUSION_U;
+        let mut options = Self { steps: model::ROUND, size: 256, diffusion, addr, lines: 10 };
         let mut args = args.into_iter();
         while let Some(name) = args.next() {
             if name == "--help" || name == "-h" {
                 return Ok(None);
             }
-            if !["--steps", "--size", "--addr", "--lines"].contains(&name.as_str()) {
+            let known = ["--steps", "--size", "--diffusion", "--addr", "--lines"];
+            if !known.contains(&name.as_str()) {
                 return Err(format!("there is no option {name:?}; --help lists them"));
             }
             let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -60,6 +64,10 @@ impl Options {
                 "--size" => {
                     let size = value.parse().ok().filter(|size| (16..=2000).contains(size));
                     options.size = size.ok_or_else(|| wrong("a number of cells, 16 to 2000"))?;
+                }
+                "--diffusion" => {
+                    let diffusion = value.parse().ok().filter(|of_u| (0.0..=10.0).contains(of_u));
+                    options.diffusion = diffusion.ok_or_else(|| wrong("a number, 0 to 10"))?;
                 }
                 "--lines" => {
                     let lines = value.parse().ok().filter(|lines| (1..=100).contains(lines));
@@ -97,37 +105,49 @@ fn main() -> ExitCode {
     };
     let Options { steps, size, .. } = options;
     println!("{steps} steps of {size} x {size} cells: watch them at {}", hub.url());
-    run(&hub, &options);
-    ExitCode::SUCCESS // dropping the hub delivers the last messages
+    match run(&hub, &options) {
+        Ok(message) => {
+            println!("{message}");
+            hub.finish(&message);
+            ExitCode::SUCCESS // dropping the hub delivers the last messages
+        }
+        Err(message) => {
+            eprintln!("gray_scott: {message}");
+            hub.fail(&message);
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The model's loop, and in it what lets browsers see it: two states, of which only the newest counts, and a
-/// log, of which each line does.
-fn run(hub: &Hub, options: &Options) {
-    let Options { steps, size, lines, .. } = *options;
+/// log, of which each line does. Returns how it ended, for its viewers.
+fn run(hub: &Hub, options: &Options) -> Result<String, String> {
+    let Options { steps, size, diffusion, lines, .. } = *options;
     let started = Instant::now();
-    let mut model = GrayScott::new(size);
+    let mut model = GrayScott::new(size, diffusion);
     let (mut shown, mut told) = (started, started);
     let show = |model: &GrayScott, step| {
         // `Err`: the hub has ended, or it is too much for it. The run goes on.
         let _ = hub.everyone().set("progress", progress(model, step, steps, started));
         let _ = hub.everyone().set("field", field(&model.v, size));
+        let is_well = model.v.iter().all(|v| v.is_finite());
+        if is_well { Ok(()) } else { Err(format!("v is not finite at step {step}")) }
     };
     for step in 1..=steps {
         model.step();
         // Reading the clock at every step would be a part of the step's time.
         if step % 64 == 0 && shown.elapsed() >= EVERY && hub.client_count() > 0 {
             shown = Instant::now();
-            show(&model, step);
+            show(&model, step)?;
             if told.elapsed() * lines >= Duration::from_secs(10) {
                 told = shown;
                 hub.broadcast(line(&model, step));
             }
         }
     }
-    show(&model, steps);
+    show(&model, steps)?;
     hub.broadcast(line(&model, steps));
-    println!("done in {:.1} s", started.elapsed().as_secs_f64());
+    Ok(format!("{steps} steps in {:.1} s", started.elapsed().as_secs_f64()))
 }
 
 /// A line of the log.
@@ -165,10 +185,17 @@ mod tests {
         let all =
             parse(&["--steps", "7", "--size", "64", "--addr", "127.0.0.1:0", "--lines", "100"]);
         let addr = SocketAddr::from(([127, 0, 0, 1], 0));
-        assert_eq!(all, Ok(Some(Options { steps: 7, size: 64, addr, lines: 100 })));
+        let diffusion = model::DIFFUSION_U;
+        assert_eq!(all, Ok(Some(Options { steps: 7, size: 64, diffusion, addr, lines: 100 })));
         assert_eq!(parse(&["--help"]), Ok(None));
         assert!(parse(&[]).is_ok_and(|options| options.is_some()));
-        let wrong = [["--steps", "many"], ["--size", "3"], ["--addr", "8002"], ["--lines", "0"]];
+        let wrong = [
+            ["--steps", "many"],
+            ["--size", "3"],
+            ["--diffusion", "NaN"],
+            ["--addr", "8002"],
+            ["--lines", "0"],
+        ];
         for wrong in wrong.iter().map(<[&str; 2]>::as_slice).chain([&["--step"][..]]) {
             let line = parse(wrong).expect_err("a wrong option was taken");
             assert!(line.contains(wrong[0]) && !line.contains('\n'), "{line}");

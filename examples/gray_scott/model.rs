@@ -18,8 +18,9 @@
 //! patterns; Karl Sims, "Reaction-Diffusion Tutorial", for the scaling (`Du = 1`, `Dv = 1/2`,
 //! unit grid and step, weights 1/5 and 1/20) and for the first stop of the path, "mitosis".
 
-/// Diffusion of `u`. Explicit Euler with this stencil is stable up to 1 at `dt = 1`.
-const DIFFUSION_U: f32 = 1.0;
+/// Diffusion of `u`. Explicit Euler with this stencil is stable up to 1 at `dt = 1`, and blows up from
+/// 1.25 on.
+pub(crate) const DIFFUSION_U: f32 = 1.0;
 /// Diffusion of `v`: slower, which is what lets a pattern stand.
 const DIFFUSION_V: f32 = 0.5;
 
@@ -53,6 +54,7 @@ pub(crate) struct GrayScott {
     pub(crate) v: Vec<f32>,
     n: usize,
     steps: u64,
+    diffusion: f32,
     /// Where a step writes; swapped with `u` and `v` at its end.
     next: [Vec<f32>; 2],
     row_u: Row,
@@ -61,13 +63,14 @@ pub(crate) struct GrayScott {
 
 impl GrayScott {
     /// A square of `n` by `n` cells, all `u` but for a dozen blots of `v`, the same in every run.
-    /// `n` is at least 1; a pattern needs some 32.
-    pub(crate) fn new(n: usize) -> Self {
+    /// `n` is at least 1; a pattern needs some 32. `diffusion` is that of `u`.
+    pub(crate) fn new(n: usize, diffusion: f32) -> Self {
         let mut model = Self {
             u: vec![1.0; n * n],
             v: vec![0.0; n * n],
             n,
             steps: 0,
+            diffusion,
             next: [vec![0.0; n * n], vec![0.0; n * n]],
             row_u: Row::new(n),
             row_v: Row::new(n),
@@ -110,8 +113,8 @@ impl GrayScott {
     /// One time step: reads `u` and `v`, replaces them, allocates nothing.
     pub(crate) fn step(&mut self) {
         let (feed, kill) = self.parameters();
-        let Self { u, v, n, next: [next_u, next_v], row_u, row_v, .. } = self;
-        let n = *n;
+        let Self { u, v, n, diffusion, next: [next_u, next_v], row_u, row_v, .. } = self;
+        let (n, diffusion) = (*n, *diffusion);
         for y in 0..n {
             row_u.load(u, n, y);
             row_v.load(v, n, y);
@@ -122,7 +125,7 @@ impl GrayScott {
             for ((u_in, v_in), (u_out, v_out)) in u_in.zip(v_in).zip(out) {
                 let (u, v) = (u_in.0[1], v_in.0[1]);
                 let eaten = u * v * v;
-                *u_out = u + DIFFUSION_U * laplacian(u_in) - eaten + feed * (1.0 - u);
+                *u_out = u + diffusion * laplacian(u_in) - eaten + feed * (1.0 - u);
                 *v_out = v + DIFFUSION_V * laplacian(v_in) + eaten - (feed + kill) * v;
             }
         }
@@ -198,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_step_is_the_formula_of_the_paper_also_across_the_edges() {
-        let mut model = GrayScott::new(24);
+        let mut model = GrayScott::new(24, DIFFUSION_U);
         for _ in 0..100 {
             let (u, v) = step_slowly(&model);
             model.step();
@@ -211,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_pattern_develops_within_bounds() {
-        let mut model = GrayScott::new(64);
+        let mut model = GrayScott::new(64, DIFFUSION_U);
         let first = mean(&model.v);
         for step in 0..4_000 {
             model.step();
@@ -228,8 +231,17 @@ mod tests {
     }
 
     #[test]
+    fn too_much_diffusion_for_the_step_blows_the_model_up() {
+        let mut model = GrayScott::new(32, 2.0);
+        for _ in 0..1000 {
+            model.step();
+        }
+        assert!(model.v.iter().any(|v| !v.is_finite()));
+    }
+
+    #[test]
     fn two_runs_are_the_same() {
-        let (mut one, mut other) = (GrayScott::new(32), GrayScott::new(32));
+        let (mut one, mut other) = (GrayScott::new(32, DIFFUSION_U), GrayScott::new(32, DIFFUSION_U));
         for _ in 0..200 {
             one.step();
             other.step();
@@ -240,7 +252,7 @@ mod tests {
 
     #[test]
     fn the_parameters_drift_from_stop_to_stop_and_come_back() {
-        let mut model = GrayScott::new(1);
+        let mut model = GrayScott::new(1, DIFFUSION_U);
         let near = |(f, k): (f32, f32), (f2, k2): (f32, f32)| {
             assert!(
                 (f - f2).abs() < 1e-6 && (k - k2).abs() < 1e-6,

@@ -72,6 +72,65 @@ test('the page comes back to a run that was started again', async (t) => {
   });
 });
 
+/** The page when its run has ended, which it must have seen. */
+async function ended(page, word) {
+  await until(`the end: ${word}`, async () => await page.textContent('#state') === word);
+  return { ...await seen(page), end: await page.textContent('#end'), text: await page.innerText('body') };
+}
+
+/** It is looked at again, as a tab is that comes to the front. */
+const look = (page) => page.evaluate(() => { document.dispatchEvent(new Event('visibilitychange')); });
+
+test('a run that has finished says so, keeps its last state, and the page goes on with the next run when it is looked at', async (t) => {
+  const browser = await launch(t);
+  let run, page;
+  // Longer and longer, until one lasts until the page is there.
+  for (let steps = 250_000; ; steps *= 4) {
+    run = await start(t, 'gray_scott', '--addr', '127.0.0.1:0', '--size', '64', '--steps', String(steps));
+    ({ page } = await open(browser));
+    if (!await page.goto(run.url).catch(() => null)) continue;
+    const state = await until('a connection, or none', async () => {
+      const { state } = await seen(page);
+      return state !== 'connecting' && state;
+    });
+    if (state === 'open' || state === 'finished') break;
+  }
+  const now = await ended(page, 'Finished');
+  assert.match(now.end, /^\d+ steps in [\d.]+ s {2}· {2}ended at \d\d:\d\d$/);
+  assert.equal(now.now, now.max, 'the last state has arrived');
+  assert.equal(now.field.ny, '64');
+  assert.doesNotMatch(now.text, /next attempt|Not connected/);
+  await picture(page, 'gray_scott-finished');
+
+  // Nobody answers: it stays so.
+  const attempt = page.waitForEvent('websocket');
+  await look(page);
+  const socket = await attempt;
+  if (!socket.isClosed()) await socket.waitForEvent('close').catch(() => {});
+  assert.equal(await page.textContent('#state'), 'Finished');
+
+  await start(t, 'gray_scott', '--addr', `127.0.0.1:${run.port}`);
+  const next = await until('the next run', async () => {
+    await look(page);
+    const next = await seen(page);
+    return next.state === 'open' && next.field.ny === '256' && next;
+  });
+  assert.notEqual(next.id, now.id);
+  assert.equal(await page.isVisible('#end'), false);
+});
+
+test('a run that has failed says so, with the reason', async (t) => {
+  // The example looks at what it shows, and so finds out when somebody watches.
+  const run = await start(t, 'gray_scott', '--addr', '127.0.0.1:0', '--size', '64', '--diffusion', '2');
+  const { page } = await open(await launch(t));
+  await page.goto(run.url);
+  const now = await ended(page, 'Failed');
+  assert.match(now.end, /^v is not finite at step \d+ {2}· {2}ended at \d\d:\d\d$/);
+  assert.ok(now.max > 0, 'the bar is kept');
+  assert.doesNotMatch(now.text, /next attempt|Not connected/);
+  await picture(page, 'gray_scott-failed');
+});
+
 test('every answer has a policy with a nonce of its own', async (t) => {
   const run = await start(t, 'gray_scott', '--addr', '127.0.0.1:0');
   const nonces = [];
