@@ -241,7 +241,8 @@ mod tests {
 
     #[test]
     fn two_runs_are_the_same() {
-        let (mut one, mut other) = (GrayScott::new(32, DIFFUSION_U), GrayScott::new(32, DIFFUSION_U));
+        let (mut one, mut other) =
+            (GrayScott::new(32, DIFFUSION_U), GrayScott::new(32, DIFFUSION_U));
         for _ in 0..200 {
             one.step();
             other.step();
