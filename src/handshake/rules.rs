@@ -184,7 +184,17 @@ fn is_listed(listed: &str, origin: &[u8], parsed: Option<&Origin<'_>>) -> bool {
 
 fn machine_name() -> Option<&'static str> {
     static NAME: OnceLock<Option<String>> = OnceLock::new();
-    NAME.get_or_init(|| hostname::get().ok()?.into_string().ok()).as_deref()
+    NAME.get_or_init(system_name).as_deref()
+}
+
+#[cfg(unix)]
+fn system_name() -> Option<String> {
+    rustix::system::uname().nodename().to_str().ok().map(str::to_owned)
+}
+
+#[cfg(not(unix))]
+fn system_name() -> Option<String> {
+    hostname::get().ok()?.into_string().ok()
 }
 
 #[cfg(test)]
@@ -248,9 +258,11 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
     fn the_name_found_for_the_machine_is_its_own() {
-        let name = hostname::get().unwrap().into_string().unwrap();
-        assert_eq!(machine_name(), Some(name.as_str()));
+        let output = std::process::Command::new("uname").arg("-n").output().unwrap();
+        let name = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(machine_name(), Some(name.trim_end()));
     }
 
     fn parse(host: &str) -> HostName<'_> {

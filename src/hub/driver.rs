@@ -116,10 +116,21 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         let mut timer = Box::pin(sleep_until(self.epoch));
         loop {
+            if self.engine.shared.process.is_another() {
+                // On a runtime of the program's that was forked with it: what it polls, and the sockets, are the
+                // parent's, whom closing them by this runtime would disturb.
+                std::mem::forget(self);
+                return std::future::pending().await;
+            }
             match poll_fn(|cx| Poll::Ready(self.turn(cx))).await {
                 Turn::More => tokio::task::yield_now().await,
                 Turn::Rest => self.rest(timer.as_mut()).await,
-                Turn::Ended => return,
+                Turn::Ended => {
+                    if let Some(listener) = self.listener.take() {
+                        listener.close();
+                    }
+                    return;
+                }
             }
         }
     }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::ClientId;
 use super::lock::Lock;
+use super::process::Process;
 use crate::codec::{CloseCode, CloseFrame, Message};
 
 /// Something that happened at a hub.
@@ -155,10 +156,11 @@ impl fmt::Display for DisconnectReason {
 pub struct Events {
     receiver: mpsc::Receiver<Event>,
     missed: Arc<AtomicU64>,
+    process: Process,
 }
 
 impl Events {
-    /// The next event, or `None` when the hub has ended and all were taken.
+    /// The next event, or `None` when the hub has ended and all were taken, and in a forked child.
     ///
     /// # Cancel safety
     ///
@@ -214,6 +216,9 @@ impl Events {
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn try_recv(&mut self) -> Option<Event> {
+        if self.process.is_another() {
+            return None; // who would tell of more is not in this process
+        }
         self.receiver.try_recv().ok().or_else(|| self.take_missed())
     }
 
@@ -227,6 +232,9 @@ impl Events {
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        if self.process.is_another() {
+            return Poll::Ready(None);
+        }
         // What was missed came after all that waits, so it is told when the queue is empty.
         match self.receiver.poll_recv(cx) {
             Poll::Ready(Some(event)) => Poll::Ready(Some(event)),
@@ -305,7 +313,7 @@ impl Listeners {
             list.listeners.push(Listener { sender, missed: Arc::clone(&missed) });
             self.any.store(true, Ordering::Relaxed);
         }
-        Events { receiver, missed }
+        Events { receiver, missed, process: Process::current() }
     }
 
     /// Whether anybody listens: where nobody does, an event is not even made.

@@ -61,6 +61,11 @@ impl Feed {
         Self { inner: None }
     }
 
+    /// What is behind the handle, unless there is nothing, or another process has it.
+    fn live(&self) -> Option<&Inner> {
+        self.inner.as_ref().filter(|inner| !inner.shared.process.is_another())
+    }
+
     /// The topic, if the feed is of this hub.
     pub(super) fn topic_at(&self, hub: &Shared) -> Option<&Arc<Topic>> {
         let inner = self.inner.as_ref()?;
@@ -93,7 +98,7 @@ impl Feed {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        let Some(Inner { shared, topic }) = &self.inner else { return Ok(()) };
+        let Some(Inner { shared, topic }) = self.live() else { return Ok(()) };
         shared.push(topic, message.into(), false)
     }
 
@@ -125,7 +130,7 @@ impl Feed {
         message: impl Into<Message>,
         within: Duration,
     ) -> Result<(), SendError> {
-        let Some(Inner { shared, topic }) = &self.inner else { return Ok(()) };
+        let Some(Inner { shared, topic }) = self.live() else { return Ok(()) };
         shared.push_wait(topic, message.into(), within).await
     }
 
@@ -170,7 +175,7 @@ impl Feed {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set(&self, key: &str, message: impl Into<Message>) -> Result<(), SendError> {
-        let Some(Inner { shared, topic }) = &self.inner else { return Ok(()) };
+        let Some(Inner { shared, topic }) = self.live() else { return Ok(()) };
         shared.set(topic, key, message.into())
     }
 
@@ -190,7 +195,7 @@ impl Feed {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn close(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        let Some(Inner { shared, topic }) = &self.inner else { return Ok(()) };
+        let Some(Inner { shared, topic }) = self.live() else { return Ok(()) };
         shared.push(topic, message.into(), true)
     }
 }
@@ -207,7 +212,7 @@ impl Clone for Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        if let Some(Inner { shared, topic }) = &self.inner {
+        if let Some(Inner { shared, topic }) = self.live() {
             shared.drop_handle(topic);
         }
     }

@@ -1,7 +1,7 @@
 //! Accepting connections, for ever.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::task::{Context, Poll};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -76,6 +76,11 @@ impl Listener {
         Ok(Self { incoming, paused_until: 0, pause: 0, warnings: Warnings::default() })
     }
 
+    /// Ends listening, for a child process, too, that was forked meanwhile and holds the socket: the port is free then.
+    pub(crate) fn close(self) {
+        let _ = self.incoming.socket().shutdown(Shutdown::Both);
+    }
+
     /// When the pause after an error ends, if there is one.
     pub(crate) fn resumes_at(&self, now: u64) -> Option<u64> {
         (now < self.paused_until).then_some(self.paused_until)
@@ -120,6 +125,7 @@ mod sys {
 
     use mio::net::TcpListener;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use socket2::SockRef;
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
     use tokio::net::TcpStream;
@@ -145,6 +151,10 @@ mod sys {
                 #[cfg(test)]
                 tried: 0,
             })
+        }
+
+        pub(super) fn socket(&self) -> SockRef<'_> {
+            SockRef::from(self.listener.get_ref())
         }
 
         pub(super) fn poll_accept(
@@ -187,6 +197,7 @@ mod sys {
     use std::net::SocketAddr;
     use std::task::{Context, Poll};
 
+    use socket2::SockRef;
     use tokio::net::{TcpListener, TcpStream};
 
     pub(super) struct Incoming(TcpListener);
@@ -194,6 +205,10 @@ mod sys {
     impl Incoming {
         pub(super) fn new(listener: std::net::TcpListener) -> io::Result<Self> {
             TcpListener::from_std(listener).map(Self)
+        }
+
+        pub(super) fn socket(&self) -> SockRef<'_> {
+            SockRef::from(&self.0)
         }
 
         pub(super) fn poll_accept(

@@ -29,6 +29,7 @@ mod model;
 mod moment;
 mod outbox;
 mod pace;
+mod process;
 mod process_end;
 mod program;
 mod push;
@@ -94,6 +95,11 @@ const GRACE: Duration = Duration::from_millis(100);
 /// most, until the last messages have been delivered. Inside a runtime it does not hold up the
 /// thread: there the runtime, when it is dropped, or the end of the process waits as long. The
 /// crate's documentation has a [table of endings](crate#endings).
+///
+/// In a child process made by `fork`, as by Python's `multiprocessing`, every handle is that of a
+/// [disabled](Hub::disabled) hub: pushes go nowhere, a drop returns at once, and the parent's hub goes
+/// on. (The child holds copies of the parent's sockets for as long as it lives. The hub's end frees the
+/// port all the same, but a parent that is killed leaves it taken until the child has ended.)
 ///
 /// ```
 /// use stepcast::Hub;
@@ -200,8 +206,13 @@ impl Hub {
         Self { inner: Some(Arc::new(Inner { shared, address, thread, shutdown })) }
     }
 
+    /// What is behind the handle, unless there is nothing, or another process has it.
+    fn live(&self) -> Option<&Arc<Inner>> {
+        self.inner.as_ref().filter(|inner| !inner.shared.process.is_another())
+    }
+
     fn shared(&self) -> Option<&Shared> {
-        self.inner.as_ref().map(|inner| &*inner.shared)
+        self.live().map(|inner| &*inner.shared)
     }
 
     /// The address that the hub listens on; `None` where it is [disabled](Hub::disabled).
@@ -212,7 +223,7 @@ impl Hub {
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.inner.as_ref().map(|inner| inner.address)
+        self.live().map(|inner| inner.address)
     }
 
     /// Where to point a browser on this machine, such as `http://127.0.0.1:8002/`; empty where the
@@ -393,7 +404,7 @@ impl Hub {
     #[doc(alias = "room")]
     pub fn feed(&self, name: &str) -> Result<Feed, FeedError> {
         process_end::watch();
-        match &self.inner {
+        match self.live() {
             Some(inner) => {
                 let topic = inner.shared.topics.get(name)?;
                 Ok(Feed::new(Arc::clone(&inner.shared), topic))
@@ -411,7 +422,7 @@ impl Hub {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn everyone(&self) -> Feed {
-        self.inner.as_ref().map_or(Feed::disabled(), |inner| {
+        self.live().map_or(Feed::disabled(), |inner| {
             let topic = Topics::clone_handle(inner.shared.topics.everyone());
             Feed::new(Arc::clone(&inner.shared), topic)
         })
@@ -629,11 +640,11 @@ impl Hub {
     /// # Ok::<(), stepcast::SpawnError>(()) }).unwrap();
     /// ```
     pub fn shutdown(&self) -> impl Future<Output = ()> + Send + '_ {
-        if let Some(inner) = &self.inner {
+        if let Some(inner) = self.live() {
             inner.shared.request_shutdown(inner.shutdown, Goodbye::ended());
         }
         async {
-            if let Some(inner) = &self.inner {
+            if let Some(inner) = self.live() {
                 inner.shared.end.wait().await;
                 inner.join();
             }
@@ -654,7 +665,7 @@ impl Hub {
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn finish(&self, message: &str) {
-        if let Some(inner) = &self.inner {
+        if let Some(inner) = self.live() {
             inner.shared.request_shutdown(inner.shutdown, Goodbye::finished(message));
         }
     }
@@ -675,7 +686,7 @@ impl Hub {
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn fail(&self, message: &str) {
-        if let Some(inner) = &self.inner {
+        if let Some(inner) = self.live() {
             inner.shared.request_shutdown(inner.shutdown, Goodbye::failed(message));
         }
     }
@@ -704,7 +715,7 @@ impl Hub {
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn shutdown_blocking(&self, within: Duration) {
-        if let Some(inner) = &self.inner {
+        if let Some(inner) = self.live() {
             inner.shared.request_shutdown(within, Goodbye::ended());
             inner.wait(within);
         }
@@ -752,6 +763,11 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if self.shared.process.is_another() {
+            // The thread is the parent's. Its number may be that of one that the child has begun since, which a handle
+            // would let go.
+            return std::mem::forget(self.thread.get_mut().take());
+        }
         let on_hub_thread =
             self.thread.lock().as_ref().is_some_and(|t| t.thread().id() == thread::current().id());
         let goodbye = process_end::goodbye_of_a_drop();

@@ -37,7 +37,8 @@ pub(super) fn register(shared: &Arc<Shared>) {
 pub(super) fn end_all(goodbye: impl Fn() -> Goodbye) {
     let hubs: Vec<_> = {
         let hubs = HUBS.lock().unwrap_or_else(PoisonError::into_inner);
-        hubs.iter().filter_map(Weak::upgrade).collect()
+        let hubs = hubs.iter().filter_map(Weak::upgrade);
+        hubs.filter(|hub| !hub.process.is_another()).collect()
     };
     for hub in &hubs {
         hub.request_shutdown(LINGER, goodbye());

@@ -16,6 +16,7 @@ use super::goodbye::Goodbye;
 use super::id::IdSource;
 use super::lock::Lock;
 use super::mail::Mail;
+use super::process::Process;
 use super::room::Room;
 use super::signal::Bell;
 use super::stats::Counters;
@@ -28,6 +29,8 @@ use crate::codec::CloseFrame;
 const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 pub(crate) struct Shared {
+    /// Where the driver runs. Every handle looks at this before anything else.
+    pub(crate) process: Process,
     pub(crate) limits: Limits,
     pub(crate) overflow: Overflow,
     /// The stamp of the next push. Taken under the lock of the queue that the push goes to.
@@ -96,6 +99,7 @@ impl Shared {
         let stamps = Arc::new(AtomicU64::new(0));
         let budget = Budget::new(limits.memory);
         Self {
+            process: Process::current(),
             outboxes: budget.share(4),
             budget,
             topics: Topics::new(limits.feeds, Arc::clone(&stamps)),

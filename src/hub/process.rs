@@ -1,0 +1,36 @@
+//! The process that a hub was spawned in.
+//!
+//! A child made by `fork` has a copy of everything but the threads. In the child no driver runs, and a lock that another
+//! thread held at the moment of the fork is held for ever. So every handle looks here first, and in a child behaves as
+//! that of a [disabled](crate::Hub::disabled) hub.
+
+use forkguard::Guard;
+
+/// Remembers the process that it was made in. It costs one relaxed load to compare: `pthread_atfork` counts the forks.
+/// (The process id is the kernel's to say, which takes some 170 ns: five pushes.)
+#[derive(Debug, Clone)]
+pub(crate) struct Process(Option<Guard>);
+
+impl Process {
+    pub(crate) fn current() -> Self {
+        // It fails where there is no memory for one more handler.
+        Self(Guard::try_new().ok())
+    }
+
+    /// Whether this runs in another process: a child that was forked since.
+    #[inline]
+    pub(crate) fn is_another(&self) -> bool {
+        self.0.as_ref().is_some_and(|guard| guard.clone().detected_fork())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_not_another_to_itself() {
+        let process = Process::current();
+        assert!(process.0.is_some() && !process.is_another() && !process.is_another());
+    }
+}

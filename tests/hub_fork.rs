@@ -1,0 +1,200 @@
+//! A program that forks after it has spawned a hub, as Python's `multiprocessing` does. Such a program is a process of its
+//! own here: this test file runs itself again.
+#![cfg(unix)]
+
+mod peer;
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, ExitStatus, exit};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fork::Fork;
+use peer::{PATIENCE, Peer, until};
+use rustix::process::{Pid, Signal, kill_process};
+use stepcast::codec::Incoming;
+use stepcast::{ClientId, Events, Feed, Hub, Stats, Timeouts};
+
+const PROGRAM: &str = "STEPCAST_TEST_FORKS";
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
+/// Whether this is the program. If not it is run, and has to end well.
+fn is_program(name: &str) -> bool {
+    if std::env::var_os(PROGRAM).is_some() {
+        return true;
+    }
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    let status = program.args(["--exact", name]).env(PROGRAM, "1").status().unwrap();
+    assert!(status.success(), "{status}");
+    false
+}
+
+/// Runs this in a child process, whose exit code it says. Returns the child's number.
+fn in_child(child: impl FnOnce() -> i32) -> i32 {
+    match fork::fork().unwrap() {
+        Fork::Parent(pid) => pid,
+        // Nothing of the test's own may run there after this.
+        Fork::Child => exit(catch_unwind(AssertUnwindSafe(child)).unwrap_or(101)),
+    }
+}
+
+/// How a child ended, unless it hangs.
+fn end_of(pid: i32) -> ExitStatus {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = fork::waitpid_nohang(pid).unwrap() {
+            return ExitStatus::from_raw(status);
+        }
+        if started.elapsed() > PATIENCE {
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+            panic!("a child hangs");
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn spawn_hub() -> Hub {
+    let timeouts = Timeouts::default().keepalive(FOR_EVER).stall(FOR_EVER);
+    Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap()
+}
+
+/// What a child does with the handles that it has: each call would hang, fail, or reach the parent's viewers, were
+/// it not for the fork.
+fn use_handles(hub: &Hub, id: ClientId, feed: &Feed, mut events: Events) {
+    hub.broadcast("from a child");
+    assert_eq!(hub.send(id, "from a child"), Ok(()));
+    assert_eq!(hub.set(id, "key", "from a child"), Ok(()));
+    assert_eq!(hub.send_wait_blocking(id, "from a child", FOR_EVER), Ok(()));
+    assert_eq!(feed.send("from a child"), Ok(()));
+    assert_eq!(feed.set("key", "from a child"), Ok(()));
+    assert_eq!(feed.send_wait_blocking("from a child", FOR_EVER), Ok(()));
+    assert_eq!(feed.clone().close("from a child"), Ok(()));
+    assert_eq!(hub.everyone().send("from a child"), Ok(()));
+    assert_eq!(hub.feed("another").unwrap().send("from a child"), Ok(()));
+    assert_eq!((hub.follow(id, feed), hub.unfollow(id, feed)), (Ok(()), Ok(())));
+    assert_eq!((hub.client_count(), hub.clients(), hub.client(id)), (0, vec![], None));
+    assert_eq!((hub.local_addr(), hub.url(), hub.stats()), (None, String::new(), Stats::default()));
+    assert!(!hub.gone(id).is_cancelled());
+    assert!(events.try_recv().is_none() && events.recv_blocking().is_none());
+    assert!(hub.events().recv_blocking().is_none());
+    assert_eq!(hub.disconnect(id, "by a child"), Ok(()));
+    hub.shutdown_blocking(FOR_EVER);
+}
+
+#[test]
+fn a_forked_childs_handles_are_those_of_a_disabled_hub_at_once_and_the_parents_go_on() {
+    let name = "a_forked_childs_handles_are_those_of_a_disabled_hub_at_once_and_the_parents_go_on";
+    if !is_program(name) {
+        return;
+    }
+    let (hub, busy) = (spawn_hub(), spawn_hub());
+    let mut viewers = [Peer::connect(&hub), Peer::connect(&busy)];
+    let [on_hub, on_busy] = [viewers[0].id, viewers[1].id];
+    until("both viewers", || hub.client_count() == 1 && busy.client_count() == 1);
+    let feed = hub.feed("run").unwrap();
+    hub.follow(on_hub, &feed).unwrap();
+
+    // Other threads hold locks as often as they can, so that some are held at the moment of a fork.
+    let stop = Arc::new(AtomicBool::new(false));
+    let run = |work: Box<dyn Fn() + Send>| {
+        let stop = Arc::clone(&stop);
+        thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                work();
+            }
+        })
+    };
+    let (everyone, run_feed, sender) = (hub.everyone(), feed.clone(), busy.clone());
+    let threads = [
+        run(Box::new(move || _ = everyone.send("a step"))),
+        run(Box::new(move || _ = run_feed.set("key", "a value"))),
+        run(Box::new(move || _ = sender.send(on_busy, "a step"))),
+        run({
+            let busy = busy.clone();
+            Box::new(move || drop((busy.clients(), busy.feed("short"), busy.events())))
+        }),
+    ];
+    for _ in 0..60 {
+        let events = hub.events();
+        let (hub, feed) = (&hub, &feed);
+        let pid = in_child(|| {
+            use_handles(hub, on_hub, feed, events);
+            use_handles(&busy, on_busy, &busy.everyone(), busy.events());
+            0
+        });
+        let status = end_of(pid);
+        assert!(status.success(), "{status}");
+    }
+    stop.store(true, Ordering::Relaxed);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+
+    for (hub, viewer) in [&hub, &busy].into_iter().zip(&mut viewers) {
+        hub.broadcast("the parent goes on");
+        loop {
+            let Incoming::Message(message) = viewer.recv() else { continue };
+            assert_ne!(message.as_text(), Some("from a child"));
+            if message.as_text() == Some("the parent goes on") {
+                break;
+            }
+        }
+        drop(Peer::connect(hub));
+    }
+}
+
+#[test]
+fn the_drop_of_a_childs_last_handle_returns_at_once() {
+    if !is_program("the_drop_of_a_childs_last_handle_returns_at_once") {
+        return;
+    }
+    // On a machine that is busy one may take long. Waiting for the hub would take long each time.
+    let is_quick = (0..50).any(|_| {
+        let hub = spawn_hub();
+        let viewer = Peer::connect(&hub);
+        let mut last = Some(hub);
+        let pid = in_child(|| {
+            // The child has a thread of its own, which may have the number of the hub's.
+            let own = thread::spawn(|| thread::sleep(Duration::from_millis(20)));
+            let started = Instant::now();
+            drop(last.take());
+            let quick = started.elapsed() < Duration::from_millis(300);
+            own.join().unwrap();
+            i32::from(!quick)
+        });
+        let status = end_of(pid);
+        assert!(matches!(status.code(), Some(0 | 1)), "{status}");
+        drop(viewer);
+        status.success()
+    });
+    assert!(is_quick);
+}
+
+#[test]
+fn the_hubs_end_frees_its_port_and_ends_its_viewers_while_a_forked_child_lives() {
+    let name = "the_hubs_end_frees_its_port_and_ends_its_viewers_while_a_forked_child_lives";
+    if !is_program(name) {
+        return;
+    }
+    let hub = spawn_hub();
+    let address = hub.local_addr().unwrap();
+    let mut viewer = Peer::connect(&hub);
+    let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+    let pid = in_child(|| i32::from(theirs.read(&mut [0]).unwrap() != 1));
+    let end = thread::spawn(move || hub.shutdown_blocking(PATIENCE));
+    assert_eq!(viewer.close_code(), 1001);
+    viewer.socket.shutdown(Shutdown::Both).unwrap(); // of which the child has a copy, too
+    end.join().unwrap();
+    let again = Hub::spawn_thread(address).unwrap();
+    drop(Peer::connect(&again));
+    assert!(fork::waitpid_nohang(pid).unwrap().is_none(), "the child lives");
+    ours.write_all(b"x").unwrap();
+    assert!(end_of(pid).success());
+}
