@@ -28,6 +28,26 @@ use super::{ClientId, Overflow, Retention, Timeouts};
 use crate::codec::{self, Message, MessageCodec, Role};
 use crate::wire::v1::{self, Had};
 
+/// How much of its rate a client has used: of the microseconds in each of which it may say a part of a message.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Used(u32);
+
+impl Used {
+    /// Two seconds.
+    const BURST: u32 = 2_000_000;
+
+    /// So many milliseconds later.
+    pub(crate) fn after(self, passed: u64) -> Self {
+        let passed = u32::try_from(passed.saturating_mul(1000)).unwrap_or(u32::MAX);
+        Self(self.0.saturating_sub(passed))
+    }
+
+    /// Half a burst at most: for what a client has to say to begin with.
+    pub(crate) fn at_most_half(self) -> Self {
+        Self(self.0.min(Self::BURST / 2))
+    }
+}
+
 /// [`Timeouts`] in the driver's milliseconds.
 pub(crate) struct Deadlines {
     pub(crate) handshake: u64,
@@ -70,6 +90,8 @@ pub(crate) struct Engine {
     /// Stamps below this have been made visible: what was pushed with them may be delivered.
     pub(crate) upto: u64,
     pub(crate) scratch: BytesMut,
+    /// How many messages more of the client that is being read from are looked at before others have their turn.
+    pub(crate) work: usize,
     /// The room of everyone's queue that is not in use.
     room: Queue,
     /// The room of the list of feeds with news that is not in use.
@@ -125,6 +147,7 @@ impl Engine {
             logs,
             upto: 0,
             scratch: BytesMut::new(),
+            work: 0,
             room: Queue::default(),
             news: FeedNews::new(),
             keys: Keys::new(),
@@ -146,7 +169,6 @@ impl Engine {
 
     // ---- inbound ----
 
-    #[expect(clippy::unnecessary_box_returns, reason = "the box is what is handed on")]
     pub(crate) fn spare_inbound(&mut self) -> Box<Inbound> {
         self.spare.take().unwrap_or_else(|| {
             let codec = MessageCodec::new(Role::Server, self.codec_limits);
@@ -159,20 +181,24 @@ impl Engine {
         self.spare = Some(inbound);
     }
 
-    /// Whether one more inbound message is within the rate, which has room for a burst of two
-    /// seconds' worth (the "virtual scheduling" form of the generic cell rate algorithm, ITU-T
-    /// I.371).
-    pub(crate) fn is_within_rate(&self, due: &mut u64) -> bool {
-        let now = self.now.saturating_mul(1000);
-        let interval = 1_000_000 / u64::from(self.shared.limits.inbound_per_second.max(1));
-        *due = now.max(*due) + interval;
-        *due - now <= 2_000_000
+    /// Counts so much of what a client said in its rate, and in the work of this turn. Whether it is within the rate,
+    /// which has room for a burst of two seconds' worth (the "continuous-state leaky bucket" form of the generic cell
+    /// rate algorithm, ITU-T I.371): one that begins within it may end beyond, and then the next have to wait.
+    pub(crate) fn is_within_rate(&mut self, used: &mut Used, cost: usize) -> bool {
+        self.work = self.work.saturating_sub(cost);
+        let each = 1_000_000 / self.shared.limits.inbound_per_second.max(1);
+        let is_within = used.0.saturating_add(each) <= Used::BURST;
+        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+        used.0 = used.0.saturating_add(each.saturating_mul(cost));
+        is_within
     }
 
-    /// One inbound message was asked for by the hub, and does not count in the rate.
-    pub(crate) fn take_back(&self, due: &mut u64) {
-        let interval = 1_000_000 / u64::from(self.shared.limits.inbound_per_second.max(1));
-        *due = due.saturating_sub(interval);
+    /// What counts as one message in a client's rate and in the work of a turn, in bytes.
+    const COUNTED: usize = 4 * 1024;
+
+    /// As how many more messages one of so many bytes counts.
+    pub(crate) fn more_for(bytes: usize) -> usize {
+        bytes / Self::COUNTED
     }
 
     /// A client has sent a message: whoever listens is told.
@@ -531,16 +557,28 @@ pub(super) mod tests {
     #[test]
     fn the_rate_has_room_for_two_seconds_worth_at_once_and_then_for_its_own() {
         let mut engine = engine(Limits::default().inbound_per_second(10), &Timeouts::default());
-        let mut due = 0;
-        assert!((0..20).all(|_| engine.is_within_rate(&mut due)));
-        assert!(!engine.is_within_rate(&mut due));
-        (engine.now, due) = (100_000, 0);
-        assert!((0..20).all(|_| engine.is_within_rate(&mut due)));
+        let mut used = Used::default();
+        assert!((0..20).all(|_| engine.is_within_rate(&mut used, 1)));
+        assert!(!engine.is_within_rate(&mut used, 1));
+        used = used.after(100_000);
+        assert!((0..20).all(|_| engine.is_within_rate(&mut used, 1)));
         for _ in 0..100 {
-            engine.now += 100;
-            assert!(engine.is_within_rate(&mut due));
+            used = used.after(100);
+            assert!(engine.is_within_rate(&mut used, 1));
         }
-        assert!(!engine.is_within_rate(&mut due));
+        assert!(!engine.is_within_rate(&mut used, 1));
+    }
+
+    #[test]
+    fn what_counts_for_much_may_end_beyond_the_rate_and_then_the_next_wait_for_it() {
+        let mut engine = engine(Limits::default().inbound_per_second(10), &Timeouts::default());
+        engine.work = 64;
+        let mut used = Used::default();
+        assert!(engine.is_within_rate(&mut used, 50));
+        assert_eq!((engine.work, Engine::more_for(4095), Engine::more_for(65536)), (14, 0, 16));
+        assert!(!engine.is_within_rate(&mut used.after(3000), 1));
+        assert!(engine.is_within_rate(&mut used.after(3100), 1));
+        assert!(engine.is_within_rate(&mut used.at_most_half(), 1));
     }
 
     #[test]

@@ -93,6 +93,8 @@ impl Limits {
         inbound_fragments: usize = "1";
         /// Messages, pings and pongs from one client in a second, on average; twice as many may
         /// come at once. More closes the connection with 1008. Default 1000: a mouse sends 125.
+        /// A message counts once more for each 4 KiB. On `stepcast.v1` each line counts, and each feed that it names.
+        /// Answers to the hub's own pings do not count.
         inbound_per_second: u32 = "20";
         /// Bytes in one pushed message; more is refused at the call. Default 64 MiB.
         outbound_message: usize = "1 << 20";
@@ -115,7 +117,8 @@ impl Limits {
         /// Feeds that have a name; one more is refused. Clients that name feeds by their URL can make half as
         /// many. Default 10 000.
         feeds: usize = "100";
-        /// Feeds that one client follows; one more is refused. Default 64.
+        /// Feeds that one client follows; one more is refused. On `stepcast.v1` a line that names more feeds is
+        /// refused whole. Default 64.
         feeds_per_client: usize = "4";
         /// Events waiting in one [`Events`](crate::Events); more are counted as
         /// [`Event::Missed`](crate::Event::Missed). Default 1024.

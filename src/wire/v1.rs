@@ -3,12 +3,13 @@
 //! What the hub says is written here by hand, member after member, so that one message costs one pass over its text;
 //! the fixtures in `tests/protocol` say byte for byte what it has to be. What clients say is parsed.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Write as _;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::from_str;
 use serde_json::value::RawValue;
 
@@ -165,6 +166,11 @@ impl Lines {
         self.0.len()
     }
 
+    /// Bytes that it holds.
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
     /// The frame.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         frame(&std::mem::take(&mut self.0))
@@ -295,7 +301,9 @@ pub(crate) struct Hello {
     pub(crate) key: Option<String>,
     pub(crate) epoch: Option<String>,
     pub(crate) mail: Had,
+    /// Of what it names more than it may nothing is here.
     pub(crate) feeds: Vec<(String, Had)>,
+    pub(crate) too_many: bool,
 }
 
 impl Hello {
@@ -312,92 +320,211 @@ impl Hello {
     }
 }
 
-/// One line of a client. `Err`: what was expected.
-pub(crate) fn parse(line: &str) -> Result<Said, &'static str> {
-    let object = from_str(line).ok();
-    let Some([(key, body)]) = object.as_ref().map(|Object(members)| members.as_slice()) else {
-        return Err("expected a JSON object with one key");
+impl Said {
+    /// How many feeds it names.
+    pub(crate) fn names(&self) -> usize {
+        match self {
+            Self::Hello(hello) => hello.feeds.len(),
+            Self::Follow(feeds) => feeds.len(),
+            Self::Unfollow(names) => names.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// Why a line is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// What was expected.
+    Malformed(&'static str),
+    /// It names more feeds than it may.
+    TooMany,
+}
+
+/// One line of a client, in which it may name so many feeds. No more of them are kept.
+pub(crate) fn parse(line: &str, most: usize) -> Result<Said, Refused> {
+    let expected = |what| move || Refused::Malformed(what);
+    let mut members = (0, None);
+    let is_object = each_member(line, |key, value| {
+        members = (members.0 + 1, Some((key, value.get())));
+        (members.0 == 1).then_some(())
+    });
+    let (Some(()), (1, Some((key, body)))) = (is_object, members) else {
+        return Err(Refused::Malformed("expected a JSON object with one key"));
     };
-    let body = body.get();
-    Ok(match key.as_str() {
-        "hello" => Said::Hello(hello(body).ok_or("expected {\"hello\":{\"feeds\":{..}}}")?),
-        "follow" => Said::Follow(feeds(body).ok_or("expected {\"follow\":{name:{..}}}")?),
-        "unfollow" => Said::Unfollow(from_str(body).map_err(|_| "expected {\"unfollow\":[name]}")?),
+    Ok(match &*key {
+        "hello" => hello(body, most)
+            .map(Said::Hello)
+            .ok_or_else(expected("expected {\"hello\":{\"feeds\":{..}}}"))?,
+        "follow" => Said::Follow(
+            feeds(body, most).ok_or_else(expected("expected {\"follow\":{name:{..}}}"))??,
+        ),
+        "unfollow" => Said::Unfollow(
+            names(body, most).ok_or_else(expected("expected {\"unfollow\":[name]}"))??,
+        ),
         "text" => {
-            let text: String = from_str(body).map_err(|_| "expected a string in \"text\"")?;
+            let text: String =
+                from_str(body).ok().ok_or_else(expected("expected a string in \"text\""))?;
             Said::Message(text.into())
         }
         "json" => Said::Message(Message::Json(body.to_owned().into())),
-        "ack" => Said::Ack(had(body).ok_or("expected numbers in \"ack\"")?),
+        "ack" => Said::Ack(had(body).ok_or_else(expected("expected numbers in \"ack\""))?),
         "pong" => from_str(body).map_or(Said::Unknown, Said::Pong),
         _ => Said::Unknown,
     })
 }
 
-/// A JSON object, whose values are not looked into yet.
-struct Object<'a>(Vec<(String, &'a RawValue)>);
+/// A string that is borrowed where it can be.
+struct Name<'a>(Cow<'a, str>);
 
-impl<'a> Object<'a> {
-    /// The value of the last member of this name.
-    fn get(&self, name: &str) -> Option<&'a str> {
-        let member = self.0.iter().rev().find(|(key, _)| key == name);
-        member.map(|(_, value)| value.get())
-    }
-
-    /// A number below 2^53, if there is one. `Err`: it is something else.
-    fn number(&self, name: &str) -> Result<Option<u64>, ()> {
-        let Some(value) = self.get(name) else { return Ok(None) };
-        from_str(value).ok().filter(|number| *number < 1 << 53).map(Some).ok_or(())
-    }
-
-    fn text(&self, name: &str) -> Result<Option<String>, serde_json::Error> {
-        self.get(name).map(from_str).transpose()
-    }
-}
-
-impl<'de> Deserialize<'de> for Object<'de> {
+impl<'de> Deserialize<'de> for Name<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
+        struct Text;
 
-        impl<'de> Visitor<'de> for Members {
-            type Value = Object<'de>;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Name<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
+                f.write_str("a string")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Object(members))
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Owned(text.to_owned())))
             }
         }
 
-        deserializer.deserialize_map(Members)
+        deserializer.deserialize_str(Text)
     }
 }
 
-fn hello(body: &str) -> Option<Hello> {
-    let body: Object<'_> = from_str(body).ok()?;
-    Some(Hello {
-        id: body.number("id").ok()?,
-        key: body.text("key").ok()?,
-        epoch: body.text("epoch").ok()?,
-        mail: body.get("mail").map_or(Some(Had::default()), had)?,
-        feeds: body.get("feeds").map_or(Some(Vec::new()), feeds)?,
-    })
+/// Shows each member of a JSON object, whose values are not looked into, until one is not taken. `None`: it is no such
+/// object, or one was not.
+fn each_member<'a>(
+    body: &'a str,
+    take: impl FnMut(Cow<'a, str>, &'a RawValue) -> Option<()>,
+) -> Option<()> {
+    struct Members<F>(F);
+
+    impl<'de, F: FnMut(Cow<'de, str>, &'de RawValue) -> Option<()>> Visitor<'de> for Members<F> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+            while let Some((Name(key), value)) = map.next_entry()? {
+                (self.0)(key, value).ok_or_else(|| A::Error::custom("not taken"))?;
+            }
+            Ok(())
+        }
+    }
+
+    let mut json = serde_json::Deserializer::from_str(body);
+    json.deserialize_map(Members(take)).ok()?;
+    json.end().ok()
 }
 
-fn feeds(body: &str) -> Option<Vec<(String, Had)>> {
-    let Object(members) = from_str(body).ok()?;
-    members.into_iter().map(|(name, value)| Some((name, had(value.get())?))).collect()
+/// The same with each string of an array.
+fn each_name<'a>(body: &'a str, take: impl FnMut(Cow<'a, str>) -> Option<()>) -> Option<()> {
+    struct Names<F>(F);
+
+    impl<'de, F: FnMut(Cow<'de, str>) -> Option<()>> Visitor<'de> for Names<F> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(mut self, mut names: A) -> Result<(), A::Error> {
+            while let Some(Name(name)) = names.next_element()? {
+                (self.0)(name).ok_or_else(|| A::Error::custom("not taken"))?;
+            }
+            Ok(())
+        }
+    }
+
+    let mut json = serde_json::Deserializer::from_str(body);
+    json.deserialize_seq(Names(take)).ok()?;
+    json.end().ok()
+}
+
+/// Keeps what a line names, up to so many.
+struct Kept<T> {
+    most: usize,
+    all: Vec<T>,
+    too_many: bool,
+}
+
+impl<T> Kept<T> {
+    fn up_to(most: usize) -> Self {
+        Self { most, all: Vec::new(), too_many: false }
+    }
+
+    fn keep(&mut self, one: T) -> Option<()> {
+        self.too_many = self.all.len() == self.most;
+        (!self.too_many).then(|| self.all.push(one))
+    }
+
+    /// `None`: the line was not whole.
+    fn if_whole(self, whole: Option<()>) -> Option<Result<Vec<T>, Refused>> {
+        if self.too_many { Some(Err(Refused::TooMany)) } else { whole.map(|()| Ok(self.all)) }
+    }
+}
+
+fn hello(body: &str, most: usize) -> Option<Hello> {
+    let mut hello = Hello::default();
+    each_member(body, |key, value| {
+        let value = value.get();
+        match &*key {
+            "id" => hello.id = Some(number(value)?),
+            "key" => hello.key = Some(from_str(value).ok()?),
+            "epoch" => hello.epoch = Some(from_str(value).ok()?),
+            "mail" => hello.mail = had(value)?,
+            "feeds" => {
+                let feeds = feeds(value, most)?;
+                hello.too_many = feeds.is_err();
+                hello.feeds = feeds.unwrap_or_default();
+            }
+            _ => {}
+        }
+        Some(())
+    })?;
+    Some(hello)
+}
+
+fn feeds(body: &str, most: usize) -> Option<Result<Vec<(String, Had)>, Refused>> {
+    let mut feeds = Kept::up_to(most);
+    let whole = each_member(body, |name, value| feeds.keep((name.into_owned(), had(value.get())?)));
+    feeds.if_whole(whole)
+}
+
+fn names(body: &str, most: usize) -> Option<Result<Vec<String>, Refused>> {
+    let mut names = Kept::up_to(most);
+    let whole = each_name(body, |name| names.keep(name.into_owned()));
+    names.if_whole(whole)
 }
 
 fn had(body: &str) -> Option<Had> {
-    let body: Object<'_> = from_str(body).ok()?;
-    Some(Had { seq: body.number("seq").ok()?, set: body.number("set").ok()? })
+    let mut had = Had::default();
+    each_member(body, |key, value| {
+        match &*key {
+            "seq" => had.seq = Some(number(value.get())?),
+            "set" => had.set = Some(number(value.get())?),
+            _ => {}
+        }
+        Some(())
+    })?;
+    Some(had)
+}
+
+/// A number below 2^53.
+fn number(body: &str) -> Option<u64> {
+    from_str(body).ok().filter(|number| *number < 1 << 53)
 }
 
 /// The message whose plain frame this is: what it was before it was encoded, shared with it.
@@ -556,13 +683,14 @@ mod tests {
                 epoch: text("epoch"),
                 mail: had(&means["mail"]),
                 feeds: feeds(&means["feeds"]),
+                too_many: false,
             };
-            let Ok(Said::Hello(mut said)) = parse(&line) else { panic!("{line}") };
+            let Ok(Said::Hello(mut said)) = parse(&line, 64) else { panic!("{line}") };
             said.feeds.sort_by(|(one, _), (other, _)| one.cmp(other));
             assert_eq!(said, hello);
         }
         for (line, means) in from_client("messages") {
-            let Ok(Said::Message(message)) = parse(&line) else { panic!("{line}") };
+            let Ok(Said::Message(message)) = parse(&line, 64) else { panic!("{line}") };
             let text = message.as_text().unwrap();
             if means["form"] == "json" {
                 assert!(matches!(message, Message::Json(_)));
@@ -572,18 +700,18 @@ mod tests {
             }
         }
         for (line, means) in from_client("ack") {
-            assert_eq!(parse(&line), Ok(Said::Ack(had(&means))));
+            assert_eq!(parse(&line, 64), Ok(Said::Ack(had(&means))));
         }
         for (line, means) in from_client("follow") {
             let said = match means.get("follow") {
                 Some(follow) => Said::Follow(feeds(follow)),
                 None => Said::Unfollow(vec![means["unfollow"][0].as_str().unwrap().to_owned()]),
             };
-            assert_eq!(parse(&line), Ok(said));
+            assert_eq!(parse(&line, 64), Ok(said));
         }
         for (line, means) in from_client("ping") {
             let numbers = serde_json::from_value(means["value"].clone()).unwrap();
-            assert_eq!(parse(&line), Ok(Said::Pong(numbers)));
+            assert_eq!(parse(&line, 64), Ok(Said::Pong(numbers)));
         }
     }
 
@@ -592,15 +720,16 @@ mod tests {
         for bad in
             ["", "hello", "[]", "{}", "null", r#"{"a":1,"b":2}"#, r#"{"hello":3}"#, "{\"ack\":[]}"]
         {
-            assert!(parse(bad).unwrap_err().starts_with("expected"), "{bad}");
+            let Err(Refused::Malformed(expected)) = parse(bad, 64) else { panic!("{bad}") };
+            assert!(expected.starts_with("expected"), "{bad}");
         }
         for bad in [r#"{"ack":{"seq":-1}}"#, r#"{"ack":{"seq":9007199254740992}}"#, r#"{"text":1}"#]
         {
-            assert!(parse(bad).is_err(), "{bad}");
+            assert!(parse(bad, 64).is_err(), "{bad}");
         }
-        assert!(parse(r#"{"text":"a","text":"b"}"#).is_err(), "one key twice");
+        assert!(parse(r#"{"text":"a","text":"b"}"#, 64).is_err(), "one key twice");
         for unknown in [r#"{"later":[1]}"#, r#"{"pong":"x"}"#] {
-            assert_eq!(parse(unknown), Ok(Said::Unknown));
+            assert_eq!(parse(unknown, 64), Ok(Said::Unknown));
         }
     }
 
@@ -609,7 +738,22 @@ mod tests {
         let had = |seq| Had { seq: Some(seq), set: None };
         let feeds = vec![("b".to_owned(), had(2)), ("a".to_owned(), had(0))];
         let follow = r#"{"follow":{"b":{"seq":1,"seq":2},"\u0061":{"seq":0}}}"#;
-        assert_eq!(parse(follow), Ok(Said::Follow(feeds)));
+        assert_eq!(parse(follow, 2), Ok(Said::Follow(feeds)));
+    }
+
+    #[test]
+    fn a_line_with_more_names_than_there_may_be_is_refused_whole_and_none_is_kept() {
+        let line = r#"{"follow":{"a":{},"b":{}}}"#;
+        assert_eq!(parse(line, 2).map(|said| said.names()), Ok(2));
+        assert_eq!(parse(line, 1), Err(Refused::TooMany));
+        assert_eq!(parse(r#"{"unfollow":["a","b"]}"#, 1), Err(Refused::TooMany));
+        let hello = Hello { id: Some(7), too_many: true, ..Hello::default() };
+        let line = r#"{"hello":{"id":7,"feeds":{"a":{},"a":{}}}}"#;
+        assert_eq!(parse(line, 1), Ok(Said::Hello(hello)));
+        for malformed in [r#"{"follow":{"a":3}}"#, r#"{"unfollow":["a",3]}"#, r#"{"unfollow":{}}"#]
+        {
+            assert!(matches!(parse(malformed, 2), Err(Refused::Malformed(_))), "{malformed}");
+        }
     }
 
     #[test]

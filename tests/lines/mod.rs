@@ -158,9 +158,18 @@ impl V1 {
     }
 
     pub fn say_text(&mut self, text: &str) {
+        self.try_say_text(text).unwrap();
+    }
+
+    pub fn try_say_text(&mut self, text: &str) -> std::io::Result<()> {
         let mut bytes = BytesMut::new();
         self.codec.encode(Message::from(text.to_owned()), &mut bytes).unwrap();
-        self.socket.write_all(&bytes).unwrap();
+        self.socket.write_all(&bytes)
+    }
+
+    /// Sends this so many times, as long as it is taken.
+    pub fn flood(&mut self, bytes: &[u8], count: usize) {
+        let _ = self.socket.write_all(&bytes.repeat(count));
     }
 
     /// Sends frames of these texts in one write.

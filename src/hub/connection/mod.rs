@@ -28,7 +28,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::client::Client;
-use super::engine::Engine;
+use super::engine::{Engine, Used};
 use super::events::DisconnectReason;
 use super::item::Cursor;
 use super::moment::Moment;
@@ -44,6 +44,9 @@ pub(crate) use follows::{Follow, Follows};
 pub(crate) use reading::Inbound;
 pub(crate) use v1::refused;
 use v1::{Newcomer, V1};
+
+/// Messages of one client that are looked at before others have their turn, counted as in its rate.
+const WORK: usize = 64;
 
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -85,8 +88,8 @@ struct Open {
     sent_at: Moment,
     /// When the last ping left that is not answered.
     pinged_at: Option<Moment>,
-    /// When, at the permitted rate, its last inbound message would have been due, in microseconds.
-    inbound_due: u64,
+    /// How much of its rate it had used when it was heard last.
+    used: Used,
     inbound: Option<Box<Inbound>>,
     leave: Option<Box<Leave>>,
     /// How much may be on its way.
@@ -108,7 +111,7 @@ impl Open {
             heard_at: Moment::at(engine.now),
             sent_at: Moment::at(engine.now),
             pinged_at: None,
-            inbound_due: 0,
+            used: Used::default(),
             inbound: None,
             leave: None,
             pace: Pace::new(engine.freshness()),
@@ -117,6 +120,12 @@ impl Open {
             v1: None,
             errors: 0,
         }
+    }
+
+    /// It is heard at this time.
+    fn hear_at(&mut self, now: u64) {
+        self.used = self.used.after(self.heard_at.passed(now));
+        self.heard_at = Moment::at(now);
     }
 }
 
@@ -257,6 +266,7 @@ impl Connection {
 
     /// Its socket has something to say.
     pub(crate) fn ready(&mut self, engine: &mut Engine, key: usize) -> Step {
+        engine.work = WORK;
         self.read(engine, key)?;
         self.flush(engine)
     }
@@ -285,6 +295,7 @@ impl Connection {
                     address,
                     key,
                     deadline: engine.now + engine.timeouts.handshake,
+                    used: Used::default(),
                     inbound: None,
                 };
                 self.phase = Phase::Newcomer(Box::new(newcomer));

@@ -9,12 +9,11 @@ use tokio_util::io::poll_read_buf;
 
 use super::{Connection, Open, Over, Phase, Step};
 use crate::codec::{
-    CloseCode, CloseFrame, CodecError, Control, ControlPayload, Incoming, MessageCodec,
+    CloseCode, CloseFrame, CodecError, Control, ControlPayload, Incoming, Message, MessageCodec,
 };
 use crate::hub::budget::Charge;
 use crate::hub::engine::Engine;
 use crate::hub::events::DisconnectReason;
-use crate::hub::moment::Moment;
 use crate::hub::pace::Question;
 
 /// Reads of one socket before the others have their turn.
@@ -24,12 +23,14 @@ const READS: usize = 4;
 pub(crate) struct Inbound {
     codec: MessageCodec,
     buffer: BytesMut,
+    /// Whether there was no time for what is in the buffer.
+    is_unheard: bool,
     charge: Charge,
 }
 
 impl Inbound {
     pub(crate) fn new(codec: MessageCodec, charge: Charge) -> Self {
-        Self { codec, buffer: BytesMut::new(), charge }
+        Self { codec, buffer: BytesMut::new(), is_unheard: false, charge }
     }
 }
 
@@ -43,9 +44,13 @@ impl Connection {
     }
 
     fn read_into(&mut self, scratch: &mut BytesMut, engine: &mut Engine, key: usize) -> Step {
+        self.hear_unheard(engine);
         for _ in 0..READS {
             if self.has_broken_the_rules() {
                 return Ok(()); // until the Close has gone out
+            }
+            if engine.work == 0 {
+                break;
             }
             scratch.clear();
             scratch.reserve(Engine::SCRATCH);
@@ -62,6 +67,25 @@ impl Connection {
         }
         self.waker.wake_by_ref(); // there may be more: after the others
         Ok(())
+    }
+
+    /// Looks at what came before, and there was no time for.
+    fn hear_unheard(&mut self, engine: &mut Engine) {
+        if let Phase::Open(Open { v1: Some(v1), .. }) = &mut self.phase {
+            let text = std::mem::take(&mut v1.unheard);
+            if !text.is_empty() {
+                self.said(&text, engine);
+            }
+        }
+        let inbound = match &self.phase {
+            Phase::Open(Open { inbound, .. }) | Phase::Leaving { inbound, .. } => inbound,
+            Phase::Newcomer(newcomer) => &newcomer.inbound,
+            _ => return,
+        };
+        let is_unheard = inbound.as_ref().is_some_and(|inbound| inbound.is_unheard);
+        if is_unheard && !self.has_broken_the_rules() {
+            self.decode(&mut BytesMut::new(), engine);
+        }
     }
 
     /// The peer has ended its side. Who has asked for something, or has closed, may do that and
@@ -115,7 +139,7 @@ impl Connection {
                 }
             }
             Phase::Open(open) => {
-                open.heard_at = Moment::at(engine.now);
+                open.hear_at(engine.now);
                 open.pinged_at = None;
                 self.decode(bytes, engine);
                 Ok(())
@@ -146,10 +170,16 @@ impl Connection {
             bytes.clear();
             &mut partial
         };
+        inbound.is_unheard = false;
         loop {
+            if engine.work == 0 {
+                inbound.is_unheard = !source.is_empty();
+                break;
+            }
             match inbound.codec.decode(source) {
                 Ok(None) => break,
                 Ok(Some(incoming)) => {
+                    engine.work = engine.work.saturating_sub(1);
                     self.incoming(incoming, engine);
                     // Of who has broken the rules, or has closed, nothing more is looked at (RFC 6455, section 7.1.7).
                     if self.has_broken_the_rules() || matches!(self.phase, Phase::Ending(_)) {
@@ -204,12 +234,20 @@ impl Connection {
                 return;
             }
         }
-        if !engine.is_within_rate(&mut open.inbound_due) {
-            return self
-                .fail(CloseFrame::new(CloseCode::POLICY, "too many messages a second"), engine);
+        let is_v1 = open.is_v1();
+        let (more, is_lines) = match &incoming {
+            Incoming::Message(message) => {
+                (Engine::more_for(message.len()), is_v1 && matches!(message, Message::Text(_)))
+            }
+            Incoming::Control(_) => (0, false),
+        };
+        // Of lines each counts by itself.
+        if !self.count(more + usize::from(!is_lines), engine) {
+            return;
         }
+        let Phase::Open(open) = &mut self.phase else { return };
         match incoming {
-            Incoming::Message(message) if open.is_v1() => match message.as_text() {
+            Incoming::Message(message) if is_v1 => match message.as_text() {
                 Some(text) => self.said(text, engine),
                 None => self.heard_bytes(&message, engine),
             },
@@ -238,8 +276,25 @@ impl Connection {
         }
     }
 
+    /// So much of what the client said counts in its rate, of which it is not to use more. Whether it has not.
+    pub(super) fn count(&mut self, cost: usize, engine: &mut Engine) -> bool {
+        let used = match &mut self.phase {
+            Phase::Open(open) => &mut open.used,
+            Phase::Newcomer(newcomer) => &mut newcomer.used,
+            _ => return true,
+        };
+        if cost == 0 || engine.is_within_rate(used, cost) {
+            return true;
+        }
+        self.fail(CloseFrame::new(CloseCode::POLICY, "too many messages a second"), engine);
+        false
+    }
+
     /// One message or control frame before the client has said hello.
     fn incoming_of_newcomer(&mut self, incoming: Incoming, engine: &mut Engine) {
+        if !self.count(1, engine) {
+            return;
+        }
         match incoming {
             Incoming::Message(message) => {
                 self.hello(message.as_text().unwrap_or_default(), engine);

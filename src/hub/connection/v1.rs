@@ -5,14 +5,16 @@ use std::sync::Arc;
 use super::{Connection, Follow, Follows, Open, Phase, Step, Why};
 use crate::codec::{CloseCode, CloseFrame, Message};
 use crate::handshake::Request;
+use crate::hub::budget::Charge;
 use crate::hub::client::{Details, Wanted};
-use crate::hub::engine::Engine;
+use crate::hub::engine::{Engine, Used};
 use crate::hub::goodbye::{COME_BACK, Goodbye};
+use crate::hub::moment::Moment;
 use crate::hub::outbox::Outbox;
 use crate::hub::topic::NAME_MAX;
 use crate::hub::{FeedError, FollowError};
 use crate::wire::Wire;
-use crate::wire::v1::{self, Had, Joined, Lines, Said};
+use crate::wire::v1::{self, Had, Joined, Lines, Refused, Said};
 
 /// Lines that are none, before the connection is closed.
 const ERRORS: u8 = 10;
@@ -34,6 +36,8 @@ pub(super) struct Newcomer {
     pub(super) address: std::net::SocketAddr,
     pub(super) key: usize,
     pub(super) deadline: u64,
+    /// How much of its rate it has used.
+    pub(super) used: Used,
     pub(super) inbound: Option<Box<super::Inbound>>,
 }
 
@@ -45,6 +49,10 @@ pub(super) struct V1 {
     had: u64,
     /// What goes before the next messages.
     lines: Lines,
+    /// Lines that it has said, and there was no time for.
+    pub(super) unheard: Box<str>,
+    /// What both of them are, between its turns.
+    charge: Option<Charge>,
     /// As a newcomer's.
     request: Option<Box<Request>>,
 }
@@ -61,7 +69,8 @@ impl Open {
     pub(super) fn take_lines(&mut self) -> Option<Vec<u8>> {
         let v1 = self.v1.as_mut().filter(|v1| !v1.lines.is_empty())?;
         let frame = v1.lines.take();
-        if v1.had == 0 && v1.request.is_none() {
+        v1.charge = None; // what of it does not leave at once the outbox counts
+        if v1.had == 0 && v1.request.is_none() && v1.unheard.is_empty() {
             self.v1 = None;
         }
         Some(frame)
@@ -88,9 +97,10 @@ impl Open {
 impl Connection {
     /// The first line of a client: from here on it is one.
     pub(super) fn hello(&mut self, text: &str, engine: &mut Engine) {
-        let mut lines = text.split('\n').filter(|line| !line.is_empty());
-        let said = lines.next().map(v1::parse);
-        let Some(Ok(Said::Hello(hello))) = said else {
+        let text = text.trim_start_matches('\n');
+        let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+        let limit = engine.shared.limits.feeds_per_client;
+        let Ok(Said::Hello(hello)) = v1::parse(first, limit) else {
             return self.turn_away(RULES_BROKEN, "expected a hello first", engine);
         };
         if !engine.has_place_for(&hello) {
@@ -99,7 +109,7 @@ impl Connection {
         // Its state as a newcomer goes first: see `answer`.
         let between = Phase::Leaving { deadline: engine.now, inbound: None };
         let Phase::Newcomer(newcomer) = std::mem::replace(&mut self.phase, between) else { return };
-        let Newcomer { request, details, address, key, inbound, .. } = *newcomer;
+        let Newcomer { request, details, address, key, inbound, mut used, .. } = *newcomer;
         let connection = (key, self.serial);
         let begun = engine.begin_session(&hello, details, address, connection);
         // What it was told to follow is looked at below; what it is told from here on, afterwards.
@@ -109,12 +119,22 @@ impl Connection {
         engine.greet_v1(&mut lines_out, begun.client.id, begun.resumed);
         let had = Some(hello.mail).filter(|_| begun.resumed);
         let had = had.map(|had| Had { seq: had.seq.or(Some(0)), ..had });
-        let v1 =
-            V1 { had: had.and_then(|had| had.seq).unwrap_or_default(), lines: lines_out, request };
+        if hello.too_many {
+            lines_out.error("full", None, &too_many_named(limit));
+        }
+        let v1 = V1 {
+            had: had.and_then(|had| had.seq).unwrap_or_default(),
+            lines: lines_out,
+            request,
+            ..V1::default()
+        };
         let mut open = Open::new(Arc::clone(&begun.client), Follows::none(), Wire::V1, engine);
         open.v1 = Some(Box::new(v1));
         open.has_mail = true; // what there was no room for
         open.inbound = inbound;
+        // What it wants it has to say: it can go on at once, whatever its rate is.
+        engine.is_within_rate(&mut used, hello.feeds.len());
+        open.used = used.at_most_half();
         self.phase = Phase::Open(open);
         self.take_over_mail(had, engine, connection);
         // What it asked for when it was here last counts no more: it asks now, and may get other answers.
@@ -126,9 +146,8 @@ impl Connection {
             engine.shared.drop_handle(&topic);
         }
         self.follow_all(&begun.client.wishes(), engine, connection.0); // of the program
-        let rest: Vec<&str> = lines.collect();
         if !rest.is_empty() {
-            self.said(&rest.join("\n"), engine);
+            self.said(rest, engine);
         }
     }
 
@@ -171,10 +190,37 @@ impl Connection {
 
     /// Lines of a client, up to one that breaks the rules.
     pub(super) fn said(&mut self, text: &str, engine: &mut Engine) {
-        for line in text.split('\n').filter(|line| !line.is_empty()) {
-            match v1::parse(line) {
-                Ok(said) => self.hear(said, engine),
-                Err(expected) => self.malformed(expected, engine),
+        let limit = engine.shared.limits.feeds_per_client;
+        let mut rest = text.trim_matches('\n');
+        if rest.is_empty() {
+            self.count(1, engine);
+        }
+        while !rest.is_empty() {
+            let Phase::Open(open) = &mut self.phase else { return };
+            if engine.work == 0 {
+                open.v1.get_or_insert_default().unheard = rest.into();
+                return;
+            }
+            let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+            rest = after.trim_start_matches('\n');
+            match v1::parse(line, limit) {
+                // It was asked for, and is as often as it was.
+                Ok(Said::Pong(value))
+                    if open.pace.answer(value, engine.freshness(), engine.now) =>
+                {
+                    open.held_since = None;
+                    engine.work -= 1;
+                }
+                Ok(said) => {
+                    if self.count(1 + said.names(), engine) {
+                        self.hear(said, engine);
+                    }
+                }
+                Err(refused) => {
+                    if self.count(1, engine) {
+                        self.refuse_line(refused, limit, engine);
+                    }
+                }
             }
             // Who asks and does not read is not to make the answers grow.
             let Phase::Open(open) = &self.phase else { return };
@@ -185,6 +231,14 @@ impl Connection {
             if self.has_broken_the_rules() {
                 return;
             }
+        }
+    }
+
+    fn refuse_line(&mut self, refused: Refused, limit: usize, engine: &mut Engine) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        match refused {
+            Refused::Malformed(expected) => self.malformed(expected, engine),
+            Refused::TooMany => open.lines().error("full", None, &too_many_named(limit)),
         }
     }
 
@@ -231,13 +285,7 @@ impl Connection {
                     open.has_mail = true; // there may be room for more
                 }
             }
-            Said::Pong(value) => {
-                if open.pace.answer(value, engine.freshness(), engine.now) {
-                    open.held_since = None;
-                    engine.take_back(&mut open.inbound_due);
-                }
-            }
-            Said::Unknown => {}
+            Said::Pong(_) | Said::Unknown => {} // it answers nothing
         }
     }
 
@@ -249,6 +297,7 @@ impl Connection {
         engine: &mut Engine,
         connection: (usize, u32),
     ) {
+        self.send_lines_ahead(engine);
         let Phase::Open(open) = &mut self.phase else { return };
         let limit = engine.shared.limits.feeds_per_client;
         // Before a feed is made, or a rule asked.
@@ -274,6 +323,28 @@ impl Connection {
             // It goes on where it is: all that it was given before goes before this answer.
             Some(seen) => open.lines().feed(name, topic.alias, seen, true),
             None => self.begin_feed(place, (had, u64::MAX), engine, connection),
+        }
+    }
+
+    /// Sends answers while the client still says something, if they are many and its socket takes them: so they are as
+    /// many as it does not read.
+    fn send_lines_ahead(&mut self, engine: &mut Engine) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        let are_many = open.v1.as_ref().is_some_and(|v1| v1.lines.len() > LINES / 4);
+        if self.outbox.is_none() && are_many {
+            if let Some(lines) = open.take_lines() {
+                open.sent_at = Moment::at(engine.now);
+                self.send_at_once(lines, engine);
+            }
+        }
+    }
+
+    /// Counts what waits to be told, or to be heard, until its next turn.
+    pub(super) fn charge_lines(&mut self, engine: &Engine) {
+        let Phase::Open(Open { v1: Some(v1), .. }) = &mut self.phase else { return };
+        let bytes = v1.lines.capacity() + v1.unheard.len();
+        if bytes > 0 || v1.charge.is_some() {
+            v1.charge.get_or_insert_with(|| Charge::none(&engine.shared.budget)).set(bytes);
         }
     }
 
@@ -417,6 +488,13 @@ impl Connection {
         self.end(engine);
         self.flush(engine)
     }
+}
+
+/// What a client is told about a line that is not looked at.
+fn too_many_named(limit: usize) -> String {
+    format!(
+        "a line names more than the {limit} feeds that a client may follow; nothing of it is done"
+    )
 }
 
 /// As much of a name as is sent back: none that is a feed's is longer.

@@ -37,6 +37,12 @@ impl Connection {
 
     /// Writes what the client is owed, until it has all of it or its socket is full.
     pub(crate) fn flush(&mut self, engine: &mut Engine) -> Step {
+        let written = self.write_owed(engine);
+        self.charge_lines(engine);
+        written
+    }
+
+    fn write_owed(&mut self, engine: &mut Engine) -> Step {
         self.catch_up(engine);
         let mut alone = false;
         loop {

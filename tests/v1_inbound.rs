@@ -1,0 +1,96 @@
+//! What clients on the wire `stepcast.v1` say: how much of it is heard, and what it costs the hub.
+
+mod lines;
+mod peer;
+
+use std::sync::{Arc, Mutex};
+
+use lines::V1;
+use peer::until;
+use serde_json::json;
+use stepcast::{Hub, Limits};
+
+fn hub() -> Hub {
+    Hub::spawn_thread("127.0.0.1:0").unwrap()
+}
+
+#[test]
+fn a_line_that_names_more_than_a_client_may_follow_is_refused_whole_and_asks_no_rule() {
+    let asked = Arc::new(Mutex::new(0));
+    let rule = Arc::clone(&asked);
+    let hub = Hub::builder()
+        .may_follow(move |_, _| {
+            *rule.lock().unwrap() += 1;
+            true
+        })
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let named = |count: usize| -> serde_json::Map<_, _> {
+        (0..count).map(|number| (number.to_string(), json!({}))).collect()
+    };
+    let mut client = V1::connect(&hub, &json!({"feeds": named(5000)}));
+    let error = client.line("error");
+    assert_eq!((&error["code"], error.get("feed")), (&json!("full"), None));
+    client.say(&json!({"follow": named(65)}));
+    assert_eq!(client.line("error")["code"], "full");
+    client.say(&json!({"unfollow": named(65).keys().collect::<Vec<_>>()}));
+    assert_eq!(client.line("error")["code"], "full");
+    assert_eq!((hub.stats().feeds, *asked.lock().unwrap()), (0, 0));
+    client.say(&json!({"follow": named(64)}));
+    for _ in 0..64 {
+        assert_eq!(client.line("feed")["how"], "snapshot");
+    }
+    assert_eq!((hub.stats().feeds, *asked.lock().unwrap()), (64, 64));
+}
+
+#[test]
+fn what_is_answered_and_not_read_counts_in_the_hubs_memory() {
+    let limits = Limits::default().inbound_per_second(u32::MAX);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+    hub.send(client.id, vec![0; 32 << 20]).unwrap(); // which it does not read
+    let queued = || hub.client(client.id).map_or(0, |client| client.queued_bytes);
+    until("it to be under way", || queued() > 1 << 20);
+    let before = hub.stats().memory;
+    client.say(&json!({"follow": {"\n": {}, "\r": {}, "\t": {}}}));
+    until("the answers to be counted", || hub.stats().memory > before + 200);
+    client.cut();
+    until("all of it to be let go", || hub.stats().memory <= before);
+}
+
+#[test]
+fn each_line_each_name_and_each_4_kib_count_in_the_rate_and_answers_to_the_hub_do_not() {
+    let hub = Hub::builder()
+        .limits(Limits::default().inbound_per_second(100))
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let follow: serde_json::Map<_, _> = (0..60).map(|n| (format!("\n{n}"), json!({}))).collect();
+    let cases = [
+        (r#"{"text":"x"}"#.to_owned() + &"\n{\"later\":0}".repeat(99), 2),
+        (json!({"follow": follow}).to_string(), 4),
+        (json!({"unfollow": follow.keys().collect::<Vec<_>>()}).to_string(), 4),
+        (json!({"text": "x".repeat(40_000)}).to_string(), 19),
+        ("\n".repeat(100), 200),
+    ];
+    for (text, within) in cases {
+        // Of so many it has enough, however slow the machine is; and of many times as many too much, however fast.
+        let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+        for _ in 0..within {
+            client.say_text(&text);
+        }
+        client.say_text(r#"{"hello":0}"#);
+        while client.any_line()["error"]["code"] == "invalid" {}
+        for _ in 0..20 * within {
+            let _ = client.try_say_text(&text);
+        }
+        assert_eq!(client.close_code(), 1008, "{text:.40}");
+    }
+}
+
+#[test]
+fn a_newcomer_that_sends_control_frames_without_end_is_closed() {
+    let hub = hub();
+    let mut newcomer = V1::upgrade(&hub);
+    newcomer.flood(b"\x8a\x80\0\0\0\0", 5000);
+    assert_eq!(newcomer.close_code(), 1008);
+}
