@@ -58,7 +58,8 @@
 //! | joins a thread that reads [`Events`] | ended; with a [`Hub`] in that thread it waits for ever | a [`WeakHub`] there, and `finish` or `drop` before the join |
 //! | [`std::process::exit`] on the main thread | ended ¹ | |
 //! | [`std::process::exit`] on another thread | connection lost | [`Hub::shutdown_blocking`] before it |
-//! | [`std::process::abort`], `panic = "abort"`, `SIGKILL`, a crash | connection lost | nothing, after the fact: `shutdown_blocking` in a panic hook |
+//! | panics with `panic = "abort"` | connection lost | a panic hook with a [`WeakHub`] that calls `fail`, then `shutdown_blocking` |
+//! | [`std::process::abort`], `SIGKILL`, a crash | connection lost | [`Hub::flush`] after what must not be lost |
 //! | its runtime is dropped, where [`HubBuilder::runtime`] runs the hub there | connection lost | `hub.shutdown().await` before |
 //!
 //! Without a word from the program the end waits a second at most for viewers that are slow.
@@ -79,9 +80,9 @@ mod wire;
 
 pub use codec::{CloseCode, CloseFrame, Message, Text};
 pub use hub::{
-    ClientId, ClientInfo, DisconnectReason, Event, Events, Feed, FeedError, FollowError, Hub,
-    HubBuilder, InvalidClientId, Limits, Overflow, Retention, SendError, SpawnError, Stats,
-    Timeouts, WeakHub,
+    ClientId, ClientInfo, DisconnectReason, Event, Events, Feed, FeedError, FlushError,
+    FollowError, Hub, HubBuilder, InvalidClientId, Limits, Overflow, Retention, SendError,
+    SpawnError, Stats, Timeouts, WeakHub,
 };
 
 /// The README's programs are compiled and run, too.

@@ -12,6 +12,8 @@ mod peer;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -36,11 +38,15 @@ enum Told {
     Finished(&'static str),
     /// 4504, 1011, with a reason in which this stands.
     Failed(&'static str),
+    /// Nothing: the connection is lost.
+    Nothing,
 }
 
 /// How the process ends, as its parent sees it.
 enum Exit {
     Code(i32),
+    #[cfg(unix)]
+    Signal(i32),
 }
 
 struct Row {
@@ -110,6 +116,22 @@ const ROWS: &[Row] = &[
     ),
     row("main_exits", main_exits, Told::Ended, Exit::Code(7)),
     row("another_thread_exits_after_a_shutdown", another_thread_exits, Told::Ended, Exit::Code(7)),
+    row("another_thread_exits_after_a_flush", exits_after_a_flush, Told::Nothing, Exit::Code(7)),
+    #[cfg(unix)]
+    row("the_process_aborts_after_a_flush", aborts, Told::Nothing, Exit::Signal(6)),
+    #[cfg(unix)]
+    row(
+        "a_panic_hook_says_why_before_an_abort",
+        a_panic_aborts,
+        Told::Failed("diverged at step 41"),
+        Exit::Signal(6),
+    ),
+    row(
+        "a_runtime_that_runs_the_hub_ends_after_a_shutdown",
+        a_runtime_that_runs_it,
+        Told::Ended,
+        Exit::Code(0),
+    ),
 ];
 
 // ---- the programs ----
@@ -369,6 +391,51 @@ fn another_thread_exits() -> Done {
     exits.join().unwrap()
 }
 
+fn exits_after_a_flush() -> Done {
+    let hub = start();
+    let exits = thread::spawn(move || {
+        run(&hub);
+        hub.flush_blocking(PATIENCE).unwrap();
+        process::exit(7)
+    });
+    exits.join().unwrap()
+}
+
+#[cfg(unix)]
+fn aborts() -> Done {
+    let hub = start();
+    run(&hub);
+    hub.flush_blocking(PATIENCE).unwrap();
+    process::abort()
+}
+
+/// As with `panic = "abort"`, where the hook is the last that runs.
+#[cfg(unix)]
+fn a_panic_aborts() -> Done {
+    let hub = start();
+    let weak = hub.downgrade();
+    panic::set_hook(Box::new(move |panic| {
+        if let Some(hub) = weak.upgrade() {
+            hub.fail(&panic.to_string());
+            hub.shutdown_blocking(Duration::from_secs(1));
+        }
+        process::abort();
+    }));
+    run(&hub);
+    panic!("diverged at step 41")
+}
+
+fn a_runtime_that_runs_it() -> Done {
+    let runtime = Runtime::new()?;
+    let hub = Hub::builder().runtime(runtime.handle().clone());
+    let hub = hub.spawn_thread("127.0.0.1:0").unwrap();
+    runtime.block_on(async {
+        run(&hub);
+        hub.shutdown().await;
+    });
+    Ok(())
+}
+
 // ---- what is seen of them ----
 
 /// One run of a program, and what its viewers see of it.
@@ -389,28 +456,34 @@ fn watch(row: &Row) {
     program.stdin.take().unwrap().write_all(b"x").unwrap();
 
     assert_eq!(plain.text(), "LAST");
-    let (code, reason, v1_code): (_, fn(&str, &str) -> bool, _) = match row.told {
-        Told::Ended => (1001, |told, _| told == "the hub has ended", 4000),
-        Told::Finished(_) => (1000, |told, reason| told == reason, 4503),
-        Told::Failed(_) => (1011, |told, reason| told.contains(reason), 4504),
-    };
-    let expected = match row.told {
-        Told::Ended => "",
-        Told::Finished(reason) | Told::Failed(reason) => reason,
-    };
-    let close = plain.close_frame().expect("a code");
-    assert_eq!(close.code().get(), code, "{close:?}");
-    assert!(reason(close.reason(), expected), "{close:?}");
-
     assert_eq!(v1.line("text")[2], "LAST");
-    let bye = v1.line("bye");
-    assert_eq!((&bye["code"], bye["retry"].is_u64()), (&json!(v1_code), v1_code == 4000), "{bye}");
-    assert!(reason(bye["reason"].as_str().unwrap(), expected), "{bye}");
-    assert_eq!(v1.close_code(), v1_code);
+    let told = match row.told {
+        Told::Ended => Some((1001, 4000, "the hub has ended")),
+        Told::Finished(reason) => Some((1000, 4503, reason)),
+        Told::Failed(reason) => Some((1011, 4504, reason)),
+        Told::Nothing => None,
+    };
+    if let Some((code, v1_code, reason)) = told {
+        let is_it = |told: &str| match row.told {
+            Told::Failed(_) => told.contains(reason), // and says where it was
+            _ => told == reason,
+        };
+        let close = plain.close_frame().expect("a code");
+        assert!(close.code().get() == code && is_it(close.reason()), "{close:?}");
+        let bye = v1.line("bye");
+        assert_eq!((&bye["code"], bye["retry"].is_u64()), (&json!(v1_code), v1_code == 4000));
+        assert!(is_it(bye["reason"].as_str().unwrap()), "{bye}");
+        assert_eq!(v1.close_code(), v1_code);
+    } else {
+        assert!(plain.try_recv().is_err());
+        v1.gone();
+    }
     drop((plain, v1));
     let status = end_of(&mut program);
     let as_expected = match row.exit {
         Exit::Code(code) => status.code() == Some(code),
+        #[cfg(unix)]
+        Exit::Signal(signal) => ExitStatusExt::signal(&status) == Some(signal),
     };
     assert!(as_expected, "{status}");
 }

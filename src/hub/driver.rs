@@ -20,6 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::connection::{Connection, Over};
 use super::engine::{Engine, millis};
 use super::events::DisconnectReason;
+use super::flush::Flushes;
 use super::listener::{self, Listener};
 use super::log::Log;
 use super::shared::{Command, Shared};
@@ -74,6 +75,7 @@ pub(crate) struct Driver {
     /// When there was a push last, and until when it looks for more by itself.
     pushed_at: u64,
     look_until: u64,
+    flushes: Flushes,
     /// By when everything is to have ended, once that is decided.
     end_by: Option<u64>,
     /// Whether the last tick was let pass because the driver had been held up.
@@ -107,6 +109,7 @@ impl Driver {
             next_tick: 0,
             pushed_at: 0,
             look_until: 0,
+            flushes: Flushes::default(),
             end_by: None,
             pardoned: false,
         }
@@ -144,6 +147,7 @@ impl Driver {
         self.engine.now = millis(self.epoch.elapsed());
         self.look_for_shutdown();
         if self.end_by.is_some_and(|by| self.engine.now >= by) {
+            self.flushes.give_up();
             self.abort_all();
         }
         let more_to_accept = self.accept(cx);
@@ -153,6 +157,8 @@ impl Driver {
         self.take_pushes();
         self.deliver();
         self.tell_of_room();
+        self.flushes.begin(&mut self.connections, &self.engine);
+        self.flushes.answer();
         if self.end_by.is_some() && self.connections.iter().all(|(_, c)| c.is_in_handshake()) {
             return Turn::Ended;
         }
@@ -192,7 +198,8 @@ impl Driver {
     fn next_deadline(&self) -> Option<Duration> {
         let tick = self.has_to_tick().then_some(self.next_tick);
         let accept = self.listener.as_ref().and_then(|l| l.resumes_at(self.engine.now));
-        let waits = self.engine.shared.room.first_deadline().map(|deadline| {
+        let waits = self.engine.shared.room.first_deadline();
+        let waits = waits.into_iter().chain(self.flushes.first_deadline()).min().map(|deadline| {
             // Rounded up, so that it is over by then.
             1 + self.engine.now
                 + millis(deadline.saturating_duration_since(std::time::Instant::now()))
@@ -325,6 +332,9 @@ impl Driver {
             }
         } else if connection.has_more() && connection.list() {
             self.owed.push_back(key);
+        }
+        if !self.flushes.is_empty() {
+            self.flushes.look(key, self.connections.get_mut(key), &self.engine);
         }
     }
 
@@ -833,6 +843,19 @@ mod tests {
         stand.turn();
         assert!(stand.shared.commands.lock().is_empty());
         assert!(stand.shared.registry.get(client.id).is_some());
+    }
+
+    #[test]
+    fn a_flush_that_nobody_waits_for_any_more_is_forgotten() {
+        let mut stand = Stand::new();
+        let _stalled = stand.connect(1);
+        let id = stand.shared.registry.all()[0].id;
+        stand.shared.send(id, vec![0; 16 << 20].into()).unwrap();
+        let waits = stand.shared.flush(Duration::MAX);
+        stand.turn_until(|stand| !stand.driver.flushes.is_empty());
+        drop(waits);
+        stand.turn();
+        assert!(stand.driver.flushes.is_empty());
     }
 
     #[test]

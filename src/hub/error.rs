@@ -189,6 +189,28 @@ pub enum FollowError {
     ShutDown,
 }
 
+/// Why [`Hub::flush`](crate::Hub::flush) did not have everything leave.
+///
+/// ```
+/// use stepcast::FlushError;
+///
+/// let error = FlushError::TimedOut { clients: 2 };
+/// assert_eq!(error.to_string(), "2 clients did not read what was pushed in time");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// Something still waits for so many clients, which do not read, or read too slowly.
+    #[error("{clients} clients did not read what was pushed in time")]
+    TimedOut {
+        /// How many.
+        clients: usize,
+    },
+    /// The hub has ended.
+    #[error("the hub has been shut down")]
+    ShutDown,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod events;
 mod feed;
+mod flush;
 mod followers;
 mod goodbye;
 mod id;
@@ -54,7 +55,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as StdToSoc
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::ToSocketAddrs;
 use tokio::runtime::Handle;
@@ -68,7 +69,7 @@ use topic::Topics;
 
 pub use builder::HubBuilder;
 pub use client::ClientInfo;
-pub use error::{FeedError, FollowError, SendError, SpawnError};
+pub use error::{FeedError, FlushError, FollowError, SendError, SpawnError};
 pub use events::{DisconnectReason, Event, Events};
 pub use feed::Feed;
 pub use id::{ClientId, InvalidClientId};
@@ -703,6 +704,65 @@ impl Hub {
     pub fn downgrade(&self) -> WeakHub {
         process_end::watch();
         WeakHub::new(self.inner.as_ref())
+    }
+
+    /// Waits until everything pushed before this call has been handed to the operating system, for every
+    /// client that is connected; at most `within`.
+    ///
+    /// The operating system goes on delivering what it has when the process is killed the next moment.
+    /// Messages pushed later do not count, nor do clients that are away or leave meanwhile, nor
+    /// messages that a slow client skips. A flush walks all clients once and costs pushes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`FlushError::TimedOut`] says for how many clients something still waits: clients that do not read. It stays in
+    /// line for them. [`FlushError::ShutDown`] says that the hub has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// The call asks, the future waits: dropped, nobody waits.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let hub = stepcast::Hub::spawn("127.0.0.1:0").await?;
+    /// hub.broadcast("checkpoint written");
+    /// if let Err(error) = hub.flush(Duration::from_secs(1)).await {
+    ///     eprintln!("goes on: {error}");
+    /// }
+    /// # Ok::<(), stepcast::SpawnError>(()) }).unwrap();
+    /// ```
+    pub fn flush(
+        &self,
+        within: Duration,
+    ) -> impl Future<Output = Result<(), FlushError>> + Send + use<> {
+        let flushed = self.shared().map(|shared| shared.flush(within));
+        async {
+            match flushed {
+                Some(flushed) => flushed.await.unwrap_or(Err(FlushError::ShutDown)),
+                None => Ok(()),
+            }
+        }
+    }
+
+    /// As [`flush`](Hub::flush), for a program without async: the thread waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Hub::flush).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// hub.broadcast("the last words");
+    /// hub.flush_blocking(Duration::from_secs(1)).unwrap();
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn flush_blocking(&self, within: Duration) -> Result<(), FlushError> {
+        // The driver keeps the time, unless this thread holds it up.
+        let by = Instant::now().checked_add(within.saturating_add(GRACE));
+        let flushed = room::block_on_until(self.flush(within), by);
+        flushed.unwrap_or(Err(FlushError::TimedOut { clients: self.client_count() }))
     }
 
     /// As [`shutdown`](Hub::shutdown), for a program without async, within this time.

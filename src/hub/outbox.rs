@@ -42,6 +42,8 @@ pub(crate) struct Outbox {
     own: usize,
     /// What is counted of it, once it waits for its socket: most leave at once, and are not counted.
     charge: Option<Charge>,
+    /// Whether a flush waits for what is in it.
+    marked: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -155,6 +157,16 @@ impl Outbox {
     /// life: the peer has read what made room for them.
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocked
+    }
+
+    /// A flush waits for what is in it; see [`is_marked`](Self::is_marked).
+    pub(crate) fn mark(&mut self) {
+        self.marked = true;
+    }
+
+    /// Whether this is the outbox that was marked, and not a later one.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.marked
     }
 
     /// Whether a ping waits to leave.

@@ -107,14 +107,30 @@ impl Drop for Place<'_> {
 
 /// Runs a future on this thread, which sleeps while it waits.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    block_on_until(future, None).unwrap_or_else(|| unreachable!("there is no deadline"))
+}
+
+/// The same, until this time at the latest.
+pub(crate) fn block_on_until<T>(
+    future: impl Future<Output = T>,
+    deadline: Option<Instant>,
+) -> Option<T> {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut cx = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
-        match future.as_mut().poll(&mut cx) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return Some(output);
         }
+        let Some(deadline) = deadline else {
+            thread::park();
+            continue;
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        thread::park_timeout(left);
     }
 }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::budget::Budget;
 use super::client::{Client, Registry};
 use super::events::Listeners;
+use super::flush::Requests;
 use super::goodbye::Goodbye;
 use super::id::IdSource;
 use super::lock::Lock;
@@ -26,7 +27,7 @@ use super::{ClientId, FollowError, Limits, Overflow, Stats, program};
 use crate::codec::CloseFrame;
 
 /// What stands for a time that the clock cannot hold: thirty years.
-const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+pub(super) const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 pub(crate) struct Shared {
     /// Where the driver runs. Every handle looks at this before anything else.
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) starved: AtomicBool,
     pub(crate) bell: Arc<Bell>,
     pub(crate) room: Room,
+    pub(crate) flushes: Requests,
     pub(crate) listeners: Listeners,
     /// Cancelled when the hub begins to end.
     pub(crate) ended: CancellationToken,
@@ -113,6 +115,7 @@ impl Shared {
             starved: AtomicBool::new(false),
             bell: Arc::default(),
             room: Room::default(),
+            flushes: Requests::default(),
             listeners: Listeners::default(),
             ended: CancellationToken::new(),
             gone: Lock::default(),
@@ -268,6 +271,10 @@ impl End {
         let _ = self.watch.subscribe().wait_for(|ended| *ended).await;
     }
 
+    pub(crate) fn has_come(&self) -> bool {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether it has come within the time.
     pub(crate) fn wait_blocking(&self, within: Duration) -> bool {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
@@ -307,6 +314,7 @@ impl Drop for Ending {
         shared.room.wake_all(); // to find that the hub has ended
         shared.bell.forget(); // its waker holds what is left of the runtime
         shared.end.set();
+        shared.flushes.give_up(); // after that, which whoever asks from now on sees
     }
 }
 

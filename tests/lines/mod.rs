@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // every test file uses a part of it
 
 use std::collections::VecDeque;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use bytes::BytesMut;
@@ -196,6 +196,15 @@ impl V1 {
 
     pub fn local_addr(&self) -> SocketAddr {
         self.socket.local_addr().unwrap()
+    }
+
+    /// Waits until the hub has lost the connection, without a word.
+    pub fn gone(&mut self) {
+        let mut byte = [0];
+        let read = self.socket.read(&mut byte);
+        assert!(self.received.is_empty() && !matches!(read, Ok(1..)), "{read:?}");
+        let timed_out = |error: &std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
+        assert!(!read.as_ref().is_err_and(timed_out), "still connected");
     }
 
     /// Loses the connection.

@@ -202,6 +202,30 @@ impl Connection {
         self.serial == serial
     }
 
+    pub(crate) fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    /// Whether all that was stamped before this has left, or will not. `drains`: whether all of it has
+    /// been taken up, which is remembered until then.
+    pub(crate) fn has_left(&mut self, upto: u64, drains: &mut bool, engine: &Engine) -> bool {
+        if self.is_stranger() {
+            return true;
+        }
+        let outbox = self.outbox.as_mut().filter(|outbox| !outbox.is_empty());
+        if *drains {
+            return outbox.is_none_or(|outbox| !outbox.is_marked());
+        }
+        if let Phase::Open(open) = &self.phase {
+            if open.follows.is_owed(&open.client, true, engine, upto) {
+                return false;
+            }
+        }
+        *drains = true;
+        // An outbox is filled only when it is empty, so what is taken up later is in another.
+        outbox.map(|outbox| outbox.mark()).is_none()
+    }
+
     /// Whether this is the connection of this number and follows the feed at this place.
     pub(crate) fn follows(&self, place: usize, serial: u32) -> bool {
         let follows = || matches!(&self.phase, Phase::Open(open) if open.follows.contains(place));

@@ -1,0 +1,160 @@
+//! Flushes: a caller waits until what was pushed before has been handed to the operating system.
+//!
+//! A flush is a stamp. A connection has left it behind when it has taken up everything that was
+//! stamped before, and the outbox that held the last of that is empty. Later pushes are stamped
+//! higher and fill later outboxes, so a hot feed does not keep a flush waiting. The driver walks all
+//! connections once when a flush begins, and then looks at a connection only after a step of it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use tokio::sync::oneshot;
+
+use super::connection::Connection;
+use super::engine::Engine;
+use super::lock::Lock;
+use super::shared::{NO_LIMIT, Shared};
+use super::{FlushError, program};
+
+type Outcome = Result<(), FlushError>;
+
+/// The flushes that the driver has not begun.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    any: AtomicBool,
+    list: Lock<Vec<Flush>>,
+}
+
+#[derive(Debug)]
+struct Flush {
+    /// What was stamped before this is to leave.
+    upto: u64,
+    by: Instant,
+    done: oneshot::Sender<Outcome>,
+}
+
+impl Requests {
+    fn take(&self) -> Vec<Flush> {
+        if self.any.load(Ordering::Acquire) && self.any.swap(false, Ordering::Acquire) {
+            std::mem::take(&mut *self.list.lock())
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The driver has ended: nobody will begin them.
+    pub(crate) fn give_up(&self) {
+        let waiting = std::mem::take(&mut *self.list.lock());
+        program::let_go(waiting); // which wakes the program's tasks
+    }
+}
+
+impl Shared {
+    /// Asks for a flush of all that has been pushed.
+    pub(crate) fn flush(&self, within: Duration) -> oneshot::Receiver<Outcome> {
+        let (done, flushed) = oneshot::channel();
+        let by = Instant::now() + within.min(NO_LIMIT);
+        self.flushes.list.lock().push(Flush {
+            upto: self.stamps.load(Ordering::Acquire),
+            by,
+            done,
+        });
+        self.flushes.any.store(true, Ordering::Release);
+        if self.end.has_come() {
+            self.flushes.give_up(); // the driver may have done so before
+        }
+        self.bell.wake_driver();
+        flushed
+    }
+}
+
+/// The flushes that are under way.
+#[derive(Debug, Default)]
+pub(crate) struct Flushes(Vec<UnderWay>);
+
+#[derive(Debug)]
+struct UnderWay {
+    flush: Flush,
+    /// The connections that it waits for, by their place.
+    waiting: HashMap<usize, Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    serial: u32,
+    /// Whether all of it has been taken up: then the outbox that was there is to be emptied.
+    drains: bool,
+}
+
+impl Flushes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Begins those that are asked for. What was pushed before has been taken over.
+    pub(crate) fn begin(&mut self, connections: &mut Slab<Connection>, engine: &Engine) {
+        for flush in engine.shared.flushes.take() {
+            let mut waiting = HashMap::new();
+            for (key, connection) in &mut *connections {
+                let mut drains = false;
+                if !connection.has_left(flush.upto, &mut drains, engine) {
+                    waiting.insert(key, Waiting { serial: connection.serial(), drains });
+                }
+            }
+            self.0.push(UnderWay { flush, waiting });
+        }
+    }
+
+    /// Looks at one connection, which may have gone.
+    pub(crate) fn look(
+        &mut self,
+        key: usize,
+        mut connection: Option<&mut Connection>,
+        engine: &Engine,
+    ) {
+        for UnderWay { flush, waiting } in &mut self.0 {
+            let Some(state) = waiting.get_mut(&key) else { continue };
+            let there = connection.as_deref_mut().filter(|there| there.is(state.serial));
+            if there.is_none_or(|there| there.has_left(flush.upto, &mut state.drains, engine)) {
+                waiting.remove(&key);
+            }
+        }
+    }
+
+    /// Answers those that are done, or have waited long enough.
+    pub(crate) fn answer(&mut self) {
+        if self.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        self.answer_if(|flush| now >= flush.by);
+    }
+
+    /// Answers all of them: the hub has ended.
+    pub(crate) fn give_up(&mut self) {
+        self.answer_if(|_| true);
+    }
+
+    fn answer_if(&mut self, is_over: impl Fn(&Flush) -> bool) {
+        let is_due = |under_way: &UnderWay| {
+            let UnderWay { flush, waiting } = under_way;
+            waiting.is_empty() || is_over(flush) || flush.done.is_closed()
+        };
+        let (due, others): (Vec<_>, _) = std::mem::take(&mut self.0).into_iter().partition(is_due);
+        self.0 = others;
+        for UnderWay { flush, waiting } in due {
+            let outcome = match waiting.len() {
+                0 => Ok(()),
+                clients => Err(FlushError::TimedOut { clients }),
+            };
+            let _ = program::run(|| flush.done.send(outcome)); // which wakes the program's task
+        }
+    }
+
+    /// When the first of them has waited long enough.
+    pub(crate) fn first_deadline(&self) -> Option<Instant> {
+        self.0.iter().map(|under_way| under_way.flush.by).min()
+    }
+}
