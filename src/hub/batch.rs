@@ -243,7 +243,7 @@ mod tests {
         let (mut log, budget) = log(ALL);
         for number in 1..=100 {
             let message = Message::from("x".repeat(1000));
-            log.push(number, Entry { stamp: number, message }, 0, &budget);
+            log.push(number, Entry { stamp: number, message: message.into() }, 0, &budget);
         }
         log.reveal(1000);
         assert!(log.batch(Cursor::default(), 1000, Wire::V1, true, &budget).is_none());
@@ -257,7 +257,7 @@ mod tests {
         // A line that is long is not copied once more.
         for (number, size) in [(101, 100), (102, 100_000), (103, 100)] {
             let message = Message::from("x".repeat(size));
-            log.push(number, Entry { stamp: number, message }, 0, &budget);
+            log.push(number, Entry { stamp: number, message: message.into() }, 0, &budget);
         }
         log.reveal(2000);
         let from = Cursor { log: 100, latest: 0 };
@@ -273,7 +273,7 @@ mod tests {
         let (mut log, budget) = log(ALL);
         for (number, stamp) in [(1, 0), (2, 1), (5, 2), (6, 3)] {
             let message = Message::from(format!("message {number}"));
-            log.push(number, Entry { stamp, message }, 0, &budget);
+            log.push(number, Entry { stamp, message: message.into() }, 0, &budget);
         }
         log.reveal(9);
         let mut batch_at = |from| {

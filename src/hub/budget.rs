@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
+use super::program;
+
 /// Bytes held for clients: entries waiting in queues, frames being written, inbound messages that
 /// are not complete, events nobody has taken. Each is counted once, however many clients share it,
 /// from when it is made to when its last holder drops it.
@@ -123,6 +125,12 @@ impl Drop for Charge {
 struct Charged {
     bytes: Bytes,
     _charge: Charge,
+}
+
+impl Drop for Charged {
+    fn drop(&mut self) {
+        program::let_go(std::mem::take(&mut self.bytes)); // which may be what the program has pushed
+    }
 }
 
 impl AsRef<[u8]> for Charged {

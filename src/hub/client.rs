@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::engine::millis;
-use super::lock::Lock;
+use super::lock::{Guard, Lock};
 use super::mail::Mail;
 use super::moment::low_half;
 use super::topic::{Topic, Topics};
@@ -434,13 +434,12 @@ impl Registry {
 
     /// The clients as they are, for a moment: nobody comes or goes while this is held. It is taken before a mailbox
     /// and whatever is taken under that, never behind them, and not twice: who comes next may be one who writes.
-    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Clients> {
-        self.clients.read().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn read(&self) -> Guard<RwLockReadGuard<'_, Clients>> {
+        Guard::new(self.clients.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    #[cfg(test)]
-    pub(crate) fn is_held(&self) -> bool {
-        self.clients.try_write().is_err()
+    fn write(&self) -> Guard<RwLockWriteGuard<'_, Clients>> {
+        Guard::new(self.clients.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn get(&self, id: ClientId) -> Option<Arc<Client>> {
@@ -453,14 +452,15 @@ impl Registry {
     }
 
     pub(crate) fn insert(&self, client: Arc<Client>) {
-        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.write();
         clients.insert(client.id, client);
         self.count.store(clients.len(), Ordering::Relaxed);
     }
 
     pub(crate) fn remove(&self, id: ClientId) {
-        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
-        clients.remove(&id);
+        let _gone; // dropped after the lock
+        let mut clients = self.write();
+        _gone = clients.remove(&id);
         if clients.len() < clients.capacity() / 4 {
             clients.shrink_to_fit();
         }

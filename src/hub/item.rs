@@ -66,7 +66,7 @@ impl Item {
         cost: usize,
         budget: &Arc<Budget>,
     ) -> Self {
-        let is_json = matches!(entry.message, Message::Json(_));
+        let is_json = matches!(*entry.message, Message::Json(_));
         Self { frame: encode(entry, cost, budget), is_json, key, form: OnceLock::new() }
     }
 
@@ -90,7 +90,9 @@ impl Item {
 /// last frame.
 pub(crate) fn encode(entry: Entry, cost: usize, budget: &Arc<Budget>) -> Frame {
     let charge = Charge::adopt(budget, cost);
-    plain::encode(entry.message).map_payload(|bytes| charge.attach(bytes))
+    let frame = plain::copy(&entry.message);
+    let frame = frame.unwrap_or_else(|| plain::share(entry.message.into_message()));
+    frame.map_payload(|bytes| charge.attach(bytes))
 }
 
 #[cfg(test)]

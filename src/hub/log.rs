@@ -312,7 +312,8 @@ pub(super) mod tests {
     #[test]
     fn log_and_latest_values_come_in_the_order_of_their_stamps_and_none_twice() {
         let (mut log, budget) = log(ALL);
-        let entry = |stamp, text: &'static str| Entry { stamp, message: Message::from(text) };
+        let entry =
+            |stamp, text: &'static str| Entry { stamp, message: Message::from(text).into() };
         log.push(1, entry(0, "a"), 0, &budget);
         log.set("x".into(), entry(1, "x1"), &budget);
         log.push(2, entry(2, "b"), 0, &budget);

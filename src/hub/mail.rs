@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::item::BEHIND;
+use super::program::Payload;
 use super::queue::{Entry, Queue};
 use super::topic;
-use crate::codec::Message;
 
 /// So many messages have room at once. What was freed on the driver's core is slow to be taken again on the caller's: growing
 /// through 4 and 8 takes as long as the sixteen pushes do. While there is one message, 700 bytes of that count in no limit.
@@ -35,7 +35,7 @@ struct Values {
 #[derive(Debug)]
 struct Value {
     key: Arc<str>,
-    message: Message,
+    message: Payload,
     /// The stamp of the oldest value that this one has replaced, or its own.
     since: u64,
 }
@@ -71,7 +71,7 @@ impl Values {
 
 impl Mail {
     /// Takes out the values, with their keys and stamps.
-    pub(crate) fn take_values(&mut self) -> impl Iterator<Item = (Arc<str>, u64, Message)> {
+    pub(crate) fn take_values(&mut self) -> impl Iterator<Item = (Arc<str>, u64, Payload)> {
         let values = self.values.take().map(|values| values.waiting).unwrap_or_default();
         values.into_iter().map(|(stamp, value)| (value.key, stamp, value.message))
     }
@@ -114,7 +114,7 @@ impl Mail {
     }
 
     /// Sets a key: what it replaces, and what that counted.
-    pub(crate) fn set(&mut self, key: &str, entry: Entry) -> Option<(Message, usize)> {
+    pub(crate) fn set(&mut self, key: &str, entry: Entry) -> Option<(Payload, usize)> {
         let replaced = self.values.get_or_insert_default().set(key, entry)?;
         let cost = replaced.cost();
         Some((replaced.message, cost))
@@ -169,13 +169,14 @@ impl Mail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Message;
     use crate::hub::queue::ENTRY_OVERHEAD;
 
     const KEY: usize = ENTRY_OVERHEAD + 130; // what a key of one byte costs beside its value
     const BOUND: usize = 3 * KEY;
 
     fn entry(stamp: u64, text: &'static str) -> Entry {
-        Entry { stamp, message: text.into() }
+        Entry { stamp, message: Message::from(text).into() }
     }
 
     fn texts(mail: &mut Mail, upto: u64) -> Vec<String> {
@@ -192,7 +193,7 @@ mod tests {
         mail.log.push(entry(1, "a"));
         mail.set("y", entry(2, "y2"));
         let (replaced, cost) = mail.set("x", entry(3, "x3")).unwrap();
-        assert_eq!((replaced, cost), ("x0".into(), KEY + 2));
+        assert_eq!((&*replaced, cost), (&"x0".into(), KEY + 2));
         mail.log.push(entry(4, "b"));
         mail.set("z", entry(5, "z5"));
         assert_eq!(texts(&mut mail, 5), ["a", "y2", "x3", "b"]);
@@ -211,7 +212,7 @@ mod tests {
         mail.set("x", entry(9, "newest"));
         assert!(mail.pop_before(7).is_none());
         let (entry, cost) = mail.pop_value_before(7).unwrap();
-        assert_eq!((entry.message, cost), ("newest".into(), KEY + 6));
+        assert_eq!((&*entry.message, cost), (&"newest".into(), KEY + 6));
         assert!(mail.is_empty() && mail.pop_value_before(7).is_none());
     }
 
@@ -235,7 +236,7 @@ mod tests {
         let has_room = |mail: &Mail, key, len| Mail::has_room(Some(mail), key, KEY + len, 2, BOUND);
         let mut mail = Mail::default();
         assert!(!Mail::has_room(None, "x", 0, 0, BOUND) && has_room(&mail, "x", 9000));
-        mail.set("x", Entry { stamp: 0, message: vec![0; 9000].into() });
+        mail.set("x", Entry { stamp: 0, message: Message::from(vec![0; 9000]).into() });
         assert!(has_room(&mail, "x", 9000) && !has_room(&mail, "y", 0));
         mail.set("x", entry(1, ""));
         assert!(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::client::{Client, Mailbox};
 use super::mail::Mail;
+use super::program::Payload;
 use super::queue::Entry;
 use super::shared::{Command, Shared};
 use super::topic::{Latest, Topic};
@@ -53,6 +54,7 @@ impl Shared {
     }
 
     pub(crate) fn broadcast(&self, message: Message) {
+        let message = Payload::from(message);
         if self.is_closed() {
             return self.count_after_shutdown();
         }
@@ -92,6 +94,7 @@ impl Shared {
         message: Message,
         last: bool,
     ) -> Result<(), SendError> {
+        let message = Payload::from(message);
         if self.is_closed() {
             return Err(SendError::ShutDown);
         }
@@ -110,7 +113,7 @@ impl Shared {
     }
 
     /// Appends what is counted in the budget already.
-    fn append(&self, topic: &Arc<Topic>, message: Message, last: bool) -> Result<(), SendError> {
+    fn append(&self, topic: &Arc<Topic>, message: Payload, last: bool) -> Result<(), SendError> {
         let (cost, bound) = (Entry::cost(&message), self.limits.feed);
         let mut evicted = Vec::new();
         let taken = {
@@ -148,6 +151,7 @@ impl Shared {
         key: &str,
         message: Message,
     ) -> Result<(), SendError> {
+        let message = Payload::from(message);
         self.check_value(key, &message)?;
         let cost = Latest::cost(key, &message);
         let (keys, bytes) = (self.limits.keys, self.limits.latest);
@@ -209,7 +213,7 @@ impl Shared {
                 (Ok(()), Some(owed)) if owed == 0 || owed + cost <= bound => {
                     self.tell(topic, &mut inbox);
                     let stamp = self.draw_stamp();
-                    inbox.queue.push(Entry { stamp, message: message.clone() });
+                    inbox.queue.push(Entry { stamp, message: message.clone().into() });
                     inbox.newest += 1;
                     inbox.owed = Some(owed + cost);
                     Some(Ok(()))
@@ -232,6 +236,7 @@ impl Shared {
         message: Message,
         within: Duration,
     ) -> Result<(), SendError> {
+        let message = Payload::from(message);
         let waiting = Waiting::at(topic);
         let attempt = || self.try_push(topic, &message);
         let ask = || {
@@ -250,7 +255,8 @@ impl Shared {
         message: Message,
         within: Duration,
     ) -> Result<(), SendError> {
-        let attempt = || match self.send_as(id, message.clone(), None) {
+        let message = Payload::from(message);
+        let attempt = || match self.send_as(id, Message::clone(&message), None) {
             Err(SendError::Full(_)) => None,
             answer => Some(answer),
         };
@@ -270,6 +276,7 @@ impl Shared {
         message: Message,
         overflow: Option<Overflow>,
     ) -> Result<(), SendError> {
+        let message = Payload::from(message);
         if self.is_closed() {
             return Err(SendError::ShutDown);
         }
@@ -332,6 +339,7 @@ impl Shared {
         key: &str,
         message: Message,
     ) -> Result<(), SendError> {
+        let message = Payload::from(message);
         self.check_value(key, &message)?;
         let cost = Latest::cost(key, &message);
         let (keys, bytes) = (self.limits.keys, self.limits.mailbox);
@@ -404,10 +412,6 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
-    use bytes::Bytes;
-
     use super::super::queue::ENTRY_OVERHEAD;
     use super::*;
     use crate::hub::Limits;
@@ -448,7 +452,8 @@ mod tests {
         shared.registry.remove(client.id);
         shared.broadcast("two".into()); // the first may be anywhere: this one keeps its place
         assert_eq!(state(), (2, 2));
-        shared.topics.everyone().inbox.lock().queue = super::super::queue::Queue::default();
+        let queue = std::mem::take(&mut shared.topics.everyone().inbox.lock().queue);
+        drop(queue);
         shared.broadcast("three".into());
         assert_eq!(state(), (3, 0));
     }
@@ -509,55 +514,5 @@ mod tests {
         assert_eq!(client.mailbox.lock().mail.as_ref().unwrap().bytes(), cost);
         assert_eq!(shared.budget.used(), 6000 + cost);
         assert_eq!(shared.mail.lock().keys[..], [0], "the driver is told once");
-    }
-
-    /// A payload whose destructor, which is the program's code, needs what a push holds.
-    struct Payload(Arc<Shared>, Arc<Mutex<Vec<bool>>>);
-
-    impl AsRef<[u8]> for Payload {
-        fn as_ref(&self) -> &[u8] {
-            &[0; 900]
-        }
-    }
-
-    impl Drop for Payload {
-        fn drop(&mut self) {
-            self.1.lock().unwrap().push(self.0.registry.is_held());
-        }
-    }
-
-    #[test]
-    fn what_makes_room_is_replaced_or_is_refused_is_dropped_when_nothing_is_held() {
-        let held = Arc::default();
-        let dropped = |shared: &Arc<Shared>, id, sends: usize, sets: &[&str]| {
-            let payload = || {
-                let payload = Payload(Arc::clone(shared), Arc::clone(&held));
-                Message::from(Bytes::from_owner(payload))
-            };
-            held.lock().unwrap().clear();
-            for _ in 0..sends {
-                let _ = shared.send(id, payload());
-            }
-            for key in sets {
-                let _ = shared.set_for(id, key, payload());
-            }
-            std::mem::take(&mut *held.lock().unwrap())
-        };
-        for overflow in [Overflow::SkipOldest, Overflow::Refuse, Overflow::Disconnect] {
-            let (shared, client) = shared_with(Limits::default().mailbox(1000), overflow);
-            let shared = Arc::new(shared);
-            assert_eq!(dropped(&shared, client.id, 2, &[]), [false], "{overflow:?}");
-            client.mailbox.lock().closed = true;
-            assert_eq!(dropped(&shared, client.id, 1, &["key"]), [false, false], "{overflow:?}");
-            let nobody = "4711".parse().unwrap();
-            assert_eq!(dropped(&shared, nobody, 1, &["key"]), [false, false]);
-            shared.budget.add(shared.limits.memory);
-            assert_eq!(dropped(&shared, client.id, 1, &["key"]), [false, false]);
-            client.mailbox.lock().mail = None;
-        }
-        let (shared, client) = shared_with_a_client(Limits::default().keys(1));
-        let shared = Arc::new(shared);
-        assert_eq!(dropped(&shared, client.id, 0, &["key", "key", "one more"]), [false, false]);
-        client.mailbox.lock().mail = None;
     }
 }

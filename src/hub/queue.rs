@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::program::Payload;
 use crate::codec::Message;
 
 /// What an entry costs beside its payload: what it takes where it takes most, which is in a feed's log (see
@@ -13,7 +14,7 @@ pub(crate) const ENTRY_OVERHEAD: usize = 320;
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) stamp: u64,
-    pub(crate) message: Message,
+    pub(crate) message: Payload,
 }
 
 impl Entry {
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     fn push(queue: &mut Queue, stamp: u64, bytes: usize) {
-        queue.push(Entry { stamp, message: Message::from(vec![0; bytes]) });
+        queue.push(Entry { stamp, message: Message::from(vec![0; bytes]).into() });
     }
 
     const COST: usize = 36 + ENTRY_OVERHEAD; // of an entry of 36 bytes

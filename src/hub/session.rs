@@ -205,16 +205,20 @@ impl Engine {
     pub(crate) fn collect_mail(&mut self, client: &Client, place: usize, had: u64) -> bool {
         let (now, bound) = (self.now, self.shared.limits.mailbox);
         let Some(log) = self.logs.get_mut(place) else { return false };
-        let mail = {
-            let mut mailbox = client.mailbox.lock();
-            let waiting = mailbox.mail.as_ref().map_or(0, |mail| mail.log.bytes());
-            if log.bytes() > 0 && log.bytes() + waiting > bound {
-                log.window.drop_before(log.window.after_number(had));
-                if log.bytes() > 0 && log.bytes() + waiting > bound {
-                    return false; // what is there has to be acknowledged first
+        let mut has_made_room = false;
+        let mail = loop {
+            {
+                let mut mailbox = client.mailbox.lock();
+                let waiting = mailbox.mail.as_ref().map_or(0, |mail| mail.log.bytes());
+                if log.bytes() == 0 || log.bytes() + waiting <= bound {
+                    break mailbox.mail.take();
                 }
             }
-            mailbox.mail.take()
+            if std::mem::replace(&mut has_made_room, true) {
+                return false; // what is there has to be acknowledged first
+            }
+            // Not under the lock: these are payloads of the program's.
+            log.window.drop_before(log.window.after_number(had));
         };
         let Some(mut mail) = mail else { return false };
         log.newest += mail.lost;

@@ -20,11 +20,13 @@ pub(crate) fn put_greeting(id: u64, out: &mut Vec<u8>) {
     }
 }
 
-/// Encodes one message.
-pub(crate) fn encode(message: Message) -> Frame {
-    if message.len() < SHARED_FROM {
-        return codec::server_frame(&message).into();
-    }
+/// Encodes a small message, whose payload is copied; `None`: it is to be [shared](share).
+pub(crate) fn copy(message: &Message) -> Option<Frame> {
+    (message.len() < SHARED_FROM).then(|| codec::server_frame(message).into())
+}
+
+/// Encodes a large message, whose payload is shared.
+pub(crate) fn share(message: Message) -> Frame {
     let opcode = if message.is_text() { OpCode::Text } else { OpCode::Binary };
     let header = FrameHeader::server(opcode, true, message.len());
     Frame::new(Bytes::copy_from_slice(header.as_ref()), message.into_bytes())
@@ -42,7 +44,7 @@ mod tests {
             let payload = Bytes::from(vec![7; size]);
             let message = Message::from(payload.clone());
             let whole = codec::server_frame(&message);
-            let frame = encode(message);
+            let frame = copy(&message).unwrap_or_else(|| share(message));
             let parts: Vec<&[u8]> = frame.parts().map(AsRef::as_ref).collect();
             assert_eq!(parts.concat(), whole);
             let same = parts.last().unwrap().as_ptr_range().end == payload.as_ptr_range().end;

@@ -1,0 +1,104 @@
+//! Code of the program's that the hub runs, or that runs it: destructors of payloads, and wakers.
+
+mod lines;
+mod peer;
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lines::V1;
+use peer::{Peer, until};
+use serde_json::json;
+use stepcast::{Hub, Limits, Message};
+
+/// A payload whose destructor calls the hub, and then panics.
+struct Lent {
+    hub: Hub,
+    dropped: Arc<AtomicUsize>,
+    bytes: Vec<u8>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let hub = &self.hub;
+        for client in hub.clients() {
+            let _ = (hub.set(client.id, "dropped", "one"), hub.gone(client.id));
+        }
+        let _ = (hub.stats(), hub.feed("run").map(|feed| feed.name().len()));
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        resume_unwind(Box::new("on purpose")); // a panic, without a line about it
+    }
+}
+
+struct Lender {
+    hub: Hub,
+    lent: usize,
+    dropped: Arc<AtomicUsize>,
+}
+
+impl Lender {
+    fn new(hub: &Hub) -> Self {
+        Self { hub: hub.clone(), lent: 0, dropped: Arc::default() }
+    }
+
+    fn lend(&mut self, bytes: usize) -> Message {
+        self.lent += 1;
+        let (hub, dropped) = (self.hub.clone(), Arc::clone(&self.dropped));
+        Message::Binary(Bytes::from_owner(Lent { hub, dropped, bytes: vec![7; bytes] }))
+    }
+}
+
+#[test]
+fn a_payload_whose_destructor_calls_the_hub_and_panics_costs_nobody_anything() {
+    let limits = Limits::default().mailbox(100_000).feed(200_000).keys(2);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut lender = Lender::new(&hub);
+    let run = hub.feed("run").unwrap();
+    let mut plain = Peer::connect_at(&hub, "/feed/run");
+    let mut v1 = V1::connect(&hub, &json!({"feeds": {"": {}, "run": {}}}));
+    let stalled = [Peer::connect(&hub), Peer::connect_at(&hub, "/feed/run")];
+    for round in 0..40 {
+        for bytes in [10, 3000, 6000, 30_000] {
+            hub.broadcast(lender.lend(bytes));
+            let _ = run.send(lender.lend(bytes));
+            for key in ["a", "b", "c"] {
+                let _ = (run.set(key, lender.lend(bytes)), hub.set(v1.id, key, lender.lend(bytes)));
+            }
+            for id in [plain.id, v1.id, stalled[0].id] {
+                let _ = hub.send(id, lender.lend(bytes));
+            }
+            let within = Duration::from_millis(1);
+            let _ = hub.send_wait_blocking(plain.id, lender.lend(bytes), within);
+        }
+        if round % 10 == 9 {
+            // It comes back, and has had all that was kept for it.
+            let before = v1.cut();
+            hub.send(before.id, lender.lend(90_000)).unwrap();
+            v1 = before.come_back(&hub, json!({"seq": 1_000_000}), json!({"": {}}));
+        }
+    }
+    hub.send(plain.id, "the last").unwrap();
+    while plain.message().as_text() != Some("the last") {}
+    drop((plain, v1, stalled, run));
+    let dropped = Arc::clone(&lender.dropped);
+    assert!(hub.stats().panics >= dropped.load(Ordering::Relaxed) as u64 / 2);
+    let lent = lender.lent;
+    lender.hub = Hub::disabled();
+    let ending = thread::spawn({
+        let hub = hub.clone();
+        move || hub.shutdown_blocking(Duration::from_secs(5))
+    });
+    until("the end", || ending.is_finished());
+    until("all payloads to be let go", || dropped.load(Ordering::Relaxed) == lent);
+    assert_eq!(hub.stats().memory, 0);
+}
