@@ -235,7 +235,11 @@ export interface ErrorNotice {
    * hub sent what is no frame of the protocol; `too-long`, see `Hub.send`.
    */
   code: 'malformed' | 'forbidden' | 'invalid' | 'full' | 'too-long' | (string & {});
-  /** The feed that it is about. It is asked for again with the next connection. */
+  /**
+   * The feed that it is about. It is asked for again with the next connection. None with `full`: the
+   * client asked for more feeds than it may follow. It goes on with the first of them, in the order in
+   * which they were asked for.
+   */
   feed?: string;
   reason: string;
 }
@@ -279,7 +283,10 @@ export interface State {
   attempts: number;
   /** Milliseconds. */
   ping: number;
+  /** Bytes of a message to the hub. */
   most?: number;
+  /** Feeds that it may follow. */
+  limit?: number;
 }
 
 /** With each input come the time in milliseconds, a random number and whether the page is hidden. */

@@ -13,8 +13,8 @@ const LONGEST_TIMER = 2 ** 31 - 1; // a browser fires a longer one at once
 const ENDS = { 4503: 'finished', 4504: 'failed' };
 
 /**
- * A client before it connects: a new one, or after a reload the one of `record`. All that its page
- * showed is gone, and asked for anew, except the acknowledged mailbox.
+ * A client before it connects. `record`: who it was before a reload, after which it needs all again
+ * but the acknowledged mailbox.
  *
  * @param {Iterable<string>} [feeds]
  * @param {Stored | null} [record]
@@ -28,7 +28,7 @@ export function initial(feeds = [''], record) {
     feeds: new Map([[null, { alias: 0, seq }]]), // by name; the mailbox has none
     acked: seq ?? 0, ackAt: 0,
     greeted: false, // whether this connection has our hello
-    heard: 0, doubt: false, // when something came last, and whether the network has gone since
+    heard: 0, doubt: false, // when something came, whether the network has gone since
     since: 0, attempts: 0, ping: 25_000,
   };
   for (const name of feeds) state.feeds.set(name, { wanted: true });
@@ -49,13 +49,11 @@ export function reduce(state, input) {
 
 /** One input: its type is the method that takes it. */
 class Turn {
-  effects = [];
+  effects = []; now; random; hidden;
 
   constructor(state, { now, random, hidden }) {
     this.state = { ...state, feeds: new Map(state.feeds) };
-    this.now = now;
-    this.random = random;
-    this.hidden = hidden;
+    Object.assign(this, { now, random, hidden });
   }
 
   // ---- The connection.
@@ -71,22 +69,27 @@ class Turn {
   opened() {
     const { id, key, epoch, feeds } = this.state;
     Object.assign(this.state, { greeted: true, heard: this.now });
-    const [[, mail], ...others] = [...feeds].map(([name, { wanted, alias, ...had }]) => {
-      if (alias) feeds.set(name, { wanted, ...had });
-      return [name, had];
-    });
+    for (const [name, { alias, ...rest }] of feeds) if (alias) feeds.set(name, rest);
+    const [mail, all] = this.had();
+    this.send({ hello: { id, key, epoch, mail: id && mail, feeds: all } });
+  }
+
+  /** What it has of its mailbox, and of feeds: no more than a line may name. */
+  had() {
+    const { feeds, limit } = this.state;
+    const [[, mail], ...others] = [...feeds].map(([name, { wanted, alias, ...had }]) => [name, had]);
     // A feed may be called "__proto__": no assignment.
-    this.send({ hello: { id, key, epoch, mail: id && mail, feeds: Object.fromEntries(others) } });
+    return [mail, Object.fromEntries(others.slice(0, limit))];
   }
 
   closed({ code, reason, retry = 0 }) {
     const { state } = this;
-    // A connection that did not last is a failed attempt.
+    // One that did not last has failed.
     if (state.state === 'open' && this.now - state.since >= LONGEST_WAIT) state.attempts = 0;
     this.drop();
     if (this.ended) return;
     if (code in ENDS) return this.status(ENDS[code], { code, reason });
-    if (/^(1000|100[89]|4[5-9]..)$/.test(code)) return this.finish(code, reason);
+    if (/^(100[089]|4[5-9]..)$/.test(code)) return this.finish(code, reason);
     if (!(retry > 0)) retry = Math.round(this.random * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** state.attempts++));
     this.arm('start', retry);
     this.status('waiting', { code, reason, retry });
@@ -94,7 +97,7 @@ class Turn {
 
   finish(code, reason) {
     this.store(false);
-    // A client that was taken over never takes back, nor after a reload.
+    // Nor does a reload take back.
     if (code === 4500) this.do('store', { record: {} });
     this.status('closed', { code, reason });
   }
@@ -116,7 +119,7 @@ class Turn {
 
   // ---- From the browser.
 
-  /** Or the page is looked at. In doubt the client reconnects: to resume is cheap. */
+  /** Or the page is looked at. To reconnect in doubt is cheap. */
   online() {
     const { doubt, heard, ping } = this.state;
     if (doubt || this.now - heard > ping) this.start();
@@ -199,7 +202,7 @@ class Turn {
       for (const [name, { wanted, alias }] of state.feeds) state.feeds.set(name, { wanted, alias });
     }
     Object.assign(state, {
-      id: number(id), key, epoch, resumed, since: this.now, ping: 1000 * number(ping), most: limits?.message,
+      id: number(id), key, epoch, resumed, since: this.now, ping: 1000 * number(ping), most: limits?.message, limit: limits?.feeds,
     });
     this.store(true);
     this.check();
@@ -217,7 +220,7 @@ class Turn {
   unfollowed({ alias }) {
     const [name, feed] = this.find(alias);
     if (!feed || !alias) return;
-    // What the page still wants is asked for again with the next connection.
+    // The next connection asks again for what the page wants.
     if (feed.wanted) this.state.feeds.set(name, { ...feed, alias: undefined });
     else this.state.feeds.delete(name);
     this.emit('feed', { feed: name, how: 'unfollowed' });
@@ -236,7 +239,11 @@ class Turn {
 
   ping(pong) { this.send({ pong }); }
 
-  error({ code, feed, reason }) { this.emit('error', { code, feed, reason }); }
+  error({ code, feed, reason }) {
+    this.emit('error', { code, feed, reason });
+    // The line was refused whole.
+    if (code === 'full' && feed == null && this.state.limit) this.send({ follow: this.had()[1] });
+  }
 
   bye(bye) {
     number(bye.code);
@@ -253,13 +260,13 @@ class Turn {
     this.text([view.getUint32(1), Number(view.getBigUint64(5)), data.slice(15 + length), kind === 2 ? key : undefined]);
   }
 
-  /** From here on a new client, whose mailbox is empty. */
+  /** From here on it is a new client. */
   renew() {
     this.state.feeds.set(null, { alias: 0 });
     Object.assign(this.state, { id: undefined, key: undefined, acked: 0 });
   }
 
-  /** Nothing, for the rest of a feed that was left. */
+  /** Nothing for a feed that was left. */
   find(alias) {
     number(alias);
     for (const entry of this.state.feeds) if (entry[1].alias === alias) return entry;
@@ -303,7 +310,7 @@ class Turn {
 
   emit(event, detail) { this.do('emit', { event, detail }); }
 
-  /** Whether the run has: attempts are told of when a hub answers. */
+  /** Whether the run has: then attempts are not told. */
   get ended() { return /^f/.test(this.state.state); }
 
   status(name, rest) {
@@ -345,7 +352,7 @@ class Connection extends EventTarget {
     });
     this.id.catch(() => {}); // nobody has to wait for it
 
-    // A duplicated tab has a copy of a live one; a crash leaves one.
+    // A duplicated tab has a live copy; a crash leaves a live one.
     const record = this.#record();
     this.#state = initial(feeds, record?.live ? null : record);
     this.#dispatch({ type: 'pageshow' });
@@ -438,7 +445,7 @@ class Connection extends EventTarget {
       case 'close': return this.#drop(effect.code);
       case 'emit': return this.#events.push(effect);
       case 'store':
-        // Another connection of this page may have it by now.
+        // Another connection of this page may have it now.
         if (effect.claim || this.#record()?.tab === this.#tab) this.#record(effect.record);
         return;
       case 'timer': {
@@ -459,7 +466,7 @@ class Connection extends EventTarget {
     socket.onerror = () => socket.readyState || socket.onclose?.({ code: 1006, reason: '' });
   }
 
-  /** Does not wait for `close`: without a network it may be minutes away. */
+  /** Without waiting for `close`, which may take minutes. */
   #drop(code) {
     const socket = this.#socket;
     if (!socket) return;
@@ -475,7 +482,7 @@ class Connection extends EventTarget {
     this.dispatchEvent(new CustomEvent(event, { detail }));
   }
 
-  /** Who this tab is: reads the note, or writes `record`. `live`: a page is it. */
+  /** Reads who this tab is, or writes it. `live`: a page is it. */
   #record(record) {
     try {
       const { storage = sessionStorage } = this.#options;

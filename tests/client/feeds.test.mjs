@@ -166,12 +166,21 @@ test('a feed that is followed may be said to go on again, and nothing is deliver
   assert.deepEqual(tab.socket.hello.feeds, { '': { seq: 2, set: 7 } });
 });
 
-test('a line that is refused whole is told without a feed, and is asked for again with the next connection', () => {
-  const tab = open({ feeds: ['a', 'b'] });
-  tab.socket.say({ error: { code: 'full', reason: '2 feeds where a client may follow 1' } });
-  assert.deepEqual(tab.take('error'), [{ code: 'full', feed: undefined, reason: '2 feeds where a client may follow 1' }]);
+test('a client that wants more feeds than it may follow goes on with as many as it may', () => {
+  const tab = new Tab({ feeds: ['a', 'b', 'c'] });
+  tab.socket.welcome({ limits: { message: 65536, feeds: 2 } });
+  tab.socket.say({ error: { code: 'full', reason: '3 feeds where a client may follow 2' } });
+  assert.deepEqual(tab.take('error'), [{ code: 'full', feed: undefined, reason: '3 feeds where a client may follow 2' }]);
+  assert.deepEqual(tab.socket.said.slice(1), [{ follow: { a: {}, b: {} } }]);
+  // From then on it asks for no more in one line, and keeps what it has.
+  tab.socket.say({ feed: { name: 'a', alias: 1, seq: 7, how: 'snapshot' } }, { feed: { name: 'b', alias: 2, seq: 0, how: 'snapshot' } });
   tab.back();
-  assert.deepEqual(Object.keys(tab.socket.hello.feeds), ['a', 'b']);
+  assert.deepEqual(tab.socket.hello.feeds, { a: { seq: 7 }, b: { seq: 0 } });
+  // An error about one feed is no reason to ask again.
+  tab.socket.say({ error: { code: 'full', feed: '', reason: '' } });
+  assert.equal(tab.socket.said.length, 1);
+  tab.hub.feed('d');
+  assert.deepEqual(tab.socket.said.at(-1), { follow: { d: {} } });
 });
 
 test('a snapshot forgets the stamp, so that a loss right after it loses no value', () => {
