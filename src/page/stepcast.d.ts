@@ -231,10 +231,11 @@ export interface Status {
 
 export interface ErrorNotice {
   /**
-   * From the hub: `malformed`, `forbidden`, `invalid`, `full`. From this module: `malformed`, when the
-   * hub sent what is no frame of the protocol; `too-long`, see `Hub.send`.
+   * From the hub: `malformed`, `forbidden`, `invalid`, `full`, and `failed`, where the program's rule
+   * about the feed has failed. From this module: `malformed`, when the hub sent what is no frame of the
+   * protocol; `too-long`, see `Hub.send`.
    */
-  code: 'malformed' | 'forbidden' | 'invalid' | 'full' | 'too-long' | (string & {});
+  code: 'malformed' | 'forbidden' | 'invalid' | 'full' | 'failed' | 'too-long' | (string & {});
   /**
    * The feed that it is about. It is asked for again with the next connection. None with `full`: the
    * client asked for more feeds than it may follow. It goes on with the first of them, in the order in
