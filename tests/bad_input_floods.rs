@@ -48,7 +48,7 @@ fn flood(frames: &[u8]) -> u16 {
     let taken = Duration::from_nanos(hub.stats().bytes_in); // at a nanosecond for each byte
     let used = metered.used_since(before);
     assert!(used < Duration::from_millis(300) + taken, "{used:?} for {taken:?}");
-    assert!(most < 128 << 10, "{most} bytes were held");
+    assert!(most < 512 << 10, "{most} bytes were held"); // the events of two seconds, of 193 bytes each
     bystander.noticed_nothing();
     // It may have been told after the last look.
     let (reason, when) = told.unwrap_or_else(|| {
@@ -134,7 +134,7 @@ fn a_flood_that_the_limits_permit_costs_little_for_each_frame_and_holds_up_nobod
         let for_each = metered.used_since(before) / count;
         let bar = Duration::from_micros(if what == "pings" { 40 } else { 2 });
         assert!(for_each < bar, "{what}: {for_each:?} for each");
-        assert!(most < 1 << 20, "{what}: {most} bytes were held");
+        assert!(most < 2 << 20, "{what}: {most} bytes were held"); // a message, and the room it grows into
         bystander.noticed_nothing();
         socket.shutdown(Shutdown::Both).unwrap();
         reading.join().unwrap();

@@ -8,12 +8,13 @@ use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
-use peer::{PATIENCE, until};
+use peer::{PATIENCE, Peer, event, until};
 use socket2::{Domain, Socket, Type};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use stepcast::{Hub, HubBuilder, Limits, Retention, Timeouts};
+use stepcast::{Event, Hub, HubBuilder, Limits, Retention, Timeouts};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -183,4 +184,86 @@ fn values_count_what_they_and_their_keys_take() {
         }
         assert_counted(&format!("values of {len}"), &hub, before);
     }
+}
+
+/// A frame of so many bytes, as a client sends it.
+fn frame_of(len: u16) -> Vec<u8> {
+    let [high, low] = len.to_be_bytes();
+    let mut frame = vec![0x82, 0xfe, high, low, 0, 0, 0, 0];
+    frame.resize(frame.len() + usize::from(len), 0);
+    frame
+}
+
+#[test]
+fn messages_that_never_end_take_a_quarter_of_the_memory_and_fail_no_push_and_no_honest_message() {
+    const MEMORY: usize = 8 << 20;
+    let _alone = alone();
+    let limits = Limits::default().memory(MEMORY);
+    let hub = patient().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut events = hub.events();
+    let feed = hub.feed("run").unwrap();
+    let mut honest = Peer::connect(&hub);
+    let (message, bytes) = (frame_of(60_000), 60_000 * 3 / 4);
+    let mut hostile = Vec::new();
+    for number in 0..150_u32 {
+        let mut peer = Peer::connect(&hub);
+        let before = hub.stats().bytes_in;
+        peer.socket.write_all(&message[..bytes]).unwrap();
+        until("it to be read", || hub.stats().bytes_in >= before + bytes as u64);
+        hostile.push(peer);
+        assert!(hub.stats().memory < MEMORY / 4 + (256 << 10), "{}", hub.stats().memory);
+        feed.send(vec![0; 1000]).unwrap();
+        // Begun when there is no room, and ended after that.
+        honest.socket.write_all(&message[..50_000]).unwrap();
+        until("it to be read", || hub.stats().bytes_in >= before + bytes as u64 + 50_000);
+        honest.socket.write_all(&message[50_000..]).unwrap();
+        let id = honest.id;
+        event(&mut events, |event| {
+            matches!(event, Event::Message { id: by, .. } if by == id).then_some(())
+        });
+        assert!(number < 50 || hub.client_count() < number as usize, "nobody has made way");
+    }
+    assert_eq!(hostile[0].close_code(), 1013);
+    hostile.truncate(1);
+    hostile.clear();
+    drop(honest);
+}
+
+#[test]
+fn events_that_nobody_takes_leave_room_for_messages_that_arrive() {
+    const MEMORY: usize = 8 << 20;
+    let _alone = alone();
+    let limits = Limits::default().memory(MEMORY).events(1 << 20).inbound_per_second(u32::MAX);
+    let hub = patient().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut events = hub.events();
+    let mut peer = Peer::connect(&hub);
+    for number in 1..=300 {
+        peer.send(vec![0; 60_000]);
+        until("the message", || hub.stats().received == number);
+        assert!(hub.stats().memory <= MEMORY / 8, "{}", hub.stats().memory);
+    }
+    let missed: u64 = std::iter::from_fn(|| events.try_recv())
+        .map(|event| if let Event::Missed(count) = event { count } else { 0 })
+        .sum();
+    assert!((270..300).contains(&missed), "{missed}");
+}
+
+#[test]
+fn a_message_that_takes_too_long_to_arrive_closes_the_connection_though_pings_come_between() {
+    let _alone = alone();
+    let timeouts = Timeouts::default().frame(Duration::from_millis(200));
+    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let (part, ping) = ([0x01, 0x80, 0, 0, 0, 0], [0x89, 0x80, 0, 0, 0, 0]);
+    let mut peer = Peer::connect(&hub);
+    peer.socket.write_all(&part).unwrap();
+    let mut other = peer.socket.try_clone().unwrap();
+    let trickle = thread::spawn(move || {
+        while other.write_all(&ping).is_ok() {
+            thread::sleep(Duration::from_millis(5)); // a peer that is never silent
+        }
+    });
+    assert_eq!(peer.close_code(), 1008);
+    drop(peer);
+    hub.shutdown_blocking(PATIENCE);
+    trickle.join().unwrap();
 }

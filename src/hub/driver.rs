@@ -309,6 +309,25 @@ impl Driver {
                 self.step_one(key, Connection::be_taken_over);
             }
         }
+        if std::mem::take(&mut self.engine.is_crowded) {
+            self.give_up_arriving();
+        }
+    }
+
+    /// What peers have sent takes more than its share of the memory: messages that are arriving make way, those that
+    /// began first, until a part of the share is free. Real ones take milliseconds.
+    fn give_up_arriving(&mut self) {
+        let arriving = |(key, connection): (usize, &Connection)| {
+            connection.arriving_since().map(|since| (since, key))
+        };
+        let mut arriving: Vec<_> = self.connections.iter().filter_map(arriving).collect();
+        arriving.sort_unstable();
+        for (_, key) in arriving {
+            if !self.engine.shared.inbound.is_tight() {
+                return;
+            }
+            self.step_one(key, Connection::give_up_arriving);
+        }
     }
 
     fn step_one(

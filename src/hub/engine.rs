@@ -79,6 +79,9 @@ impl From<&Timeouts> for Deadlines {
     }
 }
 
+/// What an event counts beside its message: its place in the channel, and the owner of its bytes.
+const EVENT_OVERHEAD: usize = 192;
+
 pub(crate) struct Engine {
     pub(crate) shared: Arc<Shared>,
     pub(crate) timeouts: Deadlines,
@@ -108,6 +111,8 @@ pub(crate) struct Engine {
     pub(crate) at_end: usize,
     /// What it says then.
     pub(crate) goodbye: Option<Arc<Goodbye>>,
+    /// Messages that are arriving have more than their share of the memory.
+    pub(crate) is_crowded: bool,
     /// Boxed as connections keep it, so that it changes hands without being made anew.
     spare: Option<Box<Inbound>>,
     /// An emptied mailbox, for callers.
@@ -157,6 +162,7 @@ impl Engine {
             sessions: Sessions::new(),
             at_end: 0,
             goodbye: None,
+            is_crowded: false,
             spare: None,
             spare_mail: None,
             codec_limits,
@@ -172,7 +178,7 @@ impl Engine {
     pub(crate) fn spare_inbound(&mut self) -> Box<Inbound> {
         self.spare.take().unwrap_or_else(|| {
             let codec = MessageCodec::new(Role::Server, self.codec_limits);
-            Box::new(Inbound::new(codec, Charge::none(&self.shared.budget)))
+            Box::new(Inbound::new(codec, Charge::none(&self.shared.inbound)))
         })
     }
 
@@ -205,11 +211,9 @@ impl Engine {
     pub(crate) fn tell_message(&self, id: ClientId, message: &Message) {
         self.shared.counters.received.add(1);
         if self.shared.listeners.any() {
-            let bytes = message.len();
-            // The last quarter is for what viewers are owed.
-            let budget = &self.shared.budget;
-            if !budget.is_tight() && budget.try_add(bytes) {
-                let charge = Charge::adopt(&self.shared.budget, bytes);
+            let (bytes, kept) = (message.len() + EVENT_OVERHEAD, &self.shared.kept);
+            if kept.try_add(bytes) {
+                let charge = Charge::adopt(kept, bytes);
                 let message = copy_with(message, |bytes| charge.attach(bytes));
                 self.shared.listeners.tell(|| Event::Message { id, message });
             } else {

@@ -123,11 +123,22 @@ impl Limits {
         /// Events waiting in one [`Events`](crate::Events); more are counted as
         /// [`Event::Missed`](crate::Event::Missed). Default 1024.
         events: usize = "16";
-        /// Bytes held for all clients together: queues, frames being written, inbound messages
-        /// that are not complete, events not taken. Beyond it [`Hub::send`](crate::Hub::send)
-        /// refuses, and with [`Overflow::SkipOldest`](crate::Overflow::SkipOldest) the fullest
-        /// mailboxes lose their older half; then the connection that has taken nothing for longest
-        /// is given up. `mailbox`, `feed` and `latest` count for a quarter of it at most. Default 256 MiB.
+        /// Bytes held for all clients together: queues, feeds, frames being written, and what clients have
+        /// sent. Beyond it [`Hub::send`](crate::Hub::send) refuses, and with
+        /// [`Overflow::SkipOldest`](crate::Overflow::SkipOldest) the fullest mailboxes lose their older half,
+        /// and then the longest feeds; then the connection that has taken nothing for longest is given up.
+        /// Default 256 MiB.
+        ///
+        /// `mailbox`, `feed` and `latest` count for a quarter of it at most. What clients have sent has a quarter,
+        /// of which half is for events not taken and for long paths and headers. Where messages that are
+        /// arriving fill the rest, those that began first are closed with 1013. Frames that were copied for
+        /// connections whose sockets are full have a quarter; beyond it, and over the limit, the connections that
+        /// have taken nothing for longest are given up first.
+        ///
+        /// For each byte that is counted the hub has at most 1.5 bytes allocated, whatever clients do. What is
+        /// bounded by numbers of things is not counted, such as 0.75 KiB for each idle client: the table of
+        /// bounds in `docs/architecture.md` has all of it. An allocator may keep more than is
+        /// allocated: see "Memory that the allocator keeps" there.
         memory: usize = "64 << 20";
     }
 }
@@ -187,7 +198,9 @@ impl Timeouts {
         /// How long a client that is owed data may take none of it; then it is cut without
         /// waiting for what it is owed. Default 10 s.
         stall: Duration = "Duration::from_secs(30)";
-        /// How long one message may take to be written to one client. Default 60 s.
+        /// How long one message may take to be written to one client, from its first byte to its last, and
+        /// how long one from a client may take to arrive: one that takes longer closes the connection with
+        /// 1008. Default 60 s.
         frame: Duration = "Duration::from_secs(300)";
         /// How long the closing handshake may take; before it, how long a client that is closed by
         /// the program may take for what it is owed; and how long a peer that is sent an answer

@@ -45,6 +45,11 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<Budget>,
     /// The share of it that is for what connections have taken up and their sockets do not take.
     pub(crate) outboxes: Arc<Budget>,
+    /// The share that is for what peers have sent, so that they cannot take what pushes need.
+    pub(crate) inbound: Arc<Budget>,
+    /// The share of that for what stays: what is known of clients, and events nobody has taken. The rest is for
+    /// messages that are arriving.
+    pub(crate) kept: Arc<Budget>,
     /// A push was refused for want of memory.
     pub(crate) starved: AtomicBool,
     pub(crate) bell: Arc<Bell>,
@@ -100,9 +105,12 @@ impl Shared {
         limits.latest = limits.latest.min(limits.memory / 4);
         let stamps = Arc::new(AtomicU64::new(0));
         let budget = Budget::new(limits.memory);
+        let inbound = budget.share(4);
         Self {
             process: Process::current(),
             outboxes: budget.share(4),
+            kept: inbound.share(2),
+            inbound,
             budget,
             topics: Topics::new(limits.feeds, Arc::clone(&stamps)),
             limits,

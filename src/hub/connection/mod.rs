@@ -520,6 +520,9 @@ impl Connection {
                 return self.time_out(engine);
             }
         }
+        if self.arriving_since().is_some_and(|since| now >= since + engine.timeouts.frame) {
+            return self.time_out_arriving(engine);
+        }
         let open = match &mut self.phase {
             Phase::Open(open) => open,
             Phase::Handshake(handshake) => {

@@ -26,11 +26,13 @@ pub(crate) struct Inbound {
     /// Whether there was no time for what is in the buffer.
     is_unheard: bool,
     charge: Charge,
+    /// When the first byte of the message came, in the driver's milliseconds.
+    since: u64,
 }
 
 impl Inbound {
     pub(crate) fn new(codec: MessageCodec, charge: Charge) -> Self {
-        Self { codec, buffer: BytesMut::new(), is_unheard: false, charge }
+        Self { codec, buffer: BytesMut::new(), is_unheard: false, charge, since: 0 }
     }
 }
 
@@ -161,7 +163,9 @@ impl Connection {
     }
 
     fn decode(&mut self, bytes: &mut BytesMut, engine: &mut Engine) {
-        let mut inbound = self.inbound().take().unwrap_or_else(|| engine.spare_inbound());
+        let kept = self.inbound().take();
+        let mut begins = kept.is_none();
+        let mut inbound = kept.unwrap_or_else(|| engine.spare_inbound());
         let mut partial = std::mem::take(&mut inbound.buffer);
         let source = if partial.is_empty() {
             &mut *bytes
@@ -180,6 +184,7 @@ impl Connection {
                 Ok(None) => break,
                 Ok(Some(incoming)) => {
                     engine.work = engine.work.saturating_sub(1);
+                    begins |= matches!(incoming, Incoming::Message(_));
                     self.incoming(incoming, engine);
                     // Of who has broken the rules, or has closed, nothing more is looked at (RFC 6455, section 7.1.7).
                     if self.has_broken_the_rules() || matches!(self.phase, Phase::Ending(_)) {
@@ -196,17 +201,54 @@ impl Connection {
             partial = BytesMut::from(left);
         }
         inbound.buffer = partial;
-        let held = inbound.buffer.capacity() + inbound.codec.buffered();
         if inbound.buffer.is_empty() && inbound.codec.is_idle() {
             inbound.charge.set(0);
             inbound.buffer = BytesMut::new();
             engine.keep_inbound(inbound);
-        } else if inbound.charge.set(held) {
-            *self.inbound() = Some(inbound);
-        } else {
-            let reason = "the hub's memory limit is reached";
-            self.fail(CloseFrame::new(CloseCode::TRY_AGAIN_LATER, reason), engine);
+            return;
         }
+        // What there was no time for is late by the hub's doing.
+        if begins || inbound.is_unheard {
+            inbound.since = engine.now;
+        }
+        let held = size_of::<Inbound>() + inbound.buffer.capacity() + inbound.codec.allocated();
+        // The driver then has those make way whose message began first.
+        engine.is_crowded |= !inbound.charge.set(held);
+        *self.inbound() = Some(inbound);
+    }
+
+    /// Since when a message is arriving, if one is.
+    pub(crate) fn arriving_since(&self) -> Option<u64> {
+        let inbound = match &self.phase {
+            Phase::Open(Open { inbound, .. }) | Phase::Leaving { inbound, .. } => inbound,
+            Phase::Newcomer(newcomer) => &newcomer.inbound,
+            _ => return None,
+        };
+        inbound.as_ref().map(|inbound| inbound.since)
+    }
+
+    /// Other messages need the memory of the one that is arriving.
+    pub(crate) fn give_up_arriving(&mut self, engine: &mut Engine) -> Step {
+        let reason = "there is no memory for this message now";
+        self.fail_arriving(CloseFrame::new(CloseCode::TRY_AGAIN_LATER, reason), engine)
+    }
+
+    /// The message that is arriving takes too long.
+    pub(super) fn time_out_arriving(&mut self, engine: &mut Engine) -> Step {
+        let within = engine.timeouts.frame;
+        let reason = format!(
+            "a message took longer than {within} ms to arrive; send it at once, or raise `Timeouts::frame`"
+        );
+        self.fail_arriving(CloseFrame::new(CloseCode::POLICY, &reason), engine)
+    }
+
+    fn fail_arriving(&mut self, close: CloseFrame, engine: &mut Engine) -> Step {
+        if self.arriving_since().is_none() {
+            return Ok(()); // it has come, or the connection has ended
+        }
+        *self.inbound() = None;
+        self.fail(close, engine);
+        self.flush(engine)
     }
 
     /// Whether it is to be closed for what the client did.
