@@ -1,12 +1,12 @@
 // The browser's end of the wire `stepcast.v1` (docs/protocol.md). `reduce` decides, apart from
-// sockets, timers and storage; `Connection` does what it says.
+// sockets, timers and storage; `Connection` does it.
 
 /** @import { Effect, Hub, Input, Options, State, Stored } from './stepcast.d.ts' */
 
 // Milliseconds.
 const FIRST_WAIT = 500, LONGEST_WAIT = 20_000; // bounds of the wait before an attempt
 const LATE = 10_000; // that a ping may be
-const HIDDEN = 70_000; // a hidden page's timers run about once a minute
+const HIDDEN = 70_000; // a hidden page's timers run once a minute
 const ACK = 1000;
 const LONGEST_TIMER = 2 ** 31 - 1; // a browser fires a longer one at once
 
@@ -55,8 +55,6 @@ class Turn {
     this.state = { ...state, feeds: new Map(state.feeds) };
     Object.assign(this, { now, random, hidden });
   }
-
-  // ---- The connection.
 
   start() {
     this.drop();
@@ -237,7 +235,11 @@ class Turn {
 
   gap({ alias, from, to, why }) { this.move(alias, { seq: number(to) }, 'gap', { from, to, why }); }
 
-  ping(pong) { this.send({ pong }); }
+  /** A pong is an ack, too. */
+  ping(pong) {
+    this.state.acked = this.state.feeds.get(null).seq ?? 0;
+    this.send({ pong });
+  }
 
   error({ code, feed, reason }) {
     this.emit('error', { code, feed, reason });

@@ -32,6 +32,16 @@ test('a reload resumes the client, and asks for its feeds as having nothing', (t
   assert.deepEqual(second.take('value').map(({ data }) => data), ['y']);
 });
 
+test('an answer to a ping acknowledges the mailbox, so that a reload asks for what comes after it', (t) => {
+  const page = new Page(t);
+  const first = open();
+  first.socket.say({ text: [0, 12, 'mine'] }, { ping: [1, 2, 3] }, { text: [0, 13, 'not acknowledged'] });
+  leave(page);
+  const second = new Tab({ storage: first.storage });
+  t.after(() => second.hub.close());
+  assert.deepEqual(helloOf(second).mail, { seq: 12 });
+});
+
 test('a reload before anything was acknowledged, and one before the hub has answered', (t) => {
   const page = new Page(t);
   const storage = new Storage();
