@@ -238,6 +238,7 @@ for (const [code, state, word] of [[4503, 'finished', 'Finished'], [4504, 'faile
     assert.match(end, /^<b>residual<\/b> u 9\.8e-7 {2}· {2}ended at \d\d:\d\d$/);
     const now = await seen(page);
     assert.deepEqual([now.state, now.now, now.count, now.field.ny, now.id], [state, 7, 2, '2', '7']);
+    assert.equal(now.title, `${word} · 70 % · stepcast`);
     assert.match(await page.textContent('#caption'), /^step 7/);
     assert.ok(now.lines.at(-1).endsWith(`${state}: <b>residual</b> u 9.8e-7`));
     assert.ok(!now.lines.some((line) => line.includes('connection closed')));
@@ -265,6 +266,7 @@ for (const [code, state, word] of [[4503, 'finished', 'Finished'], [4504, 'faile
     });
     assert.deepEqual([anew.state, anew.now, anew.count, anew.id, anew.lines.length], ['open', null, 1, '8', 2]);
     assert.equal(await page.isVisible('#end'), false);
+    assert.equal(anew.title, 'stepcast');
     assert.deepEqual(complaints, []);
   });
 }
