@@ -9,9 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use peer::{Peer, event};
 use slow::{Model, Slow, greedy_proxy};
-use stepcast::{DisconnectReason, Event, Hub, Timeouts};
+use stepcast::codec::{self, Control, ControlPayload, Incoming, MessageCodec, Role};
+use stepcast::{DisconnectReason, Event, Hub, Overflow, Timeouts};
+use tokio_util::codec::{Decoder, Encoder};
 
 /// Reads for six seconds, in which it has to see fresh values, and as many as it can read.
 fn look(hub: &Hub, slow: &mut Slow) {
@@ -130,4 +133,52 @@ fn who_says_nothing_of_what_it_has_is_cut() {
     assert_eq!(reason, DisconnectReason::TimedOut);
     assert!(started.elapsed() >= stall);
     reader.join().unwrap();
+}
+
+/// A viewer that answers each ping with this, and reads all that comes: whether it is told all of so many messages.
+fn reads_all_answering(answer: impl Fn(ControlPayload) -> ControlPayload) {
+    let hub = Hub::builder()
+        .timeouts(
+            Timeouts::default().stall(Duration::from_secs(2)).keepalive(Duration::from_millis(500)),
+        )
+        .overflow(Overflow::Refuse)
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let Peer { mut socket, id, .. } = Peer::connect(&hub);
+    let limits = codec::Limits::default().max_frame(1 << 30).max_message(1 << 30);
+    let mut codec = MessageCodec::new(Role::Client, limits);
+    let mut received = BytesMut::new();
+    for number in 0..2000_u32 {
+        let mut message = number.to_be_bytes().to_vec();
+        message.resize(1000, 0);
+        hub.send_wait_blocking(id, message, peer::PATIENCE).expect("it is there, and reads");
+        let mut is_there = false;
+        while !is_there {
+            match codec.decode(&mut received).unwrap() {
+                Some(Incoming::Message(message)) => {
+                    assert_eq!(message.as_bytes()[..4], number.to_be_bytes());
+                    is_there = true;
+                }
+                Some(Incoming::Control(Control::Ping(ping))) => {
+                    let text = std::str::from_utf8(ping.as_bytes()).unwrap();
+                    assert!(text.bytes().all(|byte| byte.is_ascii_graphic()), "{text:?}");
+                    let mut pong = BytesMut::new();
+                    codec.encode(Control::Pong(answer(ping)), &mut pong).unwrap();
+                    socket.write_all(&pong).unwrap();
+                }
+                Some(other) => panic!("{other:?}"),
+                None => peer::read_some(&mut socket, &mut received).unwrap(),
+            }
+        }
+    }
+}
+
+#[test]
+fn who_answers_pings_with_empty_pongs_gets_everything_and_is_not_cut() {
+    reads_all_answering(|_| ControlPayload::default());
+}
+
+#[test]
+fn who_answers_pings_with_what_they_carry_gets_everything_which_is_text_that_all_can_handle() {
+    reads_all_answering(|ping| ping);
 }

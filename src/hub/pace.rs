@@ -15,6 +15,13 @@
 //! wanted, and what the way there and back takes by itself, which is the least that a question took
 //! while little was under way. The window grows fourfold at most, so that one lucky answer opens it little, and
 //! to a megabyte for whoever reads at once: then a question goes behind some 320 KB, since it costs as much as sending 20 KB.
+//!
+//! A Pong is to carry what its Ping did. Those of many small clients are empty: then the order of TCP says which question was
+//! answered, which is the oldest. What that needs to know is a number of Pongs: a client whose Pongs say nothing is asked one thing
+//! at a time, and has answered it when all Pings have been answered. A client that says more than is true is sent more
+//! than it reads, and harms nobody else: nothing is answered that was not asked.
+
+use std::io::Write as _;
 
 use bytes::Bytes;
 
@@ -31,6 +38,10 @@ const INITIAL: u32 = 16 * 1024;
 const LEAST: u32 = 8 * 1024;
 const MOST: u32 = 1024 * 1024;
 
+/// The largest of a client whose Pongs are empty: while it answers one question there is no other, and at 50 KB/s it
+/// has to come to the next within the stall timeout.
+const MOST_UNSAID: u32 = 256 * 1024;
+
 /// Of a window larger than this the moments differ by no more than of this one.
 const SPREAD: u32 = 256 * 1024;
 
@@ -39,7 +50,7 @@ pub(crate) const TURNS: u32 = 1 << TURN_BITS;
 const TURN_BITS: u32 = 4;
 
 /// The most that the way there and back is taken to last by itself, in milliseconds.
-const FAR: u32 = 1000;
+const FAR: u16 = 1000;
 
 /// Which of [`TURNS`] a connection of this serial number has. Mixed (Knuth, "Sorting and Searching", section 6.4): a
 /// viewer's page and script take a fixed number of connections, which would leave a few turns of them.
@@ -59,15 +70,32 @@ pub(crate) struct Pace {
     asked: u32,
     /// Zero: there is none, and nothing is asked.
     window: u32,
+    /// When it was last asked, in milliseconds.
+    asked_at: u32,
     /// The least that an answer took while little was under way, in milliseconds.
-    way: u32,
+    way: u16,
+    /// Pings without a Pong yet.
+    unanswered: u8,
+    pongs: Pongs,
+}
+
+/// What is known of a client's Pongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pongs {
+    Unknown,
+    /// They carry what their Pings did. What carries something else answers nothing.
+    Whole,
+    /// They do not.
+    Empty,
 }
 
 impl Pace {
     /// `freshness`: for how many milliseconds' worth the window is; zero: there is none.
     pub(crate) fn new(freshness: u32) -> Self {
         let window = if freshness > 0 { INITIAL } else { 0 };
-        Self { taken: 0, had: 0, asked: 0, window, way: FAR }
+        let (taken, had, asked, asked_at) = (0, 0, 0, 0);
+        let (way, unanswered, pongs) = (FAR, 0, Pongs::Unknown);
+        Self { taken, had, asked, window, asked_at, way, unanswered, pongs }
     }
 
     /// How many bytes more may be taken up. A message that begins within them may end beyond.
@@ -127,7 +155,8 @@ impl Pace {
         let unasked = then.room() == 0 && then.asked == then.had;
         let is_long = more >= self.long();
         let due = then.since() >= self.part(serial) || unasked || is_long;
-        (self.window > 0 && then.since() > 0 && due).then(|| Question(then.numbers(now)))
+        let may_ask = self.pongs != Pongs::Empty || self.unanswered == 0;
+        (self.window > 0 && then.since() > 0 && due && may_ask).then(|| Question(then.numbers(now)))
     }
 
     /// What a question says: how much goes before it, how much of that is under way, and when it is.
@@ -136,35 +165,74 @@ impl Pace {
     }
 
     /// The question has gone, or is in line behind what has been taken up.
-    pub(crate) fn asked(&mut self) {
-        self.asked = self.taken;
+    pub(crate) fn asked(&mut self, now: u64) {
+        (self.asked, self.asked_at) = (self.taken, low_half(now));
+        self.pinged();
     }
 
-    /// A Pong has come: whether it answers a question and says more than those before.
+    /// A Ping has gone, or is in line.
+    pub(crate) fn pinged(&mut self) {
+        self.unanswered = self.unanswered.saturating_add(1);
+    }
+
+    /// A Pong has come with these bytes: whether it answers a Ping.
+    pub(crate) fn answer_with(&mut self, payload: &[u8], freshness: u32, now: u64) -> bool {
+        if Question::parse(payload).is_some_and(|numbers| self.answer(numbers, freshness, now)) {
+            self.pongs = Pongs::Whole;
+            return true;
+        }
+        if self.pongs == Pongs::Whole || self.unanswered == 0 {
+            return false;
+        }
+        self.unanswered -= 1;
+        let under_way = self.under_question();
+        if under_way > 0 {
+            self.pongs = Pongs::Empty;
+            if self.unanswered == 0 {
+                self.have(self.asked, under_way, self.asked_at, freshness, now);
+            }
+        }
+        true
+    }
+
+    /// What has been taken up before the last question, and after the last answer.
+    fn under_question(&self) -> u32 {
+        self.asked.wrapping_sub(self.had)
+    }
+
+    /// A question has been answered with these numbers: whether that says more than those before.
     pub(crate) fn answer(&mut self, numbers: [u64; 3], freshness: u32, now: u64) -> bool {
         let [offset, under_way, at] = numbers.map(low_half);
         let more = offset.wrapping_sub(self.had);
         // What it was not asked, it cannot answer. (What else it makes up is its own affair: it is
         // sent more, or less.)
-        if self.window == 0 || more == 0 || more > self.asked.wrapping_sub(self.had) {
+        if self.window == 0 || more == 0 || more > self.under_question() {
             return false;
         }
+        let all = offset == self.asked;
+        self.unanswered = if all { 0 } else { self.unanswered.saturating_sub(1) };
+        self.have(offset, under_way, at, freshness, now);
+        true
+    }
+
+    /// The client has all up to here, with so much of it under way when it was asked, at that time.
+    fn have(&mut self, offset: u32, under_way: u32, at: u32, freshness: u32, now: u64) {
         self.had = offset;
         let took = (low_half(now).wrapping_sub(at)).max(1);
         if under_way <= INITIAL {
-            self.way = self.way.min(took);
+            self.way = self.way.min(u16::try_from(took).unwrap_or(FAR));
         }
         // As long as nothing small has been under way, nothing is known of the way.
         let way = if self.way == FAR { 0 } else { self.way };
         let wanted = u64::from(freshness) + u64::from(way);
         let target = u64::from(under_way) * wanted / u64::from(took);
         let target = u32::try_from(target).unwrap_or(u32::MAX);
+        let most = if self.pongs == Pongs::Empty { MOST_UNSAID } else { MOST };
         self.window = if u64::from(took) <= wanted {
-            self.window.max(target.min(4 * self.window)).min(MOST)
+            self.window.max(target.min(4 * self.window)).min(most)
         } else {
             self.window.min(target).max(LEAST)
         };
-        true
     }
 }
 
@@ -175,25 +243,25 @@ pub(crate) struct Question([u32; 3]);
 impl Question {
     /// The numbers in the payload of a Pong, if it can be an answer.
     pub(crate) fn parse(payload: &[u8]) -> Option<[u64; 3]> {
-        let payload: &[u8; 12] = payload.try_into().ok()?;
-        let number = |at: usize| {
-            u32::from_be_bytes([payload[at], payload[at + 1], payload[at + 2], payload[at + 3]])
-        };
-        Some([0, 4, 8].map(|at| number(at).into()))
+        let mut numbers = std::str::from_utf8(payload)
+            .ok()?
+            .split(',')
+            .map(|number| number.parse::<u32>().ok().map(u64::from));
+        let [a, b, c] = [numbers.next()??, numbers.next()??, numbers.next()??];
+        numbers.next().is_none().then_some([a, b, c])
     }
 
-    /// A Ping; on `stepcast.v1` a line, so that what answers is the page and not the browser behind it.
+    /// A Ping, whose payload is text, which all clients can handle; on `stepcast.v1` a line, so that what answers is the page and not the browser behind it.
     pub(crate) fn frame(&self, wire: Wire) -> Bytes {
         if wire == Wire::V1 {
             let mut lines = Lines::default();
             lines.ping(self.0);
             return lines.take().into();
         }
-        let mut payload = [0; 12];
-        for (bytes, number) in payload.chunks_mut(4).zip(self.0) {
-            bytes.copy_from_slice(&number.to_be_bytes());
-        }
-        let payload = ControlPayload::new(Bytes::copy_from_slice(&payload)).unwrap_or_default();
+        let [taken, under_way, at] = self.0;
+        let mut payload = Vec::with_capacity(3 * 10 + 2);
+        let _ = write!(payload, "{taken},{under_way},{at}"); // there is room
+        let payload = ControlPayload::new(payload).unwrap_or_default();
         codec::server_control(&Control::Ping(payload))
     }
 }
@@ -222,6 +290,8 @@ mod tests {
         read: u64,
         oldest: u64,
         serial: u32,
+        /// Whether its Pongs carry nothing.
+        is_mute: bool,
     }
 
     #[derive(Clone)]
@@ -233,7 +303,8 @@ mod tests {
     impl Link {
         fn new(way: u64, rate: u64, serial: u32) -> Self {
             let (unread, answers) = (VecDeque::new(), VecDeque::new());
-            Self { way, rate, credit: 0, unread, answers, read: 0, oldest: 0, serial }
+            let is_mute = false;
+            Self { way, rate, credit: 0, unread, answers, read: 0, oldest: 0, serial, is_mute }
         }
 
         /// One millisecond of the client, who has all that was sent a way ago.
@@ -255,7 +326,8 @@ mod tests {
                         self.oldest = self.oldest.max(now - *made);
                     }
                     Piece::Ping(payload) => {
-                        self.answers.push_back((now + self.way, payload.clone()));
+                        let payload = if self.is_mute { Vec::new() } else { payload.clone() };
+                        self.answers.push_back((now + self.way, payload));
                     }
                 }
                 self.unread.pop_front();
@@ -275,11 +347,11 @@ mod tests {
             }
             while link.answers.front().is_some_and(|(at, _)| *at <= now) {
                 let (_, payload) = link.answers.pop_front().unwrap();
-                assert!(pace.answer(Question::parse(&payload).unwrap(), FRESHNESS, now));
+                assert!(pace.answer_with(&payload, FRESHNESS, now));
             }
             let question = |pace: &mut Pace, link: &mut Link| {
                 if let Some(question) = pace.question(0, now, serial) {
-                    pace.asked();
+                    pace.asked(now);
                     link.unread
                         .push_back((now, Piece::Ping(question.frame(Wire::Plain)[2..].to_vec())));
                 }
@@ -335,7 +407,7 @@ mod tests {
             for (pace, serial) in paces.iter_mut().zip(0..) {
                 pace.take(FRAME);
                 if let Some(question) = pace.question(0, message, serial) {
-                    pace.asked();
+                    pace.asked(message);
                     questions += 1;
                     assert!(pace.answer(question.0.map(u64::from), FRESHNESS, message));
                 }
@@ -352,7 +424,7 @@ mod tests {
         for message in 0..100_000_u64 {
             pace.take(1000);
             if let Some(question) = pace.question(0, message, 0) {
-                pace.asked();
+                pace.asked(message);
                 questions += 1;
                 assert!(pace.answer(question.0.map(u64::from), FRESHNESS, message));
             }
@@ -382,7 +454,7 @@ mod tests {
                     since += chunk;
                     assert!(since <= IN_TIME, "{size}, {serial}: {since}");
                     if question.is_some() {
-                        pace.asked();
+                        pace.asked(0);
                         (since, questions) = (0, questions + 1);
                     }
                 }
@@ -398,7 +470,7 @@ mod tests {
         pace.way = 1;
         pace.take(MOST as usize);
         let question = pace.question(0, 0, 0).expect("the window is full");
-        pace.asked();
+        pace.asked(0);
         assert!(pace.answer(question.0.map(u64::from), FRESHNESS, 20_000)); // 52 KB/s
         assert!(pace.window < 14_000, "{}", pace.window);
         assert_eq!(pace.room(), pace.window as usize);
@@ -409,17 +481,78 @@ mod tests {
         let mut pace = Pace::new(FRESHNESS);
         pace.take(5000);
         let first = pace.question(0, 0, 0).expect("a quarter").0.map(u64::from);
-        pace.asked();
+        pace.asked(0);
         assert!(pace.question(0, 0, 0).is_none(), "asked already");
         pace.take(5000);
         assert!(!pace.answer([10_000, 0, 0], FRESHNESS, 1), "not asked");
         assert!(!pace.answer([0; 3], FRESHNESS, 1));
-        assert!(Question::parse(b"").is_none());
+        for bad in ["", "1,2", "1,2,3,4", "1,2,-3", "1,2,4294967296", "\u{1}\0\0\0,2,3"] {
+            assert!(Question::parse(bad.as_bytes()).is_none(), "{bad:?}");
+        }
         let ping = Question([5000, 5000, 7]).frame(Wire::Plain);
-        assert_eq!(Question::parse(&ping[2..]), Some([5000, 5000, 7]));
+        assert_eq!(
+            (&ping[2..], Question::parse(&ping[2..])),
+            (&b"5000,5000,7"[..], Some([5000, 5000, 7]))
+        );
         assert!(pace.answer(first, FRESHNESS, 1));
         assert!(!pace.answer(first, FRESHNESS, 2), "answered already");
         assert_eq!(pace.under_way(), 5000);
+    }
+
+    #[test]
+    fn who_answers_with_empty_pongs_sees_what_is_fresh_and_has_most_of_what_it_can_read() {
+        let mute = |way, rate, serial| Link { is_mute: true, ..Link::new(way, rate, serial) };
+        for (rate, serial) in [(10, 0), (50, 0), (50, 7), (50, 15), (200, 0), (200, 15)] {
+            let (oldest, read) = run(&mut mute(0, rate, serial), FRAME, 5_000, 30_000);
+            let least = u64::from(LEAST) / rate;
+            assert!(oldest <= 600.max(least + 200), "{rate}, {serial}: {oldest} ms");
+            assert!(read >= rate * 99 / 100, "{rate}, {serial}: {read}");
+        }
+        for (way, serial) in [(1, 0), (20, 15), (75, 0), (75, 15)] {
+            let (_, read) = run(&mut mute(way, 500, serial), FRAME, 10_000, 30_000);
+            assert!(read >= 350, "{way} ms away, {serial}: {read} of 500 bytes in a millisecond");
+        }
+    }
+
+    #[test]
+    fn an_empty_pong_answers_the_oldest_question_and_the_last_of_them_all() {
+        let mut pace = Pace::new(FRESHNESS);
+        let ask = |pace: &mut Pace, now| {
+            pace.take(6000);
+            let question = pace.question(0, now, 0);
+            question.inspect(|_| pace.asked(now)).is_some()
+        };
+        assert!(!pace.answer_with(b"", FRESHNESS, 0), "nothing was asked");
+        assert!(ask(&mut pace, 1) && ask(&mut pace, 2));
+        assert!(pace.answer_with(b"", FRESHNESS, 3));
+        assert_eq!(pace.under_way(), 12_000, "the second may still be on its way");
+        assert!(!ask(&mut pace, 4), "one at a time");
+        assert!(pace.answer_with(b"?", FRESHNESS, 5));
+        assert_eq!(pace.under_way(), 6_000);
+        assert!(!pace.answer_with(b"", FRESHNESS, 6), "one more than was asked");
+        // A Ping that is there to see who is alive has its Pong, too, whichever comes first.
+        assert!(ask(&mut pace, 7));
+        pace.pinged();
+        assert!(pace.answer_with(b"", FRESHNESS, 8) && pace.under_way() > 0);
+        assert!(pace.answer_with(b"", FRESHNESS, 9));
+        assert_eq!(pace.under_way(), 0);
+    }
+
+    // RFC 6455, 5.5.3: "A Pong frame MAY be sent unsolicited."
+    #[test]
+    fn who_has_answered_with_what_it_was_asked_is_not_taken_at_an_empty_pong() {
+        let mut pace = Pace::new(FRESHNESS);
+        pace.pinged();
+        assert!(pace.answer_with(b"", FRESHNESS, 0));
+        pace.take(5000);
+        let question = pace.question(0, 0, 0).expect("a quarter").frame(Wire::Plain);
+        pace.asked(0);
+        assert!(pace.answer_with(&question[2..], FRESHNESS, 1));
+        pace.take(50_000);
+        assert!(pace.question(0, 2, 0).is_some());
+        pace.asked(2);
+        assert!(!pace.answer_with(b"", FRESHNESS, 3));
+        assert_eq!(pace.under_way(), 50_000);
     }
 
     #[test]
@@ -435,6 +568,7 @@ mod tests {
         fn nobody_waits_with_no_question_under_way(
             steps in proptest::collection::vec((1..100_000usize, 0..3000u64, any::<bool>(), any::<u32>()), 1..200),
             serial: u32,
+            is_mute: bool,
         ) {
             let mut pace = Pace::new(FRESHNESS);
             let mut asked = VecDeque::new();
@@ -445,16 +579,19 @@ mod tests {
                     pace.take(size);
                 }
                 if let Some(question) = pace.question(0, now, serial) {
-                    pace.asked();
+                    pace.asked(now);
                     asked.push_back(question.frame(Wire::Plain)[2..].to_vec());
                 }
                 if pace.room() == 0 {
                     prop_assert!(!asked.is_empty(), "{pace:?}");
                 }
                 if answers {
-                    if let Some(mut payload) = asked.pop_front() {
-                        payload[4..8].copy_from_slice(&forged.to_be_bytes());
-                        prop_assert!(pace.answer(Question::parse(&payload).unwrap(), FRESHNESS, now));
+                    if let Some(payload) = asked.pop_front() {
+                        let mut numbers = Question::parse(&payload).unwrap();
+                        numbers[1] = forged.into();
+                        let forged = format!("{},{},{}", numbers[0], numbers[1], numbers[2]);
+                        let payload = if is_mute { b"" } else { forged.as_bytes() };
+                        prop_assert!(pace.answer_with(payload, FRESHNESS, now));
                     }
                 }
                 prop_assert!((LEAST..=MOST).contains(&pace.window), "{pace:?}");

@@ -573,7 +573,7 @@ impl Connection {
                 open.pinged_at = Some(Moment::at(now));
                 let numbers = open.pace.numbers(now);
                 open.lines().ping(numbers);
-                open.pace.asked();
+                open.pace.asked(now);
                 self.flush(engine)
             }
             // A client that talks and is told nothing: proxies cut where one side has been silent.
@@ -581,6 +581,7 @@ impl Connection {
                 if (silent || open.sent_at.passed(now) >= keepalive)
                     && !self.outbox.as_ref().is_some_and(|outbox| outbox.has_ping()) =>
             {
+                open.pace.pinged();
                 self.owe(now).ping(ControlPayload::default());
                 self.flush(engine)
             }

@@ -14,7 +14,6 @@ use crate::codec::{
 use crate::hub::budget::Charge;
 use crate::hub::engine::Engine;
 use crate::hub::events::DisconnectReason;
-use crate::hub::pace::Question;
 
 /// Reads of one socket before the others have their turn.
 const READS: usize = 4;
@@ -270,8 +269,8 @@ impl Connection {
         };
         if let Incoming::Control(Control::Pong(payload)) = &incoming {
             // It says what it has: that it was asked for, and is as often as it was.
-            let numbers = Question::parse(payload.as_bytes());
-            if numbers.is_some_and(|n| open.pace.answer(n, engine.freshness(), engine.now)) {
+            let pong = payload.as_bytes();
+            if !open.is_v1() && open.pace.answer_with(pong, engine.freshness(), engine.now) {
                 open.held_since = None;
                 return;
             }

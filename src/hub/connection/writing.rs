@@ -199,7 +199,7 @@ impl Connection {
                         }
                         open.pace.take(taken);
                         if let Some(question) = question {
-                            open.pace.asked();
+                            open.pace.asked(engine.now);
                             let mut rest: Frame = question.into();
                             rest.advance(written - end);
                             self.begin(rest, engine.now);
@@ -250,7 +250,7 @@ impl Connection {
         let question = open.pace.question(bytes, now, self.serial);
         open.pace.take(bytes);
         let Some(question) = question else { return false };
-        open.pace.asked();
+        open.pace.asked(now);
         self.owe(now).push_own(question.frame(wire).into());
         true
     }
