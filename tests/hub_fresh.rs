@@ -162,9 +162,9 @@ fn reads_all_answering(answer: impl Fn(ControlPayload) -> ControlPayload) {
                 Some(Incoming::Control(Control::Ping(ping))) => {
                     let text = std::str::from_utf8(ping.as_bytes()).unwrap();
                     assert!(text.bytes().all(|byte| byte.is_ascii_graphic()), "{text:?}");
-                    let mut pong = BytesMut::new();
-                    codec.encode(Control::Pong(answer(ping)), &mut pong).unwrap();
-                    socket.write_all(&pong).unwrap();
+                    let mut bytes = BytesMut::new();
+                    codec.encode(Control::Pong(answer(ping)), &mut bytes).unwrap();
+                    socket.write_all(&bytes).unwrap();
                 }
                 Some(other) => panic!("{other:?}"),
                 None => peer::read_some(&mut socket, &mut received).unwrap(),

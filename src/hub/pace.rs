@@ -170,6 +170,11 @@ impl Pace {
         self.pinged();
     }
 
+    /// How much goes before the last question.
+    pub(crate) fn last_asked(&self) -> u32 {
+        self.asked
+    }
+
     /// A Ping has gone, or is in line.
     pub(crate) fn pinged(&mut self) {
         self.unanswered = self.unanswered.saturating_add(1);

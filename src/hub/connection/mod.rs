@@ -573,7 +573,7 @@ impl Connection {
                 open.pinged_at = Some(Moment::at(now));
                 let numbers = open.pace.numbers(now);
                 open.lines().ping(numbers);
-                open.pace.asked(now);
+                open.asked(engine);
                 self.flush(engine)
             }
             // A client that talks and is told nothing: proxies cut where one side has been silent.

@@ -9,7 +9,7 @@ use crate::hub::budget::Charge;
 use crate::hub::client::{Details, Wanted};
 use crate::hub::engine::{Engine, Used};
 use crate::hub::goodbye::{COME_BACK, Goodbye};
-use crate::hub::moment::Moment;
+use crate::hub::moment::{Moment, low_half};
 use crate::hub::outbox::Outbox;
 use crate::hub::topic::NAME_MAX;
 use crate::hub::{FeedError, FollowError};
@@ -53,6 +53,9 @@ pub(super) struct V1 {
     pub(super) unheard: Box<str>,
     /// What both of them are, between its turns.
     charge: Option<Charge>,
+    /// A question that is not answered, by how much goes before it, and the number of the last message of its mailbox that
+    /// does. Who answers has read that.
+    asked: Option<(u32, u64)>,
     /// As a newcomer's.
     request: Option<Box<Request>>,
 }
@@ -70,10 +73,61 @@ impl Open {
         let v1 = self.v1.as_mut().filter(|v1| !v1.lines.is_empty())?;
         let frame = v1.lines.take();
         v1.charge = None; // what of it does not leave at once the outbox counts
-        if v1.had == 0 && v1.request.is_none() && v1.unheard.is_empty() {
+        self.drop_v1_if_empty();
+        Some(frame)
+    }
+
+    fn drop_v1_if_empty(&mut self) {
+        let is_empty = |v1: &V1| {
+            let holds_nothing = v1.lines.is_empty() && v1.unheard.is_empty();
+            holds_nothing && v1.had == 0 && v1.request.is_none() && v1.asked.is_none()
+        };
+        if self.v1.as_deref().is_some_and(is_empty) {
             self.v1 = None;
         }
-        Some(frame)
+    }
+
+    /// A question is in line behind what has been taken up: its answer acknowledges the mail before it.
+    pub(super) fn asked(&mut self, engine: &Engine) {
+        self.pace.asked(engine.now);
+        if !self.is_v1() {
+            return;
+        }
+        let Some(mail) = self.client.mail() else { return };
+        let has_kept = engine.logs.get(mail).is_some_and(|log| log.bytes() > 0);
+        let Some(seen) = self.follows.at(mail).map(|mail| mail.seen).filter(|_| has_kept) else {
+            return;
+        };
+        let asked = (self.pace.last_asked(), seen);
+        self.v1.get_or_insert_default().asked.get_or_insert(asked);
+    }
+
+    /// A question behind so much has been answered.
+    fn answered(&mut self, offset: u64, engine: &mut Engine) {
+        let Some(v1) = &mut self.v1 else { return };
+        // These count modulo 2^32, of which no more than half is under way.
+        let is_behind = |of: u32| low_half(offset).wrapping_sub(of) <= u32::MAX / 2;
+        if let Some((_, seq)) = v1.asked.take_if(|(of, _)| is_behind(*of)) {
+            self.acknowledge(seq, engine);
+            self.drop_v1_if_empty();
+        }
+    }
+
+    /// What it was given of its mailbox leaves no room for more: it is asked whether it has read that.
+    fn ask_for_room(&mut self, engine: &Engine) {
+        if self.v1.as_ref().is_none_or(|v1| v1.asked.is_none()) {
+            let numbers = self.pace.numbers(engine.now);
+            self.lines().ping(numbers);
+            self.asked(engine);
+        }
+    }
+
+    /// It has its mailbox up to this number.
+    fn acknowledge(&mut self, seq: u64, engine: &mut Engine) {
+        if let Some(mail) = self.client.mail().and_then(|mail| self.follows.at(mail)) {
+            engine.acknowledge(mail.place(), seq.min(mail.seen));
+            self.has_mail = true; // there may be room for more
+        }
     }
 
     /// A feed, or its mailbox, begins, behind what it has seen. Where nothing is kept of what comes then, that is said now: there
@@ -160,8 +214,14 @@ impl Connection {
     ) {
         let Phase::Open(open) = &mut self.phase else { return };
         let Some(mail) = engine.mail_of(&open.client) else { return };
-        engine.collect_mail(&open.client, mail, open.v1.as_ref().map_or(0, |v1| v1.had));
-        if !open.follows.contains(mail) {
+        let is_begun = open.follows.contains(mail);
+        let given = open.v1.as_ref().map_or(0, |v1| v1.had);
+        let is_full = !engine.collect_mail(&open.client, mail, given)
+            && open.client.mailbox.lock().mail.is_some();
+        if is_begun && is_full {
+            open.ask_for_room(engine);
+        }
+        if !is_begun {
             // Who has not just come back was there all the time.
             let why = if had.is_some() { Why::Expired } else { Why::Slow };
             let had = had.unwrap_or(Had { seq: Some(0), set: None });
@@ -204,12 +264,16 @@ impl Connection {
             let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
             rest = after.trim_start_matches('\n');
             match v1::parse(line, limit) {
-                // It was asked for, and is as often as it was.
-                Ok(Said::Pong(value))
-                    if open.pace.answer(value, engine.freshness(), engine.now) =>
-                {
-                    open.held_since = None;
-                    engine.work -= 1;
+                Ok(Said::Pong(value)) => {
+                    let says_more = open.pace.answer(value, engine.freshness(), engine.now);
+                    open.answered(value[0], engine);
+                    if says_more {
+                        // It was asked for, and is as often as it was.
+                        open.held_since = None;
+                        engine.work -= 1;
+                    } else {
+                        self.count(1, engine);
+                    }
                 }
                 Ok(said) => {
                     if self.count(1 + said.names(), engine) {
@@ -279,13 +343,11 @@ impl Connection {
             }
             Said::Message(message) => engine.tell_message(open.client.id, &message),
             Said::Ack(Had { seq, .. }) => {
-                let mail = open.client.mail().and_then(|mail| open.follows.at(mail));
-                if let (Some(seq), Some(mail)) = (seq, mail) {
-                    engine.acknowledge(mail.place(), seq.min(mail.seen));
-                    open.has_mail = true; // there may be room for more
+                if let Some(seq) = seq {
+                    open.acknowledge(seq, engine);
                 }
             }
-            Said::Pong(_) | Said::Unknown => {} // it answers nothing
+            Said::Pong(_) | Said::Unknown => {}
         }
     }
 

@@ -145,7 +145,7 @@ impl Connection {
         };
         if room == 0 && open.follows.is_owed(&open.client, open.has_mail, engine, upto) {
             open.held_since.get_or_insert(Moment::at(engine.now));
-            let asked = self.take_and_ask(0, engine.now);
+            let asked = self.take_and_ask(0, engine);
             return Ok(if asked { Taken::Alone } else { Taken::Nothing });
         }
         open.held_since = None;
@@ -194,12 +194,12 @@ impl Connection {
                         let asked = question.as_ref().map_or(0, Bytes::len);
                         if asked > 0 && written <= end {
                             self.begin(rest, engine.now);
-                            self.take_and_ask(taken, engine.now);
+                            self.take_and_ask(taken, engine);
                             return Ok(Taken::Shared);
                         }
                         open.pace.take(taken);
                         if let Some(question) = question {
-                            open.pace.asked(engine.now);
+                            open.asked(engine);
                             let mut rest: Frame = question.into();
                             rest.advance(written - end);
                             self.begin(rest, engine.now);
@@ -244,14 +244,14 @@ impl Connection {
     }
 
     /// So many bytes have been taken up: puts a question behind them, if one is due. Whether it was.
-    fn take_and_ask(&mut self, bytes: usize, now: u64) -> bool {
+    fn take_and_ask(&mut self, bytes: usize, engine: &Engine) -> bool {
         let Phase::Open(open) = &mut self.phase else { return false };
         let wire = open.wire;
-        let question = open.pace.question(bytes, now, self.serial);
+        let question = open.pace.question(bytes, engine.now, self.serial);
         open.pace.take(bytes);
         let Some(question) = question else { return false };
-        open.pace.asked(now);
-        self.owe(now).push_own(question.frame(wire).into());
+        open.asked(engine);
+        self.owe(engine.now).push_own(question.frame(wire).into());
         true
     }
 
@@ -274,7 +274,7 @@ impl Connection {
         }
         if outbox.is_some() {
             self.outbox = outbox;
-            self.take_and_ask(bytes, engine.now);
+            self.take_and_ask(bytes, engine);
         } else {
             self.leave_if_due(engine);
         }
@@ -284,7 +284,7 @@ impl Connection {
     fn take_up_lines(&mut self, engine: &mut Engine, upto: u64, room: usize) {
         if let Some((outbox, bytes)) = self.take_up_v1(engine, upto, TAKE_BYTES.min(room)) {
             self.outbox = Some(outbox);
-            self.take_and_ask(bytes, engine.now);
+            self.take_and_ask(bytes, engine);
         } else {
             self.leave_if_due(engine);
         }
