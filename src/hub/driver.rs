@@ -18,7 +18,7 @@ use slab::Slab;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection::{Connection, Over};
-use super::engine::{Engine, millis};
+use super::engine::{Engine, TRIM, millis};
 use super::events::DisconnectReason;
 use super::flush::Flushes;
 use super::listener::{self, Listener};
@@ -28,6 +28,34 @@ use super::signal::ReadyList;
 
 /// Sockets served, of each kind, before the runtime looks at the sockets again.
 const STEPS: usize = 64;
+
+/// What a turn takes over of what callers have pushed: messages and values, and as many clients and feeds that have
+/// something new.
+const TAKES: usize = 2048;
+
+/// Connections, clients and feeds that a tick looks at in one turn.
+const WALK: usize = 256;
+
+/// How often relief is given at most, in milliseconds, while it does not bring the hub below its memory limit: it looks at
+/// all clients and feeds.
+const RELIEF_EVERY: u64 = 10;
+
+/// Bytes written to the followers of one feed before the next feed's turn.
+const BYTES_OF_FEED: u64 = 512 << 10;
+
+/// How long serving sockets of one kind goes on in a turn, since one of them may be owed megabytes. The clock is looked at
+/// after some sockets, or some bytes.
+const SLICE: Duration = Duration::from_millis(1);
+const SLICE_STEPS: usize = 8;
+const SLICE_BYTES: u64 = 64 << 10;
+
+struct Slice {
+    began: Instant,
+    steps: usize,
+    /// What had been written when the clock was looked at.
+    written: u64,
+    long: Duration,
+}
 
 /// Followers of one feed that are written to before the next feed's: few, so that a feed with few followers waits
 /// for few of each other feed; and more than two, since from the third on they share what the second had encoded.
@@ -59,6 +87,12 @@ pub(crate) struct Driver {
     /// Keys of connections that are owed something, each once. Who is served and then owed more
     /// stands at the end again, so that nobody is always last.
     owed: VecDeque<usize>,
+    /// Commands that have not been carried out yet.
+    commands: VecDeque<Command>,
+    /// Feeds that have something new, and whose followers are not called yet.
+    fresh: VecDeque<usize>,
+    /// Whether a client has mail, or other feeds to follow, since the last round ended.
+    was_told: bool,
     /// Feeds whose followers are being called, since there is something new.
     calling: VecDeque<usize>,
     /// How many clients are being written what their sockets have not taken.
@@ -78,8 +112,25 @@ pub(crate) struct Driver {
     flushes: Flushes,
     /// By when everything is to have ended, once that is decided.
     end_by: Option<u64>,
+    /// How far the tick has come, if one is under way.
+    walk: Option<Walk>,
+    /// Whether feeds hold more for nobody than there was time to let go.
+    more_to_trim: bool,
+    /// When the memory limit is looked after again, since it could not be kept.
+    relieve_at: u64,
+    slice: Duration,
     /// Whether the last tick was let pass because the driver had been held up.
     pardoned: bool,
+}
+
+/// A tick looks at everything there is, in as many turns as it takes.
+enum Walk {
+    /// Deadlines, from the connection at this place on.
+    Connections(usize),
+    /// Clients that have not come back in time.
+    Sessions,
+    /// What feeds hold for nobody, from the feed at this place on.
+    Feeds(usize),
 }
 
 enum Turn {
@@ -100,6 +151,9 @@ impl Driver {
             todo: VecDeque::new(),
             taken: Vec::new(),
             owed: VecDeque::new(),
+            commands: VecDeque::new(),
+            fresh: VecDeque::new(),
+            was_told: false,
             calling: VecDeque::new(),
             blocked: 0,
             accepted: VecDeque::new(),
@@ -111,6 +165,10 @@ impl Driver {
             look_until: 0,
             flushes: Flushes::default(),
             end_by: None,
+            walk: None,
+            more_to_trim: false,
+            relieve_at: 0,
+            slice: SLICE,
             pardoned: false,
         }
     }
@@ -164,7 +222,12 @@ impl Driver {
         }
         let more = more_to_accept
             || !self.todo.is_empty()
+            || !self.commands.is_empty()
+            || self.walk.is_some()
+            || self.more_to_trim
+            || (self.engine.now >= self.relieve_at && self.lacks_memory())
             || !self.owed.is_empty()
+            || !self.fresh.is_empty()
             || !self.calling.is_empty()
             || self.engine.has_hidden();
         if more { Turn::More } else { Turn::Rest }
@@ -204,7 +267,12 @@ impl Driver {
             1 + self.engine.now
                 + millis(deadline.saturating_duration_since(std::time::Instant::now()))
         });
-        [tick, accept, self.end_by, waits].into_iter().flatten().min().map(Duration::from_millis)
+        let relief = self.lacks_memory().then_some(self.relieve_at);
+        [tick, accept, self.end_by, waits, relief]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(Duration::from_millis)
     }
 
     /// Pushes that wait for room try again.
@@ -213,24 +281,20 @@ impl Driver {
             return;
         }
         let waited_for = |log: &Log| log.topic.waiting.load(Ordering::SeqCst) > 0;
-        if self.engine.logs.iter().any(|(_, log)| waited_for(log)) {
-            let needed = self.needed();
-            for (place, log) in &self.engine.logs {
-                if waited_for(log) {
-                    log.tell_owed(needed[place]);
+        for (place, log) in &self.engine.logs {
+            if waited_for(log) {
+                let mut needed = u64::MAX;
+                for (_, connection) in &self.connections {
+                    connection.cursors(|at, cursor| {
+                        if at == place {
+                            needed = needed.min(cursor.log);
+                        }
+                    });
                 }
+                log.tell_owed(needed, self.engine.bytes_between(place));
             }
         }
         self.engine.shared.room.wake_all();
-    }
-
-    /// For each feed where its follower furthest behind stands.
-    fn needed(&self) -> Vec<u64> {
-        let mut needed = vec![u64::MAX; self.engine.logs.capacity()];
-        for (_, connection) in &self.connections {
-            connection.cursors(|place, cursor| needed[place] = needed[place].min(cursor.log));
-        }
-        needed
     }
 
     /// Whether there is anything that time changes: a connection, a client that may come back, or a feed that has a name.
@@ -357,18 +421,43 @@ impl Driver {
         }
     }
 
+    /// Bytes that have been handed to sockets so far.
+    fn written(&self) -> u64 {
+        self.engine.shared.counters.bytes_out.get()
+    }
+
+    fn slice(&self) -> Slice {
+        Slice { began: Instant::now(), steps: 0, written: self.written(), long: self.slice }
+    }
+
+    /// Whether one step more is to be the last of this kind in this turn.
+    fn is_over(&self, slice: &mut Slice) -> bool {
+        slice.steps += 1;
+        let written = self.written();
+        if slice.steps % SLICE_STEPS != 0 && written - slice.written < SLICE_BYTES {
+            return false;
+        }
+        slice.written = written;
+        slice.began.elapsed() >= slice.long
+    }
+
     fn serve_ready(&mut self) {
         self.ready.swap(&mut self.taken);
         self.todo.extend(self.taken.drain(..));
+        let mut slice = self.slice();
         for _ in 0..STEPS {
             let Some(key) = self.todo.pop_front() else { return };
             self.step(key, |connection, engine| connection.ready(engine, key));
+            if self.is_over(&mut slice) {
+                return;
+            }
         }
     }
 
     fn serve_commands(&mut self) {
-        let commands = std::mem::take(&mut *self.engine.shared.commands.lock());
-        for command in commands {
+        self.commands.extend(self.engine.shared.commands.lock().drain(..));
+        for _ in 0..STEPS {
+            let Some(command) = self.commands.pop_front() else { return };
             let (Command::Disconnect { id, .. } | Command::TooSlow { id }) = command;
             let Some(client) = self.engine.shared.registry.get(id) else { continue };
             let (closed, ended) = {
@@ -399,28 +488,49 @@ impl Driver {
     }
 
     fn take_pushes(&mut self) {
-        let shared = self.shared();
-        if shared.starved.swap(false, Ordering::Relaxed) || shared.budget.is_over() {
+        if self.engine.now >= self.relieve_at && self.lacks_memory() {
             self.relieve();
-        }
-        let (fresh, keys) = self.engine.take_news();
-        if !fresh.is_empty() || !keys.is_empty() {
-            let now = self.engine.now;
-            let silence = now.saturating_sub(std::mem::replace(&mut self.pushed_at, now));
-            self.look_until = now + look_for(silence);
         }
         // All are marked before any is written to: what was pushed to one of them and then to
         // everyone is merged in that order, whoever's turn comes first.
-        for &key in &keys {
+        let mut left = TAKES;
+        if self.engine.take_feeds(&mut left) {
+            self.mark_told(&mut left);
+        }
+        self.call_fresh();
+    }
+
+    /// Marks the clients that the round has been told of, and ends it when all are.
+    fn mark_told(&mut self, left: &mut usize) {
+        while *left > 0 {
+            let Some(key) = self.engine.next_told() else { return self.end_round() };
+            *left -= 1;
+            self.was_told = true;
             let Some(connection) = self.connections.get_mut(key) else { continue };
             connection.mark_mail();
-            connection.follow_as_told(&mut self.engine, key);
+            let followed = connection.follow_as_told(&mut self.engine, key);
+            *left = left.saturating_sub(followed);
             if connection.list() {
                 self.owed.push_back(key);
             }
         }
-        self.engine.keys = keys;
-        for place in fresh {
+    }
+
+    fn end_round(&mut self) {
+        let mut fresh = self.engine.end_round();
+        if !fresh.is_empty() || std::mem::take(&mut self.was_told) {
+            let now = self.engine.now;
+            let silence = now.saturating_sub(std::mem::replace(&mut self.pushed_at, now));
+            self.look_until = now + look_for(silence);
+        }
+        self.fresh.extend(fresh.drain(..));
+        self.engine.keep_fresh(fresh);
+    }
+
+    /// Calls the followers of feeds that have something new.
+    fn call_fresh(&mut self) {
+        for _ in 0..TAKES {
+            let Some(place) = self.fresh.pop_front() else { return };
             self.call_followers(place);
         }
     }
@@ -440,14 +550,25 @@ impl Driver {
     /// Makes room where the hub's memory limit is reached. What has been copied for connections that do not take it
     /// is theirs, and they make way first where that is much. Then the fullest mailboxes and the longest logs do, and
     /// then the connection that has taken nothing for longest, which may be what a large message waits for.
+    fn lacks_memory(&self) -> bool {
+        let shared = &self.engine.shared;
+        shared.starved.load(Ordering::Relaxed) || shared.budget.is_over()
+    }
+
     fn relieve(&mut self) {
         let shared = self.shared();
         if shared.outboxes.is_over() {
             self.give_up_stuck(|_| shared.outboxes.is_over());
         }
-        self.engine.relieve();
+        if self.engine.relieve() {
+            return; // there is more to be had in the next turn
+        }
+        shared.starved.store(false, Ordering::Relaxed);
         if shared.budget.is_over() {
             self.give_up_stuck(|given_up| given_up == 0);
+        }
+        if shared.budget.is_tight() {
+            self.relieve_at = self.engine.now + RELIEF_EVERY;
         }
     }
 
@@ -474,28 +595,31 @@ impl Driver {
 
     /// Writes to those who are owed something.
     fn deliver(&mut self) {
+        let mut slice = self.slice();
         for _ in 0..STEPS.min(self.owed.len()) {
             let Some(key) = self.owed.pop_front() else { break };
             self.step(key, Connection::take_listed);
+            if self.is_over(&mut slice) {
+                break;
+            }
         }
         self.call();
         // When all have all, what is not kept for others can go at once; else at the next tick.
-        let all_served = self.owed.is_empty() && self.calling.is_empty();
-        if all_served && self.blocked == 0 && !self.engine.has_hidden() {
-            for place in std::mem::take(&mut self.engine.touched) {
-                self.engine.trim(place, u64::MAX);
-            }
-        }
+        let all_served = self.owed.is_empty() && self.fresh.is_empty() && self.calling.is_empty();
+        self.more_to_trim = all_served
+            && self.blocked == 0
+            && !self.engine.has_hidden()
+            && self.engine.trim_touched(WALK);
     }
 
     /// Writes to followers of feeds that have something new. Feeds take turns: a feed that is pushed to without pause
     /// always has followers left to call.
     fn call(&mut self) {
-        let mut left = STEPS;
-        while left > 0 {
+        let (mut left, mut slice) = (STEPS, self.slice());
+        while left > 0 && slice.steps < STEPS {
             let Some(place) = self.calling.pop_front() else { return };
             let most = left.min(CALLS);
-            let (calls, is_over) = self.call_some(place, most);
+            let (calls, is_over) = self.call_some(place, most, &mut slice);
             left -= calls.max(1);
             if !is_over {
                 self.calling.push_back(place);
@@ -504,29 +628,32 @@ impl Driver {
     }
 
     /// Writes to the next followers of one feed: how many were called, and whether all have been.
-    fn call_some(&mut self, place: usize, most: usize) -> (usize, bool) {
+    fn call_some(&mut self, place: usize, most: usize, slice: &mut Slice) -> (usize, bool) {
+        let begun = self.written();
         for calls in 0..most {
+            if self.written() - begun > BYTES_OF_FEED {
+                return (calls, false);
+            }
             let called =
                 self.engine.logs.get_mut(place).and_then(|log| log.followers.next_called());
             let Some((key, serial)) = called else { return (calls, true) };
             if self.connections.get(key).is_some_and(|c| c.follows(place, serial)) {
                 self.step(key, Connection::flush);
             }
+            if self.is_over(slice) {
+                slice.steps = STEPS;
+                return (calls + 1, false);
+            }
         }
         (most, !self.engine.logs.get(place).is_some_and(|log| log.followers.is_calling()))
-    }
-
-    /// Lets go what feeds hold for nobody, and feeds that nobody has.
-    fn trim(&mut self) {
-        for (place, needed) in self.needed().into_iter().enumerate() {
-            self.engine.trim(place, needed);
-        }
-        self.engine.touched.clear();
     }
 
     // ---- time ----
 
     fn tick(&mut self) {
+        if self.walk.is_some() {
+            return self.go_on_walking();
+        }
         if self.engine.now < self.next_tick {
             return;
         }
@@ -546,11 +673,47 @@ impl Driver {
         if self.connections.len() < self.connections.capacity() / 4 {
             self.connections.shrink_to_fit();
         }
-        for key in 0..self.connections.capacity() {
-            self.step(key, Connection::tick);
+        self.engine.begin_needed();
+        self.walk = Some(Walk::Connections(0));
+        self.go_on_walking();
+    }
+
+    /// Looks at the next deadlines, and at the next feeds when all connections have been looked at.
+    fn go_on_walking(&mut self) {
+        let mut left = WALK;
+        while let Some(walk) = self.walk.take() {
+            if left == 0 {
+                self.walk = Some(walk);
+                return;
+            }
+            self.walk = match walk {
+                Walk::Connections(key) if key < self.connections.capacity() => {
+                    left -= 1;
+                    self.step(key, Connection::tick);
+                    if let Some(connection) = self.connections.get(key) {
+                        let engine = &mut self.engine;
+                        connection.cursors(|place, cursor| engine.need(place, cursor));
+                    }
+                    Some(Walk::Connections(key + 1))
+                }
+                Walk::Connections(_) => Some(Walk::Sessions),
+                Walk::Sessions => {
+                    let ended = self.engine.expire_sessions(left);
+                    let is_over = ended < left;
+                    left -= ended;
+                    Some(if is_over { Walk::Feeds(0) } else { Walk::Sessions })
+                }
+                Walk::Feeds(place) if place < self.engine.logs.capacity() => {
+                    let dropped = self.engine.trim_needed(place);
+                    left = left.saturating_sub(1 + dropped / 8);
+                    Some(Walk::Feeds(place + usize::from(dropped < TRIM)))
+                }
+                Walk::Feeds(_) => {
+                    self.engine.end_needed();
+                    None
+                }
+            };
         }
-        self.engine.expire_sessions();
-        self.trim();
     }
 
     // ---- the end ----
@@ -587,7 +750,7 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpStream};
     use std::pin::pin;
     use std::thread;
@@ -600,6 +763,7 @@ mod tests {
     use crate::hub::events::Event;
     use crate::hub::goodbye::Goodbye;
     use crate::hub::id::IdSource;
+    use crate::hub::item::Kept;
     use crate::hub::reception::Reception;
     use crate::hub::topic::Topic;
     use crate::hub::{ClientId, Limits, Overflow, Retention, Timeouts};
@@ -638,7 +802,8 @@ mod tests {
             let socket = listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
             let address = socket.local_addr().unwrap();
             let context = runtime.enter();
-            let driver = Driver::new(engine, Listener::new(socket).unwrap());
+            let mut driver = Driver::new(engine, Listener::new(socket).unwrap());
+            driver.slice = PATIENCE; // how slow the machine is does not matter here
             drop(context);
             Self { driver, shared, address, runtime }
         }
@@ -762,6 +927,106 @@ mod tests {
         assert!(stand.log_of(&run).followers.is_calling());
         stand.turn();
         assert!(!stand.log_of(&run).followers.is_calling());
+    }
+
+    #[test]
+    fn a_burst_is_taken_over_in_parts_delivered_in_order_and_holds_up_nobody() {
+        let mut stand = Stand::new();
+        let mut viewer = stand.connect(1).remove(0);
+        viewer.set_nonblocking(true).unwrap();
+        let run = stand.shared.topics.get("run").unwrap();
+        for _ in 0..3 * TAKES {
+            stand.shared.push(&run, "x".into(), false).unwrap();
+        }
+        stand.shared.broadcast("after the burst".into());
+        let newcomer = stand.upgrade();
+        let written = stand.shared.counters.bytes_out.get();
+        let mut turns = 0;
+        let mut came_at = None;
+        loop {
+            turns += 1;
+            assert!(matches!(stand.turn(), Turn::More));
+            if came_at.is_none() && stand.shared.registry.count() == 2 {
+                came_at = Some(turns);
+            }
+            if !stand.driver.engine.is_taking_over() {
+                break;
+            }
+            let greeting = 129 + 29; // the newcomer's, at most
+            let delivered = stand.shared.counters.bytes_out.get() - written;
+            assert!(delivered <= greeting + 100, "{delivered}: the order is that of the calls");
+        }
+        assert!(turns > 3, "{turns}");
+        assert!(came_at.is_some_and(|at| at < turns), "who comes is not kept waiting");
+        stand.turn_until(|stand| stand.driver.calling.is_empty() && stand.driver.owed.is_empty());
+        let mut bytes = Vec::new();
+        let _ = viewer.read_to_end(&mut bytes); // until nothing is there
+        assert!(bytes.ends_with(b"after the burst"));
+        drop(newcomer);
+    }
+
+    #[test]
+    fn a_round_that_takes_several_turns_marks_all_clients_before_it_delivers() {
+        let mut stand = Stand::new();
+        let viewers = stand.connect(3);
+        let ids: Vec<_> = stand.shared.registry.all().iter().map(|client| client.id).collect();
+        for id in ids {
+            stand.shared.send(id, "first".into()).unwrap();
+        }
+        stand.shared.broadcast("second".into());
+        let mut left = 2;
+        assert!(stand.driver.engine.take_feeds(&mut usize::MAX.clone()));
+        stand.driver.mark_told(&mut left);
+        stand.driver.deliver();
+        assert!(stand.driver.engine.is_taking_over());
+        stand.turn_until(|stand| {
+            !stand.driver.engine.is_taking_over() && stand.driver.owed.is_empty()
+        });
+        for mut viewer in viewers {
+            viewer.set_nonblocking(true).unwrap();
+            let mut bytes = Vec::new();
+            let _ = viewer.read_to_end(&mut bytes);
+            assert!(bytes.ends_with(b"\x81\x05first\x81\x06second"), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_tick_looks_at_so_many_connections_in_a_turn_and_goes_on_in_the_next() {
+        let mut stand = Stand::new();
+        let count = WALK + 30;
+        let _silent: Vec<_> =
+            (0..count).map(|_| TcpStream::connect(stand.address).unwrap()).collect();
+        stand.turn_until(|stand| stand.driver.connections.len() == count);
+        while !matches!(stand.turn(), Turn::Rest) {}
+        let now = stand.driver.epoch.elapsed();
+        stand.driver.epoch -= Duration::from_secs(11); // the time for a handshake is over
+        stand.driver.next_tick = millis(now + Duration::from_secs(11));
+        stand.driver.engine.now = stand.driver.next_tick;
+        stand.driver.tick();
+        assert_eq!(stand.driver.connections.len(), count - WALK);
+        assert!(matches!(stand.turn(), Turn::Rest));
+        assert_eq!(stand.driver.connections.len(), 0);
+    }
+
+    #[test]
+    fn what_is_let_go_and_what_is_commanded_is_done_in_parts() {
+        let mut stand = Stand::new();
+        let _viewers = stand.connect(STEPS + 5);
+        let run = stand.shared.topics.get("run").unwrap();
+        stand.driver.engine.retention = Kept { messages: 0, age: 0 };
+        for _ in 0..TRIM + 10 {
+            stand.shared.push(&run, "x".into(), false).unwrap();
+        }
+        stand.turn_until(|stand| !stand.driver.engine.is_taking_over());
+        stand.turn_until(|stand| stand.log_of(&run).bytes() == 0);
+
+        for client in stand.shared.registry.all() {
+            let close = CloseFrame::new(CloseCode::NORMAL, "");
+            stand.shared.command(Command::Disconnect { id: client.id, close });
+        }
+        assert!(matches!(stand.turn(), Turn::More));
+        assert_eq!(stand.driver.commands.len(), 5);
+        stand.turn_until(|stand| stand.shared.registry.count() == 0);
     }
 
     // The bell's two rules; see `Bell`.

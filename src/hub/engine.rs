@@ -1,5 +1,5 @@
 //! What all connections of one driver share: the window they read, the scratch space, the accounts.
-//! How what callers have pushed is taken over, and what nobody needs is let go.
+//! How what nobody needs is let go.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,7 +21,8 @@ use super::pace::{TURNS, turn_of};
 use super::queue::{Entry, Queue};
 use super::reception::Reception;
 use super::session::Sessions;
-use super::shared::{FeedNews, Keys, Shared};
+use super::shared::Shared;
+use super::takeover::Round;
 use super::topic::Topic;
 use super::warnings::Warnings;
 use super::{ClientId, Overflow, Retention, Timeouts};
@@ -47,6 +48,10 @@ impl Used {
         Self(self.0.min(Self::BURST / 2))
     }
 }
+
+/// Messages that a feed, or all of them when memory is short, let go before other work has its turn.
+pub(crate) const TRIM: usize = 2048;
+const RELIEF: usize = 16 * 1024;
 
 /// [`Timeouts`] in the driver's milliseconds.
 pub(crate) struct Deadlines {
@@ -95,16 +100,16 @@ pub(crate) struct Engine {
     pub(crate) scratch: BytesMut,
     /// How many messages more of the client that is being read from are looked at before others have their turn.
     pub(crate) work: usize,
-    /// The room of everyone's queue that is not in use.
-    room: Queue,
-    /// The room of the list of feeds with news that is not in use.
-    news: FeedNews,
-    /// That of the list of clients with mail.
-    pub(crate) keys: Keys,
+    /// What of the callers' pushes is being taken over.
+    pub(super) round: Round,
+    /// An emptied queue of everyone's feed, for its inbox.
+    pub(super) spare_queue: Queue,
     /// Feeds whose newest part was pushed after the driver took its stamp.
     pub(crate) hidden: Vec<usize>,
     /// Feeds that were read, or lost a follower, since it was last looked for what can go.
     pub(crate) touched: Vec<usize>,
+    /// While a tick asks them: for each feed where its follower furthest behind stands.
+    needed: Vec<u64>,
     pub(crate) retention: Kept,
     pub(crate) sessions: Sessions,
     /// How many clients there were when the hub began to end.
@@ -116,7 +121,7 @@ pub(crate) struct Engine {
     /// Boxed as connections keep it, so that it changes hands without being made anew.
     spare: Option<Box<Inbound>>,
     /// An emptied mailbox, for callers.
-    spare_mail: Option<Box<Mail>>,
+    pub(super) spare_mail: Option<Box<Mail>>,
     codec_limits: codec::Limits,
     pub(super) per_address: HashMap<IpAddr, usize>,
     pub(super) refused: Warnings,
@@ -153,11 +158,11 @@ impl Engine {
             upto: 0,
             scratch: BytesMut::new(),
             work: 0,
-            room: Queue::default(),
-            news: FeedNews::new(),
-            keys: Keys::new(),
+            round: Round::default(),
+            spare_queue: Queue::default(),
             hidden: Vec::new(),
             touched: Vec::new(),
+            needed: Vec::new(),
             retention,
             sessions: Sessions::new(),
             at_end: 0,
@@ -240,44 +245,6 @@ impl Engine {
 
     // ---- feeds ----
 
-    /// Takes over what callers have pushed to feeds, and makes it and the mail that was pushed before
-    /// it deliverable. Returns the feeds that have something for their followers, and the keys of
-    /// clients that have mail or other feeds to follow.
-    pub(crate) fn take_news(&mut self) -> (Vec<usize>, Keys) {
-        // The stamp first: whatever was stamped before it is in its inbox, and that inbox's feed is
-        // among the news, by the time that these are looked at.
-        self.upto = self.shared.stamps.load(Ordering::Acquire);
-        let mut fresh = std::mem::take(&mut self.hidden);
-        let hidden = fresh.len();
-        let mut news = std::mem::take(&mut self.news);
-        std::mem::swap(&mut *self.shared.news.lock(), &mut news);
-        for topic in news.drain(..) {
-            let place = self.log_of(&topic);
-            self.take_inbox(&topic, place);
-            if !fresh[..hidden].contains(&place) {
-                fresh.push(place);
-            }
-        }
-        self.news = news;
-        for place in &fresh {
-            let Some(log) = self.logs.get_mut(*place) else { continue };
-            log.reveal(self.upto);
-            if !log.window.all_visible() || !log.latest.all_before(self.upto) {
-                self.hidden.push(*place);
-            }
-        }
-        // After the feeds: who is told to follow one has all that is pushed to it after that.
-        let mut keys = std::mem::take(&mut self.keys);
-        keys.clear();
-        let mut told = self.shared.mail.lock();
-        std::mem::swap(&mut told.keys, &mut keys);
-        if told.spare.is_none() {
-            told.spare = self.spare_mail.take();
-        }
-        drop(told);
-        (fresh, keys)
-    }
-
     /// A mailbox that has been emptied may be the next one that holds something.
     pub(crate) fn keep_mail(&mut self, emptied: Box<Mail>) {
         if let Some(spare) = emptied.into_spare() {
@@ -285,9 +252,16 @@ impl Engine {
         }
     }
 
-    /// Whether something has been taken over that may not be delivered yet.
+    /// Whether something has been taken over, or is being, that may not be delivered yet.
     pub(crate) fn has_hidden(&self) -> bool {
-        !self.hidden.is_empty()
+        !self.hidden.is_empty() || self.is_taking_over()
+    }
+
+    /// It is to be looked for what this feed holds for nobody.
+    pub(super) fn touch(&mut self, place: usize) {
+        if self.logs.get_mut(place).is_some_and(|log| !std::mem::replace(&mut log.touched, true)) {
+            self.touched.push(place);
+        }
     }
 
     /// The place of a feed, which it is given if it has none.
@@ -302,38 +276,14 @@ impl Engine {
         place
     }
 
-    fn take_inbox(&mut self, topic: &Topic, place: usize) {
-        // Two queues take turns as everyone's, so that a hot loop does not grow a new one each time.
-        // The others get an empty one: room that a burst leaves in a feed is counted nowhere.
-        let empty =
-            if topic.is_everyones() { std::mem::take(&mut self.room) } else { Queue::default() };
-        let (mut queue, lost, values, newest) = {
-            let mut inbox = topic.inbox.lock();
-            inbox.told = false;
-            let queue = std::mem::replace(&mut inbox.queue, empty);
-            let values = inbox.latest.as_mut().map(|latest| latest.take_pending());
-            (queue, std::mem::take(&mut inbox.lost), values.unwrap_or_default(), inbox.newest)
-        };
-        let log = &mut self.logs[place];
-        log.lost += lost;
-        let mut number = newest - queue.len() as u64;
-        while let Some(entry) = queue.pop() {
-            number += 1;
-            log.push(number, entry, self.now, &self.shared.budget);
-        }
-        if topic.is_everyones() {
-            self.room = queue;
-        }
-        for (key, entry) in values {
-            log.set(key, entry, &self.shared.budget);
-        }
-    }
-
     /// A new follower of a feed; where it begins: it is to have what was stamped from `stamp` on.
     pub(crate) fn follow(&mut self, place: usize, key: usize, serial: u32, stamp: u64) -> Cursor {
+        let (now, upto) = (self.now, self.horizon());
         let log = &mut self.logs[place];
         log.followers.add(key, serial);
-        log.start(log.topic.is_everyones(), stamp, self.now)
+        let cursor = log.start(log.topic.is_everyones(), stamp, upto, now);
+        self.need(place, cursor);
+        cursor
     }
 
     /// A new follower of a feed on `stepcast.v1`; see [`Log::resume`].
@@ -344,9 +294,12 @@ impl Engine {
         had: Option<Had>,
         stamp: u64,
     ) -> (Cursor, u64, bool) {
+        let (now, upto) = (self.now, self.horizon());
         let log = &mut self.logs[place];
         log.followers.add(key, serial);
-        log.resume(had, stamp, self.now)
+        let begun = log.resume(had, stamp, upto, now);
+        self.need(place, begun.0);
+        begun
     }
 
     /// A follower less, which may follow the feed again: it is not to be listed twice then.
@@ -361,7 +314,7 @@ impl Engine {
     pub(crate) fn unfollow(&mut self, place: usize) {
         if let Some(log) = self.logs.get_mut(place) {
             log.followers.count -= 1;
-            self.touched.push(place);
+            self.touch(place);
         }
     }
 
@@ -382,9 +335,7 @@ impl Engine {
                 log.followers = followers;
             }
         }
-        if self.touched.last() != Some(&place) {
-            self.touched.push(place);
-        }
+        self.touch(place);
         self.logs.get_mut(place).is_some_and(|log| log.followers.call())
     }
 
@@ -413,12 +364,55 @@ impl Engine {
         first.map(|((_, stamp), item, follow, cursor)| (stamp, item, follow, cursor))
     }
 
-    /// Lets go what a feed holds for nobody, where its follower furthest behind is at `needed`; and the feed, if
-    /// nobody has it and nothing young is in it.
-    pub(crate) fn trim(&mut self, place: usize, needed: u64) {
-        let Some(log) = self.logs.get_mut(place) else { return };
-        log.trim(needed.min(log.window.live()), self.now);
-        if !log.topic.is_everyones()
+    /// From now on it is found out how far behind the followers of each feed are.
+    pub(crate) fn begin_needed(&mut self) {
+        self.needed.clear();
+        self.needed.resize(self.logs.capacity(), u64::MAX);
+    }
+
+    /// A follower of a feed stands there, or begins there.
+    pub(crate) fn need(&mut self, place: usize, cursor: Cursor) {
+        if let Some(needed) = self.needed.get_mut(place) {
+            *needed = cursor.log.min(*needed);
+        }
+    }
+
+    /// As [`trim`](Self::trim), now that all followers have said where they stand.
+    pub(crate) fn trim_needed(&mut self, place: usize) -> usize {
+        match self.needed.get(place) {
+            Some(needed) => self.trim(place, *needed),
+            None => 0, // it is newer than the question
+        }
+    }
+
+    pub(crate) fn end_needed(&mut self) {
+        self.needed = Vec::new();
+        let is_touched = |place: &usize| self.logs.get(*place).is_some_and(|log| log.touched);
+        self.touched.retain(is_touched);
+    }
+
+    /// Lets go what feeds hold that have been read by all who follow them, so many feeds at most; whether there are more.
+    pub(crate) fn trim_touched(&mut self, mut most: usize) -> bool {
+        while most > 0 {
+            let Some(place) = self.touched.pop() else { return false };
+            most = most.saturating_sub(1 + self.trim(place, u64::MAX) / 8);
+        }
+        !self.touched.is_empty()
+    }
+
+    /// Lets go what a feed holds for nobody, where its follower furthest behind is at `needed`, up to some number of
+    /// messages, and the rest later; and the feed, if nobody has it and nothing young is in it. How many messages.
+    pub(crate) fn trim(&mut self, place: usize, needed: u64) -> usize {
+        let is_being_filled = self.is_taking_over_at(place);
+        let Some(log) = self.logs.get_mut(place) else { return 0 };
+        log.touched = false;
+        let dropped = log.trim(needed.min(log.window.live()), self.now, TRIM);
+        if dropped == TRIM {
+            self.touch(place);
+            return dropped;
+        }
+        if !is_being_filled
+            && !log.topic.is_everyones()
             && log.is_over(self.now)
             && self.shared.topics.retire(&log.topic)
         {
@@ -427,15 +421,18 @@ impl Engine {
                 self.logs.shrink_to_fit();
             }
         }
+        dropped
     }
 
     // ---- memory ----
 
     /// Over the hub's memory limit: the fullest mailboxes lose their older half, and if that is not
     /// enough the longest logs.
-    pub(crate) fn relieve(&mut self) {
+    /// It ends after some number of messages: whether there are more to be lost.
+    pub(crate) fn relieve(&mut self) -> bool {
+        let mut left = RELIEF;
         if self.shared.overflow == Overflow::SkipOldest {
-            self.relieve_mailboxes();
+            self.relieve_mailboxes(&mut left);
         } // else what was taken is not to be lost
         // Of a mailbox nothing is to be lost where the policy says so.
         let may_lose = |log: &Log| {
@@ -446,19 +443,23 @@ impl Engine {
         longest.sort_unstable();
         while let Some((_, place)) = longest.pop() {
             if !self.shared.budget.is_tight() {
-                return;
+                return false;
             }
-            self.logs[place].halve();
+            if left == 0 {
+                return true;
+            }
+            left = left.saturating_sub(self.logs[place].halve());
         }
+        false
     }
 
-    fn relieve_mailboxes(&self) {
+    fn relieve_mailboxes(&self, left: &mut usize) {
         let mut full: Vec<_> = self.shared.registry.all();
         let log_of = |client: &Client| client.mailbox.lock().mail.as_ref().map(|m| m.log.bytes());
         full.retain(|client| log_of(client).is_some());
         full.sort_by_cached_key(|client| std::cmp::Reverse(log_of(client)));
         for client in full {
-            if !self.shared.budget.is_tight() {
+            if !self.shared.budget.is_tight() || *left == 0 {
                 return;
             }
             let evicted = {
@@ -470,6 +471,7 @@ impl Engine {
             };
             let bytes = evicted.iter().map(|entry| Entry::cost(&entry.message)).sum();
             self.shared.budget.sub(bytes);
+            *left = left.saturating_sub(evicted.len());
             self.count_skipped(&client, evicted.len() as u64);
         }
     }

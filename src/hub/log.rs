@@ -23,6 +23,9 @@ pub(crate) struct Log {
     pub(crate) followers: Followers,
     /// Messages lost before they could be taken over, not yet counted for the followers.
     pub(crate) lost: u64,
+    /// Whether it is on the list of the round that is under way, and on the engine's list of what can be trimmed.
+    pub(super) fresh: bool,
+    pub(super) touched: bool,
     kept: Kept,
     /// The number of the newest message that there was.
     pub(crate) newest: u64,
@@ -38,6 +41,8 @@ impl Log {
             latest: Latest::default(),
             followers: Followers::default(),
             lost: 0,
+            fresh: false,
+            touched: false,
             newest: topic.origin,
             kept,
             batches: [None, None],
@@ -69,7 +74,13 @@ impl Log {
 
     /// Where a client on `stepcast.v1` begins, who has what it says, or nothing that means anything here: its
     /// cursor, the number before the first message that it is given or told to have missed, and whether that is where it was.
-    pub(crate) fn resume(&self, had: Option<Had>, stamp: u64, now: u64) -> (Cursor, u64, bool) {
+    pub(crate) fn resume(
+        &self,
+        had: Option<Had>,
+        stamp: u64,
+        upto: u64,
+        now: u64,
+    ) -> (Cursor, u64, bool) {
         let known = self.topic.origin..=self.newest;
         if let Some(Had { seq: Some(seq), set }) =
             had.filter(|had| had.seq.is_some_and(|seq| known.contains(&seq)))
@@ -77,7 +88,7 @@ impl Log {
             let latest = set.map_or(0, |stamp| stamp + 1);
             return (Cursor { log: self.window.after_number(seq), latest }, seq, true);
         }
-        let cursor = self.start(false, stamp, now);
+        let cursor = self.start(false, stamp, upto, now);
         let seq = self.window.number(cursor.log).map_or(self.newest, |number| number - 1);
         (cursor, seq, false)
     }
@@ -88,9 +99,11 @@ impl Log {
     }
 
     /// Where who comes now begins: with the latest values, and with the log that is kept or, `live`,
-    /// with what comes after; but not later than with what was stamped from `stamp` on.
-    pub(crate) fn start(&self, live: bool, stamp: u64, now: u64) -> Cursor {
-        let log = if live { self.window.live() } else { self.window.kept_from(self.kept, now) };
+    /// with what comes after; but not later than with what was stamped from `stamp` on. What was stamped before `upto`
+    /// is delivered already, or about to be.
+    pub(crate) fn start(&self, live: bool, stamp: u64, upto: u64, now: u64) -> Cursor {
+        let end = self.window.stamped_from(upto);
+        let log = if live { end } else { self.window.kept_from(self.kept, now, end) };
         Cursor { log: log.min(self.window.stamped_from(stamp)), latest: 0 }
     }
 
@@ -174,18 +187,19 @@ impl Log {
     }
 
     /// Lets go what is neither kept for those who come late nor needed by a follower, of whom the
-    /// one furthest behind is at `needed`.
-    pub(crate) fn trim(&mut self, needed: u64, now: u64) {
-        let kept = self.window.kept_from(self.kept, now);
-        self.window.drop_before(needed.min(kept));
+    /// one furthest behind is at `needed`; so many messages at most. How many.
+    pub(crate) fn trim(&mut self, needed: u64, now: u64, most: usize) -> usize {
+        let kept = self.window.kept_from(self.kept, now, self.window.live());
+        let dropped = self.window.drop_before(needed.min(kept), most);
         self.forget_batches();
+        dropped
     }
 
     /// Tells those who wait for room what the follower furthest behind, at `needed`, has still to
-    /// be handed.
-    pub(crate) fn tell_owed(&self, needed: u64) {
+    /// be handed, so many bytes of it `between` the inbox and the log.
+    pub(crate) fn tell_owed(&self, needed: u64, between: usize) {
         let mut inbox = self.topic.inbox.lock();
-        inbox.owed = Some(self.window.bytes_from(needed) + inbox.queue.bytes());
+        inbox.owed = Some(self.window.bytes_from(needed) + between + inbox.queue.bytes());
     }
 
     /// Whether nothing in it is young enough to be kept for somebody who may come.
@@ -198,10 +212,12 @@ impl Log {
         self.window.bytes
     }
 
-    /// Gives up the older half of its log, whoever may need it.
-    pub(crate) fn halve(&mut self) {
+    /// Gives up the older half of its log, whoever may need it: how many messages.
+    pub(crate) fn halve(&mut self) -> usize {
+        let before = self.window.len();
         self.window.halve();
         self.forget_batches(); // which hold it, too
+        before - self.window.len()
     }
 }
 
@@ -292,17 +308,17 @@ pub(super) mod tests {
             log.window.push(Slot { at, ..slot(stamp, 10, frame) });
         }
         log.reveal(10);
-        assert_eq!(log.start(false, u64::MAX, 90), Cursor { log: 7, latest: 0 });
-        assert_eq!(log.start(false, u64::MAX, 175), Cursor { log: 8, latest: 0 });
-        assert_eq!(log.start(false, u64::MAX, 1000), Cursor { log: 10, latest: 0 });
-        assert_eq!(log.start(true, u64::MAX, 90), Cursor { log: 10, latest: 0 });
-        assert_eq!(log.start(false, 4, 90), Cursor { log: 4, latest: 0 });
-        log.trim(5, 90);
+        assert_eq!(log.start(false, u64::MAX, u64::MAX, 90), Cursor { log: 7, latest: 0 });
+        assert_eq!(log.start(false, u64::MAX, u64::MAX, 175), Cursor { log: 8, latest: 0 });
+        assert_eq!(log.start(false, u64::MAX, u64::MAX, 1000), Cursor { log: 10, latest: 0 });
+        assert_eq!(log.start(true, u64::MAX, u64::MAX, 90), Cursor { log: 10, latest: 0 });
+        assert_eq!(log.start(false, 4, u64::MAX, 90), Cursor { log: 4, latest: 0 });
+        log.trim(5, 90, usize::MAX);
         assert!(log.window.get(4).is_none() && log.window.get(5).is_some());
-        log.trim(10, 90);
+        log.trim(10, 90, usize::MAX);
         assert!(log.window.get(6).is_none() && log.window.get(7).is_some());
         assert!(!log.is_over(189) && log.is_over(190));
-        log.trim(10, 190);
+        log.trim(10, 190, usize::MAX);
         assert_eq!((log.window.live(), log.bytes()), (10, 0));
         log.window.push(slot(10, 10, frame(0, 10)));
         log.reveal(11);
@@ -335,8 +351,8 @@ pub(super) mod tests {
         log.set("y".into(), entry(6, "y2"), &budget);
         log.reveal(7);
         assert_eq!(read(&log, at, 7).0, "c y2");
-        assert_eq!(read(&log, log.start(true, u64::MAX, 0), 7).0, "x2 y2");
-        assert_eq!(read(&log, log.start(false, u64::MAX, 0), 7).0, "a b x2 c y2");
+        assert_eq!(read(&log, log.start(true, u64::MAX, u64::MAX, 0), 7).0, "x2 y2");
+        assert_eq!(read(&log, log.start(false, u64::MAX, u64::MAX, 0), 7).0, "a b x2 c y2");
         let batch = batch_of(&mut log);
         assert_eq!(
             batch.after(batch.within(usize::MAX, usize::MAX)).0,

@@ -45,6 +45,7 @@ mod signal;
 mod socket;
 mod stats;
 mod sync;
+mod takeover;
 mod topic;
 mod warnings;
 mod weak;

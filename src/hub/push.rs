@@ -393,7 +393,7 @@ impl Shared {
 
     /// The stamp of what is being pushed, under the lock of where it is pushed to.
     fn draw_stamp(&self) -> u64 {
-        // Whoever reads this stamp has what was done before it was drawn: see `Engine::take_news`.
+        // Whoever reads this stamp has what was done before it was drawn: see `hub::takeover`.
         self.stamps.fetch_add(1, Ordering::AcqRel)
     }
 

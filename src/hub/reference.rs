@@ -118,14 +118,14 @@ impl Reader {
 /// A turn of the driver, as far as it is about what was pushed.
 pub(super) fn turn<'a>(engine: &mut Engine, readers: impl Iterator<Item = &'a mut Reader>) {
     let mut readers: Vec<&mut Reader> = readers.collect();
-    let (fresh, keys) = engine.take_news();
-    for key in keys {
+    assert!(engine.take_feeds(&mut usize::MAX.clone()));
+    while let Some(key) = engine.next_told() {
         if let Some(reader) = readers.iter_mut().find(|reader| reader.key == key) {
             reader.has_mail = true;
             reader.follows.follow_as_told(&reader.client, engine, key, reader.serial);
         }
     }
-    for place in fresh {
+    for place in engine.end_round() {
         engine.call_followers(place, |engine, key, serial, lost| {
             let told = readers.iter().find(|reader| {
                 (reader.key, reader.serial) == (key, serial) && reader.follows.contains(place)
@@ -166,6 +166,8 @@ enum Op {
     /// Connects at a feed, or leaves.
     Come(usize, usize),
     Turn,
+    /// A turn that takes over so much at most.
+    Part(usize),
     Tick,
     Read(usize, usize),
     Pass(u64),
@@ -184,6 +186,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => (viewer.clone(), feed.clone()).prop_map(|(v, f)| Op::Unfollow(v, f)),
         2 => (viewer.clone(), feed.clone()).prop_map(|(v, f)| Op::Come(v, f)),
         8 => Just(Op::Turn),
+        4 => (1..8usize).prop_map(Op::Part),
         2 => Just(Op::Tick),
         8 => (viewer, prop_oneof![0..2000usize, Just(usize::MAX)]).prop_map(|(v, n)| Op::Read(v, n)),
         1 => (1..AGE).prop_map(Op::Pass),
@@ -208,13 +211,15 @@ enum To {
 }
 
 /// A feed: every number that its log has had since the driver took it over, with its cost and when;
-/// numbers that the driver has not taken over; the newest number of each key.
+/// numbers that the driver has not taken over; the newest number of each key. How many were lost in the round that is
+/// under way.
 #[derive(Default)]
 struct ModelFeed {
     taken: Vec<(usize, usize, u64)>,
     pending: VecDeque<(usize, usize)>,
     latest: BTreeMap<u8, usize>,
     latest_pending: BTreeMap<u8, usize>,
+    lost: u64,
     closed: bool,
     /// What came before this position may have given way to other things in memory.
     relieved: usize,
@@ -227,14 +232,18 @@ impl ModelFeed {
         position >= self.relieved && bytes <= FEED
     }
 
-    fn is_kept(&self, position: usize, now: u64) -> bool {
-        position + KEPT >= self.taken.len() && self.taken[position].2 + AGE > now
+    /// Whether it is kept, where what was pushed before the number `taken` is delivered.
+    fn is_kept(&self, position: usize, taken: usize, now: u64) -> bool {
+        let delivered = self.taken.partition_point(|(number, ..)| *number < taken);
+        position < delivered && position + KEPT >= delivered && self.taken[position].2 + AGE > now
     }
 }
 
 struct Following {
     /// What was pushed from this number on comes in the order of all pushes.
     begins: usize,
+    /// What was pushed before this number had given way when it began.
+    from: usize,
     owed: VecDeque<usize>,
     seen: BTreeMap<u8, usize>,
 }
@@ -262,7 +271,13 @@ struct Viewer {
 }
 
 impl Viewer {
-    fn take(&mut self, number: usize, to: To, feeds: &[ModelFeed], taken: usize) {
+    fn take(
+        &mut self,
+        number: usize,
+        to: To,
+        feeds: &[ModelFeed],
+        (taken, is_taking): (usize, bool),
+    ) {
         let skip_to = |owed: &mut VecDeque<usize>| {
             let index = owed.iter().position(|owed| *owed == number);
             owed.drain(..=index.expect("owed, and not had before")).len() as u64 - 1
@@ -287,7 +302,9 @@ impl Viewer {
             }
             To::Key(feed, key) => {
                 let following = self.following.get_mut(&feed).expect("a feed it follows");
-                assert_eq!(feeds[feed].latest[&key], number, "the newest there was at the turn");
+                let newest = feeds[feed].latest[&key];
+                let is_newest = number == newest || is_taking && number < newest;
+                assert!(is_newest, "the newest there was at the turn");
                 let before = following.seen.insert(key, number);
                 assert!(before.is_none_or(|before| before < number), "had before");
                 following.begins
@@ -310,8 +327,9 @@ struct World {
     viewers: Vec<Option<Viewer>>,
     /// Everything that was ever pushed.
     pushed: Vec<To>,
-    /// How much of it the driver has taken over.
+    /// How much of it the driver has made deliverable, and how much it will at the end of the round that is under way.
     taken: usize,
+    begun: usize,
     serial: u32,
 }
 
@@ -329,6 +347,7 @@ impl World {
             viewers: (0..VIEWERS).map(|_| None).collect(),
             pushed: Vec::new(),
             taken: 0,
+            begun: 0,
             serial: 0,
             engine,
         }
@@ -415,6 +434,11 @@ impl World {
             }
             Op::Come(viewer, feed) => self.come(viewer, feed),
             Op::Turn => self.turn(),
+            Op::Part(most) => {
+                if self.take(most) {
+                    self.turn();
+                }
+            }
             Op::Tick => self.tick(),
             Op::Read(viewer, most) => self.read(viewer, most),
             Op::Pass(time) => self.engine.now += time,
@@ -467,47 +491,72 @@ impl World {
             let place = self.topics[feed].place.load(Ordering::Relaxed);
             let window = &self.engine.logs[place].window;
             let start = (0..model.taken.len()).find(|&position| {
-                let kept = feed > 0 && model.is_kept(position, now);
+                let kept = feed > 0 && model.is_kept(position, self.taken, now);
                 let there = window.get(position as u64).is_some();
                 assert!(there || !kept || !model.is_within_bound(position), "let go too early");
                 there && (kept || model.taken[position].0 >= begins)
             });
             let owed = &model.taken[start.unwrap_or(model.taken.len())..];
-            let owed = owed.iter().map(|(number, ..)| *number).collect();
+            let owed = owed.iter().map(|(number, ..)| *number);
+            let owed = owed.filter(|number| *number < self.taken).collect();
             let seen = BTreeMap::new();
-            viewer.following.insert(feed, Following { begins, owed, seen });
+            let first = model.taken.get(usize::try_from(window.first()).unwrap());
+            let last = model.taken.last().map_or(0, |(number, ..)| number + 1);
+            let from = first.map_or(last, |(number, ..)| *number);
+            viewer.following.insert(feed, Following { begins, from, owed, seen });
         }
     }
 
-    fn turn(&mut self) {
+    /// The first stage of a round, or a part of it; whether it is over.
+    fn take(&mut self, mut most: usize) -> bool {
         let now = self.engine.now;
-        let mut lost = [0; FEEDS];
-        for ((feed, topic), lost) in self.feeds.iter_mut().zip(&self.topics).zip(&mut lost) {
-            *lost = usize::try_from(topic.inbox.lock().lost).unwrap();
+        if !self.engine.is_taking_over() {
+            self.begun = self.pushed.len();
+        }
+        let told = |topic: &Arc<Topic>| {
+            let inbox = topic.inbox.lock();
+            (inbox.told, inbox.lost)
+        };
+        let before: Vec<_> = self.topics.iter().map(told).collect();
+        let is_over = self.engine.take_feeds(&mut most);
+        for ((feed, topic), (was_told, lost)) in self.feeds.iter_mut().zip(&self.topics).zip(before)
+        {
+            if !was_told || topic.inbox.lock().told {
+                continue; // not its turn yet
+            }
             let bytes: usize = feed.pending.iter().map(|(_, cost)| cost).sum();
-            assert!(*lost == 0 || bytes > FEED, "lost without need");
-            feed.pending.drain(..*lost);
+            assert!(lost == 0 || bytes > FEED, "lost without need");
+            feed.lost += lost;
+            feed.pending.drain(..usize::try_from(lost).unwrap());
             let new: Vec<_> = feed.pending.drain(..).collect();
             feed.taken.extend(new.iter().map(|(number, cost)| (*number, *cost, now)));
             feed.latest.append(&mut feed.latest_pending);
         }
-        let before = self.taken;
-        self.taken = self.pushed.len();
+        is_over
+    }
+
+    fn turn(&mut self) {
+        self.take(usize::MAX);
+        let before = std::mem::replace(&mut self.taken, self.begun);
         turn(&mut self.engine, self.viewers.iter_mut().flatten().map(|viewer| &mut viewer.reader));
         let mut viewers = std::mem::take(&mut self.viewers);
         for viewer in viewers.iter_mut().flatten() {
             for (feed, following) in &mut viewer.following {
-                if viewer.stopped.contains(feed) {
-                    continue;
-                }
                 let taken = self.feeds[*feed].taken.iter().map(|(number, ..)| *number);
-                following.owed.extend(taken.filter(|number| *number >= before));
+                let new = before.max(following.from)..self.taken;
+                let new = taken.filter(|number| new.contains(number));
+                if viewer.stopped.contains(feed) {
+                    viewer.unknown += new.count() as u64; // they may have given way before the round's end
+                } else {
+                    following.owed.extend(new);
+                }
             }
             self.follow(viewer);
             for feed in viewer.following.keys() {
-                viewer.missed += lost[*feed] as u64;
+                viewer.missed += self.feeds[*feed].lost;
             }
         }
+        self.feeds.iter_mut().for_each(|feed| feed.lost = 0);
         self.viewers = viewers;
     }
 
@@ -533,6 +582,7 @@ impl World {
                 assert!(!self.feeds[feed].is_within_bound(position), "skips without need");
             }
         }
+        let taken = (self.taken, self.engine.is_taking_over());
         let bytes = viewer.reader.read(&mut self.engine, most);
         let mut bytes = BytesMut::from(&bytes[..]);
         let mut codec = MessageCodec::new(Role::Client, codec::Limits::default());
@@ -540,7 +590,7 @@ impl World {
             let Incoming::Message(message) = incoming else { panic!("{incoming:?}") };
             let (number, _) = message.as_text().unwrap().split_once(' ').unwrap();
             let number = number.parse::<usize>().unwrap();
-            viewer.take(number, self.pushed[number], &self.feeds, self.taken);
+            viewer.take(number, self.pushed[number], &self.feeds, taken);
         }
         let oldest = viewer.set.values().min_by_key(|value| value.number);
         let waits = oldest.is_none_or(|oldest| oldest.since >= self.taken);
@@ -551,6 +601,7 @@ impl World {
     /// In the end everyone has everything, or was told that it has not, and nothing is held.
     fn end(mut self) {
         self.turn();
+        self.turn(); // what was pushed while a round was under way
         for slot in 0..VIEWERS {
             self.read(slot, usize::MAX);
             let Some(viewer) = self.viewers[slot].take() else { continue };
@@ -571,7 +622,9 @@ impl World {
         }
         engine.now += AGE;
         turn(&mut engine, std::iter::empty());
-        (0..engine.logs.capacity()).for_each(|place| engine.trim(place, u64::MAX));
+        for place in 0..engine.logs.capacity() {
+            engine.trim(place, u64::MAX);
+        }
         assert_eq!((shared.topics.count(), engine.logs.len()), (0, 1));
         drop(engine);
         assert_eq!(shared.budget.used(), 0);

@@ -121,7 +121,7 @@ impl Engine {
         let everyone = Arc::clone(self.shared.topics.everyone());
         let place = self.log_of(&everyone);
         self.logs[place].keep(kept);
-        self.touched.push(place);
+        self.touch(place);
     }
 
     /// The connection of a client has been lost: it may come back.
@@ -163,27 +163,34 @@ impl Engine {
         }
     }
 
-    /// Those who have not come back in time have gone.
-    pub(crate) fn expire_sessions(&mut self) {
+    /// Those who have not come back in time have gone, so many at most: how many.
+    pub(crate) fn expire_sessions(&mut self, most: usize) -> usize {
         let now = self.now;
-        self.end_away(&DisconnectReason::Lost, |until| now >= until);
+        let ended = self.end_away(&DisconnectReason::Lost, most, |until| now >= until);
         let away = &mut self.sessions.away;
         if away.len() < away.capacity() / 4 {
             away.shrink_to_fit();
         }
+        ended
     }
 
     /// The hub ends: who is away does not come back to it.
     pub(crate) fn end_all_away(&mut self) {
-        self.end_away(&DisconnectReason::ByHub, |_| true);
+        self.end_away(&DisconnectReason::ByHub, usize::MAX, |_| true);
     }
 
-    fn end_away(&mut self, reason: &DisconnectReason, is_over: impl Fn(u64) -> bool) {
+    fn end_away(
+        &mut self,
+        reason: &DisconnectReason,
+        most: usize,
+        is_over: impl Fn(u64) -> bool,
+    ) -> usize {
         let away = self.sessions.away.values().filter(|(until, _)| is_over(*until));
-        let over: Vec<_> = away.map(|(_, client)| Arc::clone(client)).collect();
-        for client in over {
-            self.dismiss(&client, reason.clone());
+        let over: Vec<_> = away.map(|(_, client)| Arc::clone(client)).take(most).collect();
+        for client in &over {
+            self.dismiss(client, reason.clone());
         }
+        over.len()
     }
 
     /// Whether there is a place for who says this.
@@ -218,7 +225,7 @@ impl Engine {
                 return false; // what is there has to be acknowledged first
             }
             // Not under the lock: these are payloads of the program's.
-            log.window.drop_before(log.window.after_number(had));
+            log.window.drop_before(log.window.after_number(had), usize::MAX);
         };
         let Some(mut mail) = mail else { return false };
         log.newest += mail.lost;
@@ -242,7 +249,7 @@ impl Engine {
     pub(crate) fn acknowledge(&mut self, place: usize, seq: u64) {
         if let Some(log) = self.logs.get_mut(place) {
             let had = log.window.after_number(seq);
-            log.window.drop_before(had);
+            log.window.drop_before(had, usize::MAX);
         }
     }
 }
@@ -317,11 +324,11 @@ mod tests {
             let begun = engine.begin_session(&new, Details::default(), from, (number, 1));
             engine.detach(&begun.client, DisconnectReason::Lost);
         }
-        engine.expire_sessions();
+        engine.expire_sessions(usize::MAX);
         assert_eq!(engine.sessions.away.len(), 300);
         assert!(engine.sessions.away.capacity() >= 300);
         engine.now += engine.timeouts.grace;
-        engine.expire_sessions();
+        engine.expire_sessions(usize::MAX);
         assert_eq!((engine.sessions.away.len(), engine.shared.registry.count()), (0, 0));
         assert!(engine.sessions.away.capacity() < 16, "{}", engine.sessions.away.capacity());
     }

@@ -61,8 +61,14 @@ impl Window {
 
     /// Makes readable what was stamped before `stamp`.
     pub(crate) fn reveal(&mut self, stamp: u64) {
-        let hidden = self.slots.iter().rev().take_while(|slot| slot.stamp >= stamp).count();
-        self.visible = self.end() - hidden as u64;
+        let is_all = self.slots.back().is_none_or(|slot| slot.stamp < stamp);
+        self.visible = if is_all { self.end() } else { self.stamped_from(stamp) };
+    }
+
+    /// The position of the first that is there, whether it may be read or not.
+    #[cfg(test)]
+    pub(crate) fn first(&self) -> u64 {
+        self.first
     }
 
     #[cfg(test)]
@@ -131,11 +137,11 @@ impl Window {
         }
     }
 
-    /// Where what is kept for those who come late begins.
-    pub(super) fn kept_from(&self, kept: Kept, now: u64) -> u64 {
-        let most = self.visible.saturating_sub(kept.messages as u64).max(self.first);
+    /// Where what is kept for those who come late begins, of what is before this position.
+    pub(super) fn kept_from(&self, kept: Kept, now: u64, end: u64) -> u64 {
+        let most = end.saturating_sub(kept.messages as u64).max(self.first);
         let old = self.slots.partition_point(|slot| slot.at + kept.age <= now) as u64;
-        most.max(self.first + old).min(self.visible)
+        most.max(self.first + old).min(end)
     }
 
     /// The position of the first that has this stamp or a later one.
@@ -148,12 +154,19 @@ impl Window {
         self.slots.back().is_some_and(|slot| slot.at + age > now)
     }
 
-    /// Forgets what comes before this position.
-    pub(crate) fn drop_before(&mut self, position: u64) {
-        while self.first < position && !self.slots.is_empty() {
+    /// Forgets what comes before this position, so many messages at most: how many.
+    pub(crate) fn drop_before(&mut self, position: u64, most: usize) -> usize {
+        let mut dropped = 0;
+        while self.first < position && !self.slots.is_empty() && dropped < most {
             self.drop_first();
+            dropped += 1;
         }
         self.give_room_back();
+        dropped
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
     }
 
     /// The room of slots that have gone is counted nowhere: a burst is not to leave much of it.

@@ -116,15 +116,16 @@ impl Follows {
         self.0.push(follow);
     }
 
-    /// Follows what the program wants this client to follow, if that has changed.
+    /// Follows what the program wants this client to follow, if that has changed: how many feeds it has looked at.
     pub(crate) fn follow_as_told(
         &mut self,
         client: &Client,
         engine: &mut Engine,
         key: usize,
         serial: u32,
-    ) {
-        let Some(wanted) = client.take_wishes() else { return };
+    ) -> usize {
+        let Some(wanted) = client.take_wishes() else { return 0 };
+        let count = wanted.len();
         self.unfollow_unwanted(client, &wanted, engine, (key, serial));
         for wanted in wanted {
             let place = engine.log_of(&wanted.topic);
@@ -133,6 +134,7 @@ impl Follows {
                 self.add(Follow::new(place, cursor));
             }
         }
+        count
     }
 
     /// Stops following what is not wanted any more, or was followed before it was wanted again: the places. Its mailbox

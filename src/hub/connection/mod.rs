@@ -262,18 +262,19 @@ impl Connection {
         matches!(self.phase, Phase::Open(_)) && !std::mem::replace(&mut self.listed, true)
     }
 
-    /// Follows what the program wants it to follow, if that has changed.
-    pub(crate) fn follow_as_told(&mut self, engine: &mut Engine, key: usize) {
-        let Phase::Open(open) = &mut self.phase else { return };
+    /// Follows what the program wants it to follow, if that has changed: how many feeds it has looked at.
+    pub(crate) fn follow_as_told(&mut self, engine: &mut Engine, key: usize) -> usize {
+        let Phase::Open(open) = &mut self.phase else { return 0 };
         if !open.is_v1() {
             return open.follows.follow_as_told(&open.client, engine, key, self.serial);
         }
-        let Some(wanted) = open.client.take_wishes() else { return };
+        let Some(wanted) = open.client.take_wishes() else { return 0 };
         let connection = (key, self.serial);
         for gone in open.follows.unfollow_unwanted(&open.client, &wanted, engine, connection) {
             open.take_gone(gone, engine);
         }
         self.follow_all(&wanted, engine, key);
+        wanted.len()
     }
 
     /// Its turn has come on the driver's list.

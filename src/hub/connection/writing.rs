@@ -23,6 +23,9 @@ use crate::wire::{Frame, Wire};
 const TAKE_BYTES: usize = 64 * 1024;
 const TAKE_FRAMES: usize = 64;
 
+/// How often it takes something up before the others have their turn.
+const TAKES: usize = 8;
+
 impl Connection {
     pub(super) fn owe(&mut self, now: u64) -> &mut Outbox {
         self.outbox.get_or_insert_with(|| Box::new(Outbox::new(now)))
@@ -45,7 +48,7 @@ impl Connection {
     fn write_owed(&mut self, engine: &mut Engine) -> Step {
         self.catch_up(engine);
         let mut alone = false;
-        loop {
+        for _ in 0..TAKES {
             if !self.write_outbox(engine)? {
                 return Ok(());
             }
@@ -65,6 +68,8 @@ impl Connection {
                 _ => return Ok(()),
             }
         }
+        self.waker.wake_by_ref(); // there may be more: after the others
+        Ok(())
     }
 
     /// A client that has fallen off the window goes on in its middle, or not at all. That is seen,
