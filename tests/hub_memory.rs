@@ -198,7 +198,7 @@ fn frame_of(len: u16) -> Vec<u8> {
 fn messages_that_never_end_take_a_quarter_of_the_memory_and_fail_no_push_and_no_honest_message() {
     const MEMORY: usize = 8 << 20;
     let _alone = alone();
-    let limits = Limits::default().memory(MEMORY);
+    let limits = Limits::default().memory(MEMORY).inbound_per_second(u32::MAX);
     let hub = patient().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let feed = hub.feed("run").unwrap();
@@ -224,9 +224,6 @@ fn messages_that_never_end_take_a_quarter_of_the_memory_and_fail_no_push_and_no_
         assert!(number < 50 || hub.client_count() < number as usize, "nobody has made way");
     }
     assert_eq!(hostile[0].close_code(), 1013);
-    hostile.truncate(1);
-    hostile.clear();
-    drop(honest);
 }
 
 #[test]
