@@ -264,3 +264,123 @@ fn a_message_that_takes_too_long_to_arrive_closes_the_connection_though_pings_co
     hub.shutdown_blocking(PATIENCE);
     trickle.join().unwrap();
 }
+
+#[test]
+fn long_paths_and_headers_are_counted_and_refused_where_there_is_no_memory_for_them() {
+    const MEMORY: usize = 4 << 20;
+    const LEN: usize = 3000;
+    let _alone = alone();
+    let limits = Limits::default().memory(MEMORY).clients_per_address(1000);
+    let builder = patient().limits(limits).keep_header("x-one").keep_header("X-One");
+    let hub = builder.may_follow(|_, _| true).spawn_thread("127.0.0.1:0").unwrap();
+    let address = hub.local_addr().unwrap();
+    let head = |more: &str| {
+        let (path, header) = ("p".repeat(LEN), "h".repeat(LEN));
+        format!("GET /?{path} HTTP/1.1\r\n{UPGRADE}X-One: {header}\r\n{more}\r\n")
+    };
+    for more in ["", "Sec-WebSocket-Protocol: stepcast.v1\r\n"] {
+        let before = held(&hub);
+        let peers: Vec<_> = (0..100).map(|_| connect(address, &head(more))).collect();
+        let answers: Vec<_> = peers
+            .iter()
+            .map(|mut peer| {
+                let mut status = [0; 12];
+                peer.read_exact(&mut status).unwrap();
+                String::from_utf8(status[9..].to_vec()).unwrap()
+            })
+            .collect();
+        let (taken, refused) = (answers.iter().filter(|a| *a == "101").count(), &answers[99]);
+        assert!((20..80).contains(&taken) && refused == "503", "{answers:?}");
+        assert!(hub.stats().memory < MEMORY / 8 + 16 * LEN, "{}", hub.stats().memory);
+        assert_counted("heads", &hub, before);
+        // Who asks for less is let in.
+        drop(plain(&hub, "/?short"));
+        drop(peers);
+        until("all to be gone", || hub.stats().memory == 0);
+    }
+    // Requests that come in pieces have a quarter.
+    let (before, refused) = (held(&hub), hub.stats().refused);
+    let head = format!("GET /?{} HTTP/1.1\r\n", "x".repeat(7000));
+    let pieces: Vec<_> = (0..200).map(|_| connect(address, &head)).collect();
+    until("some to be refused", || hub.stats().refused > refused + 40);
+    assert!(hub.stats().memory <= MEMORY / 4 + 2 * LEN, "{}", hub.stats().memory);
+    assert_counted("requests in pieces", &hub, before);
+    drop(pieces);
+}
+
+/// All at once: messages of a byte and large ones, on feeds and in mailboxes, few and many feeds and keys, clients on
+/// both wires that read nothing, pages that are not read, messages and requests that do not end, long paths.
+#[test]
+fn whatever_peers_do_no_more_is_allocated_than_one_and_a_half_times_what_is_counted() {
+    const MEMORY: usize = 24 << 20;
+    let _alone = alone();
+    let limits = Limits::default().memory(MEMORY).keys(100_000).clients_per_address(1000);
+    let builder = keeper().limits(limits).page("x".repeat(5 << 20));
+    let hub = builder.spawn_thread("127.0.0.1:0").unwrap();
+    let address = hub.local_addr().unwrap();
+    let readers = one_of_each(&hub, "run");
+    let run = hub.feed("run").unwrap();
+    let feeds: Vec<_> = (0..300).map(|n| hub.feed(&format!("feed {n}")).unwrap()).collect();
+    let follow_all = (0..50).map(|n| format!("\"feed {n}\":{{}}")).collect::<Vec<_>>().join(",");
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        slow.extend(one_of_each(&hub, "run"));
+        slow.push(v1(&hub, &format!("{{\"run\":{{}},{follow_all}}}")));
+    }
+    let mut arriving: Vec<_> = (0..40).map(|_| plain(&hub, "/")).collect();
+    let pages: Vec<_> = (0..40).map(|_| connect(address, GET)).collect();
+    pages.iter().for_each(first_byte);
+    for feed in &feeds {
+        feed.send("the first").unwrap(); // what a feed takes is bounded by their number
+    }
+    run.send("the beginning").unwrap();
+    for reader in &readers {
+        read_to(reader, b"the beginning");
+    }
+    let clients: Vec<_> = hub.clients().iter().map(|client| client.id).collect();
+
+    let before = held(&hub);
+    let mut worst: f64 = 0.0;
+    let mut long = Vec::new();
+    for round in 0..100_usize {
+        for number in 0..100 {
+            let _ = run.send("x");
+            let _ = run.set(&format!("{}", round * 20 + number % 20), "x");
+            if number % 10 == 0 {
+                let _ = run.send(vec![0; 2000]);
+            }
+        }
+        for feed in &feeds {
+            let _ = feed.send("x");
+        }
+        for id in &clients {
+            let _ = hub.send(*id, "x");
+            let _ = hub.set(*id, &format!("{}", round % 10), vec![1]);
+        }
+        if let Some(peer) = arriving.get_mut(round % 40) {
+            let _ = peer.write_all(&frame_of(60_000)[..1000 * (1 + round / 2)]);
+        }
+        if round < 60 {
+            long.push(connect(
+                address,
+                &format!("GET /?{} HTTP/1.1\r\n{UPGRADE}\r\n", "x".repeat(7000)),
+            ));
+            long.push(connect(address, &format!("GET /?{} HTTP/1.1\r\n", "x".repeat(7000))));
+        }
+        let end = format!("the end of round {round}.");
+        until("it to be taken", || run.send(end.clone()).is_ok());
+        for reader in &readers {
+            read_to(reader, end.as_bytes());
+        }
+        let [allocated, counted] = held(&hub);
+        let (allocated, counted) = (allocated - before[0], counted - before[1]);
+        if counted > 4 << 20 {
+            let factor = allocated as f64 / counted as f64;
+            worst = worst.max(factor);
+            assert!(factor < FACTOR, "{allocated} bytes, and {counted} counted, in round {round}");
+        }
+    }
+    let most = held(&hub)[1];
+    println!("at most {worst:.2} of what is counted, {most} bytes in the end, {:?}", hub.stats());
+    assert!(worst > 0.0 && most > 12 << 20, "{most} bytes are not much");
+}

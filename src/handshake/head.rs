@@ -210,6 +210,13 @@ pub(super) struct Head {
     fields: Vec<(Span, Span)>,
 }
 
+impl Head {
+    /// Bytes that it has allocated.
+    pub(super) fn allocated(&self) -> usize {
+        self.bytes.len() + self.fields.capacity() * size_of::<(Span, Span)>()
+    }
+}
+
 /// Where the header fields of a head lie in it.
 pub(super) fn spans_of(head: &[u8], headers: &[httparse::Header<'_>]) -> Vec<(Span, Span)> {
     let spans = |header: &httparse::Header<'_>| {

@@ -178,6 +178,11 @@ impl fmt::Debug for Request {
 }
 
 impl Request {
+    /// Bytes that it takes.
+    pub(crate) fn allocated(&self) -> usize {
+        size_of::<Self>() + self.head.allocated()
+    }
+
     /// The method, such as `GET`. Methods are case-sensitive.
     ///
     /// ```

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::budget::Charge;
 use super::engine::millis;
 use super::lock::{Guard, Lock};
 use super::mail::Mail;
@@ -115,6 +116,18 @@ pub(crate) struct Details {
     /// Empty for `/`.
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
+    /// What is counted of them, where they are long.
+    pub(crate) charge: Option<Charge>,
+}
+
+impl Details {
+    /// Bytes that they take.
+    pub(crate) fn allocated(&self) -> usize {
+        let of = |(name, value): &(String, String)| {
+            size_of::<(String, String)>() + name.len() + value.capacity()
+        };
+        self.path.len() + self.headers.iter().map(of).sum::<usize>()
+    }
 }
 
 /// What waits for one client alone. It costs nothing while it is empty, and it has messages exactly

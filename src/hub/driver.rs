@@ -648,6 +648,21 @@ impl Driver {
         (most, !self.engine.logs.get(place).is_some_and(|log| log.followers.is_calling()))
     }
 
+    /// Takes out of a feed the followers that have gone, where they are many: if nobody pushes to it, nobody else does.
+    /// How many were looked at.
+    fn sweep_followers(&mut self, place: usize) -> usize {
+        let Some(log) = self.engine.logs.get_mut(place) else { return 0 };
+        if !log.followers.is_littered() {
+            return 0;
+        }
+        let mut seen = 0;
+        log.followers.retain(|key, serial| {
+            seen += 1;
+            self.connections.get(key).is_some_and(|c| c.follows(place, serial))
+        });
+        seen
+    }
+
     // ---- time ----
 
     fn tick(&mut self) {
@@ -704,8 +719,9 @@ impl Driver {
                     Some(if is_over { Walk::Feeds(0) } else { Walk::Sessions })
                 }
                 Walk::Feeds(place) if place < self.engine.logs.capacity() => {
+                    let seen = self.sweep_followers(place);
                     let dropped = self.engine.trim_needed(place);
-                    left = left.saturating_sub(1 + dropped / 8);
+                    left = left.saturating_sub(1 + (seen + dropped) / 8);
                     Some(Walk::Feeds(place + usize::from(dropped < TRIM)))
                 }
                 Walk::Feeds(_) => {
@@ -869,6 +885,21 @@ mod tests {
             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         socket.write_all(head.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn those_who_come_and_go_leave_nothing_in_a_feed_that_nobody_pushes_to() {
+        let mut stand = Stand::new();
+        let topic = stand.shared.topics.get("quiet").unwrap();
+        let engine = &mut stand.driver.engine;
+        let place = engine.log_of(&topic);
+        for serial in 0..1000 {
+            engine.follow(place, 7, serial, u64::MAX);
+            engine.unfollow(place);
+        }
+        assert_eq!(engine.logs[place].followers.len(), 1000);
+        assert_eq!(stand.driver.sweep_followers(place), 1000);
+        assert_eq!(stand.driver.engine.logs[place].followers.len(), 0);
     }
 
     #[test]

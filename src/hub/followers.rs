@@ -46,6 +46,9 @@ impl Followers {
     /// Takes out who is none.
     pub(crate) fn retain(&mut self, mut is_one: impl FnMut(usize, u32) -> bool) {
         self.list.retain(|&(key, serial)| is_one(key as usize, serial));
+        if self.list.len() < self.list.capacity() / 4 {
+            self.list.shrink_to_fit();
+        }
         self.call_again();
     }
 

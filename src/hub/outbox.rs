@@ -338,6 +338,23 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_for_its_socket_is_counted_but_for_what_is_shared() {
+        let budget = Budget::new(1 << 20);
+        let mut outbox = Outbox::new(0);
+        outbox.push(Bytes::from(vec![0; 5000]).into());
+        outbox.count(&budget);
+        let shared = budget.used();
+        assert!((size_of::<Outbox>()..1000).contains(&shared), "{shared}");
+        outbox.push_own(Bytes::from(vec![0; 700]).into());
+        outbox.push_with_own_head(Frame::new(Bytes::from(vec![0; 20]), Bytes::from(vec![0; 5000])));
+        outbox.begin_own(Bytes::from(vec![0; 80]).into());
+        outbox.count(&budget);
+        assert_eq!(budget.used(), shared + 700 + 20 + 80);
+        drop(outbox);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
     fn a_pong_waits_for_the_frame_begun_but_not_for_the_others() {
         let (mut outbox, mut socket) = (Outbox::new(0), socket());
         outbox.push(frame("first "));

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::budget::Charge;
 use super::client::{Client, Details};
 use super::connection::refused;
 use super::engine::Engine;
@@ -42,6 +43,16 @@ const RULE_PANICKED: &str = "the program's rule about who may follow this feed h
 
 /// Room for a 101 and the greeting behind it.
 const RESPONSE: usize = 256;
+
+/// So many bytes are kept of the request of each client without being counted: they are bounded by the number of
+/// clients. More are counted in the share of what clients have sent.
+const KEPT_UNCOUNTED: usize = 1024;
+
+/// A request that the program's rule about feeds is asked about.
+pub(crate) struct Asked {
+    pub(crate) request: Request,
+    _charge: Option<Charge>,
+}
 
 /// What a request that is not refused gets.
 pub(crate) enum Answer {
@@ -90,6 +101,11 @@ impl Engine {
         if self.count_at(address) >= limits.clients_per_address {
             return Err(Refusal::full("clients from one address", limits.clients_per_address));
         }
+        if !self.has_memory_for(request) {
+            let reason =
+                "there is no memory for so long a request now; shorten its path and headers";
+            return Err(Refusal::new(Status::Unavailable, reason));
+        }
         if is_v1 {
             upgrade.put_answer(Some(v1::PROTOCOL), &mut response);
             return Ok(Answer::UpgradeToV1(response));
@@ -136,10 +152,31 @@ impl Engine {
             let value = String::from_utf8_lossy(request.header(name)?).into_owned();
             Some((name.clone(), value))
         };
-        Details {
+        let mut details = Details {
             path: if request.target() == "/" { "" } else { request.target() }.to_owned(),
             headers: self.reception.keep_headers.iter().filter_map(value).collect(),
-        }
+            charge: None,
+        };
+        details.charge = self.charge_of(details.allocated());
+        details
+    }
+
+    /// A copy of a request, if the program's rule about feeds is to be asked about it.
+    pub(crate) fn asked_of(&self, request: &Request) -> Option<Box<Asked>> {
+        self.has_rule().then(|| {
+            let charge = self.charge_of(request.allocated());
+            Box::new(Asked { request: request.clone(), _charge: charge })
+        })
+    }
+
+    /// What so many bytes count that are kept of a request.
+    fn charge_of(&self, bytes: usize) -> Option<Charge> {
+        (bytes > KEPT_UNCOUNTED).then(|| Charge::of(&self.shared.kept, bytes))
+    }
+
+    /// Whether there is memory for what is kept of a request. A short one is not refused.
+    fn has_memory_for(&self, request: &Request) -> bool {
+        request.allocated() <= KEPT_UNCOUNTED || !self.shared.kept.is_over()
     }
 
     /// Makes a client, which follows this, or nothing yet.

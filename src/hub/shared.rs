@@ -338,7 +338,7 @@ pub(super) mod tests {
 
     pub(crate) fn shared_with(limits: Limits, overflow: Overflow) -> (Shared, Arc<Client>) {
         let shared = Shared::new(limits, overflow, IdSource::new().unwrap());
-        let details = Details { path: String::new(), headers: Vec::new() };
+        let details = Details::default();
         let address = "127.0.0.1:1".parse().unwrap();
         let client = Arc::new(Client::new(
             shared.ids.draw(),

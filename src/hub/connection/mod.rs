@@ -27,6 +27,7 @@ use bytes::BytesMut;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+use super::budget::Charge;
 use super::client::Client;
 use super::engine::{Engine, Used};
 use super::events::DisconnectReason;
@@ -72,6 +73,8 @@ enum Phase {
 struct Handshake {
     reader: RequestReader,
     buffer: BytesMut,
+    /// What is counted of the buffer, once there is something in it.
+    charge: Option<Charge>,
     address: SocketAddr,
     deadline: u64,
 }
@@ -168,6 +171,7 @@ impl Connection {
         let handshake = Handshake {
             reader: RequestReader::new(HeadLimits::default()),
             buffer: BytesMut::new(),
+            charge: None,
             address,
             deadline,
         };
@@ -315,7 +319,7 @@ impl Connection {
             Ok(Answer::UpgradeToV1(response)) => {
                 self.send_at_once(response, engine);
                 let newcomer = Newcomer {
-                    request: engine.has_rule().then(|| Box::new(request.clone())),
+                    request: engine.asked_of(request),
                     details: engine.details_of(request),
                     address,
                     key,

@@ -11,6 +11,7 @@ use super::{Connection, Open, Over, Phase, Step};
 use crate::codec::{
     CloseCode, CloseFrame, CodecError, Control, ControlPayload, Incoming, Message, MessageCodec,
 };
+use crate::handshake::{Refusal, Status};
 use crate::hub::budget::Charge;
 use crate::hub::engine::Engine;
 use crate::hub::events::DisconnectReason;
@@ -120,7 +121,22 @@ impl Connection {
                 let received = if in_one_piece { bytes } else { &mut kept };
                 match handshake.reader.read(received) {
                     Ok(None) => {
-                        handshake.buffer = if in_one_piece { received[..].into() } else { kept };
+                        let buffer = if in_one_piece { received[..].into() } else { kept };
+                        // Bounded by their number; what they take is not to be what pushes need.
+                        let none = || Charge::none(&engine.shared.inbound);
+                        let charge = handshake.charge.get_or_insert_with(none);
+                        if charge.set(buffer.capacity()) {
+                            handshake.buffer = buffer;
+                        } else {
+                            let address = handshake.address;
+                            let reason =
+                                "there is no memory for a request that comes in pieces now";
+                            self.refuse(
+                                &Refusal::new(Status::Unavailable, reason),
+                                address,
+                                engine,
+                            );
+                        }
                         Ok(())
                     }
                     Ok(Some(request)) => {

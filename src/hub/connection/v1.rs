@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::{Connection, Follow, Follows, Open, Phase, Step, Why};
 use crate::codec::{CloseCode, CloseFrame, Message};
-use crate::handshake::Request;
 use crate::hub::budget::Charge;
 use crate::hub::client::{Details, Wanted};
 use crate::hub::engine::{Engine, Used};
 use crate::hub::goodbye::{COME_BACK, Goodbye};
 use crate::hub::moment::{Moment, low_half};
 use crate::hub::outbox::Outbox;
+use crate::hub::reception::Asked;
 use crate::hub::topic::NAME_MAX;
 use crate::hub::{FeedError, FollowError};
 use crate::wire::Wire;
@@ -31,7 +31,7 @@ const RULES_BROKEN: u16 = 4502;
 /// A connection that has been upgraded and has not said yet who it is.
 pub(super) struct Newcomer {
     /// For the program's rule about feeds.
-    pub(super) request: Option<Box<Request>>,
+    pub(super) request: Option<Box<Asked>>,
     pub(super) details: Details,
     pub(super) address: std::net::SocketAddr,
     pub(super) key: usize,
@@ -57,7 +57,7 @@ pub(super) struct V1 {
     /// does. Who answers has read that.
     asked: Option<(u32, u64)>,
     /// As a newcomer's.
-    request: Option<Box<Request>>,
+    request: Option<Box<Asked>>,
 }
 
 impl Open {
@@ -367,7 +367,8 @@ impl Connection {
             let error = FollowError::TooMany { limit }.to_string();
             return open.lines().error("full", Some(shown(name)), &error);
         }
-        let request = open.v1.as_ref().and_then(|v1| v1.request.as_deref());
+        let asked = open.v1.as_ref().and_then(|v1| v1.request.as_ref());
+        let request = asked.map(|asked| &asked.request);
         let topic = match engine.feed_for(name, request, open.client.address()) {
             Ok(topic) => topic,
             Err((code, reason)) => return open.lines().error(code, Some(shown(name)), &reason),
