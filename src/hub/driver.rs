@@ -129,6 +129,8 @@ enum Walk {
     Connections(usize),
     /// Clients that have not come back in time.
     Sessions,
+    /// Clients that are away, from the one at this place among those on: what is kept for them.
+    Held(usize),
     /// What feeds hold for nobody, from the feed at this place on.
     Feeds(usize),
 }
@@ -285,7 +287,7 @@ impl Driver {
             if waited_for(log) {
                 let mut needed = u64::MAX;
                 for (_, connection) in &self.connections {
-                    connection.cursors(|at, cursor| {
+                    connection.cursors(|at, cursor, _| {
                         if at == place {
                             needed = needed.min(cursor.log);
                         }
@@ -707,7 +709,9 @@ impl Driver {
                     self.step(key, Connection::tick);
                     if let Some(connection) = self.connections.get(key) {
                         let engine = &mut self.engine;
-                        connection.cursors(|place, cursor| engine.need(place, cursor));
+                        connection.cursors(|place, cursor, unanswered| {
+                            engine.need(place, cursor, unanswered);
+                        });
                     }
                     Some(Walk::Connections(key + 1))
                 }
@@ -716,8 +720,16 @@ impl Driver {
                     let ended = self.engine.expire_sessions(left);
                     let is_over = ended < left;
                     left -= ended;
-                    Some(if is_over { Walk::Feeds(0) } else { Walk::Sessions })
+                    Some(if is_over { Walk::Held(0) } else { Walk::Sessions })
                 }
+                Walk::Held(index) => match self.engine.held.stands(index) {
+                    Some(feeds) => {
+                        left = left.saturating_sub(1 + feeds / 8);
+                        self.engine.hold_on(index);
+                        Some(Walk::Held(index + 1))
+                    }
+                    None => Some(Walk::Feeds(0)),
+                },
                 Walk::Feeds(place) if place < self.engine.logs.capacity() => {
                     let seen = self.sweep_followers(place);
                     let dropped = self.engine.trim_needed(place);

@@ -14,6 +14,7 @@ use super::client::Client;
 use super::connection::{Follow, Follows, Inbound};
 use super::events::Event;
 use super::goodbye::Goodbye;
+use super::held::Held;
 use super::item::{BEHIND, Cursor, Item, Kept};
 use super::log::Log;
 use super::mail::Mail;
@@ -112,6 +113,8 @@ pub(crate) struct Engine {
     needed: Vec<u64>,
     pub(crate) retention: Kept,
     pub(crate) sessions: Sessions,
+    /// Where clients that are away stood.
+    pub(crate) held: Held,
     /// How many clients there were when the hub began to end.
     pub(crate) at_end: usize,
     /// What it says then.
@@ -165,6 +168,7 @@ impl Engine {
             needed: Vec::new(),
             retention,
             sessions: Sessions::new(),
+            held: Held::default(),
             at_end: 0,
             goodbye: None,
             is_crowded: false,
@@ -282,7 +286,7 @@ impl Engine {
         let log = &mut self.logs[place];
         log.followers.add(key, serial);
         let cursor = log.start(log.topic.is_everyones(), stamp, upto, now);
-        self.need(place, cursor);
+        self.need(place, cursor, 0);
         cursor
     }
 
@@ -298,7 +302,7 @@ impl Engine {
         let log = &mut self.logs[place];
         log.followers.add(key, serial);
         let begun = log.resume(had, stamp, upto, now);
-        self.need(place, begun.0);
+        self.need(place, begun.0, 0);
         begun
     }
 
@@ -371,18 +375,23 @@ impl Engine {
     }
 
     /// A follower of a feed stands there, or begins there.
-    pub(crate) fn need(&mut self, place: usize, cursor: Cursor) {
-        if let Some(needed) = self.needed.get_mut(place) {
-            *needed = cursor.log.min(*needed);
+    /// So many bytes to it may be lost with its connection: it may come back for them.
+    pub(crate) fn need(&mut self, place: usize, cursor: Cursor, unanswered: u32) {
+        if let Some((needed, log)) = self.needed.get_mut(place).zip(self.logs.get(place)) {
+            *needed = log.window.before(cursor.log, unanswered).min(*needed);
         }
     }
 
     /// As [`trim`](Self::trim), now that all followers have said where they stand.
     pub(crate) fn trim_needed(&mut self, place: usize) -> usize {
-        match self.needed.get(place) {
+        let dropped = match self.needed.get(place) {
             Some(needed) => self.trim(place, *needed),
             None => 0, // it is newer than the question
+        };
+        if let Some(log) = self.logs.get_mut(place).filter(|_| dropped < TRIM) {
+            log.hold_no_more();
         }
+        dropped
     }
 
     pub(crate) fn end_needed(&mut self) {

@@ -27,6 +27,10 @@ pub(crate) struct Log {
     pub(super) fresh: bool,
     pub(super) touched: bool,
     kept: Kept,
+    /// Messages from this position on are kept for clients that are away; and from which on, as far as has been
+    /// found out for the next tick. See `hub::held`.
+    held: u64,
+    held_next: u64,
     /// The number of the newest message that there was.
     pub(crate) newest: u64,
     /// For each wire what is owed to those at one cursor, and the cursor last asked for.
@@ -45,6 +49,8 @@ impl Log {
             touched: false,
             newest: topic.origin,
             kept,
+            held: u64::MAX,
+            held_next: u64::MAX,
             batches: [None, None],
             asked: [None, None],
             topic,
@@ -186,11 +192,27 @@ impl Log {
         self.window.bytes_from(at.log)
     }
 
-    /// Lets go what is neither kept for those who come late nor needed by a follower, of whom the
-    /// one furthest behind is at `needed`; so many messages at most. How many.
+    /// Keeps what comes from this position on, for a client that is away.
+    pub(super) fn hold(&mut self, from: u64) {
+        self.held = self.held.min(from);
+        self.hold_on(from);
+    }
+
+    /// The same, for a client that is still away; see [`hold_no_more`](Self::hold_no_more).
+    pub(super) fn hold_on(&mut self, from: u64) {
+        self.held_next = self.held_next.min(from);
+    }
+
+    /// All clients that are still away have said so since this was called before: the others have come back, or have gone.
+    pub(super) fn hold_no_more(&mut self) {
+        self.held = std::mem::replace(&mut self.held_next, u64::MAX);
+    }
+
+    /// Lets go what is kept for nobody: late joiners, followers, of whom the one furthest behind is at `needed`, and
+    /// clients that are away; so many messages at most. How many.
     pub(crate) fn trim(&mut self, needed: u64, now: u64, most: usize) -> usize {
         let kept = self.window.kept_from(self.kept, now, self.window.live());
-        let dropped = self.window.drop_before(needed.min(kept), most);
+        let dropped = self.window.drop_before(needed.min(kept).min(self.held), most);
         self.forget_batches();
         dropped
     }

@@ -18,6 +18,7 @@ mod feed;
 mod flush;
 mod followers;
 mod goodbye;
+mod held;
 mod id;
 mod item;
 mod limits;

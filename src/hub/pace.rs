@@ -122,6 +122,11 @@ impl Pace {
         if self.window == 0 { usize::MAX } else { self.window as usize / 12 }
     }
 
+    /// Bytes that may be lost with its connection: it has not said that it has them. (Zero where it is not asked.)
+    pub(crate) fn unanswered(&self) -> u32 {
+        if self.window == 0 { 0 } else { self.under_way() }
+    }
+
     /// What has been taken up since it was last asked.
     fn since(&self) -> u32 {
         self.taken.wrapping_sub(self.asked)

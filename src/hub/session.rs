@@ -72,6 +72,7 @@ impl Engine {
     ) -> Begun {
         if let Some(client) = self.known(hello) {
             self.sessions.away.remove(&client.id);
+            self.held.forget(client.id);
             if let Some((before, address)) = client.move_to(connection, address) {
                 self.sessions.taken_over.push(before);
                 self.leave(address.ip());
@@ -146,6 +147,7 @@ impl Engine {
         debug_assert!(!client.has_gone(), "it goes once");
         if client.has_session() {
             self.sessions.count -= 1;
+            self.held.forget(client.id);
             self.sessions.away.remove(&client.id);
             if let Some(mail) = client.mail() {
                 self.logs.try_remove(mail);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::item::{Item, Kept};
+use super::queue::ENTRY_OVERHEAD;
 
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -137,6 +138,17 @@ impl Window {
         }
     }
 
+    /// The position before which a client that stands at `position` has everything, if at most so many bytes of
+    /// lines are under way to it. (The shortest line, of an empty message, has 19 bytes.)
+    pub(super) fn before(&self, position: u64, under_way: u32) -> u64 {
+        const COST_OF_A_BYTE: u64 = ENTRY_OVERHEAD as u64 / 19 + 1;
+        let index = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let total = self.slots.get(index).map_or(self.total, |slot| slot.before);
+        let had = total.saturating_sub(u64::from(under_way) * COST_OF_A_BYTE);
+        let index = self.slots.partition_point(|slot| slot.before + slot.cost as u64 <= had);
+        position.min(self.first + index as u64)
+    }
+
     /// Where what is kept for those who come late begins, of what is before this position.
     pub(super) fn kept_from(&self, kept: Kept, now: u64, end: u64) -> u64 {
         let most = end.saturating_sub(kept.messages as u64).max(self.first);
@@ -189,7 +201,6 @@ impl Window {
 pub(super) mod tests {
     use super::*;
     use crate::hub::item::tests::{frame, item};
-    use crate::hub::queue::ENTRY_OVERHEAD;
     use crate::wire::Frame;
 
     pub(crate) fn slot(stamp: u64, cost: usize, frame: Frame) -> Slot {
@@ -201,6 +212,21 @@ pub(super) mod tests {
         // Its slot with half as much of spare room, the owner of its frame's bytes, and a frame's header.
         let takes = size_of::<Slot>() * 3 / 2 + 56 + 10;
         assert!((takes..takes * 5 / 4).contains(&ENTRY_OVERHEAD), "{takes}");
+    }
+
+    #[test]
+    fn who_has_bytes_under_way_has_received_what_was_before_them_whatever_the_messages_are() {
+        for (payload, under_way) in [(0, 100), (0, 19), (80, 8192), (5000, 8192), (80, 0)] {
+            let mut window = Window::new(1 << 30);
+            let cost = payload + ENTRY_OVERHEAD;
+            (0..1000).for_each(|stamp| window.push(slot(stamp, cost, frame(0, 10))));
+            window.reveal(1000);
+            let received = window.before(900, under_way);
+            let lines = u64::from(under_way).div_ceil(payload as u64 + 19); // at most
+            assert!(received + lines <= 900, "{payload} {under_way}: {received}");
+            assert!(under_way > 0 || received == 900);
+        }
+        assert_eq!(Window::new(100).before(7, u32::MAX), 0);
     }
 
     #[test]

@@ -236,10 +236,11 @@ impl Connection {
         self.serial == serial && follows()
     }
 
-    /// Shows where it stands in each feed.
-    pub(crate) fn cursors(&self, mut see: impl FnMut(usize, Cursor)) {
+    /// Shows where it stands in each feed, and how many bytes may be lost with its connection.
+    pub(crate) fn cursors(&self, mut see: impl FnMut(usize, Cursor, u32)) {
         if let Phase::Open(open) = &self.phase {
-            open.follows.iter().for_each(|follow| see(follow.place(), follow.cursor));
+            let under_way = if open.is_v1() { open.pace.unanswered() } else { 0 };
+            open.follows.iter().for_each(|follow| see(follow.place(), follow.cursor, under_way));
         }
     }
 
@@ -396,6 +397,7 @@ impl Connection {
             }
             // Whose end has been decided on does not come back, however its connection ends before.
             if reason.may_come_back() && open.leave.is_none() {
+                engine.hold(&open.client, open.follows.iter(), open.pace.unanswered());
                 return engine.detach(&open.client, reason);
             }
         }

@@ -1,0 +1,104 @@
+//! A client on `stepcast.v1` that has lost its connection is kept all that it has not received, as one that is behind.
+
+mod follower;
+mod peer;
+mod proxy;
+
+use std::time::Duration;
+
+use follower::Follower;
+use peer::{Peer, event};
+use proxy::{End, Way};
+use stepcast::{Event, Feed, Hub, Limits, Timeouts};
+
+/// Far more than what is kept for late joiners.
+const MANY: usize = 2000;
+
+fn spawn() -> Hub {
+    let timeouts = Timeouts::default().stall(Duration::from_millis(200));
+    Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap()
+}
+
+fn push(feed: &Feed, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        feed.send(format!("line {number} of a log, as long as such a line is as a rule")).unwrap();
+    }
+}
+
+/// Reads messages, after which what is kept for nobody has gone, or goes at the next tick.
+fn read(watcher: &mut Peer, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        assert!(watcher.text().starts_with(&format!("line {number} ")));
+    }
+}
+
+/// Comes back, and gets all of them, with no gap.
+fn comes_back(client: &mut Follower, hub: &Hub, name: &str, all: usize) {
+    client.connect_directly(hub.local_addr().unwrap());
+    let last = format!("line {} of a log, as long as such a line is as a rule", all - 1);
+    client.read_until(|client| client.feeds[name].has_text(&last)).expect("what it missed");
+    let has = &client.feeds[name];
+    assert_eq!((has.texts().len(), has.gaps(), has.snapshots), (all, 0, 1));
+}
+
+#[test]
+fn a_client_that_was_away_while_much_was_sent_gets_all_of_it() {
+    let hub = spawn();
+    let mut events = hub.events();
+    let feed = hub.feed("run").unwrap();
+    let mut watcher = Peer::connect_at(&hub, "/feed/run");
+    let mut client = Follower::of(&["run"]);
+    client.connect_directly(hub.local_addr().unwrap());
+    push(&feed, 0..10);
+    client.read_until(|client| client.feeds["run"].texts().len() == 10).unwrap();
+    for times in 0..3 {
+        client.cut();
+        event(&mut events, |event| matches!(event, Event::Detached { .. }).then_some(()));
+        let (from, to) = (10 + times * MANY, 10 + (times + 1) * MANY);
+        for part in (from..to).step_by(MANY / 4) {
+            push(&feed, part..part + MANY / 4);
+            read(&mut watcher, if part == 10 { 0..part + MANY / 4 } else { part..part + MANY / 4 });
+        }
+        comes_back(&mut client, &hub, "run", to);
+    }
+}
+
+#[test]
+fn what_was_under_way_when_nobody_was_told_of_the_cut_comes_again() {
+    let hub = spawn();
+    let mut events = hub.events();
+    let feed = hub.feed("run").unwrap();
+    let mut watcher = Peer::connect_at(&hub, "/feed/run");
+    let mut client = Follower::of(&["run"]);
+    let address = hub.local_addr().unwrap();
+    let (socket, link) = proxy::connect(address, Way::default(), Way::ending(1 << 20, End::Stall));
+    client.connect(socket, address).unwrap();
+    push(&feed, 0..10);
+    client.read_until(|client| client.feeds["run"].texts().len() == 10).unwrap();
+    link.down.stall();
+    push(&feed, 10..MANY);
+    read(&mut watcher, 0..MANY);
+    event(&mut events, |event| matches!(event, Event::Detached { .. }).then_some(()));
+    push(&feed, MANY..2 * MANY);
+    read(&mut watcher, MANY..2 * MANY);
+    client.cut();
+    comes_back(&mut client, &hub, "run", 2 * MANY);
+}
+
+#[test]
+fn nothing_is_kept_for_a_client_that_has_gone_for_good() {
+    let timeouts =
+        Timeouts::default().grace(Duration::from_millis(100)).close(Duration::from_millis(100));
+    let limits = Limits::default();
+    let hub = Hub::builder().timeouts(timeouts).limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let mut events = hub.events();
+    let feed = hub.feed("run").unwrap();
+    let mut client = Follower::of(&["run"]);
+    client.connect_directly(hub.local_addr().unwrap());
+    client.cut();
+    event(&mut events, |event| matches!(event, Event::Detached { .. }).then_some(()));
+    push(&feed, 0..MANY);
+    event(&mut events, |event| matches!(event, Event::Gone { .. }).then_some(()));
+    // The newest 300, for late joiners.
+    peer::until("the rest to be let go", || hub.stats().memory < 301 * 400);
+}
