@@ -16,8 +16,9 @@ use crate::hub::budget::Charge;
 use crate::hub::engine::Engine;
 use crate::hub::events::DisconnectReason;
 
-/// Reads of one socket before the others have their turn.
+/// Reads of one socket before the others have their turn, and bytes.
 const READS: usize = 4;
+const READ_BYTES: usize = Engine::SCRATCH;
 
 /// What an inbound message that is not complete needs; a connection without one has none.
 pub(crate) struct Inbound {
@@ -47,11 +48,12 @@ impl Connection {
 
     fn read_into(&mut self, scratch: &mut BytesMut, engine: &mut Engine, key: usize) -> Step {
         self.hear_unheard(engine);
+        let mut bytes = 0;
         for _ in 0..READS {
             if self.has_broken_the_rules() {
                 return Ok(()); // until the Close has gone out
             }
-            if engine.work == 0 {
+            if engine.work == 0 || bytes >= READ_BYTES {
                 break;
             }
             scratch.clear();
@@ -60,6 +62,7 @@ impl Connection {
             match poll_read_buf(Pin::new(&mut self.stream), &mut cx, scratch) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(count)) if count > 0 => {
+                    bytes += count;
                     engine.shared.counters.bytes_in.add(count as u64);
                     self.received(scratch, engine, key)?;
                 }
