@@ -85,6 +85,13 @@ pub use hub::{
     SpawnError, Stats, Timeouts, WeakHub,
 };
 
+/// The door of `fuzz/`: one line of a client on `stepcast.v1`, which may name so many feeds.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn fuzz_line(line: &str, most: usize) {
+    wire::fuzzing::check_line(line, most);
+}
+
 /// The README's programs are compiled and run, too.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -74,7 +74,9 @@ fn clients_that_say_as_much_as_they_may_leave_an_honest_viewers_delay_where_it_w
             let started = Instant::now();
             // 50 times a second: 800 of the 1000.
             for round in 0..50 {
-                hostile.iter_mut().for_each(|client| client.flood(&kind, 1));
+                for client in &mut hostile {
+                    client.flood(&kind, 1);
+                }
                 let due = Duration::from_millis(20) * round;
                 thread::sleep(due.saturating_sub(started.elapsed()));
             }

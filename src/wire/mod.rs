@@ -3,6 +3,8 @@
 //! There are two: [`plain`], and [`v1`] for those who ask for it. A [`Frame`] is the encoded form of one message, made
 //! once and shared by every client on the same wire that is owed it.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod plain;
 pub(crate) mod v1;
 

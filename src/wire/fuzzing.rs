@@ -1,0 +1,125 @@
+//! What holds for any line of a client on `stepcast.v1`, for the fuzz target of that name and for a test.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde_json::from_str;
+
+use super::v1::{Had, Lines, Said, parse};
+use crate::codec::Message;
+
+/// Looks at a line that may name so many feeds. There is no panic; what is taken is JSON and names no more; said again it means
+/// the same; and an answer that repeats a name is one line of JSON.
+pub(crate) fn check_line(line: &str, most: usize) {
+    let Ok(said) = parse(line, most) else { return };
+    assert!(from_str::<IgnoredAny>(line).is_ok());
+    assert!(said.names() <= most);
+    let again = match &said {
+        Said::Follow(feeds) => {
+            for (name, _) in feeds {
+                check_answers(name);
+            }
+            let members = feeds.iter().map(|(name, had)| format!("{}:{}", json(name), of(had)));
+            format!(r#"{{"follow":{{{}}}}}"#, members.collect::<Vec<_>>().join(","))
+        }
+        Said::Unfollow(names) => {
+            for name in names {
+                check_answers(name);
+            }
+            format!(r#"{{"unfollow":{}}}"#, json(names))
+        }
+        Said::Message(Message::Text(text)) => format!(r#"{{"text":{}}}"#, json(text.as_str())),
+        Said::Message(message) => {
+            format!(r#"{{"json":{}}}"#, message.as_text().unwrap_or_default())
+        }
+        Said::Ack(had) => format!(r#"{{"ack":{}}}"#, of(had)),
+        Said::Pong(value) => format!(r#"{{"pong":{}}}"#, json(value)),
+        Said::Hello(_) | Said::Unknown => return,
+    };
+    assert_eq!(parse(&again, most), Ok(said));
+}
+
+/// Answers that repeat a name.
+fn check_answers(name: &str) {
+    let mut lines = [Lines::default(), Lines::default()];
+    lines[0].error("invalid", Some(name), name);
+    lines[1].feed(name, 1, 2, true);
+    for mut lines in lines {
+        let frame = lines.take();
+        let header = match frame[1] {
+            127 => 10,
+            126 => 4,
+            _ => 2,
+        };
+        let line = std::str::from_utf8(&frame[header..]).unwrap_or_default();
+        assert!(from_str::<IgnoredAny>(line).is_ok() && !line.contains('\n'), "{line:?}");
+    }
+}
+
+fn json(value: &(impl Serialize + ?Sized)) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn of(had: &Had) -> String {
+    let numbers = [("seq", had.seq), ("set", had.set)].into_iter();
+    let numbers = numbers.filter_map(|(key, number)| Some((key, number?)));
+    json(&numbers.collect::<BTreeMap<_, _>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What lines are made of, so that many are nearly right.
+    fn pieces() -> impl Strategy<Value = String> {
+        let pieces = [
+            "{",
+            "}",
+            "[",
+            "]",
+            ":",
+            ",",
+            "\"hello\"",
+            "\"follow\"",
+            "\"unfollow\"",
+            "\"text\"",
+            "\"json\"",
+            "\"ack\"",
+            "\"pong\"",
+            "\"seq\"",
+            "\"set\"",
+            "\"feeds\"",
+            "\"a\\n\"",
+            "\"\\u2028\"",
+            "0",
+            "9007199254740992",
+            "-1",
+            "1e9",
+            "null",
+            " ",
+            "\n",
+        ];
+        proptest::collection::vec(proptest::sample::select(pieces.to_vec()), 0..24)
+            .prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_client_says_means_the_same_when_it_is_said_again(
+            line in prop_oneof![pieces(), ".*"],
+            name in ".{0,20}",
+            seq in proptest::option::of(any::<u64>()),
+            most in 0..4_usize,
+        ) {
+            check_line(&line, most);
+            let had = of(&Had { seq, set: None });
+            check_line(&format!(r#"{{"follow":{{{}:{had},"b":{{}}}}}}"#, json(&name)), most);
+            check_line(&format!(r#"{{"unfollow":[{},{line}]}}"#, json(&name)), most);
+            check_line(&format!(r#"{{"json":{line}}}"#), most);
+            check_line(&format!(r#"{{"text":{}}}"#, json(&line)), most);
+        }
+    }
+}
