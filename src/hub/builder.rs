@@ -228,7 +228,7 @@ impl HubBuilder {
     }
 
     /// How much may be on its way to a client: as much as it reads in this time, beside what it takes to get there and back; and
-    /// 8 KiB at least, 1 MiB at most. What is on its way cannot be replaced by newer
+    /// 8 KiB at least, 1 MiB at most, whatever the time. What is on its way cannot be replaced by newer
     /// values, so this is how old what a slow reader sees may become. Default 250 ms; zero: as much as the
     /// network takes, which can be minutes.
     ///
@@ -324,6 +324,7 @@ impl HubBuilder {
 
     /// Listens on the first of these that works.
     fn start(self, addresses: &[SocketAddr]) -> Result<Hub, SpawnError> {
+        let (limits, timeouts) = (self.limits.checked()?, self.timeouts.checked()?);
         let reachable = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
         if let (Some(&address), false) = (reachable, self.open_to_everyone) {
             return Err(SpawnError::NotLoopback { address });
@@ -335,7 +336,7 @@ impl HubBuilder {
         let listener = listener?;
         let address = listener.local_addr().map_err(SpawnError::System)?;
         let ids = IdSource::new().map_err(|error| SpawnError::System(io::Error::other(error)))?;
-        let shared = Arc::new(Shared::new(self.limits, self.overflow, ids));
+        let shared = Arc::new(Shared::new(limits, self.overflow, ids));
         let reception = Reception {
             rules: self.rules,
             page: self.page,
@@ -346,7 +347,7 @@ impl HubBuilder {
             freshness: freshness(self.freshness),
             may_follow: self.may_follow,
         };
-        let engine = Engine::new(Arc::clone(&shared), &self.timeouts, &self.retention, reception);
+        let engine = Engine::new(Arc::clone(&shared), &timeouts, &self.retention, reception);
         let thread = match self.runtime {
             Some(handle) => {
                 start_on(&handle, listener, engine)?;
@@ -355,7 +356,7 @@ impl HubBuilder {
             None => Some(start_thread(listener, engine)?),
         };
         tracing::info!(%address, "hub listening");
-        Ok(Hub::new(shared, address, thread, self.timeouts.shutdown))
+        Ok(Hub::new(shared, address, thread, timeouts.shutdown))
     }
 }
 

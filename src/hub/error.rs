@@ -38,6 +38,16 @@ pub enum SpawnError {
         /// What the operating system said.
         error: io::Error,
     },
+    /// An option has a value with which the hub could serve nobody, such as a limit of 0 clients.
+    #[error("{option} cannot be {value}: give {instead}")]
+    BadOption {
+        /// The option, such as `Limits::clients`.
+        option: &'static str,
+        /// The value it was given.
+        value: String,
+        /// What to give in its place.
+        instead: &'static str,
+    },
     /// The runtime that the hub was given lacks what it needs.
     #[error("the runtime given to the hub has I/O or time disabled: build it with enable_all()")]
     Runtime,

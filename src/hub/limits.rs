@@ -2,7 +2,19 @@
 
 use std::time::Duration;
 
+use super::SpawnError;
+
+/// The least that `Limits::memory` can be: a socket's outbox and some messages.
+const LEAST_MEMORY: usize = 64 * 1024;
+
+/// The longest of `Timeouts`. Browsers have timers up to 24.8 days, and the hub counts moments modulo 49 days.
+const LONGEST: Duration = Duration::from_secs(20 * 24 * 60 * 60);
+
 /// What clients may do to a hub, and how much the hub keeps for them.
+///
+/// The maximum of a number, such as `usize::MAX`, means that there is no limit. A limit that lets nothing through,
+/// such as 0 clients, is [`SpawnError::BadOption`] when the hub is spawned: of the limits only `mailbox`, `feed` and
+/// `feeds` can be 0.
 ///
 /// ```
 /// use stepcast::{Hub, Limits};
@@ -143,7 +155,44 @@ impl Limits {
     }
 }
 
+/// An option that cannot have this value.
+fn bad(option: &'static str, value: String, instead: &'static str) -> Result<(), SpawnError> {
+    Err(SpawnError::BadOption { option, value, instead })
+}
+
+/// Refuses the limits of this list that are 0.
+macro_rules! refuse_zero {
+    ($limits:ident: $($name:ident)*) => {
+        $(if $limits.$name == 0 {
+            bad(concat!("Limits::", stringify!($name)), "0".to_owned(), "1 or more")?;
+        })*
+    };
+}
+
+impl Limits {
+    /// These limits as the hub counts in them.
+    ///
+    /// # Errors
+    ///
+    /// With one of them the hub could serve nobody.
+    pub(super) fn checked(mut self) -> Result<Self, SpawnError> {
+        refuse_zero!(self: clients clients_per_address handshakes inbound_message inbound_fragments
+            inbound_per_second outbound_message latest keys feeds_per_client events);
+        if self.memory < LEAST_MEMORY {
+            bad("Limits::memory", self.memory.to_string(), "65536 or more, in bytes")?;
+        }
+        // Clients on `stepcast.v1` are told these two, and every number there is below 2^53.
+        let most = usize::try_from((1_u64 << 53) - 1).unwrap_or(usize::MAX);
+        self.inbound_message = self.inbound_message.min(most);
+        self.feeds_per_client = self.feeds_per_client.min(most);
+        Ok(self)
+    }
+}
+
 /// How long a hub waits for its peers.
+///
+/// Each is 20 days at most, and a longer one, such as [`Duration::MAX`], counts as 20 days. All but `grace` and
+/// `shutdown` are 1 ms at least: a shorter one is [`SpawnError::BadOption`] when the hub is spawned.
 ///
 /// The hub looks at them a few times within the shortest of these, and at most every second, so
 /// each may last that much longer.
@@ -213,6 +262,32 @@ impl Timeouts {
         /// or because its last handle was dropped. Default 5 s; at most 1 s where the dropping
         /// thread waits for it.
         shutdown: Duration = "Duration::from_secs(30)";
+    }
+
+    /// These times as the hub counts in them.
+    ///
+    /// # Errors
+    ///
+    /// With one of them the hub would cut everybody at once.
+    pub(super) fn checked(mut self) -> Result<Self, SpawnError> {
+        let least = Duration::from_millis(1);
+        let names = [
+            ("Timeouts::handshake", &mut self.handshake, least),
+            ("Timeouts::keepalive", &mut self.keepalive, least),
+            ("Timeouts::pong", &mut self.pong, least),
+            ("Timeouts::stall", &mut self.stall, least),
+            ("Timeouts::frame", &mut self.frame, least),
+            ("Timeouts::close", &mut self.close, least),
+            ("Timeouts::grace", &mut self.grace, Duration::ZERO),
+            ("Timeouts::shutdown", &mut self.shutdown, Duration::ZERO),
+        ];
+        for (option, time, least) in names {
+            if *time < least {
+                bad(option, format!("{time:?}"), "1 ms or more; the default is a good start")?;
+            }
+            *time = (*time).min(LONGEST);
+        }
+        Ok(self)
     }
 
     /// How often to look: several times within the shortest timeout.
