@@ -9,7 +9,7 @@ use std::time::Duration;
 use lines::V1;
 use peer::{event, until};
 use serde_json::json;
-use stepcast::{Event, Hub, Limits, Overflow};
+use stepcast::{Event, Hub, Limits, Overflow, Timeouts};
 
 fn hub() -> Hub {
     Hub::spawn_thread("127.0.0.1:0").unwrap()
@@ -60,7 +60,7 @@ fn what_is_answered_and_not_read_counts_in_the_hubs_memory() {
 }
 
 #[test]
-fn each_line_each_name_and_each_4_kib_count_in_the_rate_and_answers_to_the_hub_do_not() {
+fn each_line_each_name_and_each_4_kib_count_in_the_rate() {
     let hub = Hub::builder()
         .limits(Limits::default().inbound_per_second(100))
         .spawn_thread("127.0.0.1:0")
@@ -140,5 +140,28 @@ fn an_answered_ping_acknowledges_the_mail_before_it_and_not_what_comes_after() {
     assert!((10..20).contains(&read), "{read}");
     for number in read + 1..=20 {
         assert_eq!(client.line("text")[1], number);
+    }
+}
+
+#[test]
+fn answers_to_the_hubs_pings_do_not_count_in_the_rate() {
+    for freshness in [Duration::from_millis(250), Duration::ZERO] {
+        let hub = Hub::builder()
+            .limits(Limits::default().inbound_per_second(1))
+            .timeouts(Timeouts::default().keepalive(Duration::from_millis(50)))
+            .freshness(freshness)
+            .spawn_thread("127.0.0.1:0")
+            .unwrap();
+        let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+        for number in 1..=200 {
+            hub.send(client.id, "x".repeat(4000)).unwrap();
+            assert_eq!(client.line("text")[1], number);
+        }
+        let pings = client.pings;
+        while client.pings < pings + 5 {
+            client.read_on(); // with nothing else to be said
+        }
+        hub.send(client.id, "still there").unwrap();
+        assert_eq!(client.line("text")[2], "still there");
     }
 }

@@ -210,13 +210,20 @@ impl Pace {
         self.asked.wrapping_sub(self.had)
     }
 
-    /// A question has been answered with these numbers: whether that says more than those before.
+    /// A question has been answered with these numbers: whether it was asked, and says more than those before or all that
+    /// there is.
     pub(crate) fn answer(&mut self, numbers: [u64; 3], freshness: u32, now: u64) -> bool {
         let [offset, under_way, at] = numbers.map(low_half);
         let more = offset.wrapping_sub(self.had);
         // What it was not asked, it cannot answer. (What else it makes up is its own affair: it is
         // sent more, or less.)
-        if self.window == 0 || more == 0 || more > self.under_question() {
+        // There to see who is alive, with nothing new before it.
+        if self.window == 0 || (more == 0 && self.under_question() == 0) {
+            let was_asked = self.unanswered > 0;
+            self.unanswered = self.unanswered.saturating_sub(1);
+            return was_asked;
+        }
+        if more == 0 || more > self.under_question() {
             return false;
         }
         let all = offset == self.asked;
@@ -506,6 +513,12 @@ mod tests {
         );
         assert!(pace.answer(first, FRESHNESS, 1));
         assert!(!pace.answer(first, FRESHNESS, 2), "answered already");
+        pace.asked(3);
+        assert!(pace.answer([10_000, 5000, 3], FRESHNESS, 4));
+        pace.asked(5); // to see who is alive
+        assert!(pace.answer([10_000, 0, 5], FRESHNESS, 6));
+        assert!(!pace.answer([10_000, 0, 5], FRESHNESS, 7));
+        pace.take(5000);
         assert_eq!(pace.under_way(), 5000);
     }
 

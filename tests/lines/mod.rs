@@ -22,8 +22,9 @@ pub struct V1 {
     received: BytesMut,
     lines: VecDeque<Value>,
     binary: VecDeque<Vec<u8>>,
-    /// Text frames that have come.
+    /// Text frames that have come, and pings that it has answered.
     pub frames: usize,
+    pub pings: usize,
     pub hello: Value,
     pub id: ClientId,
 }
@@ -86,6 +87,7 @@ impl V1 {
             lines: VecDeque::new(),
             binary: VecDeque::new(),
             frames: 0,
+            pings: 0,
             hello: Value::Null,
             id: ClientId::new(1).unwrap(),
         }
@@ -105,6 +107,7 @@ impl V1 {
                         let line: Value = serde_json::from_str(line).unwrap();
                         if let Some(ping) = line.get("ping") {
                             let _ = self.try_say(&json!({"pong": ping}));
+                            self.pings += 1;
                         } else {
                             self.lines.push_back(line);
                         }
@@ -116,6 +119,11 @@ impl V1 {
                 None => read_some(&mut self.socket, &mut self.received).unwrap(),
             }
         }
+    }
+
+    /// Reads what comes next.
+    pub fn read_on(&mut self) {
+        self.read().expect("a message");
     }
 
     /// The next line.
