@@ -32,6 +32,7 @@ fn a_line_that_names_more_than_a_client_may_follow_is_refused_whole_and_asks_no_
     let mut client = V1::connect(&hub, &json!({"feeds": named(5000)}));
     let error = client.line("error");
     assert_eq!((&error["code"], error.get("feed")), (&json!("full"), None));
+    assert!(hub.stats().bytes_out < 1000, "the answer to 5000 names is short");
     client.say(&json!({"follow": named(65)}));
     assert_eq!(client.line("error")["code"], "full");
     client.say(&json!({"unfollow": named(65).keys().collect::<Vec<_>>()}));
@@ -164,4 +165,19 @@ fn answers_to_the_hubs_pings_do_not_count_in_the_rate() {
         hub.send(client.id, "still there").unwrap();
         assert_eq!(client.line("text")[2], "still there");
     }
+}
+
+#[test]
+fn a_program_that_permits_large_messages_need_not_raise_the_rate_for_them() {
+    let hub = Hub::builder()
+        .limits(Limits::default().inbound_message(16 << 20))
+        .spawn_thread("127.0.0.1:0")
+        .unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+    client.say(&json!({"text": "x".repeat(15 << 20)}));
+    for _ in 0..100 {
+        client.say(&json!({"text": ""}));
+    }
+    until("all of them to be heard", || hub.stats().received == 101);
+    assert!(hub.client(client.id).is_some());
 }

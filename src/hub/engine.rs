@@ -208,12 +208,10 @@ impl Engine {
         is_within
     }
 
-    /// What counts as one message in a client's rate and in the work of a turn, in bytes.
-    const COUNTED: usize = 4 * 1024;
-
-    /// As how many more messages one of so many bytes counts.
-    pub(crate) fn more_for(bytes: usize) -> usize {
-        bytes / Self::COUNTED
+    /// As how many more messages one of so many bytes counts: one for each 4 KiB, and 16 at most, so that a program that
+    /// permits larger messages has not to raise the rate.
+    pub(crate) fn more_for(&self, bytes: usize) -> usize {
+        bytes / (self.shared.limits.inbound_message / 16).max(4 * 1024)
     }
 
     /// A client has sent a message: whoever listens is told.
@@ -590,10 +588,12 @@ pub(super) mod tests {
         engine.work = 64;
         let mut used = Used::default();
         assert!(engine.is_within_rate(&mut used, 50));
-        assert_eq!((engine.work, Engine::more_for(4095), Engine::more_for(65536)), (14, 0, 16));
+        assert_eq!((engine.work, engine.more_for(4095), engine.more_for(65536)), (14, 0, 16));
         assert!(!engine.is_within_rate(&mut used.after(3000), 1));
         assert!(engine.is_within_rate(&mut used.after(3100), 1));
         assert!(engine.is_within_rate(&mut used.at_most_half(), 1));
+        let large = self::engine(Limits::default().inbound_message(16 << 20), &Timeouts::default());
+        assert_eq!((large.more_for(65536), large.more_for(16 << 20)), (0, 16));
     }
 
     #[test]

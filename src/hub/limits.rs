@@ -105,7 +105,8 @@ impl Limits {
         inbound_fragments: usize = "1";
         /// Messages, pings and pongs from one client in a second, on average; twice as many may
         /// come at once. More closes the connection with 1008. Default 1000: a mouse sends 125.
-        /// A message counts once more for each 4 KiB. On `stepcast.v1` each line counts, and each feed that it names.
+        /// A message counts once more for each 4 KiB, or for each sixteenth of
+        /// [`inbound_message`](Self::inbound_message) where that is more. On `stepcast.v1` each line counts, and each feed that it names.
         /// Answers to the hub's own pings do not count.
         inbound_per_second: u32 = "20";
         /// Bytes in one pushed message; more is refused at the call. Default 64 MiB.

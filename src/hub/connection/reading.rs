@@ -297,7 +297,7 @@ impl Connection {
         let is_v1 = open.is_v1();
         let (more, is_lines) = match &incoming {
             Incoming::Message(message) => {
-                (Engine::more_for(message.len()), is_v1 && matches!(message, Message::Text(_)))
+                (engine.more_for(message.len()), is_v1 && matches!(message, Message::Text(_)))
             }
             Incoming::Control(_) => (0, false),
         };
