@@ -118,6 +118,14 @@ pub enum SendError {
     /// The feed has had its last message.
     #[error("the feed has been closed")]
     Closed,
+    /// There were as many feeds as there may be when this one was asked for, all of them in use: it takes nothing.
+    #[error(
+        "there are {limit} feeds in use already, and this one takes nothing; see Limits::feeds"
+    )]
+    TooManyFeeds {
+        /// The limit.
+        limit: usize,
+    },
     /// A feed, or what waits for a client, has no room for one more latest value: see
     /// [`Limits::keys`](crate::Limits::keys), and for a feed [`Limits::latest`](crate::Limits::latest), for a
     /// client [`Limits::mailbox`](crate::Limits::mailbox).
@@ -154,8 +162,9 @@ pub enum FeedError {
     /// A feed's name has 1 to 256 bytes, and no control characters.
     #[error("a feed's name has 1 to 256 bytes and no control characters")]
     InvalidName,
-    /// There are as many feeds as there may be.
-    #[error("there are {limit} feeds already; see Limits::feeds")]
+    /// A client asks for a feed, and there are as many in use as clients may name, or as there may be. The program gets
+    /// a feed that takes nothing in this case; see [`Hub::feed`](crate::Hub::feed).
+    #[error("there are {limit} feeds in use already; see Limits::feeds")]
     TooMany {
         /// The limit.
         limit: usize,
@@ -182,6 +191,14 @@ pub enum FollowError {
     /// The client follows as many feeds as it may. It goes on with those that it has.
     #[error("the client follows {limit} feeds already; see Limits::feeds_per_client")]
     TooMany {
+        /// The limit.
+        limit: usize,
+    },
+    /// There were as many feeds as there may be when this one was asked for: nobody can follow it.
+    #[error(
+        "there are {limit} feeds in use already, and this one takes nothing; see Limits::feeds"
+    )]
+    TooManyFeeds {
         /// The limit.
         limit: usize,
     },

@@ -28,7 +28,8 @@ use crate::codec::Message;
 /// begins with what comes.
 ///
 /// A feed goes away when nobody follows it, no handle is left, and nothing in its log is young
-/// enough to be kept. A handle does not keep the hub running.
+/// enough to be kept; or when it makes way for another, at [`Limits::feeds`](crate::Limits::feeds). A handle does not
+/// keep the hub running.
 ///
 /// ```
 /// let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;

@@ -127,7 +127,8 @@ impl Limits {
         /// Keys of one feed's latest values, and of those that wait for one client; one more is refused at
         /// the call. Default 1024.
         keys: usize = "16";
-        /// Feeds that have a name; one more is refused. Clients that name feeds by their URL can make half as
+        /// Feeds that have a name. For one more a feed makes way that nobody has a handle of, and where there is none,
+        /// [`Hub::feed`](crate::Hub::feed) gives one that takes nothing. Clients that name feeds by their URL can make half as
         /// many. Default 10 000.
         feeds: usize = "100";
         /// Feeds that one client follows; one more is refused. On `stepcast.v1` a line that names more feeds is

@@ -224,9 +224,10 @@ impl Log {
         inbox.owed = Some(self.window.bytes_from(needed) + between + inbox.queue.bytes());
     }
 
-    /// Whether nothing in it is young enough to be kept for somebody who may come.
+    /// Whether nothing in it is kept for somebody who may come: nothing is young enough, or it has made way for another.
     pub(crate) fn is_over(&self, now: u64) -> bool {
-        self.followers.count == 0 && !self.window.is_younger(self.kept.age, now)
+        let is_young = || self.window.is_younger(self.kept.age, now);
+        self.followers.count == 0 && (self.topic.is_evicted() || !is_young())
     }
 
     /// Bytes of its log.

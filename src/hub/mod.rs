@@ -393,8 +393,13 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`FeedError`]: the name is empty, longer than 256 bytes or has control characters; or there
-    /// are [`Limits::feeds`] already.
+    /// [`FeedError::InvalidName`]: the name is empty, longer than 256 bytes or has control characters. A name that is
+    /// written into the program has none of that; another is no reason to end a run.
+    ///
+    /// Where there are [`Limits::feeds`] already, the closed feed goes first that has been without a handle for longest, also
+    /// before its [`Retention`] is over; then the open feed of which this is true. A client that follows a feed has a
+    /// handle. Where all feeds are in use, the new one takes nothing: its pushes return
+    /// [`SendError::TooManyFeeds`], there is an error in the log, and [`Stats::feeds_refused`] counts it.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
@@ -409,7 +414,7 @@ impl Hub {
         process_end::watch();
         match self.live() {
             Some(inner) => {
-                let topic = inner.shared.topics.get(name)?;
+                let topic = inner.shared.topic_or_none(name)?;
                 Ok(Feed::new(Arc::clone(&inner.shared), topic))
             }
             None => topic::check_name(name).map(|()| Feed::disabled()),

@@ -120,7 +120,7 @@ impl Engine {
                 {
                     return Err(Refusal::new(Status::Forbidden, "this feed is not for you"));
                 }
-                self.shared.topics.get_for_client(&name).map_err(|error| match error {
+                self.shared.topic(&name, true).map_err(|error| match error {
                     FeedError::TooMany { limit } => Refusal::full("feeds", limit),
                     FeedError::InvalidName => Refusal::not_found(request.path()),
                 })?
@@ -277,7 +277,7 @@ impl Engine {
                 return Err(("failed", RULE_PANICKED.to_owned()));
             }
         }
-        self.shared.topics.get_for_client(name).map_err(|error| refused(&error))
+        self.shared.topic(name, true).map_err(|error| refused(&error))
     }
 
     /// What a client on `stepcast.v1` is told first of all.

@@ -22,8 +22,8 @@ use super::room::Room;
 use super::signal::Bell;
 use super::stats::Counters;
 use super::sync::AtomicU64;
-use super::topic::{Inbox, Topic, Topics};
-use super::{ClientId, FollowError, Limits, Overflow, Stats, program};
+use super::topic::{Found, Inbox, Topic, Topics};
+use super::{ClientId, FeedError, FollowError, Limits, Overflow, Stats, program};
 use crate::codec::CloseFrame;
 
 /// What stands for a time that the clock cannot hold: thirty years.
@@ -158,6 +158,33 @@ impl Shared {
         self.news.lock().is_empty() && self.mail.lock().keys.is_empty()
     }
 
+    /// The feed of this name, for the program or for a client that asks for it, with one handle more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Topics::find_or_make`].
+    pub(crate) fn topic(&self, name: &str, for_client: bool) -> Result<Arc<Topic>, FeedError> {
+        let Found { topic, evicted } = self.topics.find_or_make(name, for_client)?;
+        if let Some(evicted) = evicted {
+            self.tell(&evicted, &mut evicted.inbox.lock()); // it is the driver's to let it go
+        }
+        Ok(topic)
+    }
+
+    /// The feed of this name for the program. Where there is no place for it: one that takes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The name is none.
+    pub(crate) fn topic_or_none(&self, name: &str) -> Result<Arc<Topic>, FeedError> {
+        let found = self.topic(name, false);
+        let Err(error @ FeedError::TooMany { limit }) = found else { return found };
+        if self.counters.feeds_refused.add(1) == 0 {
+            tracing::error!(name, %error, "no place for a feed; more of them will only be counted");
+        }
+        Ok(Topic::refused(name, limit))
+    }
+
     /// Nobody holds this handle any more.
     pub(crate) fn drop_handle(&self, topic: &Arc<Topic>) {
         if self.topics.drop_handle(topic) {
@@ -170,6 +197,9 @@ impl Shared {
     pub(crate) fn follow(&self, id: ClientId, topic: &Arc<Topic>) -> Result<(), FollowError> {
         if self.is_closed() {
             return Err(FollowError::ShutDown);
+        }
+        if let Some(limit) = topic.inbox.lock().refused {
+            return Err(FollowError::TooManyFeeds { limit });
         }
         let client = self.registry.get(id).ok_or(FollowError::NoSuchClient(id))?;
         let stamp = self.stamps.load(Ordering::Acquire);
@@ -243,6 +273,7 @@ impl Shared {
             pushed: self.stamps.load(Ordering::Relaxed),
             skipped: counters.skipped.get(),
             too_large: counters.too_large.get(),
+            feeds_refused: counters.feeds_refused.get(),
             after_shutdown: counters.after_shutdown.get(),
             received: counters.received.get(),
             bytes_out: counters.bytes_out.get(),
@@ -300,7 +331,8 @@ impl Drop for Ending {
         let shared = &self.0;
         shared.closed.store(true, Ordering::Relaxed);
         let everyone = Arc::clone(shared.topics.everyone());
-        for topic in shared.topics.all().iter().chain([&everyone]) {
+        let told = std::mem::take(&mut *shared.news.lock()); // among them some that have made way
+        for topic in shared.topics.all().iter().chain([&everyone]).chain(&told) {
             let left = {
                 let mut inbox = topic.inbox.lock();
                 inbox.closed = true;

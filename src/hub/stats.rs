@@ -26,6 +26,8 @@ pub struct Stats {
     pub pushed: u64,
     /// Messages that a client did not get because it was too far behind, summed over clients.
     pub skipped: u64,
+    /// Feeds that the program asked for and that there was no place for; see [`Limits::feeds`](crate::Limits::feeds).
+    pub feeds_refused: u64,
     /// Messages refused because they were larger than the hub sends.
     pub too_large: u64,
     /// Broadcasts after the hub's end.
@@ -50,6 +52,7 @@ pub(crate) struct Counters {
     pub(crate) refused: Counter,
     pub(crate) skipped: Counter,
     pub(crate) too_large: Counter,
+    pub(crate) feeds_refused: Counter,
     pub(crate) after_shutdown: Counter,
     pub(crate) received: Counter,
     pub(crate) bytes_out: Counter,

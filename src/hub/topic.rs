@@ -1,7 +1,7 @@
 //! What a feed is to the callers' threads: a name, and what was pushed to it and the driver has not
 //! taken over yet. And the table of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,7 +31,14 @@ pub(crate) struct Topic {
     pub(crate) waiting: AtomicUsize,
     /// Its place in the driver's table, for the driver alone.
     pub(crate) place: AtomicUsize,
+    /// Its key among the feeds that nobody has a handle of, or [`IN_USE`]. Under the lock of the table.
+    idle: AtomicU64,
+    /// It has made way for another, and the driver is to let it go.
+    evicted: AtomicBool,
 }
+
+/// Somebody has a handle.
+const IN_USE: u64 = u64::MAX;
 
 /// What has been pushed and not yet taken over by the driver.
 #[derive(Debug, Default)]
@@ -47,6 +54,8 @@ pub(crate) struct Inbox {
     pub(crate) lost: u64,
     /// Whether the driver has been told that there is something.
     pub(crate) told: bool,
+    /// There was no place for it in the table, which has so many: it takes nothing, and nobody can follow it.
+    pub(crate) refused: Option<usize>,
     /// After the feed's last message.
     pub(crate) finished: bool,
     /// After the hub's end.
@@ -104,10 +113,11 @@ impl Latest {
 impl Inbox {
     /// Whether something may be pushed.
     pub(crate) fn accepts(&self) -> Result<(), SendError> {
-        match (self.closed, self.finished) {
-            (true, _) => Err(SendError::ShutDown),
-            (false, true) => Err(SendError::Closed),
-            (false, false) => Ok(()),
+        match (self.closed, self.refused, self.finished) {
+            (true, ..) => Err(SendError::ShutDown),
+            (false, Some(limit), _) => Err(SendError::TooManyFeeds { limit }),
+            (false, None, true) => Err(SendError::Closed),
+            (false, None, false) => Ok(()),
         }
     }
 
@@ -133,7 +143,22 @@ impl Topic {
             known: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             place: AtomicUsize::new(usize::MAX),
+            idle: AtomicU64::new(IN_USE),
+            evicted: AtomicBool::new(false),
         }
+    }
+
+    /// In place of a feed that there was no place for: with one handle, and in no table.
+    pub(crate) fn refused(name: &str, limit: usize) -> Arc<Self> {
+        let topic = Self::new(name, MAILBOX, 0);
+        topic.handles.store(1, Ordering::Relaxed);
+        topic.inbox.lock().refused = Some(limit);
+        Arc::new(topic)
+    }
+
+    /// Whether it has made way for another feed.
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Relaxed)
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -161,12 +186,57 @@ impl fmt::Debug for Topic {
 #[derive(Debug)]
 pub(crate) struct Topics {
     everyone: Arc<Topic>,
-    named: Lock<HashMap<Box<str>, Arc<Topic>>>,
+    table: Lock<Table>,
     most: usize,
     /// The stamp of the next push: no feed has had as many messages.
     stamps: Arc<AtomicU64>,
-    /// Taken under the lock of `named`.
+    /// Taken under the lock of `table`.
     aliases: Lock<Aliases>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    named: HashMap<Box<str>, Arc<Topic>>,
+    /// Of these the feeds that the driver knows and nobody has a handle of, in the order in which they make way: those that are
+    /// closed first, and of them the one first that has been without a handle for longest.
+    idle: BTreeMap<u64, Arc<Topic>>,
+    /// How many feeds have been idle.
+    count: u64,
+    /// How many feeds have made way that the driver has not let go yet.
+    leaving: usize,
+}
+
+impl Table {
+    /// Somebody has a handle from now on.
+    fn take_up(&mut self, topic: &Topic) {
+        let key = topic.idle.swap(IN_USE, Ordering::Relaxed);
+        if key != IN_USE {
+            self.idle.remove(&key);
+        }
+    }
+
+    /// Nobody has a handle any more.
+    fn put_down(&mut self, topic: &Arc<Topic>) {
+        let is_there = self.named.get(topic.name()).is_some_and(|known| Arc::ptr_eq(known, topic));
+        if is_there && topic.idle.load(Ordering::Relaxed) == IN_USE {
+            let is_open = u64::from(!topic.inbox.lock().finished);
+            let key = is_open << 62 | self.count;
+            self.count += 1;
+            topic.idle.store(key, Ordering::Relaxed);
+            self.idle.insert(key, Arc::clone(topic));
+        }
+    }
+
+    /// How many feeds somebody has a handle of.
+    fn in_use(&self) -> usize {
+        self.named.len() - self.idle.len()
+    }
+}
+
+/// A feed that was asked for, and the one that has made way for it, which the driver is to be told of.
+pub(crate) struct Found {
+    pub(crate) topic: Arc<Topic>,
+    pub(crate) evicted: Option<Arc<Topic>>,
 }
 
 /// Which aliases feeds have. They are given in turn, and after four billion from the beginning: then those of living
@@ -208,27 +278,46 @@ impl Topics {
         let everyone = Topic::new("", EVERYONE, 0);
         everyone.make_known();
         let aliases = Lock::new(Aliases { last: EVERYONE, living: None });
-        Self { everyone: Arc::new(everyone), named: Lock::default(), most, stamps, aliases }
+        Self { everyone: Arc::new(everyone), table: Lock::default(), most, stamps, aliases }
     }
 
-    /// The feed of this name, which is made if there is none.
-    fn find_or_make(
-        &self,
-        named: &mut HashMap<Box<str>, Arc<Topic>>,
-        name: &str,
-        most: usize,
-    ) -> Result<Arc<Topic>, FeedError> {
-        if let Some(topic) = named.get(name) {
-            return Ok(Arc::clone(topic));
+    /// The feed of this name, with one handle more. It is made if there is none, and where there are as many as there may be
+    /// an idle one makes way. While half as many as there may be are in use, clients name no more, so that they do not use up
+    /// the program's.
+    ///
+    /// # Errors
+    ///
+    /// The name is none, or there are too many in use.
+    pub(crate) fn find_or_make(&self, name: &str, for_client: bool) -> Result<Found, FeedError> {
+        check_name(name)?;
+        let mut table = self.table.lock();
+        if let Some(topic) = table.named.get(name).map(Arc::clone) {
+            table.take_up(&topic);
+            topic.handles.fetch_add(1, Ordering::Relaxed);
+            return Ok(Found { topic, evicted: None });
         }
-        if named.len() >= most {
-            return Err(FeedError::TooMany { limit: most });
+        let limit = if for_client { self.most.div_ceil(2) } else { self.most };
+        let mut evicted = None;
+        if table.in_use() >= limit {
+            return Err(FeedError::TooMany { limit });
         }
-        let alias = self.aliases.lock().give(named);
+        if table.named.len() >= self.most {
+            // Those that have made way are still there until the driver has time.
+            let has_time = table.leaving < self.most;
+            let first = if has_time { table.idle.first_key_value() } else { None };
+            let first = first.map(|(_, topic)| Arc::clone(topic));
+            let Some(first) = first else { return Err(FeedError::TooMany { limit }) };
+            self.remove(&mut table, &first);
+            table.leaving += 1;
+            first.evicted.store(true, Ordering::Relaxed);
+            evicted = Some(first);
+        }
+        let alias = self.aliases.lock().give(&table.named);
         let origin = self.stamps.load(Ordering::Relaxed) + 2; // one more than any before it can have had
         let topic = Arc::new(Topic::new(name, alias, origin));
-        named.insert(name.into(), Arc::clone(&topic));
-        Ok(topic)
+        topic.handles.store(1, Ordering::Relaxed);
+        table.named.insert(name.into(), Arc::clone(&topic));
+        Ok(Found { topic, evicted })
     }
 
     /// A feed of one client alone, which nobody finds by a name.
@@ -243,39 +332,22 @@ impl Topics {
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.named.lock().len()
+        self.table.lock().named.len()
     }
 
     /// All that have a name.
     pub(crate) fn all(&self) -> Vec<Arc<Topic>> {
-        self.named.lock().values().cloned().collect()
+        self.table.lock().named.values().cloned().collect()
     }
 
-    /// The feed of this name, with one handle more.
-    ///
-    /// # Errors
-    ///
-    /// The name is none, or there are too many.
+    #[cfg(test)]
     pub(crate) fn get(&self, name: &str) -> Result<Arc<Topic>, FeedError> {
-        check_name(name)?;
-        let mut named = self.named.lock();
-        let topic = self.find_or_make(&mut named, name, self.most)?;
-        topic.handles.fetch_add(1, Ordering::Relaxed);
-        Ok(topic)
+        self.find_or_make(name, false).map(|found| found.topic)
     }
 
-    /// The feed of this name for a client that asks for it, with one handle more. Clients can name
-    /// half as many as there may be, so that they do not use up the program's.
-    ///
-    /// # Errors
-    ///
-    /// As [`get`](Self::get).
+    #[cfg(test)]
     pub(crate) fn get_for_client(&self, name: &str) -> Result<Arc<Topic>, FeedError> {
-        check_name(name)?;
-        let mut named = self.named.lock();
-        let topic = self.find_or_make(&mut named, name, self.most.div_ceil(2))?;
-        topic.handles.fetch_add(1, Ordering::Relaxed);
-        Ok(topic)
+        self.find_or_make(name, true).map(|found| found.topic)
     }
 
     pub(crate) fn clone_handle(topic: &Arc<Topic>) -> Arc<Topic> {
@@ -284,35 +356,39 @@ impl Topics {
     }
 
     /// One handle less. Returns whether the driver is to see whether the feed can go.
-    pub(crate) fn drop_handle(&self, topic: &Topic) -> bool {
+    pub(crate) fn drop_handle(&self, topic: &Arc<Topic>) -> bool {
         // Released and acquired: whoever drops the last handle sees what was pushed by the others.
         if topic.handles.fetch_sub(1, Ordering::AcqRel) > 1 || topic.is_everyones() {
             return false;
         }
-        let mut named = self.named.lock();
+        let mut table = self.table.lock();
         // Who asks for it by name does so under this lock, and may have pushed to it and dropped it
         // since: so this first, and then whether the driver knows it.
         if topic.handles.load(Ordering::Acquire) > 0 {
             return false; // they will see to it
         }
         if topic.known.load(Ordering::Relaxed) {
+            table.put_down(topic);
             return true;
         }
-        self.remove(&mut named, topic);
+        self.remove(&mut table, topic);
         false
     }
 
     /// Lets a feed go that the driver has nothing of, if nobody else has. Whether it has gone.
     pub(crate) fn retire(&self, topic: &Topic) -> bool {
-        let mut named = self.named.lock();
+        let mut table = self.table.lock();
         let unused = topic.handles.load(Ordering::Relaxed) == 0 && topic.inbox.lock().is_empty();
         if unused {
-            self.remove(&mut named, topic);
+            self.remove(&mut table, topic);
+            table.leaving -= usize::from(topic.evicted.swap(false, Ordering::Relaxed));
         }
         unused
     }
 
-    fn remove(&self, named: &mut HashMap<Box<str>, Arc<Topic>>, topic: &Topic) {
+    fn remove(&self, table: &mut Table, topic: &Topic) {
+        table.take_up(topic);
+        let named = &mut table.named;
         // Another may have its name by now.
         if named.get(topic.name()).is_some_and(|known| std::ptr::eq(&raw const **known, topic)) {
             named.remove(topic.name());
@@ -361,6 +437,61 @@ mod tests {
         topics.get("c").unwrap();
         topics.get("d").unwrap();
         assert_eq!(topics.get("e").unwrap_err(), FeedError::TooMany { limit: 4 });
+    }
+
+    /// A feed that the driver knows, and nobody has.
+    fn idle(topics: &Topics, name: &str, is_closed: bool) -> Arc<Topic> {
+        let topic = topics.get(name).unwrap();
+        topic.make_known();
+        topic.inbox.lock().finished = is_closed;
+        topics.drop_handle(&topic);
+        topic
+    }
+
+    /// Which feed makes way for a new one.
+    fn evicted_for(topics: &Topics, name: &str) -> Option<Arc<Topic>> {
+        topics.find_or_make(name, false).ok()?.evicted
+    }
+
+    #[test]
+    fn closed_feeds_make_way_and_then_open_ones_the_longest_idle_first_and_none_that_is_in_use() {
+        let topics = Topics::new(5, Arc::default());
+        let (open, closed) = (idle(&topics, "open", false), idle(&topics, "closed", true));
+        let used = topics.get("used").unwrap();
+        used.make_known();
+        let [early, late] = ["early", "late"].map(|name| idle(&topics, name, true));
+        // It has been taken up again, and put down last.
+        topics.get("closed").unwrap();
+        topics.drop_handle(&closed);
+        let gone = ["1", "2", "3", "4", "5"].map(|name| evicted_for(&topics, name));
+        let gone: Vec<_> = gone.iter().flatten().map(|topic| topic.name()).collect();
+        assert_eq!(gone, ["early", "late", "closed", "open"]);
+        assert_eq!(topics.get("5").unwrap_err(), FeedError::TooMany { limit: 5 });
+        assert!([&open, &closed, &early, &late].iter().all(|topic| topic.is_evicted()));
+        assert!(!used.is_evicted() && Arc::ptr_eq(&topics.get("used").unwrap(), &used));
+        assert!(!Arc::ptr_eq(&topics.get("1").unwrap(), &open), "names are free again");
+    }
+
+    #[test]
+    fn no_more_make_way_than_there_may_be_until_the_driver_has_let_them_go() {
+        let topics = Topics::new(2, Arc::default());
+        let gone = ["a", "b", "c", "d"].map(|name| idle(&topics, name, true));
+        assert_eq!(topics.get("e").unwrap_err(), FeedError::TooMany { limit: 2 });
+        assert!(topics.retire(&gone[0]) && topics.retire(&gone[0]), "it counts once");
+        topics.get("e").unwrap();
+        assert_eq!(topics.get("f").unwrap_err(), FeedError::TooMany { limit: 2 });
+        assert_eq!(topics.count(), 2);
+    }
+
+    #[test]
+    fn clients_push_out_half_of_the_idle_feeds_at_most() {
+        let topics = Topics::new(4, Arc::default());
+        let feeds = ["a", "b", "c", "d"].map(|name| idle(&topics, name, true));
+        for name in ["v", "w"] {
+            topics.get_for_client(name).unwrap();
+        }
+        assert_eq!(topics.get_for_client("x").unwrap_err(), FeedError::TooMany { limit: 2 });
+        assert_eq!(feeds.map(|feed| feed.is_evicted()), [true, true, false, false]);
     }
 
     #[test]
