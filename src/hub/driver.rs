@@ -549,14 +549,15 @@ impl Driver {
         }
     }
 
-    /// Makes room where the hub's memory limit is reached. What has been copied for connections that do not take it
-    /// is theirs, and they make way first where that is much. Then the fullest mailboxes and the longest logs do, and
-    /// then the connection that has taken nothing for longest, which may be what a large message waits for.
+    /// Whether a push was refused for want of memory, or the limit is exceeded.
     fn lacks_memory(&self) -> bool {
         let shared = &self.engine.shared;
         shared.starved.load(Ordering::Relaxed) || shared.budget.is_over()
     }
 
+    /// Makes room where the hub's memory limit is reached. What has been copied for connections that do not take it
+    /// is theirs, and they make way first where that is much. Then the fullest mailboxes and the longest logs do, and
+    /// then the connection that has taken nothing for longest, which may be what a large message waits for.
     fn relieve(&mut self) {
         let shared = self.shared();
         if shared.outboxes.is_over() {

@@ -407,7 +407,7 @@ impl Connection {
         let Phase::Open(Open { v1: Some(v1), .. }) = &mut self.phase else { return };
         let bytes = v1.lines.capacity() + v1.unheard.len();
         if bytes > 0 || v1.charge.is_some() {
-            v1.charge.get_or_insert_with(|| Charge::none(&engine.shared.budget)).set(bytes);
+            v1.charge.get_or_insert_with(|| Charge::none(&engine.shared.outboxes)).set(bytes);
         }
     }
 
