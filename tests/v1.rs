@@ -147,11 +147,13 @@ fn who_comes_back_when_nothing_is_kept_of_what_it_missed_is_told_so_at_once() {
     let run = hub.feed("run").unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}}}));
     let seq = client.line("feed")["seq"].as_u64().unwrap();
-    let before = client.cut();
-    until_detached(&mut events);
+    let epoch = client.hello["epoch"].clone();
+    client.close(1000); // for good: nothing is kept for it
+    event(&mut events, |event| matches!(event, Event::Gone { .. }).then_some(()));
     run.send("missed").unwrap();
     until("what it missed to be let go", || hub.stats().memory == 0);
-    let mut client = before.come_back(&hub, json!({}), json!({"run": {"seq": seq}}));
+    let hello = json!({"epoch": epoch, "feeds": {"run": {"seq": seq}}});
+    let mut client = V1::connect(&hub, &hello);
     assert_eq!(client.line("feed")["how"], "resumed");
     assert_eq!(client.line("gap")["from"], seq + 1);
 }
