@@ -384,3 +384,40 @@ fn whatever_peers_do_no_more_is_allocated_than_one_and_a_half_times_what_is_coun
     println!("at most {worst:.2} of what is counted, {most} bytes in the end, {:?}", hub.stats());
     assert!(worst > 0.0 && most > 12 << 20, "{most} bytes are not much");
 }
+
+#[test]
+fn connections_that_take_nothing_make_way_before_a_feed_loses_anything() {
+    const MEMORY: usize = 8 << 20;
+    const TICK: Duration = Duration::from_millis(10);
+    let _alone = alone();
+    let limits = Limits::default().memory(MEMORY);
+    let timeouts = Timeouts::default().keepalive(LONG).stall(LONG).frame(LONG).pong(5 * TICK);
+    let builder = keeper().limits(limits).timeouts(timeouts);
+    let hub = builder.spawn_thread("127.0.0.1:0").unwrap();
+    let kept = hub.feed("kept").unwrap();
+    for number in 0..1100 {
+        kept.send(format!("kept {number:01000}")).unwrap();
+    }
+    // Who follows two feeds has its lines joined for itself.
+    let stuck: Vec<_> = (0..60).map(|_| v1(&hub, r#"{"a":{},"b":{}}"#)).collect();
+    let feeds = ["a", "b"].map(|name| hub.feed(name).unwrap());
+    for _ in 0..150 {
+        for feed in &feeds {
+            feed.send("x".repeat(1000)).unwrap();
+        }
+    }
+    until("they to be stuck", || hub.stats().memory > 5 << 20);
+    thread::sleep(10 * TICK); // at least: who has just begun to take nothing is not given up
+    let connected = || hub.clients().iter().filter(|client| client.connected).count();
+    assert_eq!(connected(), 60);
+    let late = hub.feed("late").unwrap();
+    until("room to be made", || {
+        let _ = late.send("x".repeat(10_000));
+        connected() < 60
+    });
+    let after = connected();
+    assert!((10..55).contains(&after), "{after} are there still");
+    let first = format!("kept {:01000}", 0);
+    read_to(&plain(&hub, "/feed/kept"), first.as_bytes());
+    drop(stuck);
+}

@@ -562,6 +562,10 @@ impl Driver {
         let shared = self.shared();
         if shared.outboxes.is_over() {
             self.give_up_stuck(|_| shared.outboxes.is_over());
+            if !shared.budget.is_over() {
+                shared.starved.store(false, Ordering::Relaxed);
+                return; // nobody else has to lose anything
+            }
         }
         if self.engine.relieve() {
             return; // there is more to be had in the next turn
