@@ -218,3 +218,74 @@ fn waiting_loses_nothing_for_anybody_whatever_the_policy() {
         assert!(hub.client(peer.id).is_some());
     }
 }
+
+/// The first of those that wait needs room for a large message; small ones that come later do not take it.
+#[test]
+fn a_large_message_that_waits_comes_before_small_ones_that_come_later() {
+    let hub = hub();
+    let mut peer = Peer::connect(&hub);
+    let id = peer.id;
+    let mut filled = 0;
+    while hub.send_wait_blocking(id, numbered(filled), Duration::from_millis(100)).is_ok() {
+        filled += 1;
+    }
+    let large = {
+        let hub = hub.clone();
+        thread::spawn(move || hub.send_wait_blocking(id, vec![1; 200 * 1024], PATIENCE))
+    };
+    // It has begun to wait when others that come after it do not get through either.
+    let waiting = Duration::from_millis(50);
+    until("the large one to wait", || {
+        hub.send_wait_blocking(id, vec![2; 1], waiting) == Err(SendError::TimedOut)
+    });
+    let small = {
+        let hub = hub.clone();
+        thread::spawn(move || {
+            (0..1000).for_each(|_| hub.send_wait_blocking(id, vec![3; 1], PATIENCE).unwrap());
+        })
+    };
+    let mut lens = Vec::new();
+    while lens.iter().filter(|len| **len == (1, 3)).count() < 1000 {
+        let message = peer.message();
+        lens.push((message.len(), message.as_bytes()[0]));
+    }
+    large.join().unwrap().unwrap();
+    small.join().unwrap();
+    let large = lens.iter().position(|len| len.0 == 200 * 1024).expect("it came");
+    let small = lens.iter().position(|len| *len == (1, 3)).unwrap();
+    assert!(large < small, "{large} {small}");
+    assert_eq!(hub.stats().skipped, 0);
+}
+
+/// Many wait at a client that takes nothing, and one at a client that reads: a turn looks at a few, and wakes whom it can help.
+#[test]
+fn pushes_that_wait_are_not_woken_while_there_is_no_room() {
+    struct Woken(std::sync::atomic::AtomicUsize);
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let hub = hub();
+    let stuck = Peer::connect(&hub);
+    let mut busy = Peer::connect(&hub);
+    while hub.send_wait_blocking(stuck.id, numbered(0), Duration::from_millis(100)).is_ok() {}
+    let woken = Arc::new(Woken(0.into()));
+    let waker = Arc::clone(&woken).into();
+    let mut cx = std::task::Context::from_waker(&waker);
+    let mut waits: Vec<_> =
+        (0..1000).map(|_| Box::pin(hub.send_wait(stuck.id, numbered(0), PATIENT))).collect();
+    assert!(waits.iter_mut().all(|wait| wait.as_mut().poll(&mut cx).is_pending()));
+    for number in 0..1000 {
+        hub.send_wait_blocking(busy.id, number.to_string(), PATIENCE).unwrap();
+        assert_eq!(busy.text(), number.to_string());
+    }
+    assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+    drop(stuck);
+    until("the first to be told that the client has gone", || woken.0.load(Ordering::SeqCst) > 0);
+    // Each that has been told hands its turn on.
+    for mut wait in waits {
+        let told = wait.as_mut().poll(&mut cx);
+        assert!(matches!(told, std::task::Poll::Ready(Err(SendError::NoSuchClient(_)))));
+    }
+}

@@ -53,6 +53,11 @@ impl Budget {
         }
     }
 
+    /// Whether `bytes` more fit.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.used().saturating_add(bytes) <= self.limit
+    }
+
     /// Counts `bytes` if they fit.
     pub(crate) fn try_add(&self, bytes: usize) -> bool {
         let add = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);

@@ -22,9 +22,10 @@ use super::engine::{Engine, TRIM, millis};
 use super::events::DisconnectReason;
 use super::flush::Flushes;
 use super::listener::{self, Listener};
-use super::log::Log;
+use super::log::Survey;
 use super::shared::{Command, Shared};
 use super::signal::ReadyList;
+use super::waiters::{First, Target};
 
 /// Sockets served, of each kind, before the runtime looks at the sockets again.
 const STEPS: usize = 64;
@@ -35,6 +36,9 @@ const TAKES: usize = 2048;
 
 /// Connections, clients and feeds that a tick looks at in one turn.
 const WALK: usize = 256;
+
+/// Followers that are asked in a turn where they stand, for pushes that wait until the slowest has room.
+const SURVEY: usize = 1024;
 
 /// How often relief is given at most, in milliseconds, while it does not bring the hub below its memory limit: it looks at
 /// all clients and feeds.
@@ -118,6 +122,8 @@ pub(crate) struct Driver {
     more_to_trim: bool,
     /// When the memory limit is looked after again, since it could not be kept.
     relieve_at: u64,
+    /// How many lines of pushes that wait have not been looked at since there may be more room; `usize::MAX`: all.
+    unlooked: usize,
     slice: Duration,
     /// Whether the last tick was let pass because the driver had been held up.
     pardoned: bool,
@@ -170,6 +176,7 @@ impl Driver {
             walk: None,
             more_to_trim: false,
             relieve_at: 0,
+            unlooked: 0,
             slice: SLICE,
             pardoned: false,
         }
@@ -216,7 +223,7 @@ impl Driver {
         self.serve_commands();
         self.take_pushes();
         self.deliver();
-        self.tell_of_room();
+        self.serve_waiters();
         self.flushes.begin(&mut self.connections, &self.engine);
         self.flushes.answer();
         if self.end_by.is_some() && self.connections.iter().all(|(_, c)| c.is_in_handshake()) {
@@ -227,6 +234,7 @@ impl Driver {
             || !self.commands.is_empty()
             || self.walk.is_some()
             || self.more_to_trim
+            || self.unlooked > 0
             || (self.engine.now >= self.relieve_at && self.lacks_memory())
             || !self.owed.is_empty()
             || !self.fresh.is_empty()
@@ -263,7 +271,7 @@ impl Driver {
     fn next_deadline(&self) -> Option<Duration> {
         let tick = self.has_to_tick().then_some(self.next_tick);
         let accept = self.listener.as_ref().and_then(|l| l.resumes_at(self.engine.now));
-        let waits = self.engine.shared.room.first_deadline();
+        let waits = self.engine.shared.waiters.first_deadline();
         let waits = waits.into_iter().chain(self.flushes.first_deadline()).min().map(|deadline| {
             // Rounded up, so that it is over by then.
             1 + self.engine.now
@@ -277,26 +285,92 @@ impl Driver {
             .map(Duration::from_millis)
     }
 
-    /// Pushes that wait for room try again.
-    fn tell_of_room(&mut self) {
-        if !self.engine.shared.room.anybody_waits() {
+    // ---- pushes that wait ----
+
+    /// Wakes the first of those that wait at a client or a feed, where there is room for it.
+    fn serve_waiters(&mut self) {
+        let shared = self.shared();
+        let (lines, joined) = shared.waiters.look();
+        if lines == 0 {
+            self.unlooked = 0;
             return;
         }
-        let waited_for = |log: &Log| log.topic.waiting.load(Ordering::SeqCst) > 0;
-        for (place, log) in &self.engine.logs {
-            if waited_for(log) {
-                let mut needed = u64::MAX;
-                for (_, connection) in &self.connections {
-                    connection.cursors(|at, cursor, _| {
-                        if at == place {
-                            needed = needed.min(cursor.log);
-                        }
-                    });
-                }
-                log.tell_owed(needed, self.engine.bytes_between(place));
+        shared.waiters.expire(std::time::Instant::now(), STEPS);
+        // Only what connections take, and what is let go, makes room.
+        self.unlooked = if joined { lines } else { self.unlooked.min(lines) };
+        let most = STEPS.min(self.unlooked);
+        let mut left = SURVEY;
+        let mut is_known = true;
+        for first in shared.waiters.firsts(most) {
+            match self.has_answer(&first, &mut left) {
+                Some(true) => shared.waiters.call(&first),
+                Some(false) => {}
+                None => is_known = false,
             }
         }
-        self.engine.shared.room.wake_all();
+        self.unlooked = if is_known { self.unlooked - most } else { lines };
+    }
+
+    /// Whether a push that waits gets an answer now. `None`: the followers of its feed have not all been asked yet.
+    fn has_answer(&mut self, first: &First, left: &mut usize) -> Option<bool> {
+        let shared = self.shared();
+        match &first.target {
+            Target::Client(id) => Some(shared.has_answer_at_client(*id, first.cost)),
+            Target::Feed(topic) => {
+                let place = topic.place.load(Ordering::Relaxed);
+                let log = self.engine.logs.get(place);
+                let is_known = log.is_some_and(|log| Arc::ptr_eq(&log.topic, topic));
+                if is_known && !self.find_slowest(place, left) {
+                    return None;
+                }
+                Some(shared.has_answer_at_feed(topic, first.cost))
+            }
+        }
+    }
+
+    /// Finds out what the slowest follower of a feed has not been handed, and tells callers. Asks `left` followers at most:
+    /// whether these were enough. While the slowest does not move nobody else is asked.
+    fn find_slowest(&mut self, place: usize, left: &mut usize) -> bool {
+        let Self { engine, connections, .. } = self;
+        let position = |(key, serial): (usize, u32)| {
+            let connection = connections.get(key).filter(|c| c.follows(place, serial))?;
+            let mut position = None;
+            connection.cursors(|at, cursor, _| {
+                if at == place {
+                    position = Some(cursor.log);
+                }
+            });
+            position
+        };
+        let between = engine.bytes_between(place);
+        let Some(log) = engine.logs.get_mut(place) else { return true };
+        let moves = log.followers.moves;
+        let mut survey = log.survey.take().unwrap_or_else(|| Survey::new(moves));
+        if survey.is_over {
+            // Where nobody follows it, what is taken over makes room.
+            if survey.slowest.and_then(position) == Some(survey.least) {
+                log.survey = Some(survey);
+                return true;
+            }
+            survey = Survey::new(moves);
+        } else if survey.moves != moves {
+            survey = Survey::new(moves); // one that was not asked may have been put where it has been already
+        }
+        while let Some(follower) = log.followers.get(survey.next) {
+            if *left == 0 {
+                log.survey = Some(survey);
+                return false;
+            }
+            *left -= 1;
+            survey.next += 1;
+            if let Some(position) = position(follower).filter(|position| *position < survey.least) {
+                (survey.slowest, survey.least) = (Some(follower), position);
+            }
+        }
+        survey.is_over = true;
+        log.tell_owed(survey.least, between);
+        log.survey = Some(survey);
+        true
     }
 
     /// Whether there is anything that time changes: a connection, a client that may come back, or a feed that has a name.
@@ -402,6 +476,7 @@ impl Driver {
         step: impl FnOnce(&mut Connection, &mut Engine) -> Result<(), Over>,
     ) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        self.unlooked = usize::MAX;
         let (was_stranger, was_blocked) = (connection.is_stranger(), connection.is_blocked());
         let result = step(connection, &mut self.engine);
         if was_stranger && (result.is_err() || !connection.is_stranger()) {
@@ -520,6 +595,9 @@ impl Driver {
 
     fn end_round(&mut self) {
         let mut fresh = self.engine.end_round();
+        if !fresh.is_empty() {
+            self.unlooked = usize::MAX;
+        }
         if !fresh.is_empty() || std::mem::take(&mut self.was_told) {
             let now = self.engine.now;
             let silence = now.saturating_sub(std::mem::replace(&mut self.pushed_at, now));
@@ -567,6 +645,7 @@ impl Driver {
                 return; // nobody else has to lose anything
             }
         }
+        self.unlooked = usize::MAX;
         if self.engine.relieve() {
             return; // there is more to be had in the next turn
         }
@@ -613,10 +692,13 @@ impl Driver {
         self.call();
         // When all have all, what is not kept for others can go at once; else at the next tick.
         let all_served = self.owed.is_empty() && self.fresh.is_empty() && self.calling.is_empty();
-        self.more_to_trim = all_served
-            && self.blocked == 0
-            && !self.engine.has_hidden()
-            && self.engine.trim_touched(WALK);
+        self.more_to_trim = false;
+        if all_served && self.blocked == 0 && !self.engine.has_hidden() {
+            if !self.engine.touched.is_empty() {
+                self.unlooked = usize::MAX;
+            }
+            self.more_to_trim = self.engine.trim_touched(WALK);
+        }
     }
 
     /// Writes to followers of feeds that have something new. Feeds take turns: a feed that is pushed to without pause
@@ -702,6 +784,7 @@ impl Driver {
 
     /// Looks at the next deadlines, and at the next feeds when all connections have been looked at.
     fn go_on_walking(&mut self) {
+        self.unlooked = usize::MAX;
         let mut left = WALK;
         while let Some(walk) = self.walk.take() {
             if left == 0 {
@@ -797,6 +880,7 @@ mod tests {
     use crate::hub::goodbye::Goodbye;
     use crate::hub::id::IdSource;
     use crate::hub::item::Kept;
+    use crate::hub::log::Log;
     use crate::hub::reception::Reception;
     use crate::hub::topic::Topic;
     use crate::hub::{ClientId, Limits, Overflow, Retention, Timeouts};
@@ -1075,6 +1159,31 @@ mod tests {
         assert!(matches!(stand.turn(), Turn::More));
         assert_eq!(stand.driver.commands.len(), 5);
         stand.turn_until(|stand| stand.shared.registry.count() == 0);
+    }
+
+    #[test]
+    fn for_a_push_that_waits_a_few_followers_are_asked_in_a_turn_and_none_while_the_slowest_stays()
+    {
+        let mut stand = Stand::new();
+        let viewers = stand.connect_at("run", 5);
+        let run = stand.shared.topics.get("run").unwrap();
+        let owed =
+            |stand: &Stand| run.inbox.lock().owed.map(|owed| owed - stand.log_of(&run).bytes());
+        let place = run.place.load(Ordering::Relaxed);
+        let find = |stand: &mut Stand, mut left| stand.driver.find_slowest(place, &mut left);
+        assert_eq!([2, 2].map(|left| find(&mut stand, left)), [false, false]);
+        assert_eq!(owed(&stand), None, "not all have been asked");
+        assert!(find(&mut stand, 2));
+        assert_eq!(owed(&stand), Some(0));
+        assert!(find(&mut stand, 0), "nobody has moved");
+        stand.shared.push(&run, "x".into(), false).unwrap();
+        stand.turn_until(|stand| !stand.log_of(&run).followers.is_calling());
+        assert!(!find(&mut stand, 4) && find(&mut stand, 1), "all have moved");
+        let _one_more = stand.connect_at("run", 1);
+        assert!(!find(&mut stand, 5) && find(&mut stand, 1), "the new one may be the slowest");
+        drop(viewers);
+        stand.turn_until(|stand| stand.log_of(&run).followers.count == 1);
+        assert!(find(&mut stand, 6) && find(&mut stand, 0));
     }
 
     // The bell's two rules; see `Bell`.

@@ -283,6 +283,7 @@ impl Engine {
         let (now, upto) = (self.now, self.horizon());
         let log = &mut self.logs[place];
         log.followers.add(key, serial);
+        log.survey.take_if(|survey| survey.is_over);
         let cursor = log.start(log.topic.is_everyones(), stamp, upto, now);
         self.need(place, cursor, 0);
         cursor
@@ -299,6 +300,7 @@ impl Engine {
         let (now, upto) = (self.now, self.horizon());
         let log = &mut self.logs[place];
         log.followers.add(key, serial);
+        log.survey.take_if(|survey| survey.is_over);
         let begun = log.resume(had, stamp, upto, now);
         self.need(place, begun.0, 0);
         begun

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::SendError;
-use super::room::block_on;
 use super::shared::Shared;
 use super::topic::{Topic, Topics};
+use super::waiters::block_on;
 use crate::codec::Message;
 
 /// A handle to a feed: an ordered log of messages and a table of latest values, for those who
@@ -106,6 +106,9 @@ impl Feed {
     /// Appends a message to the log, and waits until there is room for it: until the slowest follower is
     /// no more than [`Limits::feed`](crate::Limits::feed) behind with it, so that nobody skips.
     /// It takes `within` at most. With nobody following there is always room.
+    ///
+    /// Pushes that wait at the same feed have their turns in the order in which they came. A [`send`](Feed::send) does not
+    /// wait for them.
     ///
     /// It needs no runtime of its own, and works in any.
     ///

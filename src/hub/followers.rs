@@ -15,6 +15,8 @@ pub(crate) struct Followers {
     /// The index of who is next, and how many are left to be called.
     next: usize,
     left: usize,
+    /// How often some have changed their places in the list.
+    pub(crate) moves: u32,
 }
 
 impl Followers {
@@ -29,10 +31,16 @@ impl Followers {
         self.left += usize::from(self.left > 0);
     }
 
+    /// Place and serial number of the one at this index of the list, which may follow it no longer.
+    pub(crate) fn get(&self, index: usize) -> Option<(usize, u32)> {
+        self.list.get(index).map(|&(key, serial)| (key as usize, serial))
+    }
+
     /// Takes one, who is there once at most, from the list.
     pub(crate) fn forget(&mut self, key: usize, serial: u32) {
         let gone = (low_half(key as u64), serial);
         if let Some(index) = self.list.iter().position(|known| *known == gone) {
+            self.moves = self.moves.wrapping_add(1);
             self.list.swap_remove(index); // which brings another to where the call may have been
             self.call_again();
         }
@@ -45,6 +53,7 @@ impl Followers {
 
     /// Takes out who is none.
     pub(crate) fn retain(&mut self, mut is_one: impl FnMut(usize, u32) -> bool) {
+        self.moves = self.moves.wrapping_add(1);
         self.list.retain(|&(key, serial)| is_one(key as usize, serial));
         if self.list.len() < self.list.capacity() / 4 {
             self.list.shrink_to_fit();

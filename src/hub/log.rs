@@ -14,6 +14,26 @@ use super::window::{Slot, Window};
 use crate::wire::Wire;
 use crate::wire::v1::{Form, Had};
 
+/// The search for the slowest follower of a feed, and what it has found. Until that one moves on no other can have become
+/// slower, but one that has come since.
+#[derive(Debug)]
+pub(super) struct Survey {
+    /// The index of the follower that is asked next.
+    pub(super) next: usize,
+    /// See [`Followers::moves`], when it began.
+    pub(super) moves: u32,
+    /// The slowest so far, by place and serial number, and where it stood.
+    pub(super) slowest: Option<(usize, u32)>,
+    pub(super) least: u64,
+    pub(super) is_over: bool,
+}
+
+impl Survey {
+    pub(super) fn new(moves: u32) -> Self {
+        Self { next: 0, moves, slowest: None, least: u64::MAX, is_over: false }
+    }
+}
+
 /// One feed.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -26,6 +46,8 @@ pub(crate) struct Log {
     /// Whether it is on the list of the round that is under way, and on the engine's list of what can be trimmed.
     pub(super) fresh: bool,
     pub(super) touched: bool,
+    /// While a push waits for room: where its slowest follower stands.
+    pub(super) survey: Option<Survey>,
     kept: Kept,
     /// Messages from this position on are kept for clients that are away; and from which on, as far as has been
     /// found out for the next tick. See `hub::held`.
@@ -47,6 +69,7 @@ impl Log {
             lost: 0,
             fresh: false,
             touched: false,
+            survey: None,
             newest: topic.origin,
             kept,
             held: u64::MAX,

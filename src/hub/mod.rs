@@ -39,7 +39,6 @@ mod queue;
 mod reception;
 #[cfg(test)]
 mod reference;
-mod room;
 mod session;
 mod shared;
 mod signal;
@@ -48,6 +47,7 @@ mod stats;
 mod sync;
 mod takeover;
 mod topic;
+mod waiters;
 mod warnings;
 mod weak;
 mod window;
@@ -312,6 +312,9 @@ impl Hub {
     /// Sends a message to one client, and waits until its mailbox has room for it: for a program that
     /// wants to be slowed down to what the client reads. It takes `within` at most.
     ///
+    /// Pushes that wait for the same client have their turns in the order in which they came. A [`send`](Hub::send) does not
+    /// wait for them.
+    ///
     /// It needs no runtime of its own, and works in any.
     ///
     /// # Errors
@@ -364,7 +367,7 @@ impl Hub {
         message: impl Into<Message>,
         within: Duration,
     ) -> Result<(), SendError> {
-        room::block_on(self.send_wait(id, message, within))
+        waiters::block_on(self.send_wait(id, message, within))
     }
 
     /// Sends a message to every client that is connected; who comes later does not get it.
@@ -768,7 +771,7 @@ impl Hub {
     pub fn flush_blocking(&self, within: Duration) -> Result<(), FlushError> {
         // The driver keeps the time, unless this thread holds it up.
         let by = Instant::now().checked_add(within.saturating_add(GRACE));
-        let flushed = room::block_on_until(self.flush(within), by);
+        let flushed = waiters::block_on_until(self.flush(within), by);
         flushed.unwrap_or(Err(FlushError::TimedOut { clients: self.client_count() }))
     }
 

@@ -10,27 +10,12 @@ use super::program::Payload;
 use super::queue::Entry;
 use super::shared::{Command, Shared};
 use super::topic::{Latest, Topic};
+use super::waiters::Target;
 use super::{ClientId, Overflow, SendError};
 use crate::codec::Message;
 
 /// The longest key of a latest value, in bytes.
 const KEY_MAX: usize = 256;
-
-/// A push that waits at a feed.
-struct Waiting<'a>(&'a Topic);
-
-impl<'a> Waiting<'a> {
-    fn at(topic: &'a Topic) -> Self {
-        topic.waiting.fetch_add(1, Ordering::SeqCst);
-        Self(topic)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
-    }
-}
 
 impl Shared {
     fn check_size(&self, message: &Message) -> Result<(), SendError> {
@@ -237,14 +222,14 @@ impl Shared {
         within: Duration,
     ) -> Result<(), SendError> {
         let message = Payload::from(message);
-        let waiting = Waiting::at(topic);
+        self.check_size(&message)?; // not only when it is its turn
         let attempt = || self.try_push(topic, &message);
         let ask = || {
             self.tell(topic, &mut topic.inbox.lock()); // it may not know the feed yet
             self.bell.wake_driver();
         };
-        let taken = self.room.wait(within, attempt, ask).await;
-        drop(waiting);
+        let (target, cost) = (Target::Feed(Arc::clone(topic)), Entry::cost(&message));
+        let taken = self.waiters.wait(target, cost, within, attempt, ask).await;
         taken.unwrap_or(Err(SendError::TimedOut))
     }
 
@@ -256,12 +241,36 @@ impl Shared {
         within: Duration,
     ) -> Result<(), SendError> {
         let message = Payload::from(message);
+        self.check_size(&message)?; // not only when it is its turn
         let attempt = || match self.send_as(id, Message::clone(&message), None) {
             Err(SendError::Full(_)) => None,
             answer => Some(answer),
         };
-        let taken = self.room.wait(within, attempt, || self.bell.wake_driver()).await;
+        let (target, cost) = (Target::Client(id), Entry::cost(&message));
+        let ask = || self.bell.wake_driver();
+        let taken = self.waiters.wait(target, cost, within, attempt, ask).await;
         taken.unwrap_or(Err(SendError::TimedOut))
+    }
+
+    /// The driver: whether a push that waits at this client gets an answer now.
+    pub(crate) fn has_answer_at_client(&self, id: ClientId, cost: usize) -> bool {
+        if self.is_closed() {
+            return true;
+        }
+        let Some(client) = self.registry.get(id) else { return true };
+        let mailbox = client.mailbox.lock();
+        let has_room = |mail: &Mail| mail.log.has_room(cost, self.limits.mailbox);
+        mailbox.closed || self.budget.has_room(cost) && mailbox.mail.as_deref().is_none_or(has_room)
+    }
+
+    /// The driver: whether a push that waits at this feed gets an answer now; as far as is known.
+    pub(crate) fn has_answer_at_feed(&self, topic: &Topic, cost: usize) -> bool {
+        if self.is_closed() {
+            return true;
+        }
+        let inbox = topic.inbox.lock();
+        let has_room = |owed| owed == 0 || owed + cost <= self.limits.feed;
+        inbox.accepts().is_err() || self.budget.has_room(cost) && inbox.owed.is_some_and(has_room)
     }
 
     pub(crate) fn send(&self, id: ClientId, message: Message) -> Result<(), SendError> {

@@ -18,11 +18,11 @@ use super::id::IdSource;
 use super::lock::Lock;
 use super::mail::Mail;
 use super::process::Process;
-use super::room::Room;
 use super::signal::Bell;
 use super::stats::Counters;
 use super::sync::AtomicU64;
 use super::topic::{Found, Inbox, Topic, Topics};
+use super::waiters::Waiters;
 use super::{ClientId, FeedError, FollowError, Limits, Overflow, Stats, program};
 use crate::codec::CloseFrame;
 
@@ -53,7 +53,7 @@ pub(crate) struct Shared {
     /// A push was refused for want of memory.
     pub(crate) starved: AtomicBool,
     pub(crate) bell: Arc<Bell>,
-    pub(crate) room: Room,
+    pub(crate) waiters: Waiters,
     pub(crate) flushes: Requests,
     pub(crate) listeners: Listeners,
     /// Cancelled when the hub begins to end.
@@ -122,7 +122,7 @@ impl Shared {
             commands: Lock::default(),
             starved: AtomicBool::new(false),
             bell: Arc::default(),
-            room: Room::default(),
+            waiters: Waiters::default(),
             flushes: Requests::default(),
             listeners: Listeners::default(),
             ended: CancellationToken::new(),
@@ -351,7 +351,7 @@ impl Drop for Ending {
         shared.gone.lock().clear(); // not cancelled: these clients have not left
         let _ = program::run(|| shared.ended.cancel());
         shared.listeners.end();
-        shared.room.wake_all(); // to find that the hub has ended
+        shared.waiters.end(); // to find that the hub has ended
         shared.bell.forget(); // its waker holds what is left of the runtime
         shared.end.set();
         shared.flushes.give_up(); // after that, which whoever asks from now on sees

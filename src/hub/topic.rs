@@ -27,8 +27,6 @@ pub(crate) struct Topic {
     handles: AtomicUsize,
     /// Whether the driver knows it, and so is the one to say when it goes away.
     known: AtomicBool,
-    /// Pushes that wait until its slowest follower has room.
-    pub(crate) waiting: AtomicUsize,
     /// Its place in the driver's table, for the driver alone.
     pub(crate) place: AtomicUsize,
     /// Its key among the feeds that nobody has a handle of, or [`IN_USE`]. Under the lock of the table.
@@ -141,7 +139,6 @@ impl Topic {
             inbox: Lock::new(Inbox { newest: origin, ..Inbox::default() }),
             handles: AtomicUsize::new(0),
             known: AtomicBool::new(false),
-            waiting: AtomicUsize::new(0),
             place: AtomicUsize::new(usize::MAX),
             idle: AtomicU64::new(IN_USE),
             evicted: AtomicBool::new(false),
