@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::{PATIENCE, Peer};
+use peer::{PATIENCE, Peer, until};
 use stepcast::Hub;
 
 /// Reads all these sockets, and looks at nothing, until it is told to stop.
@@ -55,4 +55,36 @@ fn a_viewer_of_a_quiet_feed_does_not_wait_for_the_followers_of_a_hot_one() {
     stop.store(true, Ordering::Relaxed);
     pushing.join().unwrap();
     draining.join().unwrap();
+}
+
+/// Thousands of feeds that are pushed to without pause are taken over in parts: between them the hub serves others.
+#[test]
+fn who_connects_does_not_wait_for_thousands_of_hot_feeds() {
+    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let pushing: Vec<_> = (0..2)
+        .map(|thread| {
+            let stop = Arc::clone(&stop);
+            let feed = |number| hub.feed(&format!("{thread}/{number}")).unwrap();
+            let feeds: Vec<_> = (0..2000).map(feed).collect();
+            thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    for feed in &feeds {
+                        let _ = feed.send("without pause"); // there may be no memory left
+                    }
+                }
+            })
+        })
+        .collect();
+    until("much to take over", || hub.stats().memory > 128 << 20);
+    let began = Instant::now();
+    for _ in 0..10 {
+        drop(Peer::connect(&hub));
+    }
+    // Some tens of milliseconds each; a whole round of taking over takes seconds here.
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    stop.store(true, Ordering::Relaxed);
+    for pushing in pushing {
+        pushing.join().unwrap();
+    }
 }
