@@ -81,8 +81,8 @@ mod wire;
 pub use codec::{CloseCode, CloseFrame, Message, Text};
 pub use hub::{
     ClientId, ClientInfo, DisconnectReason, Event, Events, Feed, FeedError, FlushError,
-    FollowError, Hub, HubBuilder, InvalidClientId, Limits, Overflow, Retention, SendError,
-    SpawnError, Stats, Timeouts, WeakHub,
+    FollowError, Hub, HubBuilder, InvalidClientId, Limits, Overflow, RefusedPushes, Retention,
+    SendError, SpawnError, Stats, Timeouts, WeakHub,
 };
 
 /// The door of `fuzz/`: one line of a client on `stepcast.v1`, which may name so many feeds.

@@ -172,7 +172,7 @@ fn a_message_above_the_limit_is_refused_at_the_call_and_counted() {
     hub.broadcast("elevenbytes");
     hub.broadcast("ten bytes.");
     assert_eq!(peer.text(), "ten bytes.");
-    assert_eq!(hub.stats().too_large, 2);
+    assert_eq!(hub.stats().refused_pushes.too_large, 2);
 }
 
 #[test]

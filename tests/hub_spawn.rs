@@ -173,7 +173,7 @@ fn shutting_down_delivers_what_was_pushed_and_closes_with_1001() {
     assert_eq!(hub.send(first, "x"), Err(SendError::ShutDown));
     hub.broadcast("x");
     hub.broadcast("x");
-    assert_eq!(hub.stats().after_shutdown, 2);
+    assert_eq!(hub.stats().refused_pushes.shut_down, 3);
     assert!(TcpStream::connect(hub.local_addr().unwrap()).is_err(), "still listening");
 }
 

@@ -386,8 +386,8 @@ impl Driver {
     fn accept(&mut self, cx: &mut Context<'_>) -> bool {
         for _ in 0..STEPS {
             let Some(listener) = &mut self.listener else { return false };
-            let Poll::Ready((stream, mut address)) = listener.poll_accept(cx, self.engine.now)
-            else {
+            let (now, journal) = (self.engine.now, &self.engine.shared.journal);
+            let Poll::Ready((stream, mut address)) = listener.poll_accept(cx, now, journal) else {
                 return false;
             };
             // On a socket for both, an IPv4 address comes as a part of IPv6.
@@ -769,6 +769,7 @@ impl Driver {
             return;
         }
         self.pardoned = false;
+        self.engine.tell_of_panics();
         let connections = &self.connections;
         let is_stranger = |&(key, serial): &(usize, u32)| {
             connections.get(key).is_some_and(|c| c.is(serial) && c.is_stranger())

@@ -16,6 +16,7 @@ use super::events::Event;
 use super::goodbye::Goodbye;
 use super::held::Held;
 use super::item::{BEHIND, Cursor, Item, Kept};
+use super::lock::Lock;
 use super::log::Log;
 use super::mail::Mail;
 use super::pace::{TURNS, turn_of};
@@ -26,7 +27,7 @@ use super::shared::Shared;
 use super::takeover::Round;
 use super::topic::Topic;
 use super::warnings::Warnings;
-use super::{ClientId, Overflow, Retention, Timeouts};
+use super::{ClientId, Overflow, Retention, Timeouts, program};
 use crate::codec::{self, Message, MessageCodec, Role};
 use crate::wire::v1::{self, Had};
 
@@ -129,6 +130,10 @@ pub(crate) struct Engine {
     pub(super) per_address: HashMap<IpAddr, usize>,
     pub(super) refused: Warnings,
     pub(super) failed: Warnings,
+    pub(super) rule_failed: Lock<Warnings>,
+    /// Panics in code of the program's, and how many have been told of.
+    panicked: Warnings,
+    panics: u64,
 }
 
 impl Engine {
@@ -178,6 +183,9 @@ impl Engine {
             per_address: HashMap::new(),
             refused: Warnings::default(),
             failed: Warnings::default(),
+            rule_failed: Lock::default(),
+            panicked: Warnings::default(),
+            panics: program::panics(),
             shared,
         }
     }
@@ -243,6 +251,20 @@ impl Engine {
     pub(crate) fn keepalive_of(&self, serial: u32) -> u64 {
         let keepalive = self.timeouts.keepalive;
         keepalive - keepalive / 5 * u64::from(turn_of(serial)) / u64::from(TURNS)
+    }
+
+    /// Tells the log if code of the program's has panicked since this was last called. A destructor has no log at hand.
+    pub(crate) fn tell_of_panics(&mut self) {
+        let panics = program::panics();
+        if panics != std::mem::replace(&mut self.panics, panics) {
+            self.panicked.warn(self.now, |left_out| {
+                self.shared.journal.write(move || {
+                    let what =
+                        "a rule, a payload's destructor, a waker or a log subscriber panicked";
+                    tracing::error!(panics, left_out, "{what}");
+                });
+            });
+        }
     }
 
     // ---- feeds ----

@@ -93,8 +93,7 @@ pub enum SendError {
     #[error("no client {0} is connected")]
     NoSuchClient(ClientId),
     /// The message was not taken, since too much waits already: the client's mailbox is full and
-    /// the policy is not to skip ([`Overflow`](crate::Overflow)), or the hub's memory limit
-    /// ([`Limits::memory`](crate::Limits::memory)) is reached.
+    /// the policy is not to skip ([`Overflow`](crate::Overflow)).
     #[error("the mailbox of client {0} is full")]
     Full(ClientId),
     /// The message is larger than the hub sends.
@@ -107,9 +106,9 @@ pub enum SendError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The hub's memory limit ([`Limits::memory`](crate::Limits::memory)) is reached, and the feed
-    /// has nothing older to give up for the message.
-    #[error("the hub's memory limit is reached")]
+    /// The hub's memory limit ([`Limits::memory`](crate::Limits::memory)) is reached, and nothing older
+    /// has been given up for the message yet.
+    #[error("the hub's memory limit is reached; see Limits::memory")]
     NoMemory,
     /// There was no room in time: for a push that waits, such as
     /// [`Hub::send_wait`](crate::Hub::send_wait).
@@ -129,8 +128,13 @@ pub enum SendError {
     /// A feed, or what waits for a client, has no room for one more latest value: see
     /// [`Limits::keys`](crate::Limits::keys), and for a feed [`Limits::latest`](crate::Limits::latest), for a
     /// client [`Limits::mailbox`](crate::Limits::mailbox).
-    #[error("the latest values have reached their limit of {keys} keys or {bytes} bytes")]
+    #[error(
+        "a value that counts {value} bytes is beyond what latest values may have, {keys} keys and {bytes} bytes; see \
+         Limits::keys, Limits::latest for a feed, and Limits::mailbox for a client"
+    )]
     TooManyValues {
+        /// What the value would have counted, in bytes, with its key.
+        value: usize,
         /// The limit on keys.
         keys: usize,
         /// The limit in bytes.
@@ -146,6 +150,9 @@ pub enum SendError {
     #[error("the hub has been shut down")]
     ShutDown,
 }
+
+/// The longest key of a latest value, in bytes.
+pub(crate) const KEY_MAX: usize = 256;
 
 /// Why there is no such feed.
 ///

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 
 use super::SpawnError;
+use super::journal::Journal;
 use super::warnings::Warnings;
 use sys::Incoming;
 
@@ -91,6 +93,7 @@ impl Listener {
         &mut self,
         cx: &mut Context<'_>,
         now: u64,
+        journal: &Arc<Journal>,
     ) -> Poll<(TcpStream, SocketAddr)> {
         while now >= self.paused_until {
             match self.incoming.poll_accept(cx) {
@@ -102,7 +105,14 @@ impl Listener {
                 Poll::Ready(Err(error)) => {
                     if self.pause == 0 {
                         self.warnings.warn(now, |left_out| {
-                            tracing::warn!(%error, left_out, "cannot accept connections; trying again");
+                            let error = error.to_string();
+                            journal.write(move || {
+                                tracing::warn!(
+                                    error,
+                                    left_out,
+                                    "cannot accept connections; trying again"
+                                );
+                            });
                         });
                     }
                     self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
@@ -242,6 +252,7 @@ mod tests {
         let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();
         let mut listener = Listener::new(socket).unwrap();
+        let journal = Journal::new();
         let mut accepted = 0;
         for batch in [3, 1, 70] {
             let mut clients = Vec::new();
@@ -249,11 +260,11 @@ mod tests {
                 clients.push(TcpStream::connect(address).await.unwrap());
             }
             for client in clients {
-                let (_, from) = poll_fn(|cx| listener.poll_accept(cx, 0)).await;
+                let (_, from) = poll_fn(|cx| listener.poll_accept(cx, 0, &journal)).await;
                 assert_eq!(from, client.local_addr().unwrap());
                 accepted += 1;
             }
-            let more = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx, 0))).await;
+            let more = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx, 0, &journal))).await;
             assert!(more.is_pending());
             #[cfg(any(target_os = "android", target_os = "linux"))]
             assert_eq!(listener.incoming.tried, accepted);

@@ -21,6 +21,7 @@ mod goodbye;
 mod held;
 mod id;
 mod item;
+mod journal;
 mod limits;
 mod listener;
 mod lock;
@@ -39,6 +40,7 @@ mod queue;
 mod reception;
 #[cfg(test)]
 mod reference;
+mod refusals;
 mod session;
 mod shared;
 mod signal;
@@ -76,7 +78,7 @@ pub use events::{DisconnectReason, Event, Events};
 pub use feed::Feed;
 pub use id::{ClientId, InvalidClientId};
 pub use limits::{Limits, Overflow, Retention, Timeouts};
-pub use stats::Stats;
+pub use stats::{RefusedPushes, Stats};
 pub use weak::WeakHub;
 
 /// How long the driver may go on delivering after the last handle was dropped on a thread that
@@ -319,7 +321,7 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`SendError::TimedOut`], and those of [`send`](Hub::send) but for `Full`. The message has not been taken then.
+    /// [`SendError::TimedOut`], and those of [`send`](Hub::send) but for `Full` and `NoMemory`. The message has not been taken then.
     ///
     /// # Cancel safety
     ///
@@ -376,7 +378,8 @@ impl Hub {
     /// nobody connected it costs almost nothing; the message's making can be saved, too, by asking
     /// [`client_count`](Hub::client_count) first. What is above
     /// [`Limits::outbound_message`], or comes after the hub's end, is counted in
-    /// [`stats`](Hub::stats) and logged once.
+    /// [`Stats::refused_pushes`]. As for every push, the log is told of each kind of refusal once, and then
+    /// every ten seconds at most.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::client::{Client, Mailbox};
+use super::error::KEY_MAX;
 use super::mail::Mail;
 use super::program::Payload;
 use super::queue::Entry;
@@ -14,16 +15,12 @@ use super::waiters::Target;
 use super::{ClientId, Overflow, SendError};
 use crate::codec::Message;
 
-/// The longest key of a latest value, in bytes.
-const KEY_MAX: usize = 256;
-
 impl Shared {
     fn check_size(&self, message: &Message) -> Result<(), SendError> {
         let (bytes, limit) = (message.len(), self.limits.outbound_message);
         if bytes <= limit {
             return Ok(());
         }
-        self.counters.too_large.add(1);
         Err(SendError::TooLarge { bytes, limit })
     }
 
@@ -38,25 +35,31 @@ impl Shared {
         self.check_size(message)
     }
 
+    /// What a push returns, where `bytes` is the message's size: if it was not taken that is counted, and told to the log.
+    #[inline]
+    fn noted(&self, bytes: usize, taken: Result<(), SendError>) -> Result<(), SendError> {
+        if let Err(error) = taken {
+            self.refusals.note(error, bytes, &self.limits, &self.journal);
+        }
+        taken
+    }
+
     pub(crate) fn broadcast(&self, message: Message) {
-        let message = Payload::from(message);
+        let bytes = message.len();
+        let _ = self.noted(bytes, self.push_to_all(message.into())); // which is what there is to be told
+    }
+
+    fn push_to_all(&self, message: Payload) -> Result<(), SendError> {
         if self.is_closed() {
-            return self.count_after_shutdown();
+            return Err(SendError::ShutDown);
         }
-        if let Err(error) = self.check_size(&message) {
-            if !self.told_too_large.swap(true, Ordering::Relaxed) {
-                tracing::warn!(%error, "broadcast not sent; more of them will only be counted");
-            }
-            return;
-        }
+        self.check_size(&message)?;
         if self.is_for_nobody() {
-            return;
+            return Ok(());
         }
         // Everyone's feed has a bound of its own, and reaches it before the hub's.
         self.budget.add(Entry::cost(&message));
-        if self.append(self.topics.everyone(), message, false).is_err() {
-            self.count_after_shutdown();
-        }
+        self.append(self.topics.everyone(), message, false)
     }
 
     /// Whether nobody will ever be owed what is pushed to everyone now: a client starts at the live end, or is told that
@@ -79,7 +82,11 @@ impl Shared {
         message: Message,
         last: bool,
     ) -> Result<(), SendError> {
-        let message = Payload::from(message);
+        let bytes = message.len();
+        self.noted(bytes, self.push_to(topic, message.into(), last))
+    }
+
+    fn push_to(&self, topic: &Arc<Topic>, message: Payload, last: bool) -> Result<(), SendError> {
         if self.is_closed() {
             return Err(SendError::ShutDown);
         }
@@ -136,7 +143,11 @@ impl Shared {
         key: &str,
         message: Message,
     ) -> Result<(), SendError> {
-        let message = Payload::from(message);
+        let bytes = message.len();
+        self.noted(bytes, self.set_in(topic, key, message.into()))
+    }
+
+    fn set_in(&self, topic: &Arc<Topic>, key: &str, message: Payload) -> Result<(), SendError> {
         self.check_value(key, &message)?;
         let cost = Latest::cost(key, &message);
         let (keys, bytes) = (self.limits.keys, self.limits.latest);
@@ -151,7 +162,7 @@ impl Shared {
             let has_room = |l: &Latest| l.has_room(key, cost, keys, bytes);
             let latest = inbox.latest.as_deref();
             if taken.is_ok() && !latest.map_or_else(|| has_room(&Latest::default()), has_room) {
-                taken = Err(SendError::TooManyValues { keys, bytes });
+                taken = Err(SendError::TooManyValues { value: cost, keys, bytes });
             }
             if taken.is_ok() {
                 self.tell(topic, &mut inbox);
@@ -222,7 +233,9 @@ impl Shared {
         within: Duration,
     ) -> Result<(), SendError> {
         let message = Payload::from(message);
-        self.check_size(&message)?; // not only when it is its turn
+        if let Err(error) = self.check_size(&message) {
+            return self.noted(message.len(), Err(error)); // not only when it is its turn
+        }
         let attempt = || self.try_push(topic, &message);
         let ask = || {
             self.tell(topic, &mut topic.inbox.lock()); // it may not know the feed yet
@@ -230,7 +243,7 @@ impl Shared {
         };
         let (target, cost) = (Target::Feed(Arc::clone(topic)), Entry::cost(&message));
         let taken = self.waiters.wait(target, cost, within, attempt, ask).await;
-        taken.unwrap_or(Err(SendError::TimedOut))
+        self.noted(message.len(), taken.unwrap_or(Err(SendError::TimedOut)))
     }
 
     /// As [`send`](Self::send), when the client's mailbox has room.
@@ -241,15 +254,17 @@ impl Shared {
         within: Duration,
     ) -> Result<(), SendError> {
         let message = Payload::from(message);
-        self.check_size(&message)?; // not only when it is its turn
-        let attempt = || match self.send_as(id, Message::clone(&message), None) {
-            Err(SendError::Full(_)) => None,
+        if let Err(error) = self.check_size(&message) {
+            return self.noted(message.len(), Err(error)); // not only when it is its turn
+        }
+        let attempt = || match self.send_as(id, Message::clone(&message).into(), None) {
+            Err(SendError::Full(_) | SendError::NoMemory) => None,
             answer => Some(answer),
         };
         let (target, cost) = (Target::Client(id), Entry::cost(&message));
         let ask = || self.bell.wake_driver();
         let taken = self.waiters.wait(target, cost, within, attempt, ask).await;
-        taken.unwrap_or(Err(SendError::TimedOut))
+        self.noted(message.len(), taken.unwrap_or(Err(SendError::TimedOut)))
     }
 
     /// The driver: whether a push that waits at this client gets an answer now.
@@ -274,7 +289,8 @@ impl Shared {
     }
 
     pub(crate) fn send(&self, id: ClientId, message: Message) -> Result<(), SendError> {
-        self.send_as(id, message, Some(self.overflow))
+        let bytes = message.len();
+        self.noted(bytes, self.send_as(id, message.into(), Some(self.overflow)))
     }
 
     /// What to do where there is no room is decided by `overflow`. Without one, whoever asks can wait:
@@ -282,10 +298,9 @@ impl Shared {
     fn send_as(
         &self,
         id: ClientId,
-        message: Message,
+        message: Payload,
         overflow: Option<Overflow>,
     ) -> Result<(), SendError> {
-        let message = Payload::from(message);
         if self.is_closed() {
             return Err(SendError::ShutDown);
         }
@@ -299,7 +314,7 @@ impl Shared {
             if overflow.is_some() {
                 self.ask_for_relief();
             }
-            return Err(SendError::Full(id));
+            return Err(SendError::NoMemory);
         }
         let refuse = |error| {
             self.budget.sub(cost);
@@ -348,7 +363,11 @@ impl Shared {
         key: &str,
         message: Message,
     ) -> Result<(), SendError> {
-        let message = Payload::from(message);
+        let bytes = message.len();
+        self.noted(bytes, self.set_in_mailbox(id, key, message.into()))
+    }
+
+    fn set_in_mailbox(&self, id: ClientId, key: &str, message: Payload) -> Result<(), SendError> {
         self.check_value(key, &message)?;
         let cost = Latest::cost(key, &message);
         let (keys, bytes) = (self.limits.keys, self.limits.mailbox);
@@ -358,13 +377,13 @@ impl Shared {
             if !self.budget.try_add(cost) {
                 drop(clients);
                 self.ask_for_relief();
-                return Err(SendError::Full(id));
+                return Err(SendError::NoMemory);
             }
             let mut mailbox = client.mailbox.lock();
             if mailbox.closed {
                 Err(self.gone(id))
             } else if !Mail::has_room(mailbox.mail.as_deref(), key, cost, keys, bytes) {
-                Err(SendError::TooManyValues { keys, bytes })
+                Err(SendError::TooManyValues { value: cost, keys, bytes })
             } else {
                 let (stamp, mail) = self.open_mail(client, &mut mailbox);
                 Ok(mail.set(key, Entry { stamp, message }))
@@ -411,12 +430,6 @@ impl Shared {
             self.bell.wake_driver();
         }
     }
-
-    fn count_after_shutdown(&self) {
-        if self.counters.after_shutdown.add(1) == 0 {
-            tracing::warn!("broadcast after the hub's end; more of them will only be counted");
-        }
-    }
 }
 
 #[cfg(test)]
@@ -431,7 +444,7 @@ mod tests {
         let (shared, _client) = shared_with_a_client(Limits::default());
         shared.topics.everyone().inbox.lock().closed = true;
         shared.broadcast("late".into());
-        assert_eq!(shared.counters.after_shutdown.get(), 1);
+        assert_eq!(shared.stats().refused_pushes.shut_down, 1);
         assert_eq!(
             (shared.budget.used(), shared.topics.everyone().inbox.lock().queue.is_empty()),
             (0, true)
@@ -480,7 +493,8 @@ mod tests {
         let both = value + 900 + ENTRY_OVERHEAD;
         assert_eq!((used(&shared), client.info().queued_bytes), (both, both));
         assert_eq!(shared.send(id, vec![0; 100].into()), Err(SendError::Full(id)));
-        let too_many = Err(SendError::TooManyValues { keys: 2, bytes: 1000 });
+        let value = ENTRY_OVERHEAD + 130;
+        let too_many = Err(SendError::TooManyValues { value, keys: 2, bytes: 1000 });
         assert_eq!(shared.set_for(id, "l", "".into()), too_many, "too many bytes");
         shared.set_for(id, "k", "small".into()).unwrap();
         shared.set_for(id, "l", "".into()).unwrap();
@@ -494,7 +508,7 @@ mod tests {
         let (shared, client) = shared_with_a_client(Limits::default().memory(8000));
         shared.set_for(client.id, "k", "before".into()).unwrap();
         let refused = shared.set_for(client.id, "k", vec![0; 8000].into());
-        assert_eq!(refused, Err(SendError::Full(client.id)));
+        assert_eq!(refused, Err(SendError::NoMemory));
         assert!(shared.starved.load(Ordering::Relaxed), "the driver is to make room");
         let cost = 6 + ENTRY_OVERHEAD + 130;
         assert_eq!((shared.budget.used(), client.info().queued_bytes), (cost, cost));
@@ -518,7 +532,7 @@ mod tests {
         let cost = 900 + ENTRY_OVERHEAD;
         shared.budget.add(6000);
         let refused = shared.send(client.id, vec![0; 1500].into());
-        assert_eq!(refused, Err(SendError::Full(client.id)));
+        assert_eq!(refused, Err(SendError::NoMemory));
         assert!(shared.starved.load(Ordering::Relaxed), "the driver is to make room");
         assert_eq!(client.mailbox.lock().mail.as_ref().unwrap().bytes(), cost);
         assert_eq!(shared.budget.used(), 6000 + cost);

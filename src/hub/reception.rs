@@ -195,7 +195,7 @@ impl Engine {
         self.enter(address.ip());
         self.shared.registry.insert(Arc::clone(&client));
         self.shared.counters.accepted.add(1);
-        tracing::debug!(id = %client.id, %address, "client connected");
+        self.shared.journal.debug(|| move || tracing::debug!(%id, %address, "client connected"));
         self.shared.listeners.tell(|| Event::Connected { id: client.id });
         client
     }
@@ -236,7 +236,9 @@ impl Engine {
         if let Some(address) = address {
             self.leave(address.ip());
         }
-        tracing::debug!(id = %client.id, %reason, "client disconnected");
+        self.tell_log(client.id, &reason, |id, reason| {
+            tracing::debug!(%id, reason, "client disconnected");
+        });
         self.shared.listeners.tell(|| Event::Gone { id: client.id, reason });
     }
 
@@ -250,7 +252,17 @@ impl Engine {
         let Some(rule) = &self.reception.may_follow else { return Ok(true) };
         let Some(request) = request else { return Ok(false) };
         program::run(|| rule(name, request)).map_err(|panic| {
-            tracing::error!(feed = name, panic, "the rule about who may follow a feed panicked");
+            self.rule_failed.lock().warn(self.now, |left_out| {
+                let (feed, panic) = (name.to_owned(), panic.chars().take(512).collect::<String>());
+                self.shared.journal.write(move || {
+                    tracing::error!(
+                        feed,
+                        panic,
+                        left_out,
+                        "the rule about who may follow a feed panicked"
+                    );
+                });
+            });
             Panicked
         })
     }
@@ -305,17 +317,36 @@ impl Engine {
         self.shared.counters.refused.add(1);
         let (status, reason) = (refusal.status().code(), refusal.reason());
         self.refused.warn(self.now, |left_out| {
-            tracing::warn!(%address, status, reason, left_out, "request refused");
+            let reason = reason.to_owned();
+            self.shared.journal.write(move || {
+                tracing::warn!(%address, status, reason, left_out, "request refused");
+            });
         });
         let event = || Event::Refused { address, status, reason: reason.to_owned() };
         self.shared.listeners.tell(event);
+    }
+
+    /// Has a line written for those who debug.
+    pub(super) fn tell_log(
+        &self,
+        id: ClientId,
+        reason: &DisconnectReason,
+        line: impl FnOnce(ClientId, String) + Send + 'static,
+    ) {
+        self.shared.journal.debug(|| {
+            let reason = reason.to_string();
+            move || line(id, reason)
+        });
     }
 
     /// A client has broken a rule, and is closed for it.
     pub(crate) fn tell_failed(&mut self, id: ClientId, close: &CloseFrame) {
         let (code, reason) = (close.code().get(), close.reason());
         self.failed.warn(self.now, |left_out| {
-            tracing::warn!(%id, code, reason, left_out, "client failed");
+            let reason = reason.to_owned();
+            self.shared.journal.write(move || {
+                tracing::warn!(%id, code, reason, left_out, "client failed");
+            });
         });
     }
 

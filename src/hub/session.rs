@@ -84,7 +84,7 @@ impl Engine {
             } else {
                 let id = client.id;
                 client.mailbox.lock().closed = false; // for being too slow
-                tracing::debug!(%id, "client resumed");
+                self.shared.journal.debug(|| move || tracing::debug!(%id, "client resumed"));
                 self.shared.listeners.tell(|| Event::Resumed { id });
                 return Begun { client, resumed: true };
             }
@@ -137,7 +137,7 @@ impl Engine {
         }
         let id = client.id;
         self.sessions.away.insert(id, (until, Arc::clone(client)));
-        tracing::debug!(%id, %reason, "client detached");
+        self.tell_log(id, &reason, |id, reason| tracing::debug!(%id, reason, "client detached"));
         self.shared.listeners.tell(|| Event::Detached { id, reason });
     }
 

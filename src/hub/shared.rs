@@ -15,9 +15,11 @@ use super::events::Listeners;
 use super::flush::Requests;
 use super::goodbye::Goodbye;
 use super::id::IdSource;
+use super::journal::{self, Journal};
 use super::lock::Lock;
 use super::mail::Mail;
 use super::process::Process;
+use super::refusals::Refusals;
 use super::signal::Bell;
 use super::stats::Counters;
 use super::sync::AtomicU64;
@@ -61,8 +63,8 @@ pub(crate) struct Shared {
     /// Who wants to know when a client has gone.
     pub(crate) gone: Lock<HashMap<ClientId, CancellationToken>>,
     pub(crate) counters: Counters,
-    /// Whether a broadcast that was too large has been logged.
-    pub(super) told_too_large: AtomicBool,
+    pub(crate) refusals: Refusals,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) ids: IdSource,
     /// Set first of all when the hub ends: nothing is taken any more.
     pub(crate) closed: AtomicBool,
@@ -128,7 +130,8 @@ impl Shared {
             ended: CancellationToken::new(),
             gone: Lock::default(),
             counters: Counters::default(),
-            told_too_large: AtomicBool::new(false),
+            refusals: Refusals::new(),
+            journal: Journal::new(),
             ids,
             closed: AtomicBool::new(false),
             shutdown: Lock::default(),
@@ -180,7 +183,11 @@ impl Shared {
         let found = self.topic(name, false);
         let Err(error @ FeedError::TooMany { limit }) = found else { return found };
         if self.counters.feeds_refused.add(1) == 0 {
-            tracing::error!(name, %error, "no place for a feed; more of them will only be counted");
+            let name = name.to_owned();
+            self.journal.write(move || {
+                let what = "no place for a feed; more of them will only be counted";
+                tracing::error!(name, %error, "{what}");
+            });
         }
         Ok(Topic::refused(name, limit))
     }
@@ -272,9 +279,8 @@ impl Shared {
             refused: counters.refused.get(),
             pushed: self.stamps.load(Ordering::Relaxed),
             skipped: counters.skipped.get(),
-            too_large: counters.too_large.get(),
             feeds_refused: counters.feeds_refused.get(),
-            after_shutdown: counters.after_shutdown.get(),
+            refused_pushes: self.refusals.counts(),
             received: counters.received.get(),
             bytes_out: counters.bytes_out.get(),
             bytes_in: counters.bytes_in.get(),
@@ -353,6 +359,8 @@ impl Drop for Ending {
         shared.listeners.end();
         shared.waiters.end(); // to find that the hub has ended
         shared.bell.forget(); // its waker holds what is left of the runtime
+        let by = shared.shutdown.lock().as_ref().map(|(by, _)| *by);
+        shared.journal.finish(journal::patience(by));
         shared.end.set();
         shared.flushes.give_up(); // after that, which whoever asks from now on sees
     }
@@ -389,7 +397,7 @@ pub(super) mod tests {
         shared.request_shutdown(Duration::from_secs(600), Goodbye::ended()); // no driver has looked yet
         assert_eq!(shared.send(client.id, "late".into()), Err(SendError::ShutDown));
         shared.broadcast("late".into());
-        assert_eq!((shared.counters.after_shutdown.get(), shared.budget.used()), (1, 0));
+        assert_eq!((shared.stats().refused_pushes.shut_down, shared.budget.used()), (2, 0));
     }
 
     #[test]

@@ -28,10 +28,8 @@ pub struct Stats {
     pub skipped: u64,
     /// Feeds that the program asked for and that there was no place for; see [`Limits::feeds`](crate::Limits::feeds).
     pub feeds_refused: u64,
-    /// Messages refused because they were larger than the hub sends.
-    pub too_large: u64,
-    /// Broadcasts after the hub's end.
-    pub after_shutdown: u64,
+    /// Pushes that were not taken. The log is told of each kind: once, and then every ten seconds at most.
+    pub refused_pushes: RefusedPushes,
     /// Messages received from clients.
     pub received: u64,
     /// Bytes written to sockets.
@@ -45,15 +43,46 @@ pub struct Stats {
     pub memory: usize,
 }
 
+/// Pushes that were not taken, by why: one number for each kind of [`SendError`](crate::SendError).
+///
+/// ```
+/// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+/// let _ = hub.send("4711".parse().unwrap(), "to nobody");
+/// assert_eq!(hub.stats().refused_pushes.no_such_client, 1);
+/// # Ok::<(), stepcast::SpawnError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct RefusedPushes {
+    /// To a client that has left, or never was.
+    pub no_such_client: u64,
+    /// To a client whose mailbox was full.
+    pub full: u64,
+    /// Messages larger than the hub sends.
+    pub too_large: u64,
+    /// For want of memory.
+    pub no_memory: u64,
+    /// For which there was no room in time.
+    pub timed_out: u64,
+    /// To a feed that has been closed.
+    pub closed: u64,
+    /// Latest values beyond the limits on them.
+    pub too_many_values: u64,
+    /// Latest values whose key is too long.
+    pub key_too_long: u64,
+    /// After the hub's end.
+    pub shut_down: u64,
+    /// To a feed that there was no place for.
+    pub too_many_feeds: u64,
+}
+
 /// The counters behind [`Stats`].
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) accepted: Counter,
     pub(crate) refused: Counter,
     pub(crate) skipped: Counter,
-    pub(crate) too_large: Counter,
     pub(crate) feeds_refused: Counter,
-    pub(crate) after_shutdown: Counter,
     pub(crate) received: Counter,
     pub(crate) bytes_out: Counter,
     pub(crate) bytes_in: Counter,
