@@ -845,6 +845,7 @@ impl Driver {
             return;
         }
         self.end_by = Some(by);
+        self.serve_commands(); // which were given before
         self.engine.at_end = shared.registry.count();
         self.engine.goodbye = Some(goodbye); // which those who come from now on hear, too
         self.engine.end_all_away();
