@@ -14,6 +14,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::ClientId;
 use super::lock::Lock;
 use super::process::Process;
+use super::program;
 use crate::codec::{CloseCode, CloseFrame, Message};
 
 /// Something that happened at a hub.
@@ -273,16 +274,30 @@ pub(crate) struct Listeners {
 #[derive(Debug, Default)]
 struct List {
     ended: bool,
-    listeners: Vec<Listener>,
+    /// Told when the lock is not held: a reader's waker is code of the program's.
+    listeners: Arc<Vec<Listener>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Listener {
     sender: mpsc::Sender<Event>,
     missed: Arc<AtomicU64>,
 }
 
 impl Listener {
+    /// Whether the reader is still there.
+    fn tell(&self, event: &Event) -> bool {
+        self.tell_missed();
+        match self.sender.try_send(event.clone()) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                self.miss();
+                true
+            }
+            Err(TrySendError::Closed(_)) => false,
+        }
+    }
+
     fn miss(&self) {
         self.missed.fetch_add(1, Ordering::SeqCst);
         // The reader may have emptied its queue a moment ago, and wait.
@@ -310,7 +325,8 @@ impl Listeners {
         let missed = Arc::new(AtomicU64::new(0));
         let mut list = self.list.lock();
         if !list.ended {
-            list.listeners.push(Listener { sender, missed: Arc::clone(&missed) });
+            let listener = Listener { sender, missed: Arc::clone(&missed) };
+            Arc::make_mut(&mut list.listeners).push(listener);
             self.any.store(true, Ordering::Relaxed);
         }
         Events { receiver, missed, process: Process::current() }
@@ -326,37 +342,49 @@ impl Listeners {
             return;
         }
         let event = event();
-        let mut list = self.list.lock();
-        list.listeners.retain(|listener| {
-            listener.tell_missed();
-            match listener.sender.try_send(event.clone()) {
-                Ok(()) => true,
-                Err(TrySendError::Full(_)) => {
-                    listener.miss();
-                    true
-                }
-                Err(TrySendError::Closed(_)) => false,
-            }
-        });
-        self.any.store(!list.listeners.is_empty(), Ordering::Relaxed);
+        let mut has_left = false;
+        for listener in self.all().iter() {
+            has_left |= program::run(|| !listener.tell(&event)).unwrap_or(false);
+        }
+        if has_left {
+            let mut list = self.list.lock();
+            let stay = list.listeners.iter().filter(|listener| !listener.sender.is_closed());
+            let stay = Arc::new(stay.cloned().collect::<Vec<_>>());
+            self.any.store(!stay.is_empty(), Ordering::Relaxed);
+            let before = std::mem::replace(&mut list.listeners, stay);
+            drop(list);
+            program::let_go(before);
+        }
+    }
+
+    fn all(&self) -> Arc<Vec<Listener>> {
+        Arc::clone(&self.list.lock().listeners)
     }
 
     /// There was an event for which there is no memory.
     pub(crate) fn miss(&self) {
-        self.list.lock().listeners.iter().for_each(Listener::miss);
+        for listener in self.all().iter() {
+            let _ = program::run(|| listener.miss());
+        }
     }
 
     /// Ends every [`Events`].
     pub(crate) fn end(&self) {
-        let mut list = self.list.lock();
-        list.ended = true;
-        list.listeners.clear();
-        self.any.store(false, Ordering::Relaxed);
+        let listeners = {
+            let mut list = self.list.lock();
+            list.ended = true;
+            self.any.store(false, Ordering::Relaxed);
+            std::mem::take(&mut list.listeners)
+        };
+        // One by one, since each wakes its reader, and a waker that panics is to keep no other from it.
+        Arc::unwrap_or_clone(listeners).into_iter().for_each(program::let_go);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::panic;
+
     use super::*;
 
     fn connected(number: u64) -> Event {
@@ -416,5 +444,41 @@ mod tests {
         assert!(matches!(before.recv_blocking(), Some(Event::Connected { .. })));
         assert!(before.recv_blocking().is_none());
         assert!(listeners.listen(2).recv_blocking().is_none());
+    }
+
+    /// A waker that needs the lock, and panics.
+    struct Wayward(Arc<Listeners>, AtomicU64);
+
+    impl Wake for Wayward {
+        fn wake(self: Arc<Self>) {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            drop(self.0.listen(1));
+            panic::resume_unwind(Box::new("on purpose")); // a panic, without a line about it
+        }
+    }
+
+    #[test]
+    fn a_waker_that_panics_or_listens_keeps_no_other_from_its_events_and_from_the_end() {
+        let listeners = Arc::new(Listeners::default());
+        let mut readers = [(); 3].map(|()| {
+            let wayward = Arc::new(Wayward(Arc::clone(&listeners), AtomicU64::new(0)));
+            (listeners.listen(4), wayward)
+        });
+        let mut poll = |count: u64, ready: fn(&Poll<Option<Event>>) -> bool| {
+            for (events, wayward) in &mut readers {
+                assert_eq!(wayward.1.load(Ordering::Relaxed), count);
+                let waker = Waker::from(Arc::clone(wayward));
+                let mut cx = Context::from_waker(&waker);
+                assert!(ready(&events.poll_recv(&mut cx)));
+                let _ = events.poll_recv(&mut cx);
+            }
+        };
+        poll(0, Poll::is_pending);
+        listeners.tell(|| connected(1));
+        poll(1, |event| matches!(event, Poll::Ready(Some(Event::Connected { .. }))));
+        listeners.miss();
+        poll(2, |event| matches!(event, Poll::Ready(Some(Event::Missed(1)))));
+        listeners.end();
+        poll(3, |event| matches!(event, Poll::Ready(None)));
     }
 }

@@ -224,7 +224,7 @@ impl Engine {
         // Clients that go with the hub have not left; see `Hub::ended`.
         let goes_with_hub = self.goodbye.is_some() && reason == DisconnectReason::ByHub;
         if let Some(token) = token.filter(|_| !goes_with_hub) {
-            token.cancel(); // which may run code of the program's
+            let _ = program::run(|| token.cancel()); // which wakes tasks of the program's
         }
         let waiting = {
             let mut mailbox = client.mailbox.lock();

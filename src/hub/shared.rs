@@ -244,7 +244,7 @@ impl Shared {
             self.gone.lock().remove(&id);
             // A hub that ends has no clients, and cannot say who had left before.
             if !self.is_closed() {
-                token.cancel();
+                let _ = program::run(|| token.cancel());
             }
         }
         token
@@ -308,7 +308,7 @@ impl End {
     fn set(&self) {
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.condvar.notify_all();
-        self.watch.send_replace(true);
+        let _ = program::run(|| self.watch.send_replace(true)); // which wakes tasks of the program's
     }
 
     pub(crate) async fn wait(&self) {
