@@ -382,7 +382,8 @@ impl Engine {
     ) -> Option<(u64, &Item, Follow, Cursor)> {
         let next = |follow: &Follow| {
             let log = self.logs.get(follow.place())?;
-            let (stamp, item, cursor) = log.next(follow.cursor, upto, values_first)?;
+            let (stamp, item, cursor) =
+                log.next(follow.cursor, upto, values_first, follow.removals)?;
             let waits = values_first && cursor.log != follow.cursor.log;
             (stamp < upto).then_some(((waits, stamp), item, *follow, cursor))
         };

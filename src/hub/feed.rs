@@ -183,6 +183,29 @@ impl Feed {
         shared.set(topic, key, message.into())
     }
 
+    /// Removes the latest value of a key. A key that has no value is left alone.
+    ///
+    /// Late joiners do not get the value any more, and the key's room is free again. Followers on
+    /// `stepcast.v1` that have the value are told to forget it; the plain wire has no keys.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] and [`SendError::ShutDown`].
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// let feed = hub.feed("run/42").expect("a good name");
+    /// feed.set("phase/7", "meshing")?;
+    /// feed.remove("phase/7")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "unset")]
+    #[doc(alias = "delete")]
+    pub fn remove(&self, key: &str) -> Result<(), SendError> {
+        let Some(Inner { shared, topic }) = self.live() else { return Ok(()) };
+        shared.remove(topic, key)
+    }
+
     /// Appends the feed's last message. Who comes late gets it as long as it is kept; from this call
     /// on nothing else is taken.
     ///

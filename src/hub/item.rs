@@ -70,6 +70,18 @@ impl Item {
         Self { frame: encode(entry, cost, budget), is_json, key, form: OnceLock::new() }
     }
 
+    /// The end of a key's value, which only clients on `stepcast.v1` are told.
+    pub(super) fn removal(alias: u32, stamp: u64, key: Arc<str>, budget: &Arc<Budget>) -> Self {
+        let form = Counted::new(v1::removed(alias, stamp, &key), budget);
+        let form = OnceLock::from(Box::new(form));
+        Self { frame: Frame::default(), is_json: false, key: Some(key), form }
+    }
+
+    /// Whether it is one.
+    pub(super) fn is_removal(&self) -> bool {
+        self.frame.is_empty() // a message has a header at least
+    }
+
     /// Bytes, of a value its key included.
     pub(super) fn len(&self) -> usize {
         self.frame.len() + self.key.as_ref().map_or(0, |key| key.len())

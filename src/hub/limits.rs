@@ -125,7 +125,7 @@ impl Limits {
         /// beyond that is refused at the call. Default 16 MiB.
         latest: usize = "1 << 20";
         /// Keys of one feed's latest values, and of those that wait for one client; one more is refused at
-        /// the call. Default 1024.
+        /// the call. [`Feed::remove`](crate::Feed::remove) frees a key. Default 1024.
         keys: usize = "16";
         /// Feeds that have a name. For one more a feed makes way that nobody has a handle of, and where there is none,
         /// [`Hub::feed`](crate::Hub::feed) gives one that takes nothing. Clients that name feeds by their URL can make half as

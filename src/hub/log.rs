@@ -9,10 +9,10 @@ use super::budget::Budget;
 use super::followers::Followers;
 use super::item::{BEHIND, Cursor, Item, Kept};
 use super::queue::Entry;
-use super::topic::{self, Topic};
+use super::topic::{Change, Topic};
 use super::window::{Slot, Window};
 use crate::wire::Wire;
-use crate::wire::v1::{Form, Had};
+use crate::wire::v1::{Form, Had, MAILBOX};
 
 /// The search for the slowest follower of a feed, and what it has found. Until that one moves on no other can have become
 /// slower, but one that has come since.
@@ -88,10 +88,17 @@ impl Log {
         self.window.push(Slot { stamp, number, at: now, cost, before: 0, item });
     }
 
-    /// Takes over the new value of a key.
-    pub(crate) fn set(&mut self, key: Arc<str>, entry: Entry, budget: &Arc<Budget>) {
-        let (stamp, cost) = (entry.stamp, topic::Latest::cost(&key, &entry.message));
-        let item = Item::new(entry, Some(Arc::clone(&key)), cost, budget);
+    /// Takes over what has become of a key, which is counted in the budget.
+    pub(crate) fn change(&mut self, key: Arc<str>, change: Change, budget: &Arc<Budget>) {
+        let (cost, known) = (change.cost(&key), Arc::clone(&key));
+        let Change { stamp, message } = change;
+        let item = if let Some(message) = message {
+            Item::new(Entry { stamp, message }, Some(known), cost, budget)
+        } else {
+            let removal = Item::removal(self.topic.alias, stamp, known, budget);
+            budget.sub(cost); // what is kept of it is counted by itself
+            removal
+        };
         self.latest.set(key, stamp, item);
     }
 
@@ -111,9 +118,11 @@ impl Log {
         now: u64,
     ) -> (Cursor, u64, bool) {
         let known = self.topic.origin..=self.newest;
-        if let Some(Had { seq: Some(seq), set }) =
-            had.filter(|had| had.seq.is_some_and(|seq| known.contains(&seq)))
-        {
+        if let Some(Had { seq: Some(seq), set }) = had.filter(|had| {
+            // A mailbox cannot begin anew.
+            let is_told = self.topic.alias == MAILBOX || self.latest.knows(had.set);
+            had.seq.is_some_and(|seq| known.contains(&seq)) && is_told
+        }) {
             let latest = set.map_or(0, |stamp| stamp + 1);
             return (Cursor { log: self.window.after_number(seq), latest }, seq, true);
         }
@@ -142,15 +151,16 @@ impl Log {
     }
 
     /// The stamp and the message that come next at a cursor, and the cursor after them: by the order of the stamps, or
-    /// the values first.
+    /// the values first. `removals`: removed values are told, as they are on `stepcast.v1`.
     pub(crate) fn next(
         &self,
         at: Cursor,
         upto: u64,
         values_first: bool,
+        removals: bool,
     ) -> Option<(u64, &Item, Cursor)> {
         let logged = self.window.get(at.log);
-        let set = self.latest.next(at.latest, upto);
+        let set = self.latest.next(at.latest, upto, removals);
         match (logged, set) {
             (Some((stamp, item)), set)
                 if set.is_none_or(|(of_set, _)| stamp < of_set && !values_first) =>
@@ -172,13 +182,13 @@ impl Log {
         asks: bool,
         budget: &Arc<Budget>,
     ) -> Option<&Batch> {
-        self.next(at, upto, false)?; // who has everything is not one who asks
+        self.next(at, upto, false, wire == Wire::V1)?; // who has everything is not one who asks
         let index = wire as usize;
         if self.batches[index].as_ref().is_none_or(|batch| batch.from != at) {
             if !asks || self.asked[index].replace(at) != Some(at) {
                 return None;
             }
-            let next = |at| self.next(at, upto, self.bytes_before(at) > BEHIND);
+            let next = |at| self.next(at, upto, self.bytes_before(at) > BEHIND, wire == Wire::V1);
             let batch = match wire {
                 Wire::Plain => {
                     let next = |at| next(at).map(|(_, item, after)| (&item.frame, after));
@@ -272,16 +282,47 @@ impl Log {
 pub(crate) struct Latest {
     bytes: usize,
     values: BTreeMap<u64, Item>,
+    /// The ends of values: what clients are told that have them.
+    removals: BTreeMap<u64, Item>,
+    /// Of each key the stamp of its value, or of its removal.
     stamps: HashMap<Arc<str>, u64>,
+    /// The stamp of the youngest removal that has been forgotten.
+    forgotten: Option<u64>,
 }
+
+/// Removals that a feed remembers for clients that are behind, or come back. A client that comes back from before the
+/// youngest forgotten one begins anew, with a snapshot.
+const REMOVALS: usize = 256;
 
 impl Latest {
     fn set(&mut self, key: Arc<str>, stamp: u64, item: Item) {
         if let Some(old) = self.stamps.insert(key, stamp) {
             self.bytes -= self.values.remove(&old).map_or(0, |old| old.len());
+            self.removals.remove(&old);
         }
-        self.bytes += item.len();
-        self.values.insert(stamp, item);
+        if !item.is_removal() {
+            self.bytes += item.len();
+            self.values.insert(stamp, item);
+            return;
+        }
+        self.removals.insert(stamp, item);
+        while self.removals.len() > REMOVALS {
+            let Some((oldest, item)) = self.removals.pop_first() else { return };
+            // They are taken over in any order.
+            self.forgotten = self.forgotten.max(Some(oldest));
+            self.forget_key(&item);
+        }
+    }
+
+    fn forget_key(&mut self, item: &Item) {
+        if let Some(key) = &item.key {
+            self.stamps.remove(key);
+        }
+    }
+
+    /// Whether a client that has the values up to a stamp can be told all that has become of them.
+    fn knows(&self, set: Option<u64>) -> bool {
+        set.is_none() || set >= self.forgotten
     }
 
     /// Gives up the oldest values beyond so many, and so many bytes.
@@ -289,23 +330,31 @@ impl Latest {
         while self.values.len() > keys || (self.bytes > bytes && self.values.len() > 1) {
             let Some((_, item)) = self.values.pop_first() else { return };
             self.bytes -= item.len();
-            if let Some(key) = &item.key {
-                self.stamps.remove(key);
-            }
+            self.forget_key(&item);
         }
     }
 
-    /// The oldest value stamped from `from` on and before `upto`.
-    fn next(&self, from: u64, upto: u64) -> Option<(u64, &Item)> {
+    /// The oldest value, or removal if these are told, stamped from `from` on and before `upto`.
+    fn next(&self, from: u64, upto: u64, removals: bool) -> Option<(u64, &Item)> {
         if from >= upto {
             return None;
         }
-        self.values.range(from..upto).next().map(|(stamp, item)| (*stamp, item))
+        let first =
+            |items: &'_ BTreeMap<u64, Item>| items.range(from..upto).next().map(|(at, _)| *at);
+        let value = first(&self.values);
+        // A client that has had no value needs no removal.
+        let removal = if removals && from > 0 { first(&self.removals) } else { None };
+        let stamp = value.into_iter().chain(removal).min()?;
+        let items = if removal == Some(stamp) { &self.removals } else { &self.values };
+        items.get(&stamp).map(|item| (stamp, item))
     }
 
     /// Whether all that there is was stamped before this.
     pub(crate) fn all_before(&self, stamp: u64) -> bool {
-        self.values.last_key_value().is_none_or(|(last, _)| *last < stamp)
+        let all_before = |items: &BTreeMap<u64, Item>| {
+            items.last_key_value().is_none_or(|(last, _)| *last < stamp)
+        };
+        all_before(&self.values) && all_before(&self.removals)
     }
 }
 
@@ -376,16 +425,20 @@ pub(super) mod tests {
         let (mut log, budget) = log(ALL);
         let entry =
             |stamp, text: &'static str| Entry { stamp, message: Message::from(text).into() };
+        let set = |log: &mut Log, key: &str, entry: Entry| {
+            let change = Change { stamp: entry.stamp, message: Some(entry.message) };
+            log.change(key.into(), change, &budget);
+        };
         log.push(1, entry(0, "a"), 0, &budget);
-        log.set("x".into(), entry(1, "x1"), &budget);
+        set(&mut log, "x", entry(1, "x1"));
         log.push(2, entry(2, "b"), 0, &budget);
-        log.set("y".into(), entry(3, "y1"), &budget);
-        log.set("x".into(), entry(4, "x2"), &budget);
+        set(&mut log, "y", entry(3, "y1"));
+        set(&mut log, "x", entry(4, "x2"));
         log.push(3, entry(5, "c"), 0, &budget);
         log.reveal(5);
         let read = |log: &Log, mut at: Cursor, upto: u64| {
             let mut texts = Vec::new();
-            while let Some((_, frame, after)) = log.next(at, upto, false) {
+            while let Some((_, frame, after)) = log.next(at, upto, false, false) {
                 let bytes: Vec<u8> = frame.frame.parts().flat_map(|part| part.to_vec()).collect();
                 texts.push(String::from_utf8(bytes[2..].to_vec()).unwrap());
                 at = after;
@@ -394,7 +447,7 @@ pub(super) mod tests {
         };
         let (texts, at) = read(&log, Cursor::default(), 5);
         assert_eq!((texts.as_str(), at), ("a b y1 x2", Cursor { log: 2, latest: 5 }));
-        log.set("y".into(), entry(6, "y2"), &budget);
+        set(&mut log, "y", entry(6, "y2"));
         log.reveal(7);
         assert_eq!(read(&log, at, 7).0, "c y2");
         assert_eq!(read(&log, log.start(true, u64::MAX, u64::MAX, 0), 7).0, "x2 y2");
@@ -404,6 +457,28 @@ pub(super) mod tests {
             batch.after(batch.within(usize::MAX, usize::MAX)).0,
             Cursor { log: 3, latest: 7 }
         );
+    }
+
+    #[test]
+    fn a_removal_takes_the_place_of_its_value_and_the_oldest_are_forgotten_whatever_their_order() {
+        let (mut log, budget) = log(ALL);
+        let mut change = |key: u64, stamp, message: Option<&'static str>| {
+            let message = message.map(|text| Message::from(text).into());
+            log.change(key.to_string().into(), Change { stamp, message }, &budget);
+        };
+        change(0, 1, Some("x"));
+        // From the newest to the oldest.
+        (0..REMOVALS as u64 + 9).rev().for_each(|key| change(key, 10 + key, None));
+        let latest = &log.latest;
+        assert_eq!((latest.bytes, latest.values.len(), latest.removals.len()), (0, 0, REMOVALS));
+        let newest = 10 + REMOVALS as u64 + 8;
+        let forgotten = latest.forgotten.unwrap();
+        assert!(latest.removals.keys().all(|stamp| *stamp > forgotten), "{forgotten}");
+        assert!(!latest.knows(Some(forgotten - 1)) && latest.knows(Some(forgotten)));
+        assert!(latest.knows(None) && latest.stamps.len() == REMOVALS);
+        assert!(latest.next(forgotten, newest + 1, false).is_none(), "the plain wire");
+        assert!(latest.next(0, newest + 1, true).is_none(), "one that has had no value");
+        assert!(latest.next(forgotten, newest + 1, true).is_some_and(|(at, _)| at > forgotten));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::item::BEHIND;
 use super::program::Payload;
 use super::queue::{Entry, Queue};
-use super::topic;
+use super::topic::{Change, Latest};
 
 /// So many messages have room at once. What was freed on the driver's core is slow to be taken again on the caller's: growing
 /// through 4 and 8 takes as long as the sixteen pushes do. While there is one message, 700 bytes of that count in no limit.
@@ -35,14 +35,16 @@ struct Values {
 #[derive(Debug)]
 struct Value {
     key: Arc<str>,
-    message: Payload,
+    /// `None`: it has been removed, which clients with a session are told.
+    message: Option<Payload>,
     /// The stamp of the oldest value that this one has replaced, or its own.
     since: u64,
 }
 
 impl Value {
     fn cost(&self) -> usize {
-        topic::Latest::cost(&self.key, &self.message)
+        let removal = || Latest::cost_of_removal(&self.key);
+        self.message.as_ref().map_or_else(removal, |message| Latest::cost(&self.key, message))
     }
 }
 
@@ -51,7 +53,7 @@ impl Values {
         self.waiting.get(self.stamps.get(key)?).map(Value::cost)
     }
 
-    fn set(&mut self, key: &str, Entry { stamp, message }: Entry) -> Option<Value> {
+    fn set(&mut self, key: &str, Change { stamp, message }: Change) -> Option<Change> {
         let replaced = self.stamps.get(key).copied().and_then(|old| self.take(old));
         let before = replaced.as_ref().map(|old| (Arc::clone(&old.key), old.since));
         let (key, since) = before.unwrap_or_else(|| (key.into(), stamp));
@@ -59,7 +61,7 @@ impl Values {
         let value = Value { key, message, since };
         self.bytes += value.cost();
         self.waiting.insert(stamp, value);
-        replaced
+        replaced.map(|old| Change { stamp: old.since, message: old.message })
     }
 
     fn take(&mut self, stamp: u64) -> Option<Value> {
@@ -70,10 +72,11 @@ impl Values {
 }
 
 impl Mail {
-    /// Takes out the values, with their keys and stamps.
-    pub(crate) fn take_values(&mut self) -> impl Iterator<Item = (Arc<str>, u64, Payload)> {
+    /// Takes out the values and removals, with their keys.
+    pub(crate) fn take_values(&mut self) -> impl Iterator<Item = (Arc<str>, Change)> {
         let values = self.values.take().map(|values| values.waiting).unwrap_or_default();
-        values.into_iter().map(|(stamp, value)| (value.key, stamp, value.message))
+        let change = |stamp, message| Change { stamp, message };
+        values.into_iter().map(move |(stamp, value)| (value.key, change(stamp, value.message)))
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -113,11 +116,16 @@ impl Mail {
             && (others == 0 || others.saturating_add(cost) <= bytes)
     }
 
-    /// Sets a key: what it replaces, and what that counted.
-    pub(crate) fn set(&mut self, key: &str, entry: Entry) -> Option<(Payload, usize)> {
-        let replaced = self.values.get_or_insert_default().set(key, entry)?;
-        let cost = replaced.cost();
-        Some((replaced.message, cost))
+    /// Sets or removes a key. Returns what that replaces.
+    pub(crate) fn change(&mut self, key: &str, change: Change) -> Option<Change> {
+        self.values.get_or_insert_default().set(key, change)
+    }
+
+    /// Takes out the value of a key that the client has not been handed.
+    pub(crate) fn forget(&mut self, key: &str) -> Option<Change> {
+        let stamp = self.values.as_ref()?.stamps.get(key).copied()?;
+        let (entry, _) = self.pop_value(stamp)?;
+        Some(Change { stamp, message: Some(entry.message) })
     }
 
     /// Whether there is something for who has all else that was pushed before this stamp.
@@ -162,7 +170,7 @@ impl Mail {
             self.values = None;
         }
         let cost = value.cost();
-        Some((Entry { stamp, message: value.message }, cost))
+        Some((Entry { stamp, message: value.message? }, cost))
     }
 }
 
@@ -179,6 +187,18 @@ mod tests {
         Entry { stamp, message: Message::from(text).into() }
     }
 
+    /// Sets a key. Returns what it replaces, and what that counted.
+    fn set(
+        mail: &mut Mail,
+        key: &str,
+        stamp: u64,
+        message: impl Into<Message>,
+    ) -> Option<(Payload, usize)> {
+        let replaced = mail.change(key, Change { stamp, message: Some(message.into().into()) })?;
+        let cost = replaced.cost(key);
+        Some((replaced.message?, cost))
+    }
+
     fn texts(mail: &mut Mail, upto: u64) -> Vec<String> {
         let next = || mail.pop_before(upto);
         std::iter::from_fn(next)
@@ -189,27 +209,47 @@ mod tests {
     #[test]
     fn messages_and_newest_values_come_in_the_order_of_their_stamps() {
         let mut mail = Mail::default();
-        assert!(mail.set("x", entry(0, "x0")).is_none());
+        assert!(set(&mut mail, "x", 0, "x0").is_none());
         mail.log.push(entry(1, "a"));
-        mail.set("y", entry(2, "y2"));
-        let (replaced, cost) = mail.set("x", entry(3, "x3")).unwrap();
+        set(&mut mail, "y", 2, "y2");
+        let (replaced, cost) = set(&mut mail, "x", 3, "x3").unwrap();
         assert_eq!((&*replaced, cost), (&"x0".into(), KEY + 2));
         mail.log.push(entry(4, "b"));
-        mail.set("z", entry(5, "z5"));
+        set(&mut mail, "z", 5, "z5");
         assert_eq!(texts(&mut mail, 5), ["a", "y2", "x3", "b"]);
         assert_eq!(mail.bytes(), KEY + 2);
-        mail.set("x", entry(6, "x6"));
+        set(&mut mail, "x", 6, "x6");
         assert_eq!(texts(&mut mail, 7), ["z5", "x6"]);
         assert_eq!((mail.bytes(), mail.is_empty()), (0, true));
     }
 
     #[test]
+    fn a_value_that_is_removed_does_not_come_and_its_key_has_room_again() {
+        let mut mail = Mail::default();
+        set(&mut mail, "x", 0, "x0");
+        set(&mut mail, "y", 1, "y1");
+        let forgotten = mail.forget("x").unwrap();
+        assert_eq!(forgotten.message.as_deref(), Some(&"x0".into()));
+        assert!(mail.forget("x").is_none());
+        assert!(Mail::has_room(Some(&mail), "z", KEY, 2, 5000));
+        assert_eq!(texts(&mut mail, 9), ["y1"]);
+        assert!(mail.is_empty());
+        set(&mut mail, "x", 2, "x2");
+        mail.change("x", Change { stamp: 3, message: None });
+        let changes: Vec<_> = mail
+            .take_values()
+            .map(|(_, change)| (change.stamp, change.message.is_none()))
+            .collect();
+        assert_eq!((changes, mail.bytes()), (vec![(3, true)], 0));
+    }
+
+    #[test]
     fn a_value_that_is_always_replaced_before_the_driver_looks_gets_out_all_the_same() {
         let mut mail = Mail::default();
-        mail.set("x", entry(5, "new"));
+        set(&mut mail, "x", 5, "new");
         assert!(mail.pop_before(5).is_none() && mail.pop_value_before(5).is_none());
-        mail.set("x", entry(8, "newer"));
-        mail.set("x", entry(9, "newest"));
+        set(&mut mail, "x", 8, "newer");
+        set(&mut mail, "x", 9, "newest");
         assert!(mail.pop_before(7).is_none());
         let (entry, cost) = mail.pop_value_before(7).unwrap();
         assert_eq!((&*entry.message, cost), (&"newest".into(), KEY + 6));
@@ -225,7 +265,7 @@ mod tests {
             mail.into_spare()
         };
         mail.lost = 7;
-        mail.set("x", entry(0, ""));
+        set(&mut mail, "x", 0, "");
         let spare = emptied(mail, 16).unwrap();
         assert_eq!((spare.lost, spare.is_empty(), spare.log.capacity()), (0, true, 16));
         assert!(emptied(spare, 17).is_none());
@@ -236,13 +276,13 @@ mod tests {
         let has_room = |mail: &Mail, key, len| Mail::has_room(Some(mail), key, KEY + len, 2, BOUND);
         let mut mail = Mail::default();
         assert!(!Mail::has_room(None, "x", 0, 0, BOUND) && has_room(&mail, "x", 9000));
-        mail.set("x", Entry { stamp: 0, message: Message::from(vec![0; 9000]).into() });
+        set(&mut mail, "x", 0, vec![0; 9000]);
         assert!(has_room(&mail, "x", 9000) && !has_room(&mail, "y", 0));
-        mail.set("x", entry(1, ""));
+        set(&mut mail, "x", 1, "");
         assert!(
             has_room(&mail, "y", BOUND - 2 * KEY) && !has_room(&mail, "y", BOUND + 1 - 2 * KEY)
         );
-        mail.set("y", entry(2, ""));
+        set(&mut mail, "y", 2, "");
         assert!(
             has_room(&mail, "x", BOUND - 2 * KEY) && !has_room(&mail, "x", BOUND + 1 - 2 * KEY)
         );

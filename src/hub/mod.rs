@@ -311,6 +311,25 @@ impl Hub {
         self.shared().map_or(Ok(()), |shared| shared.set_for(id, key, message.into()))
     }
 
+    /// Removes the latest value of a key for one client: a value that waits for the client is not sent any
+    /// more, and a client on `stepcast.v1` that has a value is told to forget it.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NoSuchClient`], [`SendError::ShutDown`], and [`SendError::TooManyValues`] where
+    /// [`Limits::keys`] changes wait for the client already.
+    ///
+    /// ```
+    /// # use stepcast::ClientId;
+    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let id: ClientId = "4711".parse().unwrap();
+    /// let _ = hub.remove(id, "progress");
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn remove(&self, id: ClientId, key: &str) -> Result<(), SendError> {
+        self.shared().map_or(Ok(()), |shared| shared.remove_for(id, key))
+    }
+
     /// Sends a message to one client, and waits until its mailbox has room for it: for a program that
     /// wants to be slowed down to what the client reads. It takes `within` at most.
     ///

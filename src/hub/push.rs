@@ -10,7 +10,7 @@ use super::mail::Mail;
 use super::program::Payload;
 use super::queue::Entry;
 use super::shared::{Command, Shared};
-use super::topic::{Latest, Topic};
+use super::topic::{Change, Latest, Topic};
 use super::waiters::Target;
 use super::{ClientId, Overflow, SendError};
 use crate::codec::Message;
@@ -177,9 +177,36 @@ impl Shared {
             return taken;
         }
         self.bell.ring();
-        if let Some(entry) = replaced {
-            self.budget.sub(Latest::cost(key, &entry.message));
+        if let Some(change) = replaced {
+            self.budget.sub(change.cost(key));
         }
+        Ok(())
+    }
+
+    /// Removes the latest value of a key, if it has one.
+    pub(crate) fn remove(&self, topic: &Arc<Topic>, key: &str) -> Result<(), SendError> {
+        self.noted(0, self.remove_value(topic, key))
+    }
+
+    fn remove_value(&self, topic: &Arc<Topic>, key: &str) -> Result<(), SendError> {
+        if self.is_closed() {
+            return Err(SendError::ShutDown);
+        }
+        let (replaced, waits) = {
+            let mut inbox = topic.inbox.lock();
+            inbox.accepts()?;
+            if !inbox.latest.as_ref().is_some_and(|latest| latest.has(key)) {
+                return Ok(());
+            }
+            self.tell(topic, &mut inbox);
+            let stamp = self.draw_stamp();
+            inbox.latest.get_or_insert_default().remove(key, stamp)
+        };
+        if waits {
+            self.budget.add(Latest::cost_of_removal(key)); // bounded by the keys that there were
+        }
+        self.bell.ring();
+        self.budget.sub(replaced.map_or(0, |change| change.cost(key)));
         Ok(())
     }
 
@@ -386,13 +413,13 @@ impl Shared {
                 Err(SendError::TooManyValues { value: cost, keys, bytes })
             } else {
                 let (stamp, mail) = self.open_mail(client, &mut mailbox);
-                Ok(mail.set(key, Entry { stamp, message }))
+                Ok(mail.change(key, Change { stamp, message: Some(message) }))
             }
         };
         match taken {
             Ok(replaced) => {
                 self.bell.ring();
-                self.budget.sub(replaced.map_or(0, |(_, cost)| cost));
+                self.budget.sub(replaced.map_or(0, |change| change.cost(key)));
                 Ok(())
             }
             Err(error) => {
@@ -400,6 +427,44 @@ impl Shared {
                 Err(error)
             }
         }
+    }
+
+    /// Removes the latest value of a key for one client.
+    pub(crate) fn remove_for(&self, id: ClientId, key: &str) -> Result<(), SendError> {
+        self.noted(0, self.remove_value_for(id, key))
+    }
+
+    fn remove_value_for(&self, id: ClientId, key: &str) -> Result<(), SendError> {
+        if self.is_closed() {
+            return Err(SendError::ShutDown);
+        }
+        if key.len() > KEY_MAX {
+            return Ok(()); // no value has such a key
+        }
+        let (keys, bytes) = (self.limits.keys, self.limits.mailbox);
+        let (cost, mut charged) = (Latest::cost_of_removal(key), 0);
+        let taken = {
+            let clients = self.registry.read();
+            let client = clients.get(&id).ok_or(SendError::NoSuchClient(id))?;
+            let mut mailbox = client.mailbox.lock();
+            if mailbox.closed {
+                Err(self.gone(id))
+            } else if !client.has_session() {
+                // What it has been sent it keeps, since the plain wire has no keys.
+                Ok(mailbox.mail.as_mut().and_then(|mail| mail.forget(key)))
+            } else if !Mail::has_room(mailbox.mail.as_deref(), key, cost, keys, bytes) {
+                Err(SendError::TooManyValues { value: cost, keys, bytes })
+            } else {
+                charged = cost;
+                let (stamp, mail) = self.open_mail(client, &mut mailbox);
+                Ok(mail.change(key, Change { stamp, message: None }))
+            }
+        };
+        self.budget.add(charged); // bounded by the keys that may wait
+        let replaced = taken?;
+        self.bell.ring();
+        self.budget.sub(replaced.map_or(0, |change| change.cost(key)));
+        Ok(())
     }
 
     /// Why a mailbox that is closed takes nothing.

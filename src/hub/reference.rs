@@ -158,9 +158,11 @@ const AGE: u64 = 100;
 enum Op {
     Send(usize, usize),
     Set(usize, u8, usize),
+    Remove(usize, u8),
     Close(usize),
     Mail(usize, usize),
     MailSet(usize, u8, usize),
+    MailRemove(usize, u8),
     Follow(usize, usize),
     Unfollow(usize, usize),
     /// Connects at a feed, or leaves.
@@ -180,8 +182,10 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         12 => (feed.clone(), size()).prop_map(|(f, s)| Op::Send(f, s)),
         6 => (feed.clone(), 0..3u8, size()).prop_map(|(f, k, s)| Op::Set(f, k, s)),
+        3 => (feed.clone(), 0..3u8).prop_map(|(f, k)| Op::Remove(f, k)),
         6 => (viewer.clone(), size()).prop_map(|(v, s)| Op::Mail(v, s)),
         6 => (viewer.clone(), 0..3u8, size()).prop_map(|(v, k, s)| Op::MailSet(v, k, s)),
+        2 => (viewer.clone(), 0..3u8).prop_map(|(v, k)| Op::MailRemove(v, k)),
         4 => (viewer.clone(), feed.clone()).prop_map(|(v, f)| Op::Follow(v, f)),
         2 => (viewer.clone(), feed.clone()).prop_map(|(v, f)| Op::Unfollow(v, f)),
         2 => (viewer.clone(), feed.clone()).prop_map(|(v, f)| Op::Come(v, f)),
@@ -218,7 +222,8 @@ struct ModelFeed {
     taken: Vec<(usize, usize, u64)>,
     pending: VecDeque<(usize, usize)>,
     latest: BTreeMap<u8, usize>,
-    latest_pending: BTreeMap<u8, usize>,
+    /// `None`: removed.
+    latest_pending: BTreeMap<u8, Option<usize>>,
     lost: u64,
     closed: bool,
     /// What came before this position may have given way to other things in memory.
@@ -302,8 +307,9 @@ impl Viewer {
             }
             To::Key(feed, key) => {
                 let following = self.following.get_mut(&feed).expect("a feed it follows");
-                let newest = feeds[feed].latest[&key];
-                let is_newest = number == newest || is_taking && number < newest;
+                let newest = feeds[feed].latest.get(&key);
+                let is_newest = newest == Some(&number)
+                    || is_taking && newest.is_none_or(|newest| number < *newest);
                 assert!(is_newest, "the newest there was at the turn");
                 let before = following.seen.insert(key, number);
                 assert!(before.is_none_or(|before| before < number), "had before");
@@ -382,9 +388,16 @@ impl World {
                 match shared.set(&self.topics[feed], &key.to_string(), message) {
                     Ok(()) => {
                         assert!(!model.closed);
-                        model.latest_pending.insert(key, self.pushed.len());
+                        model.latest_pending.insert(key, Some(self.pushed.len()));
                         self.pushed.push(To::Key(feed, key));
                     }
+                    other => assert!(other == Err(SendError::Closed) && model.closed, "{other:?}"),
+                }
+            }
+            Op::Remove(feed, key) => {
+                let model = &mut self.feeds[feed];
+                match shared.remove(&self.topics[feed], &key.to_string()) {
+                    Ok(()) => drop(model.latest_pending.insert(key, None)),
                     other => assert!(other == Err(SendError::Closed) && model.closed, "{other:?}"),
                 }
             }
@@ -420,6 +433,7 @@ impl World {
                 viewer.set.insert(key, ModelValue { number, cost, since });
                 self.pushed.push(To::MailKey(id.get(), key));
             }
+            Op::MailRemove(viewer, key) => self.remove_for(viewer, key),
             Op::Follow(viewer, feed) => {
                 let Some(viewer) = &mut self.viewers[viewer] else { return };
                 shared.follow(viewer.reader.client.id, &self.topics[feed]).unwrap();
@@ -449,6 +463,12 @@ impl World {
                 self.feeds.iter_mut().for_each(|feed| feed.relieved = feed.taken.len());
             }
         }
+    }
+
+    fn remove_for(&mut self, viewer: usize, key: u8) {
+        let Some(viewer) = &mut self.viewers[viewer] else { return };
+        self.engine.shared.remove_for(viewer.reader.client.id, &key.to_string()).unwrap();
+        viewer.set.remove(&key);
     }
 
     fn come(&mut self, slot: usize, feed: usize) {
@@ -530,7 +550,12 @@ impl World {
             feed.pending.drain(..usize::try_from(lost).unwrap());
             let new: Vec<_> = feed.pending.drain(..).collect();
             feed.taken.extend(new.iter().map(|(number, cost)| (*number, *cost, now)));
-            feed.latest.append(&mut feed.latest_pending);
+            for (key, number) in std::mem::take(&mut feed.latest_pending) {
+                match number {
+                    Some(number) => drop(feed.latest.insert(key, number)),
+                    None => drop(feed.latest.remove(&key)),
+                }
+            }
         }
         is_over
     }
@@ -607,9 +632,11 @@ impl World {
             let Some(viewer) = self.viewers[slot].take() else { continue };
             assert!(viewer.set.is_empty(), "the newest of each key");
             let mut missed = viewer.missed + viewer.mail.len() as u64;
-            for (feed, following) in &viewer.following {
+            for (feed, mut following) in viewer.following {
                 missed += following.owed.len() as u64;
-                assert_eq!(following.seen, self.feeds[*feed].latest, "the newest of each key");
+                let latest = &self.feeds[feed].latest;
+                following.seen.retain(|key, _| latest.contains_key(key)); // not those removed since
+                assert_eq!(following.seen, *latest, "the newest of each key");
             }
             let skipped = viewer.reader.client.skipped.load(Ordering::Relaxed);
             assert!(missed <= skipped && skipped <= missed + viewer.unknown);

@@ -20,7 +20,6 @@ use super::engine::Engine;
 use super::events::{DisconnectReason, Event};
 use super::item::Kept;
 use super::log::Log;
-use super::queue::Entry;
 use super::topic::{Topic, Topics};
 use crate::wire::v1::Hello;
 
@@ -234,8 +233,8 @@ impl Engine {
         while let Some(entry) = mail.log.pop() {
             log.push(log.newest + 1, entry, now, &self.shared.budget);
         }
-        for (key, stamp, message) in mail.take_values() {
-            log.set(key, Entry { stamp, message }, &self.shared.budget);
+        for (key, change) in mail.take_values() {
+            log.change(key, change, &self.shared.budget);
         }
         // What the client has had leaves no trace among the values that wait, so they are bounded here once more.
         log.latest.give_way(self.shared.limits.keys, bound);

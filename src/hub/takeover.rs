@@ -17,9 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::engine::Engine;
-use super::queue::{Entry, Queue};
+use super::queue::Queue;
 use super::shared::{FeedNews, Keys};
-use super::topic::{self, Topic};
+use super::topic::{Change, Topic};
 
 /// What taking over a feed counts beside its entries: a lock, and what it needs of memory.
 const FEED: usize = 4;
@@ -56,7 +56,7 @@ struct Part {
     /// When it was emptied: the age of its messages counts from then.
     at: u64,
     queue: Queue,
-    values: hash_map::IntoIter<Arc<str>, Entry>,
+    values: hash_map::IntoIter<Arc<str>, Change>,
 }
 
 impl Engine {
@@ -215,8 +215,8 @@ impl Engine {
             if let Some(entry) = part.queue.pop() {
                 part.number += 1;
                 log.push(part.number, entry, part.at, &self.shared.budget);
-            } else if let Some((key, entry)) = part.values.next() {
-                log.set(key, entry, &self.shared.budget);
+            } else if let Some((key, change)) = part.values.next() {
+                log.change(key, change, &self.shared.budget);
             }
         }
     }
@@ -226,7 +226,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         if let Some(part) = self.round.part.take() {
-            let values = part.values.map(|(key, entry)| topic::Latest::cost(&key, &entry.message));
+            let values = part.values.map(|(key, change)| change.cost(&key));
             self.shared.budget.sub(part.queue.bytes() + values.sum::<usize>());
         }
     }

@@ -6,10 +6,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
+
 use super::error::{FeedError, SendError};
 use super::lock::Lock;
+use super::program::Payload;
 use super::queue::{Entry, Queue};
 use super::sync::{AtomicBool, AtomicU64, AtomicUsize};
+use crate::codec::Message;
 use crate::wire::v1::MAILBOX;
 
 /// The longest name, in bytes.
@@ -63,11 +67,37 @@ pub(crate) struct Inbox {
 /// The latest values that were set.
 #[derive(Debug, Default)]
 pub(crate) struct Latest {
-    /// Every key, and what its value counts.
-    costs: HashMap<Arc<str>, usize>,
+    /// Every key that has a value.
+    keys: HashMap<Arc<str>, Held>,
     total: usize,
-    /// What the driver has not taken over.
-    pending: HashMap<Arc<str>, Entry>,
+    /// What the driver has not taken over. A removal is here only if the driver may know the key.
+    pending: HashMap<Arc<str>, Change>,
+    /// How often the driver has taken over what was pending.
+    takes: u64,
+}
+
+/// A key that has a value.
+#[derive(Debug)]
+struct Held {
+    /// What the value counts.
+    cost: usize,
+    /// The driver knows the key if it has taken over more often than this; `None`: it does.
+    since: Option<u64>,
+}
+
+/// What has become of a key.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) stamp: u64,
+    /// Its new value; `None`: the value has been removed.
+    pub(crate) message: Option<Payload>,
+}
+
+impl Change {
+    /// What it counts in the budget until the driver has taken it over.
+    pub(crate) fn cost(&self, key: &str) -> usize {
+        self.message.as_ref().map_or(Latest::cost_of_removal(key), |value| Latest::cost(key, value))
+    }
 }
 
 impl Latest {
@@ -76,35 +106,61 @@ impl Latest {
         2 * key.len() + 128
     }
 
+    /// What it counts to remove the value of this key.
+    pub(crate) fn cost_of_removal(key: &str) -> usize {
+        Self::cost(key, &Message::Binary(Bytes::new()))
+    }
+
     /// What it counts to set this key to a message.
-    pub(crate) fn cost(key: &str, message: &crate::codec::Message) -> usize {
+    pub(crate) fn cost(key: &str, message: &Message) -> usize {
         Entry::cost(message).saturating_add(Self::cost_of_key(key))
     }
 
     /// Whether a value of this cost is within the bounds, in keys and in bytes.
     pub(crate) fn has_room(&self, key: &str, cost: usize, keys: usize, bytes: usize) -> bool {
-        let before = self.costs.get(key);
-        let total = self.total - before.unwrap_or(&0) + cost;
-        (before.is_some() || self.costs.len() < keys) && total <= bytes
+        let before = self.keys.get(key).map(|held| held.cost);
+        let total = self.total - before.unwrap_or(0) + cost;
+        (before.is_some() || self.keys.len() < keys) && total <= bytes
     }
 
     /// Sets a key. Returns what it replaces of what the driver has not taken over.
-    pub(crate) fn set(&mut self, key: &str, cost: usize, entry: Entry) -> Option<Entry> {
-        let key = match self.costs.get_key_value(key) {
-            Some((known, _)) => Arc::clone(known),
-            None => Arc::from(key),
+    pub(crate) fn set(&mut self, key: &str, cost: usize, entry: Entry) -> Option<Change> {
+        let (known, since) = match (self.keys.get_key_value(key), self.pending.get_key_value(key)) {
+            (Some((known, held)), _) => (Some(known), held.since),
+            (None, Some((removed, _))) => (Some(removed), None),
+            (None, None) => (None, Some(self.takes)),
         };
+        let key = known.map_or_else(|| Arc::from(key), Arc::clone);
         self.total += cost;
-        self.total -= self.costs.insert(Arc::clone(&key), cost).unwrap_or(0);
-        self.pending.insert(key, entry)
+        let before = self.keys.insert(Arc::clone(&key), Held { cost, since });
+        self.total -= before.map_or(0, |held| held.cost);
+        let Entry { stamp, message } = entry;
+        self.pending.insert(key, Change { stamp, message: Some(message) })
     }
 
-    pub(crate) fn take_pending(&mut self) -> HashMap<Arc<str>, Entry> {
+    /// Whether this key has a value.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    /// Removes a key and its value. Returns what it replaces of what the driver has not taken over, and
+    /// whether the removal waits for the driver: there are no more of these than keys that the driver knows.
+    pub(crate) fn remove(&mut self, key: &str, stamp: u64) -> (Option<Change>, bool) {
+        let Some((key, held)) = self.keys.remove_entry(key) else { return (None, false) };
+        self.total -= held.cost;
+        if held.since.is_some_and(|since| since == self.takes) {
+            return (self.pending.remove(&key), false);
+        }
+        (self.pending.insert(key, Change { stamp, message: None }), true)
+    }
+
+    pub(crate) fn take_pending(&mut self) -> HashMap<Arc<str>, Change> {
+        self.takes += 1;
         std::mem::take(&mut self.pending)
     }
 
     fn pending_bytes(&self) -> usize {
-        self.pending.iter().map(|(key, entry)| Self::cost(key, &entry.message)).sum()
+        self.pending.iter().map(|(key, change)| change.cost(key)).sum()
     }
 }
 

@@ -74,13 +74,12 @@ pub(crate) fn message(alias: u32, number: u64, message: &Message, key: Option<&s
 }
 
 /// The end of a key's value: clients that have an older one forget it.
-#[cfg_attr(not(test), expect(dead_code, reason = "feeds cannot remove a value yet"))]
 pub(crate) fn removed(alias: u32, stamp: u64, key: &str) -> Form {
     let mut line = Vec::with_capacity(key.len() + 48);
     let _ = write!(line, r#"{{"removed":[{alias},{stamp},"#);
     put(&mut line, key);
     line.extend_from_slice(b"]}");
-    Form::Line(line.into())
+    Form::Line(line.into_boxed_slice().into())
 }
 
 fn binary(kind: u8, alias: u32, number: u64, key: &str, payload: &Bytes) -> Frame {

@@ -17,6 +17,8 @@ pub(crate) struct Follow {
     place: u32,
     /// On `stepcast.v1`: why the next messages are missing, if they are.
     pub(crate) why: Why,
+    /// Whether it is on that wire, where it is told of removed values.
+    pub(crate) removals: bool,
     /// There, too: the number of the last message that it was given, or told to have missed.
     pub(crate) seen: u64,
     pub(crate) cursor: Cursor,
@@ -41,12 +43,12 @@ impl Why {
 
 impl Follow {
     pub(crate) fn new(place: usize, cursor: Cursor) -> Self {
-        Self { place: low_half(place as u64), why: Why::Slow, seen: 0, cursor }
+        Self { place: low_half(place as u64), why: Why::Slow, removals: false, seen: 0, cursor }
     }
 
-    /// It begins behind this message.
+    /// It is on `stepcast.v1`, and begins behind this message.
     pub(crate) fn behind(self, seen: u64, why: Why) -> Self {
-        Self { why, seen, ..self }
+        Self { why, seen, removals: true, ..self }
     }
 
     /// The feed's place among the engine's logs.
@@ -163,7 +165,9 @@ impl Follows {
         }
         let owed = |follow: &&Follow| {
             let log = engine.logs.get(follow.place());
-            log.is_some_and(|log| log.next(follow.cursor, engine.upto, false).is_some())
+            log.is_some_and(|log| {
+                log.next(follow.cursor, engine.upto, false, follow.removals).is_some()
+            })
         };
         let mut owed = self.iter().filter(owed);
         let first = owed.next().copied();
