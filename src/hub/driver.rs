@@ -844,6 +844,11 @@ impl Driver {
             self.end_by = self.end_by.min(Some(by));
             return;
         }
+        // What was commanded before comes first: a client that was closed is told its own reason.
+        self.commands.extend(self.engine.shared.commands.lock().drain(..));
+        for _ in 0..self.commands.len().div_ceil(STEPS) {
+            self.serve_commands();
+        }
         self.end_by = Some(by);
         self.serve_commands(); // which were given before
         self.engine.at_end = shared.registry.count();
