@@ -8,7 +8,7 @@ use std::time::Duration;
 use lines::V1;
 use peer::Peer;
 use serde_json::json;
-use stepcast::{FeedError, Hub, HubBuilder, Limits, Retention, SpawnError, Timeouts};
+use stepcast::{Hub, HubBuilder, Limits, Retention, SendError, SpawnError, Timeouts};
 
 const MAX: usize = usize::MAX;
 
@@ -25,12 +25,12 @@ fn serves(option: &str, builder: HubBuilder) {
     assert_eq!(peer.text(), "c", "{option}");
     hub.set(peer.id, "key", "d").unwrap();
     assert_eq!(peer.text(), "d", "{option}");
-    match hub.feed("run") {
-        Ok(feed) => {
-            feed.send("e").unwrap();
-            hub.follow(peer.id, &feed).unwrap_or_default();
-        }
-        Err(error) => assert_eq!((option, error), ("feeds", FeedError::TooMany { limit: 0 })),
+    let feed = hub.feed("run").unwrap();
+    if option == "feeds" {
+        assert_eq!(feed.send("e"), Err(SendError::TooManyFeeds { limit: 0 }));
+    } else {
+        feed.send("e").unwrap();
+        hub.follow(peer.id, &feed).unwrap_or_default();
     }
     peer.send("f");
     peer::until("the message to come", || hub.stats().received == 1);
