@@ -102,3 +102,23 @@ fn a_payload_whose_destructor_calls_the_hub_and_panics_costs_nobody_anything() {
     until("all payloads to be let go", || dropped.load(Ordering::Relaxed) == lent);
     assert_eq!(hub.stats().memory, 0);
 }
+
+#[test]
+fn a_rule_whose_destructor_panics_leaves_an_end_that_comes() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            resume_unwind(Box::new("on purpose")); // a panic, without a line about it
+        }
+    }
+    let bomb = Bomb;
+    let rule = move |_: &str, _: &_| size_of_val(&bomb) == 0;
+    let hub = Hub::builder().may_follow(rule).spawn_thread("127.0.0.1:0").unwrap();
+    let (mut peer, before) = (Peer::connect(&hub), hub.stats().panics);
+    hub.send(peer.id, "the last").unwrap();
+    assert_eq!(peer.text(), "the last");
+    drop(peer);
+    let ended = hub.ended();
+    hub.shutdown_blocking(peer::PATIENCE);
+    assert!(ended.is_cancelled() && hub.stats().panics > before);
+}

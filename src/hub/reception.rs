@@ -33,6 +33,12 @@ pub(crate) struct Reception {
     pub(crate) may_follow: Option<MayFollow>,
 }
 
+impl Drop for Reception {
+    fn drop(&mut self) {
+        program::let_go(self.may_follow.take()); // with what the program has put into it
+    }
+}
+
 /// The program's rule for that.
 pub(crate) type MayFollow = Arc<dyn Fn(&str, &Request) -> bool + Send + Sync>;
 
