@@ -58,6 +58,7 @@
 //! | joins a thread that reads [`Events`] | ended; with a [`Hub`] in that thread it waits for ever | a [`WeakHub`] there, and `finish` or `drop` before the join |
 //! | [`std::process::exit`] on the main thread | ended ¹ | |
 //! | [`std::process::exit`] on another thread | connection lost | [`Hub::shutdown_blocking`] before it |
+//! | Ctrl-C, `SIGTERM` | connection lost | `HubBuilder::finish_on_signal` (feature `signal`, Unix): ended, with the signal's name |
 //! | panics with `panic = "abort"` | connection lost | a panic hook with a [`WeakHub`] that calls `fail`, then `shutdown_blocking` |
 //! | [`std::process::abort`], `SIGKILL`, a crash | connection lost | [`Hub::flush`] after what must not be lost |
 //! | its runtime is dropped, where [`HubBuilder::runtime`] runs the hub there | connection lost | `hub.shutdown().await` before |

@@ -40,6 +40,9 @@ enum Told {
     Failed(&'static str),
     /// Nothing: the connection is lost.
     Nothing,
+    /// 4000, 1001, after this signal.
+    #[cfg(all(feature = "signal", unix))]
+    EndedBy(&'static str, rustix::process::Signal),
 }
 
 /// How the process ends, as its parent sees it.
@@ -125,6 +128,27 @@ const ROWS: &[Row] = &[
         a_panic_aborts,
         Told::Failed("diverged at step 41"),
         Exit::Signal(6),
+    ),
+    #[cfg(all(feature = "signal", unix))]
+    row(
+        "ctrl_c_ends_a_hub_that_listens",
+        computes_for_ever,
+        Told::EndedBy("ended by SIGINT", rustix::process::Signal::INT),
+        Exit::Signal(2),
+    ),
+    #[cfg(all(feature = "signal", unix))]
+    row(
+        "sigterm_ends_a_hub_that_listens",
+        computes_for_ever,
+        Told::EndedBy("ended by SIGTERM", rustix::process::Signal::TERM),
+        Exit::Signal(15),
+    ),
+    #[cfg(all(feature = "signal", unix))]
+    row(
+        "a_signal_after_the_hub_has_ended_is_what_it_was",
+        raises_after_the_end,
+        Told::Finished("converged"),
+        Exit::Signal(15),
     ),
     row(
         "a_runtime_that_runs_the_hub_ends_after_a_shutdown",
@@ -425,6 +449,27 @@ fn a_panic_aborts() -> Done {
     panic!("diverged at step 41")
 }
 
+#[cfg(all(feature = "signal", unix))]
+fn computes_for_ever() -> Done {
+    let hub = Hub::builder().finish_on_signal().spawn_thread("127.0.0.1:0").unwrap();
+    run(&hub);
+    loop {
+        thread::park();
+    }
+}
+
+#[cfg(all(feature = "signal", unix))]
+fn raises_after_the_end() -> Done {
+    let hub = Hub::builder().finish_on_signal().spawn_thread("127.0.0.1:0").unwrap();
+    run(&hub);
+    hub.finish("converged");
+    hub.shutdown_blocking(PATIENCE);
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)?;
+    loop {
+        thread::park();
+    }
+}
+
 fn a_runtime_that_runs_it() -> Done {
     let runtime = Runtime::new()?;
     let hub = Hub::builder().runtime(runtime.handle().clone());
@@ -462,6 +507,13 @@ fn watch(row: &Row) {
         Told::Finished(reason) => Some((1000, 4503, reason)),
         Told::Failed(reason) => Some((1011, 4504, reason)),
         Told::Nothing => None,
+        #[cfg(all(feature = "signal", unix))]
+        Told::EndedBy(reason, signal) => {
+            let id = i32::try_from(program.id()).unwrap();
+            rustix::process::kill_process(rustix::process::Pid::from_raw(id).unwrap(), signal)
+                .unwrap();
+            Some((1001, 4000, reason))
+        }
     };
     if let Some((code, v1_code, reason)) = told {
         let is_it = |told: &str| match row.told {

@@ -50,6 +50,7 @@ pub struct HubBuilder {
     freshness: Duration,
     open_to_everyone: bool,
     runtime: Option<Handle>,
+    watch: Watch,
 }
 
 impl fmt::Debug for HubBuilder {
@@ -82,6 +83,7 @@ impl HubBuilder {
             freshness: Duration::from_millis(250),
             open_to_everyone: false,
             runtime: None,
+            watch: Watch::NONE,
         }
     }
 
@@ -286,6 +288,27 @@ impl HubBuilder {
         self
     }
 
+    /// Ends the hub on Ctrl-C (`SIGINT`) and on `SIGTERM` before they end the process (feature `signal`, Unix only).
+    ///
+    /// Viewers get what was pushed, and are told which signal ended the hub (4000 on `stepcast.v1`, 1001 on the
+    /// plain wire: the program may start again). That takes a second at most; then the process ends by that signal, as
+    /// it would have without the hub, and at once when a second signal comes. When the hub has ended
+    /// otherwise the signals end the process as before.
+    ///
+    /// Not for a program with a handler of its own for these signals, which calls [`Hub::shutdown`]
+    /// there: both would be called, and the process would end by the signal all the same.
+    ///
+    /// ```
+    /// # use stepcast::Hub;
+    /// let hub = Hub::builder().finish_on_signal().spawn_thread("127.0.0.1:0")?;
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    #[cfg(all(feature = "signal", unix))]
+    pub fn finish_on_signal(mut self) -> Self {
+        self.watch = Watch(true);
+        self
+    }
+
     /// Starts the hub from async code; see [`Hub::spawn`].
     ///
     /// # Errors
@@ -348,12 +371,13 @@ impl HubBuilder {
             may_follow: self.may_follow,
         };
         let engine = Engine::new(Arc::clone(&shared), &timeouts, &self.retention, reception);
+        let watch = self.watch;
         let thread = match self.runtime {
             Some(handle) => {
-                start_on(&handle, listener, engine)?;
+                start_on(&handle, listener, engine, watch)?;
                 None
             }
-            None => Some(start_thread(listener, engine)?),
+            None => Some(start_thread(listener, engine, watch)?),
         };
         tracing::info!(%address, "hub listening");
         Ok(Hub::new(shared, address, thread, timeouts.shutdown))
@@ -366,10 +390,49 @@ fn freshness(time: Duration) -> u32 {
     if time.is_zero() { 0 } else { millis.max(1) }
 }
 
+/// Whether signals end the hub.
+#[derive(Clone, Copy)]
+#[cfg(all(feature = "signal", unix))]
+struct Watch(bool);
+
+#[cfg(not(all(feature = "signal", unix)))]
+#[derive(Clone, Copy)]
+struct Watch;
+
+impl Watch {
+    #[cfg(all(feature = "signal", unix))]
+    const NONE: Self = Self(false);
+    #[cfg(not(all(feature = "signal", unix)))]
+    const NONE: Self = Self;
+
+    /// Listens for signals on this runtime; what comes back is dropped after the hub's end.
+    #[cfg(all(feature = "signal", unix))]
+    fn begin(
+        self,
+        runtime: &Handle,
+        shared: &Arc<Shared>,
+    ) -> io::Result<Option<super::stop_signal::Listening>> {
+        if !self.0 {
+            return Ok(None);
+        }
+        let _context = runtime.enter();
+        let (listening, signals) = super::stop_signal::listen()?;
+        runtime.spawn(super::stop_signal::end_on(signals, Arc::clone(shared)));
+        Ok(Some(listening))
+    }
+
+    #[cfg(not(all(feature = "signal", unix)))]
+    #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "as with the feature")]
+    fn begin(self, _: &Handle, _: &Arc<Shared>) -> io::Result<Option<std::convert::Infallible>> {
+        Ok(None)
+    }
+}
+
 fn start_on(
     handle: &Handle,
     listener: std::net::TcpListener,
     engine: Engine,
+    watch: Watch,
 ) -> Result<(), SpawnError> {
     let _context = handle.enter();
     // Tokio says that a driver is missing by panicking, and says so here instead of in the task.
@@ -378,9 +441,10 @@ fn start_on(
         Listener::new(listener)
     });
     let listener = listener.map_err(|_| SpawnError::Runtime)?.map_err(SpawnError::System)?;
-    let ending = Ending(Arc::clone(&engine.shared));
+    let watch = watch.begin(handle, &engine.shared).map_err(SpawnError::System)?;
+    let ending = (Ending(Arc::clone(&engine.shared)), watch); // dropped in this order
     handle.spawn(async move {
-        let _ending = ending; // dropped last
+        let _ending = ending; // dropped last, when no socket is left
         // Its turns are bounded, and it yields between them by itself.
         tokio::task::unconstrained(Driver::new(engine, listener).run()).await;
     });
@@ -390,6 +454,7 @@ fn start_on(
 fn start_thread(
     listener: std::net::TcpListener,
     engine: Engine,
+    watch: Watch,
 ) -> Result<JoinHandle<()>, SpawnError> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_io()
@@ -400,9 +465,11 @@ fn start_thread(
         let _context = runtime.enter();
         Listener::new(listener)
     };
+    let watch = watch.begin(runtime.handle(), &engine.shared);
     let runtime = Background(Some(runtime));
     let listener = listener.map_err(SpawnError::System)?;
-    let ending = Ending(Arc::clone(&engine.shared));
+    let watch = watch.map_err(SpawnError::System)?;
+    let ending = (Ending(Arc::clone(&engine.shared)), watch); // dropped in this order
     let run = move || {
         let _ending = ending; // dropped last, when no socket is left
         let mut runtime = runtime;

@@ -30,6 +30,11 @@ impl Goodbye {
         Self::new(How::Ended, "the hub has ended")
     }
 
+    #[cfg(all(feature = "signal", unix))]
+    pub(crate) fn ended_by(signal: &str) -> Self {
+        Self::new(How::Ended, &format!("ended by {signal}"))
+    }
+
     pub(crate) fn finished(message: &str) -> Self {
         Self::new(How::Finished, message)
     }

@@ -46,6 +46,8 @@ mod shared;
 mod signal;
 mod socket;
 mod stats;
+#[cfg(all(feature = "signal", unix))]
+mod stop_signal;
 mod sync;
 mod takeover;
 mod topic;
