@@ -16,6 +16,9 @@
 //! while little was under way. The window grows fourfold at most, so that one lucky answer opens it little, and
 //! to a megabyte for whoever reads at once: then a question goes behind some 320 KB, since it costs as much as sending 20 KB.
 //!
+//! A client that nothing has been sent to yet may be sent a burst of 96 KiB at once, without a question: of thousands that have just
+//! come, nearly all read it at once. The question goes behind the message after it.
+//!
 //! A Pong is to carry what its Ping did. Those of many small clients are empty: then the order of TCP says which question was
 //! answered, which is the oldest. What that needs to know is a number of Pongs: a client whose Pongs say nothing is asked one thing
 //! at a time, and has answered it when all Pings have been answered. A client that says more than is true is sent more
@@ -32,6 +35,11 @@ use crate::wire::v1::Lines;
 
 /// The window of a client that nothing is known about: at 50 KB/s a third of a second.
 const INITIAL: u32 = 16 * 1024;
+
+/// The most that a client is sent at once, unasked, when nothing has been sent to it before: a log that many
+/// newcomers are given, such as 80 messages of 1 KiB. Four questions to each of them would cost as much as the messages.
+/// A newcomer that reads 50 KB/s has it after 2 s.
+const FIRST: u32 = 96 * 1024;
 
 /// The smallest and the largest window. At 100 ms there and back the largest is 7 to 10 MB/s, and who has it and becomes
 /// slow, at 50 KB/s, has its next question after 7 s, and 10 at the most, before it is taken for dead.
@@ -102,8 +110,14 @@ impl Pace {
     pub(crate) fn room(&self) -> usize {
         match self.window {
             0 => usize::MAX,
+            _ if self.is_first() => FIRST as usize,
             window => window.saturating_sub(self.under_way()) as usize,
         }
+    }
+
+    /// Whether nothing has been taken up for the client yet.
+    fn is_first(&self) -> bool {
+        self.taken == 0 && self.window == INITIAL
     }
 
     /// How many bytes may be taken up before there is a question: a little more than until one is due, so that what is
@@ -111,6 +125,7 @@ impl Pace {
     pub(crate) fn stretch(&self, serial: u32) -> usize {
         match self.window {
             0 => usize::MAX,
+            _ if self.is_first() => FIRST as usize,
             window => {
                 (window / 16 + self.part(serial).saturating_sub(self.since())).max(1) as usize
             }
@@ -119,7 +134,7 @@ impl Pace {
 
     /// From this size on there is a question behind each message.
     pub(crate) fn long(&self) -> usize {
-        if self.window == 0 { usize::MAX } else { self.window as usize / 12 }
+        if self.window == 0 || self.is_first() { usize::MAX } else { self.window as usize / 12 }
     }
 
     /// Bytes that may be lost with its connection: it has not said that it has them. (Zero where it is not asked.)
@@ -149,11 +164,22 @@ impl Pace {
 
     /// So many bytes have been taken up.
     pub(crate) fn take(&mut self, bytes: usize) {
+        if self.is_first_burst(bytes) {
+            self.window += low_half(bytes as u64); // the next message does not wait, and is asked about
+        }
         self.taken = self.taken.wrapping_add(low_half(bytes as u64));
+    }
+
+    /// Whether so much at once is the first that the client is sent, and is not asked about.
+    fn is_first_burst(&self, bytes: usize) -> bool {
+        self.is_first() && (INITIAL as usize..=FIRST as usize + INITIAL as usize).contains(&bytes)
     }
 
     /// The question that is due when `more` bytes have been taken up at once: it goes behind them.
     pub(crate) fn question(&self, more: usize, now: u64, serial: u32) -> Option<Question> {
+        if self.is_first_burst(more) {
+            return None;
+        }
         let mut then = *self;
         then.take(more);
         // Who may have no more is to be asked in any case: nothing else would bring it on again.
@@ -400,6 +426,37 @@ mod tests {
             let (oldest, _) = run(&mut link, FRAME, 5_000, 30_000);
             assert!(oldest <= 500.max(least + 200), "{rate}, {serial}: {oldest} ms later on");
         }
+    }
+
+    #[test]
+    fn a_newcomers_first_burst_is_sent_at_once_and_asked_about_with_the_next_message() {
+        const BURST: usize = 80 * 1028;
+        let mut pace = Pace::new(FRESHNESS);
+        assert!(pace.room() >= BURST && pace.stretch(0) >= BURST && pace.long() > BURST);
+        assert!(pace.question(BURST, 0, 0).is_none());
+        pace.take(BURST);
+        assert!(pace.room() > 0, "the next message does not wait");
+        let question = pace.question(100, 5, 0).expect("it is asked about");
+        pace.take(100);
+        pace.asked(5);
+        // A newcomer that reads 50 KB/s has it after 1.6 s, and is known to be slow then.
+        assert!(pace.answer(question.0.map(u64::from), FRESHNESS, 1_650));
+        assert!(pace.window < INITIAL, "{}", pace.window);
+    }
+
+    #[test]
+    fn a_newcomer_is_asked_about_what_is_no_burst_and_about_more_than_one() {
+        for first in [5_000, 200_000] {
+            let mut pace = Pace::new(FRESHNESS);
+            assert!(pace.question(first, 0, 0).is_some(), "{first}");
+            pace.take(first);
+            assert_eq!(pace.window, INITIAL);
+        }
+        let mut pace = Pace::new(FRESHNESS);
+        pace.take(FIRST as usize);
+        pace.take(INITIAL as usize);
+        assert_eq!(pace.room(), 0, "until it has answered");
+        assert!(pace.question(0, 0, 0).is_some());
     }
 
     #[test]
