@@ -36,7 +36,7 @@ pub fn run(options: &Options) -> BTreeMap<String, f64> {
     let hub = calls::hub(Hub::builder().limits(limits).timeouts(timeouts));
     let _drain = Drain::start(&hub, options.viewers, options.stopped);
 
-    let mut model = GrayScott::new(CELLS);
+    let mut model = GrayScott::new(CELLS, model::DIFFUSION_U);
     let (started, mut steps) = (Instant::now(), 0);
     while started.elapsed() < options.turn {
         model.step();
