@@ -142,6 +142,8 @@ pub(crate) struct Mailbox {
     /// Whether the driver has been told that what the client is to follow has changed. (It is here because there
     /// is room.)
     pub(crate) refollow: bool,
+    /// For how long it was away in all, in milliseconds. (Here for the same reason.)
+    pub(crate) away_for: u32,
 }
 
 /// What a client is to follow.
@@ -242,6 +244,12 @@ impl Client {
         let from = std::mem::replace(&mut self.rare.lock().from, address.into());
         let serial = low_half(before >> 32);
         (before != AWAY).then(|| ((low_half(before) as usize, serial), from.into()))
+    }
+
+    /// For how long it has been connected in all, in milliseconds, if it is connected.
+    pub(crate) fn lived(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
+        now.saturating_sub(self.since).saturating_sub(u64::from(self.mailbox.lock().away_for))
     }
 
     /// It has no connection any more: where that was from, if it had one.

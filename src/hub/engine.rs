@@ -1,14 +1,13 @@
 //! What all connections of one driver share: the window they read, the scratch space, the accounts.
 //! How what nobody needs is let go.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
+use super::addresses::Addresses;
 use super::budget::Charge;
 use super::client::Client;
 use super::connection::{Follow, Follows, Inbound};
@@ -127,7 +126,7 @@ pub(crate) struct Engine {
     /// An emptied mailbox, for callers.
     pub(super) spare_mail: Option<Box<Mail>>,
     codec_limits: codec::Limits,
-    pub(super) per_address: HashMap<IpAddr, usize>,
+    pub(super) addresses: Addresses,
     pub(super) refused: Warnings,
     pub(super) failed: Warnings,
     pub(super) rule_failed: Lock<Warnings>,
@@ -151,6 +150,7 @@ impl Engine {
             .max_frame(limits.inbound_message)
             .max_message(limits.inbound_message)
             .max_fragments(limits.inbound_fragments);
+        let addresses = Addresses::new(limits.clients_per_address, reception.proxies.clone());
         let retention = Kept { messages: retention.messages, age: millis(retention.age) };
         // On the plain wire nobody who comes late is given everyone's log: see `keep_everyones`.
         let of_everyone = Kept { messages: 0, age: 0 };
@@ -180,7 +180,7 @@ impl Engine {
             spare: None,
             spare_mail: None,
             codec_limits,
-            per_address: HashMap::new(),
+            addresses,
             refused: Warnings::default(),
             failed: Warnings::default(),
             rule_failed: Lock::default(),

@@ -85,13 +85,16 @@ macro_rules! setters {
 impl Limits {
     setters! {
         Limits;
-        /// Clients connected at once; one more is refused with 503. Default 10 000.
+        /// Clients, those included that are away; one more is refused with 503. Default 10 000. A client that is away
+        /// makes way for a new one: at the new one's address if there is any, else at the address that most are away from.
         /// Each takes a file descriptor, of which many systems let a process open 1024 unless told
         /// otherwise (`ulimit -n`): at that end clients wait to be accepted until some are free.
         clients: usize = "50";
-        /// Clients connected at once from one IP address; one more is refused with 503. Default
-        /// 256, room for an office behind one address. Loopback addresses are not
-        /// counted, nor are those of a [`trusted_proxy`](crate::HubBuilder::trusted_proxy).
+        /// Clients from one IPv4 address, or from one IPv6 network of 64 bits; one more is refused with 503, or on
+        /// `stepcast.v1` with code 4000. Default 256, room for an office behind one address. Clients that are away
+        /// count, and make way for new ones from their address: first the one that was connected for the shortest time.
+        /// Loopback addresses are not counted, nor are those of a
+        /// [`trusted_proxy`](crate::HubBuilder::trusted_proxy).
         clients_per_address: usize = "4";
         /// Connections that are not clients: whose request is not complete, or who are taking the
         /// answer to it. One more is accepted and ends the oldest of them, so that peers who send

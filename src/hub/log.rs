@@ -257,10 +257,12 @@ impl Log {
         inbox.owed = Some(self.window.bytes_from(needed) + between + inbox.queue.bytes());
     }
 
-    /// Whether nothing in it is kept for somebody who may come: nothing is young enough, or it has made way for another.
+    /// Whether nothing in it is kept for somebody who may come: nothing is young enough or held for a client that is
+    /// away, or it has made way for another.
     pub(crate) fn is_over(&self, now: u64) -> bool {
-        let is_young = || self.window.is_younger(self.kept.age, now);
-        self.followers.count == 0 && (self.topic.is_evicted() || !is_young())
+        let is_held = self.held < self.window.live();
+        let is_kept = || is_held || self.window.is_younger(self.kept.age, now);
+        self.followers.count == 0 && (self.topic.is_evicted() || !is_kept())
     }
 
     /// Bytes of its log.
@@ -393,6 +395,21 @@ pub(super) mod tests {
             "nobody else was there yet"
         );
         log.batch(Cursor::default(), u64::MAX, Wire::Plain, true, &budget()).unwrap()
+    }
+
+    #[test]
+    fn a_feed_stays_for_what_a_client_that_is_away_has_not_received_however_old_that_is() {
+        let (mut log, _) = log(Kept { messages: 3, age: 100 });
+        (0..10).for_each(|stamp| log.window.push(slot(stamp, 10, frame(0, 10))));
+        log.reveal(10);
+        log.hold(10);
+        assert!(log.is_over(1000), "the client has all that there is");
+        log.hold(2);
+        assert_eq!((log.trim(10, 1000, usize::MAX), log.is_over(1000)), (2, false));
+        log.hold_no_more();
+        assert!(!log.is_over(1000), "until the next tick");
+        log.hold_no_more();
+        assert!(log.is_over(1000));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! is held for some lines: everyone's feed, the clients' mailboxes, and the table of clients.
 //! `docs/architecture.md` follows a message through them.
 
+mod addresses;
+mod away;
 mod batch;
 mod budget;
 mod builder;

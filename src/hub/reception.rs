@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::addresses::Place;
 use super::budget::Charge;
 use super::client::{Client, Details};
 use super::connection::refused;
@@ -99,14 +100,8 @@ impl Engine {
             upgrade.put_answer(is_v1.then_some(v1::PROTOCOL), &mut response);
             return Ok(Answer::Goodbye(response, if is_v1 { Wire::V1 } else { Wire::Plain }));
         }
-        let limits = &self.shared.limits;
-        // Who is away has to make way: see `admit_as`.
-        if self.shared.registry.count() >= limits.clients && !self.sessions.is_anybody_away() {
-            return Err(Refusal::full("clients", limits.clients));
-        }
-        if self.count_at(address) >= limits.clients_per_address {
-            return Err(Refusal::full("clients from one address", limits.clients_per_address));
-        }
+        // Asked again at a hello: many may have been let in before any of them says it.
+        self.check_place(address.ip()).map_err(|(what, limit)| Refusal::full(what, limit))?;
         if !self.has_memory_for(request) {
             let reason =
                 "there is no memory for so long a request now; shorten its path and headers";
@@ -137,8 +132,35 @@ impl Engine {
         Ok(Answer::Upgrade(response, topic))
     }
 
-    fn count_at(&self, address: SocketAddr) -> usize {
-        self.per_address.get(&address.ip()).copied().unwrap_or(0)
+    /// Whether there is a place for one client more at this address, or a client that is away
+    /// can make it: see [`make_place`](Self::make_place).
+    ///
+    /// # Errors
+    ///
+    /// Of what there are too many, and how many there may be.
+    pub(crate) fn check_place(&self, ip: IpAddr) -> Result<(), (&'static str, usize)> {
+        let limits = &self.shared.limits;
+        if self.shared.registry.count() >= limits.clients && self.sessions.away.is_empty() {
+            return Err(("clients", limits.clients));
+        }
+        if self.addresses.connected_at(ip) >= self.addresses.most_at(ip) {
+            return Err(("clients from one address", limits.clients_per_address));
+        }
+        Ok(())
+    }
+
+    /// Where there are as many clients as there may be at an address, or in all, those who are away make way.
+    fn make_place(&mut self, ip: IpAddr) {
+        let place = Place::of(ip);
+        let others = self.addresses.connected_at(ip);
+        while others + self.sessions.away.count_at(place) >= self.addresses.most_at(ip) {
+            let Some(client) = self.sessions.away.first_at(place) else { break };
+            self.dismiss(&client, DisconnectReason::Lost);
+        }
+        while self.shared.registry.count() >= self.shared.limits.clients {
+            let Some(client) = self.sessions.away.who_makes_way(place) else { break };
+            self.dismiss(&client, DisconnectReason::Lost);
+        }
     }
 
     /// Makes a client of whoever sent this request.
@@ -193,33 +215,15 @@ impl Engine {
         connection: (usize, u32),
         topic: Option<Arc<Topic>>,
     ) -> Arc<Client> {
-        if self.shared.registry.count() >= self.shared.limits.clients {
-            self.end_who_is_away_longest();
-        }
+        self.make_place(address.ip());
         let id = self.shared.ids.draw();
         let client = Arc::new(Client::new(id, connection, address, details, topic));
-        self.enter(address.ip());
+        self.addresses.enter(address.ip());
         self.shared.registry.insert(Arc::clone(&client));
         self.shared.counters.accepted.add(1);
         self.shared.journal.debug(|| move || tracing::debug!(%id, %address, "client connected"));
         self.shared.listeners.tell(|| Event::Connected { id: client.id });
         client
-    }
-
-    /// One client more, or less, at this address, unless many share it.
-    pub(crate) fn enter(&mut self, ip: IpAddr) {
-        if !ip.is_loopback() && !self.reception.proxies.contains(&ip) {
-            *self.per_address.entry(ip).or_default() += 1;
-        }
-    }
-
-    pub(crate) fn leave(&mut self, ip: IpAddr) {
-        if let Some(count) = self.per_address.get_mut(&ip) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_address.remove(&ip);
-            }
-        }
     }
 
     /// Ends being a client: nothing can be sent to it any more, and what waited for it is freed.
@@ -240,7 +244,7 @@ impl Engine {
         self.shared.budget.sub(waiting.map_or(0, |mail| mail.bytes()));
         client.unfollow_all().iter().for_each(|wanted| self.shared.drop_handle(&wanted.topic));
         if let Some(address) = address {
-            self.leave(address.ip());
+            self.addresses.leave(address.ip());
         }
         self.tell_log(client.id, &reason, |id, reason| {
             tracing::debug!(%id, reason, "client disconnected");

@@ -10,11 +10,11 @@
 //! connection is named by its place in the driver's table and its serial number: the end of one that has been taken over is
 //! another's business, and finds that it is not this client any more.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::ClientId;
+use super::away::Away;
 use super::client::{Client, Details};
 use super::engine::Engine;
 use super::events::{DisconnectReason, Event};
@@ -28,8 +28,8 @@ use crate::wire::v1::Hello;
 pub(crate) struct Sessions {
     /// How many there are.
     count: usize,
-    /// Those who are detached, and until when they may come back.
-    away: HashMap<ClientId, (u64, Arc<Client>)>,
+    /// Those who are detached.
+    pub(crate) away: Away,
     /// Random for each start of a hub: what numbers mean ends with it.
     pub(crate) epoch: [u8; 8],
     /// What all their mailboxes have in common.
@@ -47,10 +47,6 @@ impl Sessions {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
-    }
-
-    pub(crate) fn is_anybody_away(&self) -> bool {
-        !self.away.is_empty()
     }
 }
 
@@ -70,13 +66,18 @@ impl Engine {
         connection: (usize, u32),
     ) -> Begun {
         if let Some(client) = self.known(hello) {
-            self.sessions.away.remove(&client.id);
             self.held.forget(client.id);
+            if let Some(until) = self.sessions.away.remove(client.id) {
+                let left_for = self.now - until.saturating_sub(self.timeouts.grace).min(self.now);
+                let mut mailbox = client.mailbox.lock();
+                let away_for = u64::from(mailbox.away_for).saturating_add(left_for);
+                mailbox.away_for = u32::try_from(away_for).unwrap_or(u32::MAX);
+            }
             if let Some((before, address)) = client.move_to(connection, address) {
                 self.sessions.taken_over.push(before);
-                self.leave(address.ip());
+                self.addresses.leave(address.ip());
             }
-            self.enter(address.ip());
+            self.addresses.enter(address.ip());
             if client.mailbox.lock().ended {
                 // The program is done with it, and it has not been told yet.
                 self.dismiss(&client, DisconnectReason::ByHub);
@@ -131,11 +132,16 @@ impl Engine {
             let mut mailbox = client.mailbox.lock();
             mailbox.closed = mailbox.ended; // for being too slow it was, so that nothing more came
         }
+        let lived = client.lived();
         if let Some(address) = client.leave() {
-            self.leave(address.ip());
+            self.addresses.leave(address.ip());
+        }
+        // What it asked for itself it asks for again when it comes back: nothing is held for it until then.
+        for topic in client.unfollow_own() {
+            self.shared.drop_handle(&topic);
         }
         let id = client.id;
-        self.sessions.away.insert(id, (until, Arc::clone(client)));
+        self.sessions.away.insert(Arc::clone(client), lived, until);
         self.tell_log(id, &reason, |id, reason| tracing::debug!(%id, reason, "client detached"));
         self.shared.listeners.tell(|| Event::Detached { id, reason });
     }
@@ -147,7 +153,7 @@ impl Engine {
         if client.has_session() {
             self.sessions.count -= 1;
             self.held.forget(client.id);
-            self.sessions.away.remove(&client.id);
+            self.sessions.away.remove(client.id);
             if let Some(mail) = client.mail() {
                 self.logs.try_remove(mail);
             }
@@ -156,22 +162,11 @@ impl Engine {
         client.leave()
     }
 
-    /// There are as many clients as there may be: one who is away makes way.
-    pub(crate) fn end_who_is_away_longest(&mut self) {
-        let longest = self.sessions.away.values().min_by_key(|(until, _)| *until);
-        if let Some((_, client)) = longest.cloned() {
-            self.dismiss(&client, DisconnectReason::Lost);
-        }
-    }
-
     /// Those who have not come back in time have gone, so many at most: how many.
     pub(crate) fn expire_sessions(&mut self, most: usize) -> usize {
         let now = self.now;
         let ended = self.end_away(&DisconnectReason::Lost, most, |until| now >= until);
-        let away = &mut self.sessions.away;
-        if away.len() < away.capacity() / 4 {
-            away.shrink_to_fit();
-        }
+        self.sessions.away.shrink();
         ended
     }
 
@@ -186,23 +181,21 @@ impl Engine {
         most: usize,
         is_over: impl Fn(u64) -> bool,
     ) -> usize {
-        let away = self.sessions.away.values().filter(|(until, _)| is_over(*until));
-        let over: Vec<_> = away.map(|(_, client)| Arc::clone(client)).take(most).collect();
+        let over = self.sessions.away.over(most, is_over);
         for client in &over {
             self.dismiss(client, reason.clone());
         }
         over.len()
     }
 
-    /// Whether there is a place for who says this.
-    pub(crate) fn has_place_for(&self, hello: &Hello) -> bool {
-        let is_full = self.shared.registry.count() >= self.shared.limits.clients;
-        !is_full || self.sessions.is_anybody_away() || self.known(hello).is_some()
+    /// Whether there is a place for who says this at this address.
+    pub(crate) fn has_place_for(&self, hello: &Hello, address: SocketAddr) -> bool {
+        self.check_place(address.ip()).is_ok() || self.known(hello).is_some()
     }
 
     /// A client that is away is to go for good, if it is away.
     pub(crate) fn end_detached(&mut self, id: ClientId, reason: DisconnectReason) {
-        if let Some((_, client)) = self.sessions.away.get(&id).cloned() {
+        if let Some(client) = self.sessions.away.get(id).cloned() {
             self.dismiss(&client, reason);
         }
     }
@@ -274,7 +267,7 @@ mod tests {
 
     /// Clients, those who are away, and connections at each of the addresses.
     fn counts(engine: &Engine) -> (usize, usize, [usize; 2]) {
-        let at = |ip: &str| engine.per_address.get(&ip.parse().unwrap()).copied().unwrap_or(0);
+        let at = |ip: &str| engine.addresses.connected_at(ip.parse().unwrap());
         let addresses = [at("10.0.0.1"), at("2001:db8::1")];
         assert_eq!(engine.shared.registry.count(), engine.sessions.count);
         (engine.sessions.count, engine.sessions.away.len(), addresses)
@@ -314,14 +307,15 @@ mod tests {
         engine.detach(&begun.client, DisconnectReason::Lost);
         engine.end_detached(begun.client.id, DisconnectReason::ByHub);
         engine.end_detached(begun.client.id, DisconnectReason::ByHub);
-        assert_eq!((counts(&engine), engine.per_address.len()), ((0, 0, [0, 0]), 0));
+        assert_eq!(counts(&engine), (0, 0, [0, 0]));
     }
 
     #[test]
     fn the_table_of_those_who_are_away_gives_its_room_back() {
         let mut engine = engine(Limits::default(), &Timeouts::default());
         for number in 0..300 {
-            let (new, from) = (Hello::default(), address("10.0.0.1:1"));
+            let new = Hello::default();
+            let from = address(&format!("10.0.{}.{}:1", number / 256, number % 256));
             let begun = engine.begin_session(&new, Details::default(), from, (number, 1));
             engine.detach(&begun.client, DisconnectReason::Lost);
         }
@@ -332,5 +326,75 @@ mod tests {
         engine.expire_sessions(usize::MAX);
         assert_eq!((engine.sessions.away.len(), engine.shared.registry.count()), (0, 0));
         assert!(engine.sessions.away.capacity() < 16, "{}", engine.sessions.away.capacity());
+    }
+
+    /// Clients that begin, and those that are lost at once, from these addresses.
+    fn begin(engine: &mut Engine, from: &str, serial: u32) -> Arc<Client> {
+        let (new, at) = (Hello::default(), (serial as usize, serial));
+        engine.begin_session(&new, Details::default(), address(from), at).client
+    }
+
+    fn begin_and_lose(engine: &mut Engine, from: &str, serial: u32) -> Arc<Client> {
+        let client = begin(engine, from, serial);
+        engine.detach(&client, DisconnectReason::Lost);
+        client
+    }
+
+    #[test]
+    fn sessions_that_are_dropped_at_once_push_out_those_of_their_own_address_and_nobody_else() {
+        let limits = Limits::default().clients(50).clients_per_address(20);
+        let mut engine = engine(limits, &Timeouts::default());
+        let honest = begin_and_lose(&mut engine, "10.0.0.1:1", 0);
+        let connected = begin(&mut engine, "10.0.0.2:1", 1);
+        // In the network of one customer an address can be another each time.
+        for serial in 2..1000 {
+            begin_and_lose(&mut engine, &format!("[2001:db8::{serial:x}]:1"), serial);
+            begin_and_lose(&mut engine, "10.0.0.2:1", 1000 + serial);
+            assert!(engine.shared.registry.count() <= 42);
+        }
+        assert!(!honest.has_gone() && !connected.has_gone());
+        // Of an address that many share the limit does not count, but only all clients do.
+        for serial in 2000..3000 {
+            begin_and_lose(&mut engine, "127.0.0.1:1", serial);
+        }
+        assert!(!honest.has_gone() && !connected.has_gone());
+        assert_eq!(engine.shared.registry.count(), 50);
+    }
+
+    #[test]
+    fn an_address_has_so_many_clients_at_a_hello_too_and_who_comes_back_has_a_place() {
+        let mut engine = engine(Limits::default().clients_per_address(2), &Timeouts::default());
+        let new = Hello::default();
+        let first = begin(&mut engine, "[2001:db8::1]:1", 0);
+        let second = begin(&mut engine, "[2001:db8::2]:1", 1);
+        for (from, has_place) in
+            [("[2001:db8::3]:1", false), ("[2001:db8:0:1::3]:1", true), ("127.0.0.1:1", true)]
+        {
+            assert_eq!(engine.has_place_for(&new, address(from)), has_place, "{from}");
+        }
+        assert!(engine.has_place_for(&hello_of(&engine, &first), address("[2001:db8::3]:1")));
+        // One that is away makes way for a new one.
+        engine.detach(&second, DisconnectReason::Lost);
+        assert!(engine.has_place_for(&new, address("[2001:db8::3]:1")));
+        begin(&mut engine, "[2001:db8::3]:1", 2);
+        assert!(second.has_gone() && !first.has_gone());
+    }
+
+    #[test]
+    fn a_feed_that_only_a_client_asked_for_goes_when_the_client_is_away() {
+        let mut engine = engine(Limits::default(), &Timeouts::default());
+        let client = begin(&mut engine, "10.0.0.1:1", 0);
+        let asked = engine.shared.topics.get_for_client("asked").unwrap();
+        assert_eq!(client.follow_at_once(&asked, 64), Ok(true));
+        let told = engine.shared.topics.get("told").unwrap();
+        engine.shared.follow(client.id, &told).unwrap();
+        engine.shared.drop_handle(&told);
+        assert_eq!(engine.shared.topics.count(), 2);
+        engine.detach(&client, DisconnectReason::Lost);
+        let names = engine.shared.topics.all();
+        let names: Vec<_> = names.iter().map(|topic| topic.name()).collect();
+        assert_eq!(names, ["told"]);
+        engine.dismiss(&client, DisconnectReason::Lost);
+        assert_eq!(engine.shared.topics.count(), 1, "it is the driver's to let go");
     }
 }

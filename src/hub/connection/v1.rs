@@ -157,7 +157,8 @@ impl Connection {
         let Ok(Said::Hello(hello)) = v1::parse(first, limit) else {
             return self.turn_away(RULES_BROKEN, "expected a hello first", engine);
         };
-        if !engine.has_place_for(&hello) {
+        let Phase::Newcomer(newcomer) = &self.phase else { return };
+        if !engine.has_place_for(&hello, newcomer.address) {
             return self.turn_away(COME_BACK, "there are as many clients as there may be", engine);
         }
         // Its state as a newcomer goes first: see `answer`.
