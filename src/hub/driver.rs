@@ -104,6 +104,8 @@ pub(crate) struct Driver {
     /// Keys and serial numbers of connections, oldest first, to find the oldest that is not a
     /// client's. Those that have gone, or become clients, are passed over.
     accepted: VecDeque<(usize, u32)>,
+    /// The same of connections that are a client's no more, and have not ended yet.
+    parting: VecDeque<(usize, u32)>,
     /// The serial number of the newest connection: a key may be another connection's by now.
     serial: u32,
     /// How many connections are not, and never were, a client's.
@@ -165,6 +167,7 @@ impl Driver {
             calling: VecDeque::new(),
             blocked: 0,
             accepted: VecDeque::new(),
+            parting: VecDeque::new(),
             serial: 0,
             strangers: 0,
             epoch: Instant::now(),
@@ -411,6 +414,10 @@ impl Driver {
             if self.strangers > self.engine.shared.limits.handshakes {
                 self.end_oldest_stranger();
             }
+            let limits = &self.engine.shared.limits;
+            if self.connections.len() > limits.clients.saturating_add(limits.handshakes) {
+                self.end_oldest_parting();
+            }
         }
         true
     }
@@ -422,6 +429,25 @@ impl Driver {
         self.forget_accepted();
         if let Some((key, _)) = self.accepted.pop_front() {
             self.step(key, |connection, engine| connection.make_way(limit, engine));
+        }
+    }
+
+    /// The oldest connection that is a client's no more makes way: peers who say goodbye and keep their sockets
+    /// take no more of them than there may be connections.
+    fn end_oldest_parting(&mut self) {
+        self.forget_parted();
+        if let Some((key, _)) = self.parting.pop_front() {
+            self.step(key, |_, _| Err(Over));
+        }
+    }
+
+    /// Passes over the oldest ones that have ended.
+    fn forget_parted(&mut self) {
+        while let Some(&(key, serial)) = self.parting.front() {
+            if self.connections.get(key).is_some_and(|connection| connection.is(serial)) {
+                return;
+            }
+            self.parting.pop_front();
         }
     }
 
@@ -478,7 +504,11 @@ impl Driver {
         let Some(connection) = self.connections.get_mut(key) else { return };
         self.unlooked = usize::MAX;
         let (was_stranger, was_blocked) = (connection.is_stranger(), connection.is_blocked());
+        let was_parting = connection.is_parting();
         let result = step(connection, &mut self.engine);
+        if result.is_ok() && !was_parting && connection.is_parting() {
+            self.parting.push_back((key, connection.serial()));
+        }
         if was_stranger && (result.is_err() || !connection.is_stranger()) {
             self.strangers -= 1;
         }
@@ -488,6 +518,7 @@ impl Driver {
             self.connections.remove(key);
             if self.connections.is_empty() {
                 self.accepted.clear();
+                self.parting.clear();
                 self.connections.shrink_to_fit();
             }
         } else if connection.has_more() && connection.list() {
@@ -775,6 +806,13 @@ impl Driver {
             connections.get(key).is_some_and(|c| c.is(serial) && c.is_stranger())
         };
         self.accepted.retain(is_stranger);
+        let is_there = |&(key, serial): &(usize, u32)| {
+            connections.get(key).is_some_and(|connection| connection.is(serial))
+        };
+        self.parting.retain(is_there);
+        if self.parting.len() < self.parting.capacity() / 4 {
+            self.parting.shrink_to_fit();
+        }
         if self.connections.len() < self.connections.capacity() / 4 {
             self.connections.shrink_to_fit();
         }
@@ -904,8 +942,12 @@ mod tests {
 
     impl Stand {
         fn new() -> Self {
+            Self::with(Limits::default())
+        }
+
+        fn with(limits: Limits) -> Self {
             let ids = IdSource::new().unwrap();
-            let shared = Arc::new(Shared::new(Limits::default(), Overflow::default(), ids));
+            let shared = Arc::new(Shared::new(limits, Overflow::default(), ids));
             let reception = Reception {
                 rules: Rules::default(),
                 page: Page::default(),
@@ -1349,6 +1391,21 @@ mod tests {
         stand.driver.next_tick = stand.driver.engine.now;
         stand.turn();
         assert_eq!((stand.driver.strangers, stand.driver.accepted.len()), (1, 1));
+    }
+
+    #[test]
+    fn who_says_goodbye_and_keeps_the_socket_makes_way_for_newer_connections() {
+        let mut stand = Stand::with(Limits::default().clients(2).handshakes(3));
+        let mut sockets = stand.connect(1); // who stays
+        for _ in 0..20 {
+            let mut socket = stand.upgrade();
+            stand.turn_until(|stand| stand.shared.registry.count() == 2);
+            socket.write_all(b"\x88\x80\0\0\0\0").unwrap();
+            stand.turn_until(|stand| stand.shared.registry.count() == 1);
+            sockets.push(socket);
+            assert!(stand.driver.connections.len() <= 5);
+        }
+        assert_eq!((stand.driver.connections.len(), stand.driver.parting.len()), (5, 4));
     }
 
     #[test]

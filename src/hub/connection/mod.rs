@@ -188,6 +188,15 @@ impl Connection {
         }
     }
 
+    /// Whether it was a client's, and only has to end.
+    pub(crate) fn is_parting(&self) -> bool {
+        match &self.phase {
+            Phase::Leaving { .. } => true,
+            Phase::Ending(ending) => !ending.is_stranger,
+            _ => false,
+        }
+    }
+
     /// Whether its request is not complete.
     pub(crate) fn is_in_handshake(&self) -> bool {
         matches!(self.phase, Phase::Handshake(_))
