@@ -17,7 +17,7 @@ mod reading;
 mod v1;
 mod writing;
 
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -510,8 +510,10 @@ impl Connection {
         self.depart(engine, reason);
         // A reset: the kernel would go on holding what it has for a peer that takes nothing.
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
-        // An end even where a child process, forked meanwhile, holds the socket.
-        let _ = SockRef::from(&self.stream).shutdown(Shutdown::Both);
+        // At once, even where a child process, forked meanwhile, holds the socket. (`shutdown` would say first that
+        // all has been sent.)
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        let _ = rustix::net::connect_unspec(&self.stream);
     }
 
     fn end_too_slow(&mut self, engine: &mut Engine) {
