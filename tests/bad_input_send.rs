@@ -47,7 +47,7 @@ fn time_of(mut call: impl FnMut()) -> Duration {
 }
 
 #[test]
-fn sending_to_an_unknown_or_gone_id_is_an_error_cheap_and_not_logged() {
+fn sending_to_an_unknown_or_gone_id_is_an_error_cheap_and_logged_once() {
     // What a push to the one client of another hub takes.
     let works = {
         let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
@@ -75,5 +75,7 @@ fn sending_to_an_unknown_or_gone_id_is_an_error_cheap_and_not_logged() {
         let fails = time_of(|| assert!(hub.send(id, message.clone()).is_err()));
         assert!(fails < works * 3, "{fails:?}, where a push that works takes {works:?}");
     }
-    assert_eq!(LOGGED.load(Ordering::Relaxed), logged, "something was logged");
+    // One line for the kind, and one more where this took ten seconds.
+    let lines = LOGGED.load(Ordering::Relaxed) - logged;
+    assert!(lines <= 2, "{lines} lines for thousands of calls");
 }

@@ -752,7 +752,7 @@ impl Driver {
         let begun = self.written();
         for calls in 0..most {
             if self.written() - begun > BYTES_OF_FEED {
-                return (calls, false);
+                return (calls, self.is_called(place));
             }
             let called =
                 self.engine.logs.get_mut(place).and_then(|log| log.followers.next_called());
@@ -762,10 +762,15 @@ impl Driver {
             }
             if self.is_over(slice) {
                 slice.steps = STEPS;
-                return (calls + 1, false);
+                return (calls + 1, self.is_called(place));
             }
         }
-        (most, !self.engine.logs.get(place).is_some_and(|log| log.followers.is_calling()))
+        (most, self.is_called(place))
+    }
+
+    /// Whether no follower of a feed is left to be called: then the feed is not in the queue, and its next news puts it there.
+    fn is_called(&self, place: usize) -> bool {
+        !self.engine.logs.get(place).is_some_and(|log| log.followers.is_calling())
     }
 
     /// Takes out of a feed the followers that have gone, where they are many: if nobody pushes to it, nobody else does.

@@ -47,7 +47,7 @@ impl Requests {
     /// The driver has ended: nobody will begin them.
     pub(crate) fn give_up(&self) {
         let waiting = std::mem::take(&mut *self.list.lock());
-        program::let_go(waiting); // which wakes the program's tasks
+        waiting.into_iter().for_each(program::let_go); // each wakes a task of the program's
     }
 }
 

@@ -192,7 +192,7 @@ impl Shared {
         if self.is_closed() {
             return Err(SendError::ShutDown);
         }
-        let (replaced, waits) = {
+        let replaced = {
             let mut inbox = topic.inbox.lock();
             inbox.accepts()?;
             if !inbox.latest.as_ref().is_some_and(|latest| latest.has(key)) {
@@ -200,11 +200,13 @@ impl Shared {
             }
             self.tell(topic, &mut inbox);
             let stamp = self.draw_stamp();
-            inbox.latest.get_or_insert_default().remove(key, stamp)
+            let (replaced, waits) = inbox.latest.get_or_insert_default().remove(key, stamp);
+            if waits {
+                // Under the lock: the driver may take the removal over at once. Bounded by the keys that there were.
+                self.budget.add(Latest::cost_of_removal(key));
+            }
+            replaced
         };
-        if waits {
-            self.budget.add(Latest::cost_of_removal(key)); // bounded by the keys that there were
-        }
         self.bell.ring();
         self.budget.sub(replaced.map_or(0, |change| change.cost(key)));
         Ok(())
@@ -442,7 +444,7 @@ impl Shared {
             return Ok(()); // no value has such a key
         }
         let (keys, bytes) = (self.limits.keys, self.limits.mailbox);
-        let (cost, mut charged) = (Latest::cost_of_removal(key), 0);
+        let cost = Latest::cost_of_removal(key);
         let taken = {
             let clients = self.registry.read();
             let client = clients.get(&id).ok_or(SendError::NoSuchClient(id))?;
@@ -455,12 +457,11 @@ impl Shared {
             } else if !Mail::has_room(mailbox.mail.as_deref(), key, cost, keys, bytes) {
                 Err(SendError::TooManyValues { value: cost, keys, bytes })
             } else {
-                charged = cost;
+                self.budget.add(cost); // bounded by the keys that may wait; under the lock, as above
                 let (stamp, mail) = self.open_mail(client, &mut mailbox);
                 Ok(mail.change(key, Change { stamp, message: None }))
             }
         };
-        self.budget.add(charged); // bounded by the keys that may wait
         let replaced = taken?;
         self.bell.ring();
         self.budget.sub(replaced.map_or(0, |change| change.cost(key)));

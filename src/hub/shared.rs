@@ -170,6 +170,7 @@ impl Shared {
         let Found { topic, evicted } = self.topics.find_or_make(name, for_client)?;
         if let Some(evicted) = evicted {
             self.tell(&evicted, &mut evicted.inbox.lock()); // it is the driver's to let it go
+            self.bell.ring();
         }
         Ok(topic)
     }
