@@ -80,7 +80,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !serving.join().map_err(|_| "the thread that serves panicked")? {
         return Err("not everything that was asked for could be done".into());
     }
-    if stats.clients + pinging.stats().clients > 0 || stats.skipped + stats.refused_pushes.too_large > 0 {
+    if stats.clients + pinging.stats().clients > 0
+        || stats.skipped + stats.refused_pushes.too_large > 0
+    {
         return Err(
             format!("there were clients left, or messages that did not go out: {stats:?}").into()
         );
