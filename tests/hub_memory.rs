@@ -416,7 +416,8 @@ fn connections_that_take_nothing_make_way_before_a_feed_loses_anything() {
         connected() < 60
     });
     let after = connected();
-    assert!((10..55).contains(&after), "{after} are there still");
+    // Looked at while they make way: some have, and by far not all.
+    assert!((10..60).contains(&after), "{after} are there still");
     let first = format!("kept {:01000}", 0);
     read_to(&plain(&hub, "/feed/kept"), first.as_bytes());
     drop(stuck);
