@@ -289,8 +289,9 @@ fn long_paths_and_headers_are_counted_and_refused_where_there_is_no_memory_for_t
                 String::from_utf8(status[9..].to_vec()).unwrap()
             })
             .collect();
-        let (taken, refused) = (answers.iter().filter(|a| *a == "101").count(), &answers[99]);
-        assert!((20..80).contains(&taken) && refused == "503", "{answers:?}");
+        let count = |status| answers.iter().filter(|answer| *answer == status).count();
+        let (taken, refused) = (count("101"), count("503")); // in whatever order they were served
+        assert!((20..80).contains(&taken) && taken + refused == 100, "{answers:?}");
         assert!(hub.stats().memory < MEMORY / 8 + 16 * LEN, "{}", hub.stats().memory);
         assert_counted("heads", &hub, before);
         // Who asks for less is let in.
