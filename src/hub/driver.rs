@@ -217,7 +217,7 @@ impl Driver {
         self.engine.now = millis(self.epoch.elapsed());
         self.look_for_shutdown();
         if self.end_by.is_some_and(|by| self.engine.now >= by) {
-            self.flushes.give_up();
+            self.flushes.give_up(self.engine.shared.registry.count());
             self.abort_all();
         }
         let more_to_accept = self.accept(cx);
@@ -228,7 +228,7 @@ impl Driver {
         self.deliver();
         self.serve_waiters();
         self.flushes.begin(&mut self.connections, &self.engine);
-        self.flushes.answer();
+        self.flushes.answer(self.engine.shared.registry.count());
         if self.end_by.is_some() && self.connections.iter().all(|(_, c)| c.is_in_handshake()) {
             return Turn::Ended;
         }
@@ -242,7 +242,8 @@ impl Driver {
             || !self.owed.is_empty()
             || !self.fresh.is_empty()
             || !self.calling.is_empty()
-            || self.engine.has_hidden();
+            || self.engine.has_hidden()
+            || self.flushes.is_early();
         if more { Turn::More } else { Turn::Rest }
     }
 
@@ -1338,6 +1339,23 @@ mod tests {
         stand.turn();
         assert!(stand.shared.commands.lock().is_empty());
         assert!(stand.shared.registry.get(client.id).is_some());
+    }
+
+    #[test]
+    fn a_flush_waits_for_what_has_not_been_taken_over() {
+        let mut stand = Stand::new();
+        let _viewer = stand.connect(1);
+        let written = stand.shared.counters.bytes_out.get();
+        for _ in 0..2 * TAKES {
+            stand.shared.broadcast("x".into()); // three bytes each: less than the first window
+        }
+        let mut flushed = stand.shared.flush(Duration::MAX);
+        stand.turn();
+        assert!(stand.driver.engine.is_taking_over(), "or this test shows nothing");
+        stand.turn_until(|stand| stand.driver.flushes.is_empty());
+        assert_eq!(flushed.try_recv(), Ok(Ok(())));
+        let (written, all) = (stand.shared.counters.bytes_out.get() - written, 6 * TAKES as u64);
+        assert!(written >= all, "{written} of {all} bytes");
     }
 
     #[test]

@@ -70,9 +70,13 @@ impl Shared {
     }
 }
 
-/// The flushes that are under way.
+/// The flushes that the driver has heard of.
 #[derive(Debug, Default)]
-pub(crate) struct Flushes(Vec<UnderWay>);
+pub(crate) struct Flushes {
+    /// Flushes of pushes that are not all taken over: no connection can say yet what it has of them.
+    early: Vec<Flush>,
+    under_way: Vec<UnderWay>,
+}
 
 #[derive(Debug)]
 struct UnderWay {
@@ -90,12 +94,24 @@ struct Waiting {
 
 impl Flushes {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.early.is_empty() && self.under_way.is_empty()
     }
 
-    /// Begins those that are asked for. What was pushed before has been taken over.
+    /// Whether there is a flush that begins when what was pushed before it has been taken over.
+    pub(crate) fn is_early(&self) -> bool {
+        !self.early.is_empty()
+    }
+
+    /// Begins the flushes of which all has been taken over.
     pub(crate) fn begin(&mut self, connections: &mut Slab<Connection>, engine: &Engine) {
-        for flush in engine.shared.flushes.take() {
+        self.early.append(&mut engine.shared.flushes.take());
+        if self.early.is_empty() {
+            return;
+        }
+        let is_taken_over = |flush: &Flush| flush.upto <= engine.upto;
+        let (due, early) = std::mem::take(&mut self.early).into_iter().partition(is_taken_over);
+        self.early = early;
+        for flush in due {
             let mut waiting = HashMap::new();
             for (key, connection) in &mut *connections {
                 let mut drains = false;
@@ -103,7 +119,7 @@ impl Flushes {
                     waiting.insert(key, Waiting { serial: connection.serial(), drains });
                 }
             }
-            self.0.push(UnderWay { flush, waiting });
+            self.under_way.push(UnderWay { flush, waiting });
         }
     }
 
@@ -114,7 +130,7 @@ impl Flushes {
         mut connection: Option<&mut Connection>,
         engine: &Engine,
     ) {
-        for UnderWay { flush, waiting } in &mut self.0 {
+        for UnderWay { flush, waiting } in &mut self.under_way {
             let Some(state) = waiting.get_mut(&key) else { continue };
             let there = connection.as_deref_mut().filter(|there| there.is(state.serial));
             if there.is_none_or(|there| there.has_left(flush.upto, &mut state.drains, engine)) {
@@ -124,26 +140,37 @@ impl Flushes {
     }
 
     /// Answers those that are done, or have waited long enough.
-    pub(crate) fn answer(&mut self) {
+    pub(crate) fn answer(&mut self, clients: usize) {
         if self.is_empty() {
             return;
         }
         let now = Instant::now();
-        self.answer_if(|flush| now >= flush.by);
+        self.answer_if(clients, |flush| now >= flush.by);
     }
 
     /// Answers all of them: the hub has ended.
-    pub(crate) fn give_up(&mut self) {
-        self.answer_if(|_| true);
+    pub(crate) fn give_up(&mut self, clients: usize) {
+        self.answer_if(clients, |_| true);
     }
 
-    fn answer_if(&mut self, is_over: impl Fn(&Flush) -> bool) {
+    /// `clients`: how many there are, all of which an early flush waits for.
+    fn answer_if(&mut self, clients: usize, is_over: impl Fn(&Flush) -> bool) {
+        let is_due = |flush: &Flush| is_over(flush) || flush.done.is_closed();
+        let (due, early): (Vec<_>, _) =
+            std::mem::take(&mut self.early).into_iter().partition(is_due);
+        self.early = early;
+        for Flush { done, .. } in due {
+            // Without a client nothing has to leave.
+            let outcome = if clients == 0 { Ok(()) } else { Err(FlushError::TimedOut { clients }) };
+            let _ = program::run(|| done.send(outcome)); // which wakes the program's task
+        }
         let is_due = |under_way: &UnderWay| {
             let UnderWay { flush, waiting } = under_way;
             waiting.is_empty() || is_over(flush) || flush.done.is_closed()
         };
-        let (due, others): (Vec<_>, _) = std::mem::take(&mut self.0).into_iter().partition(is_due);
-        self.0 = others;
+        let (due, others): (Vec<_>, _) =
+            std::mem::take(&mut self.under_way).into_iter().partition(is_due);
+        self.under_way = others;
         for UnderWay { flush, waiting } in due {
             let outcome = match waiting.len() {
                 0 => Ok(()),
@@ -155,6 +182,7 @@ impl Flushes {
 
     /// When the first of them has waited long enough.
     pub(crate) fn first_deadline(&self) -> Option<Instant> {
-        self.0.iter().map(|under_way| under_way.flush.by).min()
+        let under_way = self.under_way.iter().map(|under_way| &under_way.flush);
+        self.early.iter().chain(under_way).map(|flush| flush.by).min()
     }
 }
