@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use peer::{PATIENCE, Peer, until};
 use stepcast::{Hub, Limits, Overflow, SendError, Timeouts};
+use tokio::runtime::Builder;
 
 const PATIENT: Duration = Duration::from_secs(600);
 
@@ -179,7 +180,7 @@ fn who_waits_for_a_client_that_leaves_or_a_hub_that_ends_is_told() {
 fn waiting_needs_nothing_of_the_programs_runtime_and_can_be_given_up() {
     let hub = hub();
     let mut peer = Peer::connect(&hub);
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = Builder::new_current_thread().build().unwrap();
     let mut taken = 0;
     runtime.block_on(async {
         let within = Duration::from_millis(200);
@@ -288,4 +289,28 @@ fn pushes_that_wait_are_not_woken_while_there_is_no_room() {
         let told = wait.as_mut().poll(&mut cx);
         assert!(matches!(told, std::task::Poll::Ready(Err(SendError::NoSuchClient(_)))));
     }
+}
+
+/// The thread that waits is the only one that the hub could run on.
+#[test]
+fn a_push_that_waits_on_the_thread_that_the_hub_needs_waits_no_longer_than_it_said() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let limits = Limits::default().mailbox(64 * 1024).feed(64 * 1024);
+    let builder = Hub::builder().limits(limits).runtime(runtime.handle().clone());
+    let hub = builder.spawn_thread("127.0.0.1:0").unwrap();
+    let connecting = hub.clone();
+    let peer = thread::spawn(move || Peer::connect(&connecting));
+    let peer = runtime.block_on(async {
+        while !peer.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        peer.join().unwrap()
+    });
+    runtime.block_on(async {
+        let (feed, within) = (hub.feed("run").unwrap(), Duration::from_millis(50));
+        hub.send(peer.id, numbered(0)).unwrap();
+        hub.send(peer.id, numbered(1)).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(hub.send_wait_blocking(peer.id, numbered(2), within), Err(SendError::TimedOut));
+        assert_eq!(feed.send_wait_blocking(numbered(0), within), Err(SendError::TimedOut));
+    });
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::SendError;
 use super::shared::Shared;
 use super::topic::{Topic, Topics};
-use super::waiters::block_on;
+use super::waiters::block_on_within;
 use crate::codec::Message;
 
 /// A handle to a feed: an ordered log of messages and a table of latest values, for those who
@@ -156,7 +156,8 @@ impl Feed {
         message: impl Into<Message>,
         within: Duration,
     ) -> Result<(), SendError> {
-        block_on(self.send_wait(message, within))
+        let taken = block_on_within(within, self.send_wait(message, within));
+        taken.unwrap_or(Err(SendError::TimedOut))
     }
 
     /// Sets the latest value of a key, which replaces the one before: for what is a state and not

@@ -63,7 +63,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as StdToSoc
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::ToSocketAddrs;
 use tokio::runtime::Handle;
@@ -392,7 +392,8 @@ impl Hub {
         message: impl Into<Message>,
         within: Duration,
     ) -> Result<(), SendError> {
-        waiters::block_on(self.send_wait(id, message, within))
+        let taken = waiters::block_on_within(within, self.send_wait(id, message, within));
+        taken.unwrap_or(Err(SendError::TimedOut))
     }
 
     /// Sends a message to every client that is connected; who comes later does not get it.
@@ -795,9 +796,7 @@ impl Hub {
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn flush_blocking(&self, within: Duration) -> Result<(), FlushError> {
-        // The driver keeps the time, unless this thread holds it up.
-        let by = Instant::now().checked_add(within.saturating_add(GRACE));
-        let flushed = waiters::block_on_until(self.flush(within), by);
+        let flushed = waiters::block_on_within(within, self.flush(within));
         flushed.unwrap_or(Err(FlushError::TimedOut { clients: self.client_count() }))
     }
 

@@ -12,6 +12,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::ClientId;
+use super::GRACE;
 use super::lock::Lock;
 use super::program;
 use super::topic::Topic;
@@ -311,16 +312,10 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Runs a future on this thread, which sleeps while it waits.
-pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    block_on_until(future, None).unwrap_or_else(|| unreachable!("there is no deadline"))
-}
-
-/// The same, until this time at the latest.
-pub(crate) fn block_on_until<T>(
-    future: impl Future<Output = T>,
-    deadline: Option<Instant>,
-) -> Option<T> {
+/// Runs a future on this thread, which sleeps while it waits: for this time and a moment at most. The driver keeps the
+/// time that the future has, unless this thread is the one that the driver needs.
+pub(crate) fn block_on_within<T>(within: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let deadline = Instant::now().checked_add(within.saturating_add(GRACE));
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut cx = Context::from_waker(&waker);
     let mut future = pin!(future);
@@ -406,7 +401,11 @@ mod tests {
                 tries += 1;
                 (tries == 5).then_some("done")
             };
-            let done = block_on(waiters.wait(target(), 1, Duration::MAX, attempt, || {}));
+            let done = block_on_within(
+                Duration::MAX,
+                waiters.wait(target(), 1, Duration::MAX, attempt, || {}),
+            )
+            .unwrap();
             assert_eq!(done, Some("done"));
         });
         assert!(is_empty(&waiters));
@@ -415,8 +414,11 @@ mod tests {
     #[test]
     fn a_deadline_that_is_over_ends_the_wait_when_it_is_woken() {
         let waiters = Waiters::default();
-        let waited: Option<()> =
-            block_on(waiters.wait(target(), 1, Duration::ZERO, || None, || {}));
+        let waited: Option<()> = block_on_within(
+            Duration::MAX,
+            waiters.wait(target(), 1, Duration::ZERO, || None, || {}),
+        )
+        .unwrap();
         assert!(waited.is_none() && waiters.first_deadline().is_none());
     }
 
