@@ -86,6 +86,26 @@ fn what_was_under_way_when_nobody_was_told_of_the_cut_comes_again() {
 }
 
 #[test]
+fn what_was_under_way_to_a_client_that_was_not_behind_comes_again() {
+    let hub = spawn();
+    let mut events = hub.events();
+    let feed = hub.feed("run").unwrap();
+    let mut client = Follower::of(&["run"]);
+    client.connect_directly(hub.local_addr().unwrap());
+    client.read_until(|client| client.feeds["run"].snapshots == 1).unwrap();
+    for number in 0..600 {
+        feed.send(number.to_string()).unwrap(); // less than the first window, all together
+    }
+    hub.flush_blocking(peer::PATIENCE).unwrap();
+    client.cut(); // and has read none of them
+    event(&mut events, |event| matches!(event, Event::Detached { .. }).then_some(()));
+    client.connect_directly(hub.local_addr().unwrap());
+    client.read_until(|client| client.feeds["run"].has_text("599")).expect("what it missed");
+    let has = &client.feeds["run"];
+    assert_eq!((has.texts().len(), has.gaps()), (600, 0));
+}
+
+#[test]
 fn nothing_is_kept_for_a_client_that_has_gone_for_good() {
     let timeouts =
         Timeouts::default().grace(Duration::from_millis(100)).close(Duration::from_millis(100));

@@ -726,10 +726,13 @@ impl Driver {
         let all_served = self.owed.is_empty() && self.fresh.is_empty() && self.calling.is_empty();
         self.more_to_trim = false;
         if all_served && self.blocked == 0 && !self.engine.has_hidden() {
-            if !self.engine.touched.is_empty() {
-                self.unlooked = usize::MAX;
+            // What is under way to a client with a session may have to be sent again: the tick asks for that.
+            if self.engine.sessions.is_empty() {
+                if !self.engine.touched.is_empty() {
+                    self.unlooked = usize::MAX;
+                }
+                self.more_to_trim = self.engine.trim_touched(WALK);
             }
-            self.more_to_trim = self.engine.trim_touched(WALK);
         }
     }
 
