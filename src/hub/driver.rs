@@ -672,7 +672,7 @@ impl Driver {
         let shared = self.shared();
         if shared.outboxes.is_over() {
             self.give_up_stuck(|_| shared.outboxes.is_over());
-            if !shared.budget.is_over() {
+            if !shared.outboxes.is_over() && !shared.budget.is_over() {
                 shared.starved.store(false, Ordering::Relaxed);
                 return; // nobody else has to lose anything
             }
@@ -1342,6 +1342,26 @@ mod tests {
         stand.turn();
         assert!(stand.shared.commands.lock().is_empty());
         assert!(stand.shared.registry.get(client.id).is_some());
+    }
+
+    #[test]
+    fn logs_make_way_for_a_push_where_slow_connections_hold_their_share_and_none_is_stuck() {
+        let mut stand = Stand::new();
+        let run = stand.shared.topics.get("run").unwrap();
+        for _ in 0..100 {
+            stand.shared.push(&run, "x".repeat(1000).into(), false).unwrap();
+        }
+        stand.turn_until(|stand| !stand.driver.engine.is_taking_over());
+        let before = stand.log_of(&run).bytes();
+        let share = stand.shared.limits.memory / 4 + 1;
+        stand.shared.outboxes.add(share); // of connections that take a little now and then
+        let rest = stand.shared.limits.memory - stand.shared.budget.used() - 100;
+        stand.shared.budget.add(rest);
+        let refused = stand.shared.push(&run, "x".repeat(1000).into(), false);
+        assert_eq!(refused, Err(crate::hub::SendError::NoMemory));
+        stand.turn();
+        assert!(stand.log_of(&run).bytes() <= before / 2, "{before}");
+        stand.shared.push(&run, "x".repeat(1000).into(), false).unwrap();
     }
 
     #[test]
