@@ -5,7 +5,7 @@ mod peer;
 use std::thread;
 
 use peer::{Peer, until};
-use stepcast::{Hub, Message, SendError, Text};
+use stepcast::{Hub, Limits, Message, SendError, Text};
 
 fn hub() -> Hub {
     Hub::spawn_thread("127.0.0.1:0").unwrap()
@@ -70,7 +70,9 @@ fn every_length_form_arrives_whole_and_so_does_a_large_message() {
 
 #[test]
 fn what_one_thread_sends_to_one_client_and_to_everyone_arrives_in_its_order() {
-    let hub = hub();
+    // Room for all of it: the thread may be far ahead of the viewer.
+    let limits = Limits::default().mailbox(32 << 20).feed(32 << 20);
+    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect(&hub);
     let id = peer.id;
     let sender = {
