@@ -166,7 +166,7 @@ fn a_client_starts_at_the_live_end() {
 
 #[test]
 fn a_message_above_the_limit_is_refused_at_the_call_and_counted() {
-    let limits = stepcast::Limits::default().outbound_message(10);
+    let limits = Limits::default().outbound_message(10);
     let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect(&hub);
     let too_large = SendError::TooLarge { bytes: 11, limit: 10 };
