@@ -86,6 +86,9 @@ export interface Hub extends EventTarget {
   /** As in the last `status`. */
   readonly state: Status['state'];
 
+  /** The last `status`: the same object until the next one. */
+  readonly status: Readonly<Status>;
+
   /** Calls `listener` with each event's detail. Returns what takes it off again. */
   on<K extends keyof HubEvents>(type: K, listener: (detail: HubEvents[K]) => void): () => void;
 
@@ -118,8 +121,10 @@ export interface Hub extends EventTarget {
   feed(name: string): Feed;
 
   /**
-   * Sends a message to the program: a string as text, an `ArrayBuffer` or a view of one as bytes, and
-   * anything else as JSON.
+   * Sends a message to the program: a string as text; an `ArrayBuffer`, a view of one or a `Blob` as
+   * bytes; anything else as JSON. Half a surrogate pair becomes U+FFFD, as with `WebSocket.send`.
+   *
+   * @throws TypeError, where JSON has nothing of it, as of a `Map`, a function or a promise.
    *
    * Returns whether it was handed to an open connection, which is no promise that it arrives. While
    * there is none, nothing is queued. What is larger than the hub takes is not sent: `false`, and an
@@ -129,10 +134,11 @@ export interface Hub extends EventTarget {
 
   /**
    * `fetch` with the header `Stepcast-Client: <id>`, by which the program knows whom to send to. It
-   * waits for the id. Only requests to the page's origin, to the hub's and to those of
-   * `Options.origins` are given the header; others are passed on at once, as they are.
+   * waits for a connection, since the hub may have forgotten an id of before. Only requests to the page's
+   * origin, to the hub's and to those of `Options.origins` are given the header; others are passed on at
+   * once, as they are.
    *
-   * Rejected like `id`, and like `fetch`.
+   * Rejected like `fetch`, by its signal also while it waits, and when the state becomes `closed`.
    */
   fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
 
@@ -257,10 +263,12 @@ export interface Bye {
 
 /** What is known of a feed. */
 export interface Position {
-  /** Whether the page follows it, and not the program alone. */
+  /** Whether the page follows it. `false`: it has left; left out: only the program follows it. */
   wanted?: boolean;
   /** While it is followed, the number that stands for it. */
   alias?: number;
+  /** Whether the hub has been asked to follow it, or to leave it, and has not answered. */
+  asked?: boolean;
   /** Number of the last message. */
   seq?: number;
   /** Stamp of the last value. */
@@ -269,6 +277,8 @@ export interface Position {
 
 export interface State {
   state: Status['state'];
+  /** What the page is told of it. */
+  status: Status;
   id?: number;
   key?: string;
   epoch?: string;
@@ -286,8 +296,8 @@ export interface State {
   ping: number;
   /** Bytes of a message to the hub. */
   most?: number;
-  /** Feeds that it may follow. */
-  limit?: number;
+  /** Feeds that it may follow; 64 until the hub says so. */
+  limit: number;
 }
 
 /** With each input come the time in milliseconds, a random number and whether the page is hidden. */

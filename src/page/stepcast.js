@@ -8,6 +8,7 @@ const FIRST_WAIT = 500, LONGEST_WAIT = 20_000; // bounds of the wait before an a
 const LATE = 10_000; // that a ping may be
 const HIDDEN = 70_000; // a hidden page's timers run once a minute
 const ACK = 1000;
+const FEEDS = 64; // in a hello, until the hub says how many
 const LONGEST_TIMER = 2 ** 31 - 1; // a browser fires a longer one at once
 
 const ENDS = { 4503: 'finished', 4504: 'failed' };
@@ -22,14 +23,14 @@ const ENDS = { 4503: 'finished', 4504: 'failed' };
  */
 export function initial(feeds = [''], record) {
   const { id, key, epoch, seq } = record ?? {};
-  /** @type {State} */
+  /** @type {any} */
   const state = {
-    state: 'waiting', id, key, epoch, resumed: null,
+    state: 'waiting', status: {}, id, key, epoch, resumed: null,
     feeds: new Map([[null, { alias: 0, seq }]]), // by name; the mailbox has none
     acked: seq ?? 0, ackAt: 0,
     greeted: false, // whether this connection has our hello
     heard: 0, doubt: false, // when something came, whether the network has gone since
-    since: 0, attempts: 0, ping: 25_000,
+    since: 0, attempts: 0, ping: 25_000, limit: FEEDS,
   };
   for (const name of feeds) state.feeds.set(name, { wanted: true });
   return state;
@@ -67,17 +68,25 @@ class Turn {
   opened() {
     const { id, key, epoch, feeds } = this.state;
     Object.assign(this.state, { greeted: true, heard: this.now });
-    for (const [name, { alias, ...rest }] of feeds) if (alias) feeds.set(name, rest);
-    const [mail, all] = this.had();
-    this.send({ hello: { id, key, epoch, mail: id && mail, feeds: all } });
+    for (const [name, { alias, asked, ...feed }] of feeds) {
+      if (feed.wanted === false) feeds.delete(name);
+      else if (alias || asked) feeds.set(name, feed);
+    }
+    const { seq, set } = feeds.get(null);
+    this.send({ hello: { id, key, epoch, mail: id && { seq, set }, feeds: this.ask() } });
   }
 
-  /** What it has of its mailbox, and of feeds: no more than a line may name. */
-  had() {
+  /** Feeds to ask for, with what it has of each: as many as it may follow. */
+  ask() {
     const { feeds, limit } = this.state;
-    const [[, mail], ...others] = [...feeds].map(([name, { wanted, alias, ...had }]) => [name, had]);
+    const idle = [...feeds].filter(([, { alias, asked }]) => alias === undefined && !asked);
+    const room = Math.max(0, limit - feeds.size + 1 + idle.length);
+    for (const [name] of idle.splice(room)) {
+      if (this.state.most) this.emit('error', { code: 'full', feed: name, reason: `a client may follow ${limit} feeds` });
+    }
+    for (const [name, feed] of idle) feeds.set(name, { ...feed, asked: true });
     // A feed may be called "__proto__": no assignment.
-    return [mail, Object.fromEntries(others.slice(0, limit))];
+    return Object.fromEntries(idle.map(([name, { seq, set }]) => [name, { seq, set }]));
   }
 
   closed({ code, reason, retry = 0 }) {
@@ -142,23 +151,31 @@ class Turn {
 
   // ---- From the page.
 
-  follow({ name }) {
-    const { feeds, greeted } = this.state;
-    const feed = feeds.get(name);
-    feeds.set(name, { ...feed, wanted: true });
-    if (!feed && greeted) this.send({ follow: { [name]: {} } });
-  }
+  follow({ name }) { this.want(name, true); }
 
-  unfollow({ name }) {
-    if (this.state.feeds.delete(name) && this.state.greeted) this.send({ unfollow: [name] });
+  unfollow({ name }) { this.want(name, false); }
+
+  /** Asks the hub to follow a feed, or to leave it, when it has answered what was asked before. */
+  want(name, wanted) {
+    const { feeds, greeted } = this.state;
+    const feed = { ...feeds.get(name), wanted };
+    feeds.set(name, feed);
+    if (feed.asked && greeted) return;
+    if (!wanted && !(feed.alias && greeted)) feeds.delete(name);
+    else if (greeted && !wanted === !!feed.alias) {
+      feeds.set(name, { wanted, alias: feed.alias, asked: true });
+      this.send(wanted ? { follow: { [name]: {} } } : { unfollow: [name] });
+    }
   }
 
   say({ data }) {
     const { most } = this.state;
-    if (!(data instanceof ArrayBuffer || ArrayBuffer.isView(data))) {
-      data = JSON.stringify({ [typeof data === 'string' ? 'text' : 'json']: data ?? null });
+    const kind = {}.toString.call(data); // also of what was made in another frame
+    if (!ArrayBuffer.isView(data) && !/ (ArrayBuffer|Blob|File)]/.test(kind)) {
+      data = json({ [typeof data === 'string' ? 'text' : 'json']: data ?? null });
+      if (data === '{}' || data === '{"json":{}}' && !/ Object]/.test(kind)) throw new TypeError(`${kind} is neither text, bytes nor JSON`);
     }
-    const size = data.byteLength ?? new TextEncoder().encode(data).length;
+    const size = data.byteLength ?? data.size ?? new TextEncoder().encode(data).length;
     // It would close the connection for good.
     if (size > most) this.emit('error', { code: 'too-long', reason: `${size} bytes where the hub takes ${most}` });
     else this.do('send', { data });
@@ -197,31 +214,41 @@ class Turn {
     const { state } = this;
     if (!resumed) this.renew();
     if (epoch !== state.epoch) { // what it has of feeds means nothing there
-      for (const [name, { wanted, alias }] of state.feeds) state.feeds.set(name, { wanted, alias });
+      for (const [name, { wanted, alias, asked }] of state.feeds) state.feeds.set(name, { wanted, alias, asked });
     }
     Object.assign(state, {
-      id: number(id), key, epoch, resumed, since: this.now, ping: 1000 * number(ping), most: limits?.message, limit: limits?.feeds,
+      id: number(id), key, epoch, resumed, since: this.now, ping: 1000 * number(ping), most: limits?.message, limit: limits?.feeds ?? FEEDS,
     });
     this.store(true);
     this.check();
     this.status('open');
     this.emit('feed', { feed: null, how: resumed ? 'resumed' : 'snapshot' });
     this.owe();
+    this.more();
+  }
+
+  /** Follows what there was no room for in the hello. */
+  more() {
+    const follow = this.ask();
+    if (Object.keys(follow).length) this.send({ follow });
   }
 
   feed({ name, alias, seq, how }) {
-    const { wanted, ...had } = this.state.feeds.get(name) ?? {};
+    const { wanted, asked, ...had } = this.state.feeds.get(name) ?? {};
     this.state.feeds.set(name, { wanted, seq: number(seq), ...how === 'resumed' && had, alias: number(alias) });
-    this.emit('feed', { feed: name, how });
+    if (wanted === false) this.want(name, wanted);
+    else this.emit('feed', { feed: name, how });
   }
 
   unfollowed({ alias }) {
     const [name, feed] = this.find(alias);
     if (!feed || !alias) return;
+    const { wanted, asked } = feed;
     // The next connection asks again for what the page wants.
-    if (feed.wanted) this.state.feeds.set(name, { ...feed, alias: undefined });
+    if (wanted) this.state.feeds.set(name, { ...feed, alias: undefined, asked: undefined });
     else this.state.feeds.delete(name);
-    this.emit('feed', { feed: name, how: 'unfollowed' });
+    if (!asked) this.emit('feed', { feed: name, how: 'unfollowed' });
+    else if (wanted) this.want(name, wanted);
   }
 
   text([alias, at, data, key]) {
@@ -243,8 +270,15 @@ class Turn {
 
   error({ code, feed, reason }) {
     this.emit('error', { code, feed, reason });
-    // The line was refused whole.
-    if (code === 'full' && feed == null && this.state.limit) this.send({ follow: this.had()[1] });
+    const { feeds } = this.state;
+    // Without a name a line was refused whole.
+    const whole = code === 'full' && feed == null;
+    for (const [name, { asked, ...rest }] of feeds) {
+      if (!asked || name !== feed && !whole) continue;
+      feeds.set(name, rest);
+      if (rest.wanted === false) this.want(name, false);
+    }
+    if (whole) this.more();
   }
 
   bye(bye) {
@@ -277,7 +311,8 @@ class Turn {
 
   move(alias, to, event, detail) {
     const [name, feed] = this.find(alias);
-    if (!feed || to.seq <= feed.seq || to.set <= feed.set) return; // not twice
+    // Not twice, and nothing after the page has left.
+    if (!feed || feed.asked || to.seq <= feed.seq || to.set <= feed.set) return;
     this.state.feeds.set(name, { ...feed, ...to });
     this.emit(event, { feed: name, ...detail });
     this.owe();
@@ -300,7 +335,7 @@ class Turn {
 
   do(type, rest) { this.effects.push({ type, ...rest }); }
 
-  send(object) { this.do('send', { data: JSON.stringify(object) }); }
+  send(object) { this.do('send', { data: json(object) }); }
 
   /** Has the input `name` come later, or never. */
   arm(name, after) { this.do('timer', { name, after }); }
@@ -319,8 +354,14 @@ class Turn {
     if (this.ended && /g$/.test(name)) return;
     const { id = null, resumed, epoch = null } = this.state;
     this.state.state = name;
-    this.emit('status', { state: name, id, resumed, epoch, retry: null, code: null, reason: '', ...rest });
+    this.state.status = { state: name, id, resumed, epoch, retry: null, code: null, reason: '', ...rest };
+    this.emit('status', this.state.status);
   }
+}
+
+/** Half a surrogate pair becomes U+FFFD, as where a WebSocket sends it. */
+function json(value) {
+  return JSON.stringify(value).replace(/\\(ud...|.)/g, (escape, { length }) => length > 1 ? '\ufffd' : escape);
 }
 
 function number(value) {
@@ -344,19 +385,12 @@ class Connection extends EventTarget {
     this.#url = url;
     for (const name of feeds) this.#feed(name).handles = 1;
     const closing = new AbortController(), { signal } = closing;
-    this.id = new Promise((known, unknown) => {
-      this.on('status', ({ state, id, code, reason }) => {
-        if (state === 'open') known(id);
-        if (state !== 'closed') return;
-        closing.abort();
-        unknown(new Error(`closed: ${code} ${reason}`));
-      });
-    });
-    this.id.catch(() => {}); // nobody has to wait for it
-
+    this.on('status', ({ state }) => { if (state === 'closed') closing.abort(); });
     // A duplicated tab has a live copy; a crash leaves a live one.
     const record = this.#record();
     this.#state = initial(feeds, record?.live ? null : record);
+    this.id = this.#living();
+    this.id.catch(() => {}); // nobody has to wait for it
     this.#dispatch({ type: 'pageshow' });
 
     const page = globalThis.document;
@@ -374,6 +408,8 @@ class Connection extends EventTarget {
   get client() { return this.#state.id ?? null; }
 
   get state() { return this.#state.state; }
+
+  get status() { return this.#state.status; }
 
   on(type, fn, options) {
     const listener = (event) => fn(event.detail);
@@ -413,10 +449,27 @@ class Connection extends EventTarget {
     const request = new Request(input, init);
     const origins = [this.#url.origin.replace('ws', 'http'), globalThis.location?.origin, ...this.#options.origins];
     if (origins.includes(new URL(request.url).origin)) {
-      await this.id;
-      request.headers.set('Stepcast-Client', `${this.client}`);
+      request.headers.set('Stepcast-Client', `${await this.#living(request.signal)}`);
     }
     return fetch(request);
+  }
+
+  /** The id, as soon as there is a connection. */
+  #living(signal) {
+    return new Promise((resolve, reject) => {
+      const done = new AbortController();
+      const look = () => {
+        const { state, id, code, reason } = this.status;
+        if (signal?.aborted) reject(signal.reason);
+        else if (state === 'open') resolve(id);
+        else if (state === 'closed') reject(new Error(`closed: ${code} ${reason}`));
+        else return;
+        done.abort();
+      };
+      signal?.addEventListener('abort', look, done);
+      this.on('status', look, done);
+      look();
+    });
   }
 
   #feed(name) {

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { runInNewContext } from 'node:vm';
 import { Page, Tab, open } from './harness.mjs';
 
 const asObject = (values) => Object.fromEntries(values);
@@ -70,6 +71,7 @@ test('handles of one name share one following, and the last to close ends it', (
   assert.deepEqual(said().slice(1), [{ unfollow: ['run/42'] }]);
   tab.events = [];
   tab.socket.say({ text: [3, 2, 'under way'] }, { text: [3, 3, 'x', 'key'] }, { unfollowed: { alias: 3 } });
+  assert.equal(said().length, 2);
   assert.deepEqual(tab.events, []);
   assert.deepEqual(tab.hub.feed('run/42').values.size, 0);
   assert.deepEqual(said().at(-1), { follow: { 'run/42': {} } });
@@ -82,22 +84,75 @@ test('the feeds of the options stay followed without a handle', () => {
   assert.equal(tab.socket.said.length, 1);
 });
 
-test('what is under way of a feed that was left is not for its successor', () => {
+const follows = (alias, name = 'run/42') => ({ feed: { name, alias, seq: 0, how: 'snapshot' } });
+const asked = (tab) => tab.socket.said.slice(1);
+
+test('a feed that is left and followed before the hub has answered is asked for once, and comes once', () => {
   const tab = open();
-  const follow = { feed: { name: 'run/42', alias: 3, seq: 0, how: 'snapshot' } };
+  const first = tab.hub.feed('run/42');
+  first.close();
+  const heard = [];
+  const second = tab.hub.feed('run/42');
+  second.on('message', ({ seq }) => heard.push(seq));
+  assert.deepEqual(asked(tab), [{ follow: { 'run/42': {} } }]);
+  tab.socket.say(follows(3), { text: [3, 1, 'a'] }, { text: [3, 9, 'x', 'key'] });
+  assert.deepEqual(heard, [1]);
+  assert.deepEqual(asObject(second.values), { key: 'x' });
+  assert.deepEqual(tab.take('feed'), [{ feed: 'run/42', how: 'snapshot' }]);
+  assert.equal(asked(tab).length, 1);
+});
+
+test('a feed that is left before the hub has answered is left then, without a word', () => {
+  const tab = open();
+  tab.hub.feed('run/42').close();
+  assert.equal(asked(tab).length, 1);
+  tab.socket.say(follows(3), { text: [3, 1, 'a'] });
+  assert.deepEqual(asked(tab).slice(1), [{ unfollow: ['run/42'] }]);
+  tab.socket.say({ text: [3, 2, 'b'] }, { unfollowed: { alias: 3 } });
+  assert.deepEqual(tab.events, []);
+  tab.back();
+  assert.deepEqual(Object.keys(tab.socket.hello.feeds), ['']);
+});
+
+test('what is under way of a feed that was left is not for its successor, which is asked for after the answer', () => {
+  const tab = open();
+  tab.hub.feed('run/42').close();
   tab.hub.feed('run/42').close();
   const run = tab.hub.feed('run/42');
-  tab.events = [];
-  // The hub's answers to follow, unfollow and follow, one after the other.
-  tab.socket.say(follow, { text: [3, 1, 'a'] }, { unfollowed: { alias: 3 } }, { text: [3, 2, 'nobody follows'] }, follow, { text: [3, 1, 'a'] }, { text: [3, 9, 'x', 'key'] });
-  assert.deepEqual(tab.take('message').map(({ seq }) => seq), [1, 1]);
-  assert.deepEqual(tab.take('feed').map(({ how }) => how), ['snapshot', 'unfollowed', 'snapshot']);
-  assert.deepEqual(asObject(run.values), { key: 'x' });
-  // And the same where the first following had begun.
+  tab.socket.say(follows(3), { text: [3, 1, 'a'] });
   run.close();
   const again = tab.hub.feed('run/42');
-  tab.socket.say({ text: [3, 2, 'b'] }, { text: [3, 10, 'y', 'key'] });
-  assert.deepEqual([tab.take('message'), again.values.size], [[], 0]);
+  assert.deepEqual(asked(tab).slice(1), [{ unfollow: ['run/42'] }]);
+  tab.events = [];
+  tab.socket.say({ text: [3, 2, 'b'] }, { text: [3, 10, 'y', 'key'] }, { gap: { alias: 3, from: 3, to: 4, why: 'slow' } });
+  assert.deepEqual([tab.events, again.values.size], [[], 0]);
+  tab.socket.say({ unfollowed: { alias: 3 } });
+  assert.deepEqual(asked(tab).slice(2), [{ follow: { 'run/42': {} } }]);
+  tab.socket.say(follows(3), { text: [3, 1, 'a'] }, { text: [3, 2, 'b'] });
+  assert.deepEqual(tab.take('message').map(({ seq }) => seq), [1, 2]);
+  assert.deepEqual(tab.take('feed').map(({ how }) => how), ['snapshot']);
+});
+
+test('a lost connection answers what was asked: the next hello names what the page wants then', () => {
+  const tab = open();
+  for (const name of ['left', 'followed again', 'never answered']) tab.hub.feed(name);
+  tab.socket.say(follows(3, 'left'), follows(4, 'followed again'), { text: [4, 1, 'a'] });
+  tab.hub.feed('left'); // one of two handles
+  tab.back({ resumed: true });
+  assert.deepEqual(tab.socket.hello.feeds, { '': { seq: 0 }, left: { seq: 0 }, 'followed again': { seq: 1 }, 'never answered': {} });
+  const run = tab.hub.feed('run');
+  run.close(); // not answered
+  tab.back();
+  assert.equal('run' in tab.socket.hello.feeds, false);
+});
+
+test('a feed that was refused may be left, and asked for again', () => {
+  const tab = open();
+  const run = tab.hub.feed('run/42');
+  tab.socket.say({ error: { code: 'forbidden', feed: 'run/42', reason: '' } });
+  run.close();
+  tab.hub.feed('run/42');
+  assert.deepEqual(asked(tab), [{ follow: { 'run/42': {} } }, { follow: { 'run/42': {} } }]);
 });
 
 test('values are current when their event comes, whoever asks and whenever', () => {
@@ -166,21 +221,34 @@ test('a feed that is followed may be said to go on again, and nothing is deliver
   assert.deepEqual(tab.socket.hello.feeds, { '': { seq: 2, set: 7 } });
 });
 
-test('a client that wants more feeds than it may follow goes on with as many as it may', () => {
+test('a client that wants more feeds than it may follow goes on with as many as it may, and says which are left out', () => {
   const tab = new Tab({ feeds: ['a', 'b', 'c'] });
   tab.socket.welcome({ limits: { message: 65536, feeds: 2 } });
+  assert.equal(tab.socket.said.length, 1);
   tab.socket.say({ error: { code: 'full', reason: '3 feeds where a client may follow 2' } });
-  assert.deepEqual(tab.take('error'), [{ code: 'full', feed: undefined, reason: '3 feeds where a client may follow 2' }]);
-  assert.deepEqual(tab.socket.said.slice(1), [{ follow: { a: {}, b: {} } }]);
+  assert.deepEqual(tab.take('error').map(({ code, feed }) => [code, feed]), [['full', undefined], ['full', 'c']]);
+  assert.deepEqual(asked(tab), [{ follow: { a: {}, b: {} } }]);
   // From then on it asks for no more in one line, and keeps what it has.
   tab.socket.say({ feed: { name: 'a', alias: 1, seq: 7, how: 'snapshot' } }, { feed: { name: 'b', alias: 2, seq: 0, how: 'snapshot' } });
-  tab.back();
+  tab.back({ resumed: true, limits: { message: 65536, feeds: 2 } });
   assert.deepEqual(tab.socket.hello.feeds, { a: { seq: 7 }, b: { seq: 0 } });
   // An error about one feed is no reason to ask again.
   tab.socket.say({ error: { code: 'full', feed: '', reason: '' } });
   assert.equal(tab.socket.said.length, 1);
   tab.hub.feed('d');
   assert.deepEqual(tab.socket.said.at(-1), { follow: { d: {} } });
+});
+
+test('a hello names 64 feeds at most, and the rest is asked for when the hub has said how many it may be', () => {
+  const feeds = Array.from({ length: 3000 }, (_, i) => `run/${i}`);
+  const tab = new Tab({ feeds });
+  tab.socket.open();
+  assert.deepEqual(Object.keys(tab.socket.hello.feeds), feeds.slice(0, 64));
+  tab.hub.feed('early');
+  tab.socket.welcome({ limits: { message: 65536, feeds: 100 } });
+  assert.deepEqual(asked(tab).slice(0, 1), [{ follow: { early: {} } }]);
+  assert.deepEqual(asked(tab).slice(1).map(({ follow }) => Object.keys(follow)), [feeds.slice(64, 99)]);
+  assert.deepEqual(tab.take('error').map(({ code, feed }) => [code, feed]), feeds.slice(99).map((name) => ['full', name]));
 });
 
 test('a snapshot forgets the stamp, so that a loss right after it loses no value', () => {
@@ -359,6 +427,40 @@ test('what is larger than the hub takes is refused here, as it would close the c
   assert.equal(tab.hub.send(new Uint8Array(21)), false);
   assert.equal(tab.socket.sent.length, before + 2);
   assert.deepEqual(tab.take('error').map(({ code }) => code), ['too-long', 'too-long']);
+});
+
+test('half a surrogate pair becomes U+FFFD, as in WebSocket.send, wherever it is in what is sent', () => {
+  const tab = open();
+  for (const data of ['a\ud83db\udf89', ['\ud83d', 'whole \ud83c\udf89', '\\ud83d', '\\\udf89']]) assert.equal(tab.hub.send(data), true);
+  tab.hub.send({ '\udf89': '\n' });
+  tab.hub.feed('run/\ud83d');
+  assert.deepEqual(tab.socket.sent.slice(1), [
+    '{"text":"a\ufffdb\ufffd"}',
+    '{"json":["\ufffd","whole \ud83c\udf89","\\\\ud83d","\\\\\ufffd"]}',
+    '{"json":{"\ufffd":"\\n"}}',
+    '{"follow":{"run/\ufffd":{}}}',
+  ]);
+});
+
+test('bytes go as bytes, wherever they were made, and a Blob as it is', () => {
+  const tab = new Tab();
+  tab.socket.welcome({ limits: { message: 20, feeds: 1 } });
+  const foreign = runInNewContext('[new ArrayBuffer(2), new Uint8Array(2), new DataView(new ArrayBuffer(2))]');
+  const wire = [...foreign, new Blob(['ab']), new File(['ab'], 'name')];
+  for (const data of wire) assert.equal(tab.hub.send(data), true);
+  tab.socket.sent.slice(1).forEach((data, i) => assert.equal(data, wire[i]));
+  assert.equal(tab.hub.send(new Blob(['a'.repeat(21)])), false);
+  assert.equal(tab.hub.send(runInNewContext('new ArrayBuffer(21)')), false);
+  assert.equal(tab.socket.sent.length, 1 + wire.length);
+});
+
+test('what JSON has nothing of is the caller\'s mistake, and is not sent', () => {
+  const tab = open();
+  const nothing = [new Map([[1, 2]]), new Set([1]), new SharedArrayBuffer(2), () => {}, Symbol('x'), Promise.resolve(1), new Error('x'), /x/];
+  for (const data of nothing) assert.throws(() => tab.hub.send(data), TypeError, String(data));
+  for (const data of [{}, [], { toJSON: () => ({}) }, Object.create(null), new (class {})()]) assert.equal(tab.hub.send(data), true);
+  assert.throws(() => tab.hub.send({ toJSON() {} }), TypeError);
+  assert.equal(tab.socket.sent.length, 6);
 });
 
 test('what JSON cannot say is the caller\'s mistake, and the connection goes on', () => {

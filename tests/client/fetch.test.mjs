@@ -64,6 +64,36 @@ test('it tells the newest id', async (t) => {
   assert.equal(headerOf(requests[0]), '815');
 });
 
+test('it waits for a connection, as the hub may have forgotten the id of before', async (t) => {
+  new Page(t);
+  const requests = record(t);
+  const tab = open();
+  t.after(() => tab.hub.close());
+  tab.socket.end();
+  const waiting = tab.hub.fetch('http://app.example/run');
+  await tab.hub.fetch('https://other.example/');
+  assert.equal(requests.length, 1);
+  tab.clock.pass(500);
+  tab.socket.welcome({ id: 815, resumed: false });
+  await waiting;
+  assert.equal(headerOf(requests[1]), '815');
+});
+
+test('it obeys its signal, also while it waits', async (t) => {
+  new Page(t);
+  const requests = record(t);
+  const tab = new Tab();
+  t.after(() => tab.hub.close());
+  const controller = new AbortController();
+  const waiting = tab.hub.fetch('http://app.example/run', { signal: controller.signal });
+  controller.abort();
+  await assert.rejects(waiting, { name: 'AbortError' });
+  await assert.rejects(tab.hub.fetch('http://app.example/run', { signal: AbortSignal.abort() }), { name: 'AbortError' });
+  tab.socket.welcome();
+  await tab.hub.id;
+  assert.equal(requests.length, 0);
+});
+
 test('where there will be no id, it is rejected', async (t) => {
   new Page(t);
   const requests = record(t);

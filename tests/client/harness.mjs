@@ -110,7 +110,7 @@ class Socket {
   end(code = 1006, reason = '') { this.readyState = 3; this.onclose?.({ code, reason }); }
 
   welcome(rest) {
-    this.open();
+    if (!this.readyState) this.open();
     this.say({ hello: { id: 4711, key: KEY, epoch: EPOCH, resumed: false, ping: 25, limits: { message: 65536, feeds: 64 }, ...rest } });
   }
 
