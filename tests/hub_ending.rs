@@ -5,6 +5,10 @@ mod peer;
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Instant;
 
@@ -196,4 +200,46 @@ fn a_hub_is_let_go_by_a_weak_handle_in_whatever_order() {
     peer.finish();
     reader.join().unwrap();
     assert!(weak.upgrade().is_none());
+}
+
+type Wait<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// Counts how often it is woken, and may do so badly.
+struct Rings {
+    count: AtomicUsize,
+    badly: bool,
+}
+
+impl Wake for Rings {
+    fn wake(self: Arc<Self>) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        assert!(!self.badly, "a waker that panics");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_at_the_end_of_the_hub_keeps_no_other_task_asleep() {
+    let hub = patient();
+    let mut stays = Peer::connect(&hub); // and keeps the hub from its end
+    let rings = |badly| Arc::new(Rings { count: AtomicUsize::new(0), badly });
+    let rings: Vec<_> = (0..64).map(|number| rings(number % 2 == 0)).collect();
+    let mut waits: Vec<Wait<'_>> = Vec::new();
+    waits.extend(rings.iter().map(|_| Box::pin(hub.shutdown()) as _));
+    let mut polls = || {
+        let poll = |(wait, rings): (&mut Wait<'_>, &Arc<Rings>)| {
+            let waker = Waker::from(Arc::clone(rings));
+            wait.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
+        };
+        waits.iter_mut().zip(&rings).map(poll).collect::<Vec<_>>()
+    };
+    assert_eq!(polls(), [false; 64]);
+    for _ in 0..1000 {
+        let _ = pin!(hub.shutdown()).poll(&mut Context::from_waker(Waker::noop())); // and gives up
+    }
+    stays.close_code();
+    stays.control(Control::Close(None));
+    stays.finish();
+    let all_are_woken = || rings.iter().all(|rings| rings.count.load(Ordering::SeqCst) == 1);
+    until("each to be woken", all_are_woken);
+    assert_eq!(polls(), [true; 64]);
 }

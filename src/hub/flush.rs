@@ -32,7 +32,29 @@ struct Flush {
     /// What was stamped before this is to leave.
     upto: u64,
     by: Instant,
-    done: oneshot::Sender<Outcome>,
+    answer: Answer,
+}
+
+/// What the caller waits for. An answer wakes the program's task, and so does the drop without one.
+#[derive(Debug)]
+struct Answer(Option<oneshot::Sender<Outcome>>);
+
+impl Answer {
+    fn give(mut self, outcome: Outcome) {
+        if let Some(caller) = self.0.take() {
+            let _ = program::run(|| caller.send(outcome));
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.0.as_ref().is_some_and(|caller| !caller.is_closed())
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        program::let_go(self.0.take());
+    }
 }
 
 impl Requests {
@@ -47,19 +69,19 @@ impl Requests {
     /// The driver has ended: nobody will begin them.
     pub(crate) fn give_up(&self) {
         let waiting = std::mem::take(&mut *self.list.lock());
-        waiting.into_iter().for_each(program::let_go); // each wakes a task of the program's
+        drop(waiting); // which is no longer under the lock
     }
 }
 
 impl Shared {
     /// Asks for a flush of all that has been pushed.
     pub(crate) fn flush(&self, within: Duration) -> oneshot::Receiver<Outcome> {
-        let (done, flushed) = oneshot::channel();
+        let (caller, flushed) = oneshot::channel();
         let by = Instant::now() + within.min(NO_LIMIT);
         self.flushes.list.lock().push(Flush {
             upto: self.stamps.load(Ordering::Acquire),
             by,
-            done,
+            answer: Answer(Some(caller)),
         });
         self.flushes.any.store(true, Ordering::Release);
         if self.end.has_come() {
@@ -155,18 +177,18 @@ impl Flushes {
 
     /// `clients`: how many there are, all of which an early flush waits for.
     fn answer_if(&mut self, clients: usize, is_over: impl Fn(&Flush) -> bool) {
-        let is_due = |flush: &Flush| is_over(flush) || flush.done.is_closed();
+        let is_due = |flush: &Flush| is_over(flush) || !flush.answer.is_awaited();
         let (due, early): (Vec<_>, _) =
             std::mem::take(&mut self.early).into_iter().partition(is_due);
         self.early = early;
-        for Flush { done, .. } in due {
+        for Flush { answer, .. } in due {
             // Without a client nothing has to leave.
             let outcome = if clients == 0 { Ok(()) } else { Err(FlushError::TimedOut { clients }) };
-            let _ = program::run(|| done.send(outcome)); // which wakes the program's task
+            answer.give(outcome);
         }
         let is_due = |under_way: &UnderWay| {
             let UnderWay { flush, waiting } = under_way;
-            waiting.is_empty() || is_over(flush) || flush.done.is_closed()
+            waiting.is_empty() || is_over(flush) || !flush.answer.is_awaited()
         };
         let (due, others): (Vec<_>, _) =
             std::mem::take(&mut self.under_way).into_iter().partition(is_due);
@@ -176,7 +198,7 @@ impl Flushes {
                 0 => Ok(()),
                 clients => Err(FlushError::TimedOut { clients }),
             };
-            let _ = program::run(|| flush.done.send(outcome)); // which wakes the program's task
+            flush.answer.give(outcome);
         }
     }
 
@@ -184,5 +206,49 @@ impl Flushes {
     pub(crate) fn first_deadline(&self) -> Option<Instant> {
         let under_way = self.under_way.iter().map(|under_way| &under_way.flush);
         self.early.iter().chain(under_way).map(|flush| flush.by).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Context, Wake, Waker};
+
+    use super::*;
+
+    /// Counts how often it is woken, and panics.
+    struct Bad(AtomicUsize);
+
+    impl Wake for Bad {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            panic!("a waker that panics");
+        }
+    }
+
+    #[test]
+    fn flushes_that_go_with_a_driver_wake_whoever_waits_and_a_panic_in_that_ends_there() {
+        let mut flushes = Flushes::default();
+        let bad = Arc::new(Bad(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&bad));
+        let mut waits: Vec<_> = (0..4)
+            .map(|number| {
+                let (caller, mut waits) = oneshot::channel();
+                let answer = Answer(Some(caller));
+                let flush = Flush { upto: 0, by: Instant::now(), answer };
+                match number % 2 {
+                    0 => flushes.early.push(flush),
+                    _ => flushes.under_way.push(UnderWay { flush, waiting: HashMap::new() }),
+                }
+                let poll = Pin::new(&mut waits).poll(&mut Context::from_waker(&waker));
+                assert!(poll.is_pending());
+                waits
+            })
+            .collect();
+        drop(flushes);
+        assert_eq!(bad.0.load(Ordering::SeqCst), 4);
+        assert!(waits.iter_mut().all(|wait| wait.try_recv().is_err()));
     }
 }

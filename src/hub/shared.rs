@@ -1,12 +1,13 @@
 //! What the callers' threads and the driver share.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::Budget;
@@ -292,40 +293,62 @@ impl Shared {
 }
 
 /// Whether the driver has ended, and a way to wait for it from a thread and from a task.
+#[derive(Default)]
 pub(crate) struct End {
-    ended: Mutex<bool>,
+    state: Mutex<EndState>,
     condvar: Condvar,
-    watch: watch::Sender<bool>,
 }
 
-impl Default for End {
-    fn default() -> Self {
-        let (watch, _) = watch::channel(false);
-        Self { ended: Mutex::new(false), condvar: Condvar::new(), watch }
-    }
+#[derive(Default)]
+struct EndState {
+    has_come: bool,
+    /// The tasks that wait. Each has a channel of its own, since a waker that panics ends a walk over several.
+    tasks: Vec<oneshot::Sender<Infallible>>,
 }
 
 impl End {
+    fn lock(&self) -> MutexGuard<'_, EndState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set(&self) {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        let tasks = {
+            let mut state = self.lock();
+            state.has_come = true;
+            std::mem::take(&mut state.tasks)
+        };
         self.condvar.notify_all();
-        let _ = program::run(|| self.watch.send_replace(true)); // which wakes tasks of the program's
+        tasks.into_iter().for_each(program::let_go); // each wakes a task of the program's
     }
 
     pub(crate) async fn wait(&self) {
-        // It fails only when the sender has gone, which `self` holds.
-        let _ = self.watch.subscribe().wait_for(|ended| *ended).await;
+        let (task, end) = oneshot::channel();
+        let given_up = {
+            let mut state = self.lock();
+            if state.has_come {
+                return;
+            }
+            // Before the list grows, the tasks that have given up make way.
+            let mut given_up = Vec::new();
+            if state.tasks.len() == state.tasks.capacity() {
+                let tasks = std::mem::take(&mut state.tasks).into_iter();
+                (given_up, state.tasks) = tasks.partition(oneshot::Sender::is_closed);
+            }
+            state.tasks.push(task);
+            given_up
+        };
+        given_up.into_iter().for_each(program::let_go); // each holds a waker of the program's
+        let _ = end.await; // nothing is sent: the channel closes
     }
 
     pub(crate) fn has_come(&self) -> bool {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock().has_come
     }
 
     /// Whether it has come within the time.
     pub(crate) fn wait_blocking(&self, within: Duration) -> bool {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = self.condvar.wait_timeout_while(ended, within, |ended| !*ended);
-        *result.unwrap_or_else(PoisonError::into_inner).0
+        let result = self.condvar.wait_timeout_while(self.lock(), within, |state| !state.has_come);
+        result.unwrap_or_else(PoisonError::into_inner).0.has_come
     }
 }
 
