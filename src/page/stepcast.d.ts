@@ -42,6 +42,14 @@ export interface Options {
    * `location.origin`. They have to allow the header `Stepcast-Client` to other origins (CORS).
    */
   origins?: readonly string[];
+  /** Milliseconds after which an attempt that hangs is given up: 5000 if left out. */
+  timeout?: number;
+  /**
+   * Milliseconds between which the bound of the wait before an attempt doubles: 500 and 20 000 if left
+   * out. The wait itself is drawn between 0 and the bound.
+   */
+  minRetry?: number;
+  maxRetry?: number;
   /** In place of the global one; for tests. */
   WebSocket?: new (url: URL, protocol: string) => Socket;
   /** In place of the system's, in milliseconds; for tests. */
@@ -229,7 +237,10 @@ export interface Status {
   epoch: string | null;
   /** Milliseconds until the next attempt, if one is planned. */
   retry: number | null;
-  /** With which code the connection was closed: 1006 if without one, 4503 if finished, 4504 if failed. */
+  /**
+   * With which code the connection was closed: 1006 if without one, 4503 if finished, 4504 if failed. Only
+   * what the hub says for good, 4500 to 4999, makes the state `closed`: anything else is the network's.
+   */
   code: number | null;
   /** Why it was closed; of `finished` and `failed`, the program's message. */
   reason: string;
@@ -292,6 +303,9 @@ export interface State {
   doubt: boolean;
   since: number;
   attempts: number;
+  timeout: number;
+  minRetry: number;
+  maxRetry: number;
   /** Milliseconds. */
   ping: number;
   /** Bytes of a message to the hub. */
@@ -339,7 +353,11 @@ export interface Stored {
   seq?: number;
 }
 
-export function initial(feeds?: Iterable<string>, record?: Stored | null): State;
+export function initial(
+  feeds?: Iterable<string>,
+  record?: Stored | null,
+  options?: Pick<Options, 'timeout' | 'minRetry' | 'maxRetry'>,
+): State;
 
 /** The next state, and what is to be done, in this order; `state` stays as it is. */
 export function reduce(state: State, input: Input): [State, Effect[]];

@@ -4,7 +4,7 @@
 /** @import { Effect, Hub, Input, Options, State, Stored } from './stepcast.d.ts' */
 
 // Milliseconds.
-const FIRST_WAIT = 500, LONGEST_WAIT = 20_000; // bounds of the wait before an attempt
+const FRESH = 1000; // an attempt that is left alone when the network comes back
 const LATE = 10_000; // that a ping may be
 const HIDDEN = 70_000; // a hidden page's timers run once a minute
 const ACK = 1000;
@@ -21,7 +21,7 @@ const ENDS = { 4503: 'finished', 4504: 'failed' };
  * @param {Stored | null} [record]
  * @returns {State}
  */
-export function initial(feeds = [''], record) {
+export function initial(feeds = [''], record, { timeout = 5000, minRetry = 500, maxRetry = 20_000 } = {}) {
   const { id, key, epoch, seq } = record ?? {};
   /** @type {any} */
   const state = {
@@ -30,6 +30,7 @@ export function initial(feeds = [''], record) {
     acked: seq ?? 0, ackAt: 0,
     greeted: false, // whether this connection has our hello
     heard: 0, doubt: false, // when something came, whether the network has gone since
+    timeout, minRetry, maxRetry,
     since: 0, attempts: 0, ping: 25_000, limit: FEEDS,
   };
   for (const name of feeds) state.feeds.set(name, { wanted: true });
@@ -60,9 +61,9 @@ class Turn {
   start() {
     this.drop();
     Object.assign(this.state, { doubt: false, heard: this.now });
-    this.do('open');
-    this.check();
     this.status('connecting');
+    this.check();
+    this.do('open'); // last: it may fail at once
   }
 
   opened() {
@@ -92,12 +93,13 @@ class Turn {
   closed({ code, reason, retry = 0 }) {
     const { state } = this;
     // One that did not last has failed.
-    if (state.state === 'open' && this.now - state.since >= LONGEST_WAIT) state.attempts = 0;
+    if (state.state === 'open' && this.now - state.since >= state.maxRetry) state.attempts = 0;
     this.drop();
     if (this.ended) return;
     if (code in ENDS) return this.status(ENDS[code], { code, reason });
-    if (/^(100[089]|4[5-9]..)$/.test(code)) return this.finish(code, reason);
-    if (!(retry > 0)) retry = Math.round(this.random * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** state.attempts++));
+    // What a hub does not say itself, anything on the way may say.
+    if (/^4[5-9]..$/.test(code)) return this.finish(code, reason);
+    if (!(retry > 0)) retry = Math.round(this.random * Math.min(state.maxRetry, state.minRetry * 2 ** state.attempts++));
     this.arm('start', retry);
     this.status('waiting', { code, reason, retry });
   }
@@ -118,18 +120,19 @@ class Turn {
 
   /** Whether the connection lives. */
   check() {
-    const { heard, ping } = this.state;
-    const left = heard + Math.max(ping + LATE, this.hidden ? HIDDEN : 0) - this.now;
+    const { ping, greeted, timeout } = this.state;
+    this.state.heard = Math.min(this.state.heard, this.now); // a clock may be set back
+    const left = this.state.heard - this.now + (greeted ? Math.max(ping + LATE, this.hidden ? HIDDEN : 0) : timeout);
     if (left > 0) this.arm('check', left);
-    else this.closed({ code: 1006, reason: 'the hub was silent' });
+    else this.closed({ code: 1006, reason: greeted ? 'the hub was silent' : 'no connection in time' });
   }
 
   // ---- From the browser.
 
   /** Or the page is looked at. To reconnect in doubt is cheap. */
   online() {
-    const { doubt, heard, ping } = this.state;
-    if (doubt || this.now - heard > ping) this.start();
+    const { doubt, heard, ping, greeted } = this.state;
+    if (doubt || this.now - heard > (greeted ? ping : FRESH)) this.anew();
     else this.check();
   }
 
@@ -146,6 +149,11 @@ class Turn {
   pageshow({ lost }) {
     if (lost) this.renew();
     this.store(true, true);
+    this.anew();
+  }
+
+  anew() {
+    this.state.attempts = 0;
     this.start();
   }
 
@@ -388,7 +396,7 @@ class Connection extends EventTarget {
     this.on('status', ({ state }) => { if (state === 'closed') closing.abort(); });
     // A duplicated tab has a live copy; a crash leaves a live one.
     const record = this.#record();
-    this.#state = initial(feeds, record?.live ? null : record);
+    this.#state = initial(feeds, record?.live ? null : record, options);
     this.id = this.#living();
     this.id.catch(() => {}); // nobody has to wait for it
     this.#dispatch({ type: 'pageshow' });
@@ -512,7 +520,12 @@ class Connection extends EventTarget {
   }
 
   #open() {
-    const socket = this.#socket = new this.#options.WebSocket(this.#url, 'stepcast.v1');
+    try {
+      this.#socket = new this.#options.WebSocket(this.#url, 'stepcast.v1');
+    } catch (error) { // a policy of the page or of the browser
+      return this.#dispatch({ type: 'closed', code: 1006, reason: String(error) });
+    }
+    const socket = this.#socket;
     socket.binaryType = 'arraybuffer';
     socket.onopen = () => this.#dispatch({ type: 'opened' });
     socket.onmessage = ({ data }) => this.#dispatch({ type: 'frame', data });
@@ -526,7 +539,7 @@ class Connection extends EventTarget {
     const socket = this.#socket;
     if (!socket) return;
     this.#socket = socket.onopen = socket.onmessage = socket.onclose = null;
-    socket.close(code);
+    try { socket.close(code); } catch { /* gone is gone */ }
   }
 
   #tell({ event, detail }) {

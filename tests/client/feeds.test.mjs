@@ -372,7 +372,7 @@ test('an ack that is due while a connection is replaced waits for the next one',
   page.tell('offline');
   page.tell('online');
   assert.equal(tab.sockets.length, 2);
-  tab.clock.pass(5000);
+  tab.clock.pass(4000);
   assert.deepEqual(tab.socket.sent, [], 'a socket that is not open yet throws');
   tab.socket.welcome({ resumed: true });
   assert.deepEqual(tab.socket.hello.mail, { seq: 1 });

@@ -98,8 +98,8 @@ test('where there will be no id, it is rejected', async (t) => {
   new Page(t);
   const requests = record(t);
   const tab = new Tab();
-  tab.socket.end(1008);
-  await assert.rejects(tab.hub.fetch('http://app.example/run'), /1008/);
+  tab.socket.end(4501);
+  await assert.rejects(tab.hub.fetch('http://app.example/run'), /4501/);
   assert.equal(requests.length, 0);
 });
 

@@ -60,10 +60,23 @@ test('anything that is heard counts, what is ignored, too', () => {
   assert.equal(patience(tab), 35_000);
 });
 
-test('an attempt that gets no answer is given up, too', () => {
-  assert.equal(patience(new Tab()), 35_000);
+test('an attempt that hangs is given up after 5 s, or as the page says, also where the page is hidden', (t) => {
+  const tab = new Tab();
+  assert.equal(patience(tab), 5000);
+  const { code, reason, retry } = tab.take('status').at(-1);
+  assert.deepEqual([code, reason, retry], [1006, 'no connection in time', 250]);
+  assert.equal(tab.socket.closing, 'none');
+  assert.equal(patience(new Tab({ timeout: 60_000 })), 60_000);
+  const page = new Page(t);
+  page.hidden = true;
+  const hidden = new Tab();
+  t.after(() => hidden.hub.close());
+  assert.equal(patience(hidden), 5000);
+});
+
+test('a connection that is not answered is given up, too', () => {
   const silent = new Tab();
-  silent.clock.pass(10_000);
+  silent.clock.pass(4000);
   silent.socket.open();
   assert.equal(patience(silent), 35_000);
 });
@@ -73,7 +86,7 @@ test('an attempt of which nothing is told, not even its end, is followed by the 
   const tab = new Tab();
   for (const count of [2, 3, 4]) {
     tab.socket.readyState = 3;
-    assert.equal(patience(tab), 35_000);
+    assert.equal(patience(tab), 5000);
     const { code, retry } = tab.take('status').at(-1);
     assert.equal(code, 1006);
     tab.clock.pass(retry);
@@ -81,6 +94,12 @@ test('an attempt of which nothing is told, not even its end, is followed by the 
   }
   tab.socket.welcome();
   assert.equal(tab.hub.state, 'open');
+});
+
+test('a clock that is set back makes nobody wait for more than twice as long', () => {
+  const tab = open();
+  tab.clock.set = -86_400_000;
+  assert.equal(patience(tab), 70_000);
 });
 
 test('a ping is answered at once, before anybody is told anything', () => {
@@ -156,6 +175,22 @@ for (const [name, sign] of Object.entries(signs)) {
     assert.equal(tab.hub.state, 'connecting');
     tab.socket.open();
     assert.equal(tab.socket.hello.id, 4711);
+  });
+
+  test(`${name}: an attempt that has hung for more than a second begins anew, and so do the waits`, (t) => {
+    const { page, tab } = openPage(t, { random: () => 0.999999 });
+    for (let attempt = 0; attempt < 9; attempt++) { tab.socket.end(); tab.clock.pass(20_000); tab.clock.pass(5000); }
+    while (tab.hub.state !== 'connecting') tab.clock.pass(tab.clock.next);
+    const count = tab.sockets.length;
+    tab.clock.pass(1000);
+    sign(page);
+    assert.equal(tab.sockets.length, count, 'one that has just begun goes on');
+    tab.clock.pass(1);
+    sign(page);
+    assert.equal(tab.sockets.length, count + 1);
+    assert.equal(tab.sockets.at(-2).closing, 'none');
+    tab.socket.end();
+    assert.equal(tab.take('status').at(-1).retry, 500);
   });
 
   test(`${name}: a connection that was heard stays, and is given up when it should be`, (t) => {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { connect } from '../../src/page/stepcast.js';
-import { EPOCH, KEY, Page, Tab, open, seeded } from './harness.mjs';
+import { Clock, EPOCH, KEY, Page, Tab, open, seeded } from './harness.mjs';
 
 test('it asks for stepcast.v1, and says hello first', () => {
   const tab = new Tab({ feeds: ['', 'run/42'] });
@@ -167,7 +167,7 @@ test('a bye without a time leaves it to the client', () => {
   }
 });
 
-for (const code of [1000, 1008, 1009, 4500, 4501, 4502, 4999]) {
+for (const code of [4500, 4501, 4502, 4999]) {
   test(`${code} is for good, by a Close frame and by a bye`, async () => {
     for (const end of [(tab) => tab.socket.end(code, 'why'), (tab) => tab.socket.say({ bye: { code, reason: 'why', retry: 10 } })]) {
       const tab = open();
@@ -211,11 +211,12 @@ test('a hub that ends without a word is retried for ever', () => {
   for (let attempt = 2; attempt < 100; attempt++) {
     assert.deepEqual([tab.sockets.length, tab.hub.state], [attempt, 'connecting']);
     tab.socket.end();
-    tab.clock.pass(20_000);
+    tab.clock.pass(tab.clock.next);
   }
 });
 
-for (const code of [1001, 1005, 1006, 1007, 1011, 1012, 1013, 1015, 3000, 4000, 4001, 4499, 5000]) {
+// A gateway ends what is idle with 1000, a hub a burst with 1008.
+for (const code of [1000, 1001, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 1015, 3000, 4000, 4001, 4499, 5000]) {
   test(`after ${code} it comes back`, () => {
     const tab = open();
     tab.socket.end(code);
@@ -237,14 +238,45 @@ test('an attempt that fails without a close, as in Node 20, is followed by the n
   tab.socket.readyState = 3;
   tab.socket.onerror({});
   assert.equal(tab.hub.state, 'connecting');
-  tab.socket.end(1008);
+  tab.socket.end(4501);
   assert.equal(tab.hub.state, 'closed');
+});
+
+test('an attempt that the browser forbids is followed by the next, and its reason is told', () => {
+  const clock = new Clock();
+  const told = [];
+  const hub = connect('ws://hub.example/', {
+    clock, random: () => 0.5, storage: null,
+    WebSocket: class { constructor() { throw new DOMException('mixed content', 'SecurityError'); } },
+  });
+  assert.deepEqual([hub.state, hub.status.code, hub.status.reason, hub.status.retry], ['waiting', 1006, 'SecurityError: mixed content', 250]);
+  hub.on('status', ({ state, retry }) => told.push([state, retry]));
+  for (const wait of [250, 500, 1000]) clock.pass(wait);
+  assert.deepEqual(told, [['connecting', null], ['waiting', 500], ['connecting', null], ['waiting', 1000], ['connecting', null], ['waiting', 2000]]);
+  assert.equal(clock.armed, 1, 'the next attempt, and nothing else');
+});
+
+test('a socket that cannot be closed stops nothing', () => {
+  const tab = new Tab();
+  tab.socket.close = () => { throw new Error('no'); };
+  tab.clock.pass(5000);
+  tab.clock.pass(250);
+  assert.equal(tab.sockets.length, 2);
+});
+
+test('the bounds of the waits are the page\'s to say', () => {
+  const tab = new Tab({ random: () => 0.999999, minRetry: 10, maxRetry: 30 });
+  for (const retry of [10, 20, 30, 30]) {
+    tab.socket.end();
+    assert.equal(tab.take('status').at(-1).retry, retry);
+    tab.clock.pass(retry);
+  }
 });
 
 test('without an id, an end for good rejects the promise of one', async () => {
   const tab = new Tab();
-  tab.socket.end(1008, 'origin');
-  await assert.rejects(tab.hub.id, /1008 origin/);
+  tab.socket.end(4501, 'not you');
+  await assert.rejects(tab.hub.id, /4501 not you/);
 });
 
 test('close is for good, with code 1000, and nothing more is told', () => {
