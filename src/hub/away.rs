@@ -4,38 +4,27 @@
 //! away there, else at the address that has most who are away. Of these the one goes that was connected for the shortest
 //! time. So sessions that are begun and dropped one after the other push out each other, and not a client that was there.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::ClientId;
-use super::addresses::Place;
+use super::addresses::{Crowds, Place, Rank};
 use super::client::Client;
 
 #[derive(Debug, Default)]
 pub(crate) struct Away {
     clients: HashMap<ClientId, Absent>,
-    ranks: BTreeSet<Rank>,
-    counts: HashMap<Place, usize>,
-    /// The same by the count.
-    by_count: BTreeSet<(usize, Place)>,
+    crowds: Crowds,
 }
 
 #[derive(Debug)]
 struct Absent {
     client: Arc<Client>,
+    place: Place,
+    /// For how long it was connected in all, in milliseconds, and its id.
     rank: Rank,
     /// Until when it may come back, in the driver's milliseconds.
     until: u64,
-}
-
-/// In the order in which clients of a place make way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    place: Place,
-    /// For how long it was connected in all, in milliseconds.
-    lived: u64,
-    /// The client's, which tells apart who was there for as long.
-    id: u64,
 }
 
 impl Away {
@@ -45,55 +34,40 @@ impl Away {
 
     /// How many are away of those who were at this place last.
     pub(crate) fn count_at(&self, place: Place) -> usize {
-        self.counts.get(&place).copied().unwrap_or(0)
+        self.crowds.count_at(place)
     }
 
     pub(crate) fn insert(&mut self, client: Arc<Client>, lived: u64, until: u64) {
         let (place, id) = (Place::of(client.address().ip()), client.id);
-        let rank = Rank { place, lived, id: id.get() };
-        if self.clients.insert(id, Absent { client, rank, until }).is_none() {
-            self.ranks.insert(rank);
-            self.count(place, |count| count + 1);
+        let rank = (lived, id.get());
+        if self.clients.insert(id, Absent { client, place, rank, until }).is_none() {
+            self.crowds.insert(place, rank);
         }
     }
 
     /// It has come back, or gone. Until when it might have come back, if it was away.
     pub(crate) fn remove(&mut self, id: ClientId) -> Option<u64> {
         let absent = self.clients.remove(&id)?;
-        self.ranks.remove(&absent.rank);
-        self.count(absent.rank.place, |count| count - 1);
+        self.crowds.remove(absent.place, absent.rank);
         Some(absent.until)
-    }
-
-    fn count(&mut self, place: Place, change: impl FnOnce(usize) -> usize) {
-        let before = self.count_at(place);
-        let after = change(before);
-        self.by_count.remove(&(before, place));
-        if after == 0 {
-            self.counts.remove(&place);
-        } else {
-            self.counts.insert(place, after);
-            self.by_count.insert((after, place));
-        }
     }
 
     pub(crate) fn get(&self, id: ClientId) -> Option<&Arc<Client>> {
         self.clients.get(&id).map(|absent| &absent.client)
     }
 
+    fn of(&self, rank: Rank) -> Option<Arc<Client>> {
+        self.get(ClientId::new(rank.1)?).cloned()
+    }
+
     /// Who makes way at this place, if anybody is away there.
     pub(crate) fn first_at(&self, place: Place) -> Option<Arc<Client>> {
-        let rank = self.ranks.range(Rank { place, lived: 0, id: 0 }..).next()?;
-        if rank.place != place {
-            return None;
-        }
-        self.get(ClientId::new(rank.id)?).cloned()
+        self.of(self.crowds.first_at(place)?)
     }
 
     /// Who makes way for a client that comes to this place.
     pub(crate) fn who_makes_way(&self, place: Place) -> Option<Arc<Client>> {
-        let most = || self.first_at(self.by_count.last()?.1);
-        self.first_at(place).or_else(most)
+        self.of(self.crowds.first_at(place).or_else(|| self.crowds.first_of_most())?)
     }
 
     /// Those whose time this says is over, so many at most.
@@ -106,15 +80,12 @@ impl Away {
         if self.clients.len() < self.clients.capacity() / 4 {
             self.clients.shrink_to_fit();
         }
-        if self.counts.len() < self.counts.capacity() / 4 {
-            self.counts.shrink_to_fit();
-        }
+        self.crowds.shrink();
     }
 
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        assert_eq!(self.ranks.len(), self.clients.len());
-        assert_eq!(self.counts.len(), self.by_count.len());
+        assert_eq!(self.crowds.len(), self.clients.len());
         self.clients.len()
     }
 

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,8 +16,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use slab::Slab;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::addresses::Strangers;
 use super::connection::{Connection, Over};
 use super::engine::{Engine, TRIM, millis};
 use super::events::DisconnectReason;
@@ -101,15 +104,13 @@ pub(crate) struct Driver {
     calling: VecDeque<usize>,
     /// How many clients are being written what their sockets have not taken.
     blocked: usize,
-    /// Keys and serial numbers of connections, oldest first, to find the oldest that is not a
-    /// client's. Those that have gone, or become clients, are passed over.
-    accepted: VecDeque<(usize, u32)>,
-    /// The same of connections that are a client's no more, and have not ended yet.
+    /// Connections that are not, and never were, a client's.
+    strangers: Strangers,
+    /// Keys and serial numbers of connections that are a client's no more, and have not ended yet, oldest first.
+    /// Those that have ended are passed over.
     parting: VecDeque<(usize, u32)>,
     /// The serial number of the newest connection: a key may be another connection's by now.
     serial: u32,
-    /// How many connections are not, and never were, a client's.
-    strangers: usize,
     epoch: Instant,
     next_tick: u64,
     /// When there was a push last, and until when it looks for more by itself.
@@ -166,10 +167,9 @@ impl Driver {
             was_told: false,
             calling: VecDeque::new(),
             blocked: 0,
-            accepted: VecDeque::new(),
+            strangers: Strangers::default(),
             parting: VecDeque::new(),
             serial: 0,
-            strangers: 0,
             epoch: Instant::now(),
             next_tick: 0,
             pushed_at: 0,
@@ -397,38 +397,41 @@ impl Driver {
             // On a socket for both, an IPv4 address comes as a part of IPv6.
             address.set_ip(address.ip().to_canonical());
             listener::prepare_accepted(&stream);
-            let ticked = self.has_to_tick();
-            let entry = self.connections.vacant_entry();
-            let key = entry.key();
-            self.serial = self.serial.wrapping_add(1);
-            let deadline = self.engine.now + self.engine.timeouts.handshake;
-            let waker = self.ready.waker(key);
-            entry.insert(Connection::new(stream, address, waker, self.serial, deadline));
-            if !ticked {
-                self.next_tick = self.engine.now + self.engine.timeouts.tick;
-            }
-            self.forget_accepted(); // so that it is as long as there are strangers
-            self.accepted.push_back((key, self.serial));
-            self.strangers += 1;
-            // Looked at after the others: its request comes a moment later, as a rule.
-            self.todo.push_back(key);
-            if self.strangers > self.engine.shared.limits.handshakes {
-                self.end_oldest_stranger();
-            }
-            let limits = &self.engine.shared.limits;
-            if self.connections.len() > limits.clients.saturating_add(limits.handshakes) {
-                self.end_oldest_parting();
-            }
+            self.take_in(stream, address);
         }
         true
     }
 
-    /// The oldest connection that is not a client's makes way for newer ones: real requests take
-    /// milliseconds, so that peers who send nothing, or take no answer, keep nobody out.
-    fn end_oldest_stranger(&mut self) {
+    /// One connection more, for which others make way where there are too many.
+    fn take_in(&mut self, stream: TcpStream, address: SocketAddr) {
+        let ticked = self.has_to_tick();
+        let entry = self.connections.vacant_entry();
+        let key = entry.key();
+        self.serial = self.serial.wrapping_add(1);
+        let deadline = self.engine.now + self.engine.timeouts.handshake;
+        let waker = self.ready.waker(key);
+        entry.insert(Connection::new(stream, address, waker, self.serial, deadline));
+        if !ticked {
+            self.next_tick = self.engine.now + self.engine.timeouts.tick;
+        }
+        self.strangers.enter(key, address.ip());
+        // Looked at after the others: its request comes a moment later, as a rule.
+        self.todo.push_back(key);
+        if self.strangers.len() > self.engine.shared.limits.handshakes {
+            self.end_a_stranger();
+        }
+        let limits = &self.engine.shared.limits;
+        if self.connections.len() > limits.clients.saturating_add(limits.handshakes) {
+            self.end_oldest_parting();
+        }
+    }
+
+    /// A connection that is not a client's makes way for newer ones: real requests take milliseconds, so that peers
+    /// who send nothing, or take no answer, keep nobody out. One from the place that most are from, so that a peer
+    /// who opens them without pause does not keep out those whose requests take longer.
+    fn end_a_stranger(&mut self) {
         let limit = self.engine.shared.limits.handshakes;
-        self.forget_accepted();
-        if let Some((key, _)) = self.accepted.pop_front() {
+        if let Some(key) = self.strangers.who_makes_way() {
             self.step(key, |connection, engine| connection.make_way(limit, engine));
         }
     }
@@ -449,16 +452,6 @@ impl Driver {
                 return;
             }
             self.parting.pop_front();
-        }
-    }
-
-    /// Passes over the oldest ones that have gone, or become clients.
-    fn forget_accepted(&mut self) {
-        while let Some(&(key, serial)) = self.accepted.front() {
-            if self.connections.get(key).is_some_and(|c| c.is(serial) && c.is_stranger()) {
-                return;
-            }
-            self.accepted.pop_front();
         }
     }
 
@@ -511,14 +504,13 @@ impl Driver {
             self.parting.push_back((key, connection.serial()));
         }
         if was_stranger && (result.is_err() || !connection.is_stranger()) {
-            self.strangers -= 1;
+            self.strangers.leave(key);
         }
         let is_blocked = result.is_ok() && connection.is_blocked();
         self.blocked = self.blocked + usize::from(is_blocked) - usize::from(was_blocked);
         if result.is_err() {
             self.connections.remove(key);
             if self.connections.is_empty() {
-                self.accepted.clear();
                 self.parting.clear();
                 self.connections.shrink_to_fit();
             }
@@ -811,10 +803,7 @@ impl Driver {
         self.pardoned = false;
         self.engine.tell_of_panics();
         let connections = &self.connections;
-        let is_stranger = |&(key, serial): &(usize, u32)| {
-            connections.get(key).is_some_and(|c| c.is(serial) && c.is_stranger())
-        };
-        self.accepted.retain(is_stranger);
+        self.strangers.shrink();
         let is_there = |&(key, serial): &(usize, u32)| {
             connections.get(key).is_some_and(|connection| connection.is(serial))
         };
@@ -921,7 +910,7 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{SocketAddr, TcpStream};
+    use std::net::{TcpListener, TcpStream};
     use std::pin::pin;
     use std::thread;
 
@@ -1026,6 +1015,18 @@ mod tests {
             &self.driver.engine.logs[topic.place.load(Ordering::Relaxed)]
         }
 
+        /// Somebody who connects from this address, as far as the driver is told.
+        fn come_from(&mut self, ip: [u8; 4]) -> TcpStream {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            accepted.set_nonblocking(true).unwrap();
+            let _context = self.runtime.enter();
+            let accepted = tokio::net::TcpStream::from_std(accepted).unwrap();
+            self.driver.take_in(accepted, (ip, 1).into());
+            socket
+        }
+
         fn upgrade(&self) -> TcpStream {
             let socket = TcpStream::connect(self.address).unwrap();
             ask(&socket);
@@ -1038,12 +1039,15 @@ mod tests {
     }
 
     fn ask_for(mut socket: &TcpStream, path: &str) {
-        let head = format!(
+        socket.write_all(request_for(path).as_bytes()).unwrap();
+    }
+
+    fn request_for(path: &str) -> String {
+        format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
-        socket.write_all(head.as_bytes()).unwrap();
+        )
     }
 
     #[test]
@@ -1425,18 +1429,26 @@ mod tests {
     }
 
     #[test]
-    fn who_stays_a_stranger_for_long_does_not_make_the_list_of_the_others_grow() {
-        let mut stand = Stand::new();
-        let _silent = TcpStream::connect(stand.address).unwrap();
-        stand.turn_until(|stand| stand.driver.connections.len() == 1);
-        for _ in 0..100 {
-            drop(TcpStream::connect(stand.address).unwrap());
-            stand.turn();
-        }
-        stand.turn_until(|stand| stand.driver.connections.len() == 1);
-        stand.driver.next_tick = stand.driver.engine.now;
+    fn a_flood_of_strangers_from_one_address_does_not_keep_out_a_slow_request_from_another() {
+        const LIMIT: usize = 8;
+        let mut stand = Stand::with(Limits::default().handshakes(LIMIT));
+        let slow = stand.come_from([10, 0, 0, 2]);
+        let request = request_for("/");
+        let (first, second) = request.split_at(40);
+        (&slow).write_all(first.as_bytes()).unwrap();
         stand.turn();
-        assert_eq!((stand.driver.strangers, stand.driver.accepted.len()), (1, 1));
+        let mut flood = Vec::new();
+        for _ in 0..20 * LIMIT {
+            flood.push(stand.come_from([10, 0, 0, 1]));
+            stand.turn();
+            assert!(stand.driver.connections.len() <= LIMIT);
+        }
+        (&slow).write_all(second.as_bytes()).unwrap();
+        stand.turn_until(|stand| stand.shared.registry.count() == 1);
+        assert_eq!(stand.driver.strangers.len(), LIMIT - 1);
+        drop(flood);
+        stand.turn_until(|stand| stand.driver.strangers.len() == 0);
+        assert_eq!(stand.driver.connections.len(), 1);
     }
 
     #[test]

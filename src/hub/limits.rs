@@ -97,8 +97,9 @@ impl Limits {
         /// [`trusted_proxy`](crate::HubBuilder::trusted_proxy).
         clients_per_address: usize = "4";
         /// Connections that are not clients: whose request is not complete, or who are taking the
-        /// answer to it. One more is accepted and ends the oldest of them, so that peers who send
-        /// nothing cannot keep others out. Default 1024.
+        /// answer to it. One more is accepted, and the address with most of them loses its oldest: so neither peers
+        /// who send nothing nor one that connects without pause keep others out. An IPv6 network of 64 bits counts
+        /// as one address here, and so does this machine. Default 1024.
         handshakes: usize = "64";
         /// Bytes in one message from a client; more closes the connection with 1009. Default
         /// 64 KiB, plenty for commands.
