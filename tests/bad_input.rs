@@ -325,12 +325,15 @@ fn a_request_that_is_a_tls_hello_gets_400_that_says_so() {
 }
 
 #[test]
-fn a_request_in_http_1_0_or_older_gets_400() {
+fn a_request_older_than_http_1_0_and_an_upgrade_in_that_get_400() {
     let hub = hub_of_short_handshakes();
     let address = hub.local_addr().unwrap();
     let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    for line in ["GET / HTTP/1.0", "GET / HTTP/0.9", "GET /"] {
+    let old = format!("GET / HTTP/1.0\r\nHost: {address}\r\n{upgrade}");
+    let answer = answer_to(address, old.as_bytes());
+    assert!(is_refused(&answer, 400) && answer.contains("proxy_http_version 1.1"), "{answer}");
+    for line in ["GET / HTTP/0.9", "GET /"] {
         // At the end of the line already: whoever waits for an answer to it gets one.
         for rest in ["\r\n".to_owned(), format!("\r\nHost: {address}\r\n{upgrade}")] {
             let answer = answer_to(address, format!("{line}{rest}").as_bytes());

@@ -39,7 +39,7 @@ fn every_refusal_is_an_http_answer_that_says_what_was_wrong_and_an_event() {
     let host = hub.local_addr().unwrap();
     let cases = [
         (400, "nonsense\r\n\r\n".to_owned()),
-        (400, format!("GET / HTTP/1.0\r\nHost: {host}\r\n\r\n")),
+        (400, format!("GET / HTTP/1.0\r\nHost: {host}\r\n{UPGRADE}\r\n")),
         (400, format!("GET / HTTP/1.1\r\n{UPGRADE}\r\n")),
         (403, format!("GET / HTTP/1.1\r\nHost: evil.example\r\n{UPGRADE}\r\n")),
         (403, "GET / HTTP/1.1\r\nHost: localhost.evil.example\r\n\r\n".to_owned()),
@@ -54,7 +54,7 @@ fn every_refusal_is_an_http_answer_that_says_what_was_wrong_and_an_event() {
         (404, format!("GET /nothing HTTP/1.1\r\nHost: {host}\r\n{UPGRADE}\r\n")),
         (405, format!("POST / HTTP/1.1\r\nHost: {host}\r\n\r\n")),
         (413, format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n\r\n")),
-        (431, format!("GET /{} HTTP/1.1\r\n", "x".repeat(9000))),
+        (431, format!("GET /{} HTTP/1.1\r\n", "x".repeat(17_000))),
     ];
     for (status, head) in cases {
         refused(&hub, &head, status);
@@ -325,16 +325,20 @@ fn a_browser_that_opens_the_address_gets_the_page_with_a_nonce_of_its_own() {
 
 #[test]
 #[cfg(feature = "page")]
-fn the_browsers_client_is_served_to_pages_of_any_origin_and_once_to_who_has_it() {
-    let hub = hub();
+fn the_browsers_client_is_served_to_pages_that_may_connect_and_once_to_who_has_it() {
+    let hub = Hub::builder().allow_origin("app.example").spawn_thread("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let get = |more: &str| {
-        let head = format!(
-            "GET /stepcast.js HTTP/1.1\r\nHost: {address}\r\nOrigin: http://elsewhere.example\r\n{more}\r\n"
-        );
+        let head = format!("GET /stepcast.js HTTP/1.1\r\nHost: {address}\r\n{more}\r\n");
         exchange(address, head.as_bytes())
     };
-    let answer = get("");
+    for origin in ["http://elsewhere.example", "null"] {
+        let answer = get(&format!("Origin: {origin}\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 403 ") && !answer.contains("ETag"), "{answer}");
+    }
+    let rebound = "GET /stepcast.js HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n";
+    assert!(exchange(address, rebound.as_bytes()).starts_with("HTTP/1.1 403 "));
+    let answer = get("Origin: https://app.example\r\n");
     let (head, script) = answer.split_once("\r\n\r\n").unwrap();
     assert!(
         head.starts_with("HTTP/1.1 200 ") && script.contains("export function connect"),
@@ -342,25 +346,175 @@ fn the_browsers_client_is_served_to_pages_of_any_origin_and_once_to_who_has_it()
     );
     assert!(head.contains("\r\nAccess-Control-Allow-Origin: *"), "{head}");
     assert!(head.contains("\r\nContent-Type: text/javascript"), "{head}");
+    assert!(head.contains("\r\nCross-Origin-Resource-Policy: same-origin"), "{head}");
     let tag = head.lines().find_map(|line| line.strip_prefix("ETag: ")).expect("a tag");
     let known = get(&format!("If-None-Match: \"other\", {tag}\r\n"));
     assert!(known.starts_with("HTTP/1.1 304 ") && known.ends_with("\r\n\r\n"), "{known}");
     assert!(get("If-None-Match: \"other\"\r\n").starts_with("HTTP/1.1 200 "));
-    // Who may connect is another question.
-    let upgrade = format!(
-        "GET / HTTP/1.1\r\nHost: {address}\r\nOrigin: http://elsewhere.example\r\n{UPGRADE}\r\n"
-    );
-    assert!(exchange(address, upgrade.as_bytes()).starts_with("HTTP/1.1 403 "));
+    // As a proxy that compresses passes it on; on another line; any.
+    for known in [format!("W/{tag}"), format!("\"a,b\"\r\nIf-None-Match: {tag}"), "*".to_owned()] {
+        let answer = get(&format!("If-None-Match: {known}\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 304 "), "{known}: {answer}");
+    }
+    assert!(get(&format!("If-None-Match: W/W/{tag}\r\n")).starts_with("HTTP/1.1 200 "));
+}
+
+/// Head and content of an answer.
+fn parts(hub: &Hub, request: &str) -> (String, String) {
+    let answer = exchange(hub.local_addr().unwrap(), request.as_bytes());
+    let (head, content) = answer.split_once("\r\n\r\n").expect(request);
+    (head.to_owned(), content.to_owned())
 }
 
 #[test]
-fn a_page_of_the_users_own_is_served_in_its_place_and_without_our_policy() {
+fn head_is_answered_as_get_is_without_content() {
+    let hub = Hub::builder().page("<p>my own").spawn_thread("127.0.0.1:0").unwrap();
+    let long = "x".repeat(17_000);
+    for (path, host) in [
+        ("/", "localhost"),
+        ("/nothing", "localhost"),
+        ("/", "evil.example"),
+        ("/", ""),
+        ("/feed#", "localhost"),
+        (&format!("/{long}"), "localhost"),
+    ] {
+        let request = |method| format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let (of_get, content) = parts(&hub, &request("GET"));
+        assert!(!content.is_empty(), "{of_get}");
+        assert_eq!(parts(&hub, &request("HEAD")), (of_get, String::new()));
+    }
+}
+
+#[test]
+#[cfg(feature = "page")]
+fn the_script_too_is_answered_to_head() {
+    let request = |method| format!("{method} /stepcast.js HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let (of_get, content) = parts(&hub(), &request("GET"));
+    assert!(of_get.contains(&format!("Content-Length: {}", content.len())));
+    assert_eq!(parts(&hub(), &request("HEAD")), (of_get, String::new()));
+}
+
+#[test]
+fn the_health_checks_of_proxies_find_the_hub_well() {
+    let hub = Hub::builder().page("<p>my own").spawn_thread("127.0.0.1:0").unwrap();
+    // HAProxy's `option httpchk`, alone and with a method; others; before them, what an old client leaves.
+    for (status, request) in [
+        (204, "OPTIONS / HTTP/1.0\r\n\r\n"),
+        (204, "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        (200, "HEAD / HTTP/1.0\r\n\r\n"),
+        (200, "GET / HTTP/1.0\r\nUser-Agent: check\r\n\r\n"),
+        (200, "\r\nGET / HTTP/1.1\r\nHost: localhost:\r\n\r\n"),
+        (200, "GET http://localhost/ HTTP/1.1\r\nHost: proxy\r\n\r\n"),
+    ] {
+        let (head, _) = parts(&hub, request);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {head}");
+        let allow = head.contains("\r\nAllow: GET, HEAD, OPTIONS");
+        let length = head.contains("\r\nContent-Length:");
+        assert_eq!((allow, length), (status == 204, status == 200), "{head}");
+    }
+    assert_eq!(hub.stats().refused, 0);
+}
+
+#[test]
+fn a_proxy_that_is_trusted_says_which_host_was_asked_for() {
+    let headers =
+        "Host: backend\r\nOrigin: https://app.example\r\nX-Forwarded-Host: app.example\r\n";
+    let socket = format!("GET / HTTP/1.1\r\n{headers}{UPGRADE}\r\n");
+    let answer = |hub: &Hub| {
+        let mut stream = TcpStream::connect(hub.local_addr().unwrap()).unwrap();
+        stream.write_all(socket.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        String::from_utf8(status.to_vec()).unwrap()
+    };
+    let trusting =
+        Hub::builder().trusted_proxy([127, 0, 0, 1]).spawn_thread("127.0.0.1:0").unwrap();
+    assert_eq!(answer(&trusting), "HTTP/1.1 101");
+    let other = Hub::builder().trusted_proxy([10, 0, 0, 7]).spawn_thread("127.0.0.1:0").unwrap();
+    assert_eq!(answer(&other), "HTTP/1.1 403");
+}
+
+#[test]
+fn the_size_of_a_head_is_an_option() {
+    let with = |bytes| {
+        let limits = Limits::default().request_head(bytes);
+        Hub::builder().limits(limits).page("").spawn_thread("127.0.0.1:0").unwrap()
+    };
+    let cookie = "x".repeat(9000);
+    let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n");
+    for (bytes, status) in [(request.len(), 200), (request.len() - 1, 431), (16 * 1024, 200)] {
+        let (head, _) = parts(&with(bytes), &request);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{bytes}: {head}");
+    }
+}
+
+#[test]
+fn which_pages_may_frame_the_hubs_is_an_option_and_cannot_break_the_header() {
+    let policy = |hub: &Hub| {
+        let (head, _) = parts(hub, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert!(head.contains("\r\nX-Content-Type-Options: nosniff"), "{head}");
+        let line = head.lines().find(|line| line.starts_with("Content-Security-Policy: "));
+        line.expect(&head).rsplit(&[':', ';'][..]).next().unwrap().trim().to_owned()
+    };
+    let own = || Hub::builder().page("<p>my own");
+    let with =
+        |sources| policy(&own().frame_ancestors(sources).spawn_thread("127.0.0.1:0").unwrap());
+    assert_eq!(policy(&own().spawn_thread("127.0.0.1:0").unwrap()), "frame-ancestors 'self'");
+    assert_eq!(with("'none'"), "frame-ancestors 'none'");
+    for bad in ["'none'; script-src *", "a\r\nSet-Cookie: b", "a, b", "\u{fc}"] {
+        assert_eq!(with(bad), "frame-ancestors 'self'", "{bad}");
+    }
+    if cfg!(feature = "page") {
+        let hub =
+            Hub::builder().frame_ancestors("app.example").spawn_thread("127.0.0.1:0").unwrap();
+        assert_eq!(policy(&hub), "frame-ancestors app.example");
+    }
+}
+
+#[test]
+fn a_client_on_v1_that_is_refused_is_told_why_by_a_bye() {
+    let hub =
+        Hub::builder().limits(Limits::default().clients(1)).spawn_thread("127.0.0.1:0").unwrap();
+    let address = hub.local_addr().unwrap();
+    let ask = |path: &str, origin: &str| {
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nOrigin: {origin}\r\n{UPGRADE}\
+             Sec-WebSocket-Protocol: stepcast.v1\r\n\r\n"
+        );
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let here = format!("http://{address}");
+    for (path, origin, code, reason) in [
+        ("/", "https://evil.example", 4505, ".allow_origin("),
+        ("/nothing", &here, 4505, "expected a path that is served here"),
+    ] {
+        let mut events = hub.events();
+        let answer = ask(path, origin);
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        assert!(answer.contains(&format!("{{\"bye\":{{\"code\":{code},\"reason\":\"")), "{answer}");
+        assert!(answer.contains(reason), "{answer}");
+        event(&mut events, |event| matches!(event, Event::Refused { .. }).then_some(()));
+    }
+    let _only = Peer::connect(&hub);
+    until("one is connected", || hub.client_count() == 1);
+    let answer = ask("/", &here);
+    assert!(answer.contains("{\"bye\":{\"code\":4000,"), "{answer}");
+}
+
+#[test]
+fn a_page_of_the_users_own_is_served_in_its_place_and_runs_what_it_likes() {
     let hub = Hub::builder().page("<p>my own").spawn_thread("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let head = format!("GET /?a=b HTTP/1.1\r\nHost: {address}\r\n\r\n");
     let answer = exchange(address, head.as_bytes());
     assert!(answer.ends_with("\r\n\r\n<p>my own"), "{answer}");
-    assert!(!answer.contains("Content-Security-Policy"), "{answer}");
+    let policy = answer.lines().find_map(|line| line.strip_prefix("Content-Security-Policy: "));
+    assert_eq!(policy, Some("frame-ancestors 'self'"), "{answer}");
 }
 
 #[cfg(not(feature = "page"))]

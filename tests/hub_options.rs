@@ -55,6 +55,7 @@ fn a_limit_that_lets_nothing_through_is_refused_at_the_start_by_its_name() {
     is_refused("Limits::handshakes", "0", limits(|l| l.handshakes(0)));
     is_refused("Limits::inbound_message", "0", limits(|l| l.inbound_message(0)));
     is_refused("Limits::inbound_fragments", "0", limits(|l| l.inbound_fragments(0)));
+    is_refused("Limits::request_head", "0", limits(|l| l.request_head(0)));
     is_refused("Limits::inbound_per_second", "0", limits(|l| l.inbound_per_second(0)));
     is_refused("Limits::outbound_message", "0", limits(|l| l.outbound_message(0)));
     is_refused("Limits::latest", "0", limits(|l| l.latest(0)));
@@ -88,7 +89,11 @@ fn with_every_limit_at_its_least_a_hub_serves_who_comes() {
 #[test]
 fn without_any_limit_a_hub_serves_both_wires() {
     let all = Limits::default().clients(MAX).clients_per_address(MAX).handshakes(MAX);
-    let all = all.inbound_message(MAX).inbound_fragments(MAX).inbound_per_second(u32::MAX);
+    let all = all
+        .inbound_message(MAX)
+        .inbound_fragments(MAX)
+        .request_head(MAX)
+        .inbound_per_second(u32::MAX);
     let all = all.outbound_message(MAX).mailbox(MAX).feed(MAX).latest(MAX).keys(MAX).feeds(MAX);
     let all = all.feeds_per_client(MAX).events(MAX).memory(MAX);
     serves("all limits", Hub::builder().limits(all.clone()));

@@ -29,13 +29,13 @@ const MOST_BYTES: usize = 1 << 20;
 
 impl Default for HeadLimits {
     fn default() -> Self {
-        Self { bytes: 8 * 1024, headers: HEADERS }
+        Self { bytes: 16 * 1024, headers: HEADERS }
     }
 }
 
 impl HeadLimits {
-    /// The largest head in bytes, the blank line included. Default 8192: browsers send about 600 bytes and the
-    /// cookies of the host, proxies commonly stop at 8 KiB too. At most 1 MiB; more is taken as 1 MiB.
+    /// The largest head in bytes, the blank line included. Default 16 384: browsers send about 600 bytes and the
+    /// cookies of the host, which all programs on `localhost` share. At most 1 MiB; more is taken as 1 MiB.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -69,7 +69,7 @@ impl HeadLimits {
     ///
     /// ```
     /// # use stepcast::handshake::HeadLimits;
-    /// assert_eq!(HeadLimits::default().bytes(), 8192);
+    /// assert_eq!(HeadLimits::default().bytes(), 16_384);
     /// assert_eq!(HeadLimits::default().max_bytes(usize::MAX).bytes(), 1024 * 1024);
     /// ```
     pub fn bytes(&self) -> usize {

@@ -11,13 +11,21 @@ pub(super) struct HostName<'a> {
 }
 
 impl HostName<'_> {
-    /// Addresses are compared as addresses, names whole and with ASCII case ignored.
+    /// Addresses are compared as addresses, names whole and with ASCII case ignored. The names of the
+    /// loopback interface are one: whichever of them a browser shows, the page is of this machine.
     pub(super) fn is_same(&self, other: &HostName<'_>) -> bool {
         match (self.ip, other.ip) {
-            (Some(one), Some(two)) => one == two,
-            (None, None) => self.text.eq_ignore_ascii_case(other.text),
-            _ => false,
+            (Some(one), Some(two)) if one == two => true,
+            (None, None) if self.text.eq_ignore_ascii_case(other.text) => true,
+            _ => self.is_loopback() && other.is_loopback(),
         }
+    }
+
+    fn is_loopback(&self) -> bool {
+        self.ip.map_or_else(
+            || self.text.eq_ignore_ascii_case("localhost"),
+            |ip| ip.to_canonical().is_loopback(),
+        )
     }
 }
 
@@ -30,7 +38,7 @@ pub(super) struct Authority<'a> {
 
 impl<'a> Authority<'a> {
     /// Only what can be a DNS name or an IP literal is a host: no user information, path, percent-escape, space
-    /// or zone. A port has digits.
+    /// or zone. A port has digits, or none (RFC 3986, section 3.2.3: a colon alone is the same as no port).
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let text = from_utf8(bytes).ok()?;
         let host_end = match text.strip_prefix('[') {
@@ -39,7 +47,7 @@ impl<'a> Authority<'a> {
         };
         let (host, port) = text.split_at(host_end);
         let port = match port {
-            "" => None,
+            "" | ":" => None,
             port => Some(parse_port(port)?),
         };
         Some(Self { host: parse_host(host)?, port })
@@ -121,6 +129,8 @@ mod tests {
         assert_eq!(host("127.0.0.1:65535"), Some("127.0.0.1"));
         assert_eq!(host("[::1]"), Some("[::1]"));
         assert_eq!(host("[::1]:8002"), Some("[::1]"));
+        assert_eq!(host("localhost:"), Some("localhost"));
+        assert_eq!(host("[::1]:"), Some("[::1]"));
     }
 
     #[test]
@@ -132,7 +142,6 @@ mod tests {
             "a/b",
             "a@b",
             "user:pass@b",
-            "a:",
             "a:+1",
             "a:65536",
             "a:8o",
@@ -140,7 +149,6 @@ mod tests {
             "::1",
             "[::1",
             "[::1]x",
-            "[::1]:",
             "[fe80::1%25eth0]",
             "[127.0.0.1]",
             "[]",
@@ -166,9 +174,25 @@ mod tests {
         assert!(same("[::1]", "[0:0:0:0:0:0:0:1]"));
         assert!(!same("localhost", "localhost."));
         assert!(!same("localhost", "localhost.evil.example"));
-        assert!(!same("127.0.0.1", "127.0.0.2"));
+        assert!(!same("192.0.2.1", "192.0.2.2"));
         assert!(!same("127.0.0.1", "127.1"));
-        assert!(!same("127.0.0.1", "[::ffff:127.0.0.1]"));
+        assert!(!same("192.0.2.1", "[::ffff:192.0.2.1]"));
+    }
+
+    #[test]
+    fn the_names_of_the_loopback_interface_are_one_host() {
+        let names =
+            ["localhost", "LOCALHOST", "127.0.0.1", "127.0.0.2", "[::1]", "[::ffff:127.0.0.1]"];
+        let same =
+            |one: &str, two: &str| parse_host(one).unwrap().is_same(&parse_host(two).unwrap());
+        for one in names {
+            assert!(names.into_iter().all(|two| same(one, two)), "{one}");
+            for other in
+                ["localhost.", "localhost.evil.example", "evil-localhost", "192.0.2.1", "[::2]"]
+            {
+                assert!(!same(one, other) && !same(other, one), "{one} {other}");
+            }
+        }
     }
 
     #[test]
@@ -195,7 +219,6 @@ mod tests {
             "1http://localhost",
             "ht tp://localhost",
             "http://http://localhost",
-            "http://localhost:",
         ] {
             assert!(!parses(text), "{text:?}");
         }

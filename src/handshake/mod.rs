@@ -48,11 +48,16 @@
 //!
 //! # What was decided where the RFCs leave a choice
 //!
-//! - HTTP/1.0 is refused with 400 (not 505, which is about the *major* version, RFC 9110 section 15.6.6).
-//! - A line ends with CR LF; a bare LF is refused, and so is an empty line before the request.
-//! - A target in absolute form (`GET http://host/path HTTP/1.1`) is accepted, as RFC 9112 section 3.2.2 demands,
-//!   when its authority equals `Host`. Any other target starts with `/`.
-//! - Request bodies are never read: `Content-Length` above 0 is 413, any `Transfer-Encoding` 400.
+//! - HTTP/1.0 gets pages, also without a `Host`: proxies ask so for a server's health. An upgrade in it is refused
+//!   with 400 (not 505, which is about the *major* version, RFC 9110 section 15.6.6).
+//! - A line ends with CR LF; a bare LF is refused, since servers that differ in what ends a line can be played off
+//!   against each other. One empty line before the request is read over (RFC 9112 section 2.2).
+//! - A target in absolute form (`GET http://host/path HTTP/1.1`) is accepted, and its host counts instead of `Host`
+//!   (RFC 9112 section 3.2.2). Any other target starts with `/`, or is `*` with `OPTIONS`.
+//! - Request bodies are never read, and what follows the head are frames: `Content-Length` above 0 is 413, any
+//!   `Transfer-Encoding` 400.
+//! - A key may have bits left over in its last character, as the example in RFC 6455 has: it is hashed as text.
+//! - An empty `Origin` is none, since no browser sends one.
 //! - No extension is ever agreed to.
 
 mod answer;
@@ -70,7 +75,7 @@ pub use client::{ClientRequest, HandshakeError};
 pub use head::HeadLimits;
 pub use refusal::Refusal;
 pub use request::{Request, RequestReader};
-pub(crate) use response::http_head;
+pub(crate) use response::{ALLOWED, http_head};
 pub use response::{InvalidHeader, Status, http_response};
 pub use rules::Rules;
 pub use upgrade::{NotOffered, Upgrade, accept_key};

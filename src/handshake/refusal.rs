@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::response::{Status, write_response};
+use super::response::{ALLOWED, Status, write_head, write_response};
 
 /// The longest reason, in bytes.
 const LONGEST_REASON: usize = 512;
@@ -73,18 +73,18 @@ impl Refusal {
         )
     }
 
-    /// 405: `method` is not GET. The answer has `Allow: GET`.
+    /// 405: `method` is none that the server knows. The answer names those in `Allow`.
     ///
     /// ```
     /// # use stepcast::handshake::Refusal;
     /// let answer = Refusal::method_not_allowed("POST").response();
-    /// assert!(String::from_utf8_lossy(&answer).contains("\r\nAllow: GET\r\n"));
+    /// assert!(String::from_utf8_lossy(&answer).contains("\r\nAllow: GET, HEAD, OPTIONS\r\n"));
     /// ```
     pub fn method_not_allowed(method: &str) -> Self {
         let method = quote(method.as_bytes());
         Self::new(
             Status::MethodNotAllowed,
-            format!("expected the method GET, got {method}; this server only answers GET"),
+            format!("expected the method GET, got {method}; this server answers {ALLOWED} only"),
         )
     }
 
@@ -155,6 +155,23 @@ impl Refusal {
     /// assert!(answer.ends_with(b"\r\n\r\nexpected a token, got none\n"));
     /// ```
     pub fn response(&self) -> Bytes {
+        self.write(true)
+    }
+
+    /// The answer to a `HEAD` request: what [`response`](Self::response) gives, without content (RFC 9110,
+    /// section 9.3.2).
+    ///
+    /// ```
+    /// # use stepcast::handshake::Refusal;
+    /// let refusal = Refusal::not_found("/feeed");
+    /// let head = refusal.response_to_head();
+    /// assert!(refusal.response().starts_with(&head) && head.ends_with(b"\r\n\r\n"));
+    /// ```
+    pub fn response_to_head(&self) -> Bytes {
+        self.write(false)
+    }
+
+    fn write(&self, with_content: bool) -> Bytes {
         const PLAIN: [(&str, &str); 3] = [
             ("Content-Type", "text/plain; charset=utf-8"),
             ("X-Content-Type-Options", "nosniff"),
@@ -162,14 +179,19 @@ impl Refusal {
         ];
         let body = format!("{}\n", self.reason);
         let (connection, more): (_, &[(&str, &str)]) = match self.status {
-            Status::MethodNotAllowed => ("close", &[("Allow", "GET")]),
+            Status::MethodNotAllowed => ("close", &[("Allow", ALLOWED)]),
             // RFC 9110 section 7.8: who sends Upgrade names it in Connection.
             Status::UpgradeRequired => {
                 ("close, Upgrade", &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")])
             }
             _ => ("close", &[]),
         };
-        write_response(self.status, connection, &[&PLAIN, more].concat(), body.as_bytes())
+        let headers = [&PLAIN, more].concat();
+        if with_content {
+            write_response(self.status, connection, &headers, body.as_bytes())
+        } else {
+            write_head(self.status, connection, &headers, body.len(), 0).freeze()
+        }
     }
 }
 
@@ -262,7 +284,7 @@ mod tests {
     #[test]
     fn each_status_brings_the_headers_it_demands() {
         let method = text(&Refusal::method_not_allowed("POST"));
-        assert!(method.contains("\r\nAllow: GET\r\n"));
+        assert!(method.contains("\r\nAllow: GET, HEAD, OPTIONS\r\n"));
         let version = text(&Refusal::new(Status::UpgradeRequired, ""));
         assert!(version.contains("\r\nConnection: close, Upgrade\r\n"));
         assert!(version.contains("\r\nUpgrade: websocket\r\n"));

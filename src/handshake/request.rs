@@ -38,6 +38,8 @@ use super::response::Status;
 pub struct RequestReader {
     scanner: Scanner,
     request_line_checked: bool,
+    /// Whether an empty line has come before the request.
+    skipped_line: bool,
 }
 
 impl RequestReader {
@@ -52,7 +54,7 @@ impl RequestReader {
     /// # Ok::<(), stepcast::handshake::Refusal>(())
     /// ```
     pub fn new(limits: HeadLimits) -> Self {
-        Self { scanner: Scanner::new(limits), request_line_checked: false }
+        Self { scanner: Scanner::new(limits), request_line_checked: false, skipped_line: false }
     }
 
     /// Looks at what was added to `src` since the last call. `None`: the head is not complete yet, call again with
@@ -71,10 +73,13 @@ impl RequestReader {
     ///
     /// - 431: the head is over the limits.
     /// - 413: the request announces a body.
-    /// - 400: this is not HTTP/1.1; a line is malformed; `Host` is missing, there twice, or no host; the target is
-    ///   neither a path nor an `http` or `https` URI of the same host; `Transfer-Encoding` or a malformed
-    ///   `Content-Length`.
+    /// - 400: this is neither HTTP/1.1 nor HTTP/1.0; a line is malformed or ends with a line feed alone; `Host` is
+    ///   missing (in HTTP/1.1), there twice, or no host; the target is neither a path nor an `http` or `https` URI, nor
+    ///   `*` with `OPTIONS`; `Transfer-Encoding` or a malformed `Content-Length`.
     pub fn read(&mut self, src: &mut BytesMut) -> Result<Option<Request>, Refusal> {
+        if self.is_before_the_request(src) {
+            return Ok(None);
+        }
         check_first_bytes(src)?;
         let found = self.scanner.scan(src);
         if let (false, Some(end)) = (self.request_line_checked, self.scanner.first_line()) {
@@ -91,6 +96,16 @@ impl RequestReader {
         let headers = self.scanner.headers();
         *self = Self::new(limits);
         Request::parse(head, headers).map(Some)
+    }
+
+    /// Reads over one empty line before the request (RFC 9112, section 2.2: a server SHOULD ignore at least
+    /// one). Whether more has to come before anything can be said.
+    fn is_before_the_request(&mut self, src: &mut BytesMut) -> bool {
+        if !self.skipped_line && src.starts_with(b"\r\n") {
+            self.skipped_line = true;
+            src.advance(2);
+        }
+        !self.skipped_line && src[..] == b"\r"[..]
     }
 }
 
@@ -109,16 +124,13 @@ fn check_first_bytes(src: &[u8]) -> Result<(), Refusal> {
 
 /// Only the version, so that other protocols need not be waited for; the rest is httparse's.
 fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
-    if line.ends_with(b" HTTP/1.1") {
+    if line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0") {
         return Ok(());
     }
-    Err(Refusal::bad_request(if line.ends_with(b" HTTP/1.0") {
-        "expected HTTP/1.1, got HTTP/1.0; a proxy in between has to be told to use 1.1 \
-         (nginx: proxy_http_version 1.1)"
-            .to_owned()
-    } else {
-        format!("expected a request line such as \"GET / HTTP/1.1\", got {}", quote(line))
-    }))
+    let got = quote(line);
+    Err(Refusal::bad_request(format!(
+        "expected a request line such as \"GET / HTTP/1.1\", got {got}"
+    )))
 }
 
 fn refuse_head(fault: HeadFault, limits: HeadLimits) -> Refusal {
@@ -135,13 +147,16 @@ fn refuse_head(fault: HeadFault, limits: HeadLimits) -> Refusal {
             Status::HeadersTooLarge,
             format!("expected at most {} headers, got more; send fewer", limits.headers()),
         ),
+        // RFC 9112, section 2.2, permits to take it for a line's end. Two servers that differ in what they
+        // take for a line can be played off against each other, and nobody sends it but by hand.
         HeadFault::BareLineFeed => Refusal::bad_request(
             "expected lines that end with CR LF, got a line feed on its own; send \\r\\n",
         ),
     }
 }
 
-/// A sound HTTP/1.1 request without a body: it has one valid `Host` and a target that names a path.
+/// A sound request of HTTP/1.1 or HTTP/1.0 without a body: it has one valid `Host` (in HTTP/1.0 one at most) and
+/// a target that names a path.
 ///
 /// It keeps its head in one piece, and nothing of the buffer it was read from. `Debug` shows no header's value,
 /// because cookies and credentials are among them.
@@ -164,6 +179,8 @@ pub struct Request {
     resource: Span,
     host: Span,
     ip: Option<IpAddr>,
+    /// Whether it is HTTP/1.0.
+    is_old: bool,
 }
 
 impl fmt::Debug for Request {
@@ -249,7 +266,8 @@ impl Request {
         self.head.text(self.resource)
     }
 
-    /// The host the client believes to talk to, without a port; an IPv6 address keeps its brackets.
+    /// The host the client believes to talk to, without a port; an IPv6 address keeps its brackets. It is the one of
+    /// the target, if that is a whole URI, and else that of `Host`; empty where HTTP/1.0 leaves it out.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -306,7 +324,7 @@ impl Request {
 
     /// Whether the client asks for a WebSocket: `Upgrade` names it, or `Sec-WebSocket-Key` is there (a proxy may have
     /// dropped the `Upgrade`). Then only an [`Upgrade`](super::Upgrade) or its refusal is a right answer; otherwise
-    /// a page is.
+    /// a page is. In HTTP/1.0 `Upgrade` means nothing (RFC 9110, section 7.8).
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -319,8 +337,18 @@ impl Request {
     /// # }
     /// ```
     pub fn wants_upgrade(&self) -> bool {
-        self.head.has_element("Upgrade", "websocket")
+        (!self.is_old && self.head.has_element("Upgrade", "websocket"))
             || self.head.first("Sec-WebSocket-Key").is_some()
+    }
+
+    /// Whether the request is HTTP/1.0.
+    pub(super) fn is_old(&self) -> bool {
+        self.is_old
+    }
+
+    /// Whether an answer has no content: the method is `HEAD`.
+    pub(crate) fn is_head(&self) -> bool {
+        self.method() == "HEAD"
     }
 
     fn parse(bytes: Bytes, headers: usize) -> Result<Self, Refusal> {
@@ -347,26 +375,40 @@ impl Request {
         }
         let span = |part: Option<&str>| span_in(&bytes, part.unwrap_or_default().as_bytes());
         let (method, target) = (span(parsed.method), span(parsed.path));
+        let is_old = parsed.version == Some(0);
         let fields = spans_of(&bytes, parsed.headers);
         let head = Head::new(bytes, fields);
         check_body(&head)?;
-        let host_value = host_value(&head)?;
-        let Some(Authority { host, .. }) = Authority::parse(host_value) else {
-            let got = quote(host_value);
-            return Err(Refusal::bad_request(format!(
-                "expected a Host header of the form name:port, got {got}"
-            )));
+        let named = host_value(&head, is_old)?.map(parse_host).transpose()?;
+        let is_about_all = head.slice(method) == b"OPTIONS" && head.slice(target) == b"*";
+        let (authority, resource) = if is_about_all {
+            (None, head.slice(target)) // RFC 9112, section 3.2.4
+        } else {
+            split_target(head.slice(target))?
         };
-        let resource = span_in(head.bytes(), resource_of(head.slice(target), host_value)?);
-        let (host, ip) = (span_in(head.bytes(), host.text.as_bytes()), host.ip);
-        Ok(Self { head, method, target, resource, host, ip })
+        // RFC 9112, section 3.2.2: the host of a whole URI is what counts.
+        let host = authority.map(parse_host).transpose()?.or(named);
+        let resource = span_in(head.bytes(), resource);
+        let (host, ip) = host.map_or((Span::default(), None), |host| {
+            (span_in(head.bytes(), host.text.as_bytes()), host.ip)
+        });
+        Ok(Self { head, method, target, resource, host, ip, is_old })
     }
 }
 
-/// RFC 9112 section 3.2: a request without a Host header, or with more than one, is answered with 400.
-fn host_value(head: &Head) -> Result<&[u8], Refusal> {
+fn parse_host(value: &[u8]) -> Result<HostName<'_>, Refusal> {
+    Authority::parse(value).map(|authority| authority.host).ok_or_else(|| {
+        let got = quote(value);
+        Refusal::bad_request(format!("expected a host of the form name:port, got {got}"))
+    })
+}
+
+/// RFC 9112 section 3.2: a request without a Host header, or with more than one, is answered with 400. HTTP/1.0 did
+/// not have it yet, and the health checks of proxies leave it out there.
+fn host_value(head: &Head, is_old: bool) -> Result<Option<&[u8]>, Refusal> {
     match head.single("Host") {
-        Single::One(value) => Ok(value),
+        Single::One(value) => Ok(Some(value)),
+        Single::Missing if is_old => Ok(None),
         Single::Missing => {
             Err(Refusal::bad_request("expected a Host header, got none; send Host: name:port"))
         }
@@ -405,8 +447,9 @@ fn check_body(head: &Head) -> Result<(), Refusal> {
     }
 }
 
-/// The target's path and query.
-fn resource_of<'a>(target: &'a [u8], host_value: &[u8]) -> Result<&'a [u8], Refusal> {
+/// The authority of a target that is a whole URI, which a server MUST accept (RFC 9112, section 3.2.2), and the
+/// path and query of any.
+fn split_target(target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), Refusal> {
     let refuse = |expected: &str| {
         let got = quote(target);
         Err(Refusal::bad_request(format!("expected {expected}, got {got}")))
@@ -416,19 +459,14 @@ fn resource_of<'a>(target: &'a [u8], host_value: &[u8]) -> Result<&'a [u8], Refu
         return refuse("a target of printable ASCII without a fragment");
     }
     if target.starts_with(b"/") {
-        return Ok(target);
+        return Ok((None, target));
     }
     let Some(rest) = strip_http(target) else {
         return refuse("a target that begins with /");
     };
     let end = rest.iter().position(|byte| b"/?".contains(byte)).unwrap_or(rest.len());
     let (authority, resource) = rest.split_at(end);
-    // RFC 9112 section 3.2.2: a server MUST accept this form, and take the host from it. The client has to send
-    // the same Host (section 3.2), so two that differ are someone's trick.
-    if !authority.eq_ignore_ascii_case(host_value) {
-        return refuse("a target with the same authority as Host");
-    }
-    Ok(resource)
+    Ok((Some(authority), resource))
 }
 
 fn strip_http(target: &[u8]) -> Option<&[u8]> {
@@ -461,18 +499,52 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_uri_is_a_target_if_it_names_the_same_host() {
+    fn a_whole_uri_is_a_target_and_its_host_counts() {
         let request = get("HTTP://A.example:80/a?b").unwrap();
         assert_eq!(request.target(), "HTTP://A.example:80/a?b");
         assert_eq!((request.path(), request.query()), ("/a", Some("b")));
         assert_eq!(get("https://a.example:80").unwrap().path(), "/");
         let request = get("http://a.example:80?b").unwrap();
         assert_eq!((request.path(), request.query()), ("/", Some("b")));
-        for target in
-            ["http://b.example/", "http://a.example/", "http://x@a.example:80/", "http:///"]
-        {
+        assert_eq!(get("http://b.example/").unwrap().host(), "b.example");
+        assert_eq!(get("http://a.example/").unwrap().host(), "a.example");
+        for target in ["http://x@a.example:80/", "http:///"] {
             assert_eq!(get(target).unwrap_err().status(), Status::BadRequest, "{target}");
         }
+    }
+
+    #[test]
+    fn http_1_0_needs_no_host_and_asks_for_no_upgrade() {
+        let old = |rest: &str| read(format!("GET / HTTP/1.0\r\n{rest}\r\n")).unwrap().unwrap();
+        assert_eq!(old("").host(), "");
+        assert_eq!(old("Host: a:80\r\n").host(), "a");
+        assert!(!old("Upgrade: websocket\r\n").wants_upgrade());
+        assert!(old("Sec-WebSocket-Key: x\r\n").wants_upgrade());
+        assert!(read("GET / HTTP/1.1\r\n\r\n").is_err());
+        assert!(read("GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn one_empty_line_before_the_request_is_read_over() {
+        let mut reader = RequestReader::new(HeadLimits::default());
+        let mut src = BytesMut::new();
+        let text = b"\r\nGET /1 HTTP/1.1\r\nHost: a\r\n\r\n";
+        for byte in &text[..text.len() - 1] {
+            src.extend_from_slice(&[*byte]);
+            assert!(reader.read(&mut src).unwrap().is_none());
+        }
+        src.extend_from_slice(b"\n");
+        assert_eq!(reader.read(&mut src).unwrap().unwrap().path(), "/1");
+        assert!(read("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").is_err());
+        assert!(read("\r").unwrap().is_none());
+        assert!(read("\rG").is_err());
+    }
+
+    #[test]
+    fn a_question_about_the_whole_server_has_a_star() {
+        let star = |method: &str| read(format!("{method} * HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(star("OPTIONS").unwrap().unwrap().path(), "*");
+        assert!(star("GET").is_err());
     }
 
     #[test]

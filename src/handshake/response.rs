@@ -6,6 +6,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::head::{is_field_value, is_token};
 
+/// The methods that this server answers, as `Allow` names them (RFC 9110, section 10.2.1).
+pub(crate) const ALLOWED: &str = "GET, HEAD, OPTIONS";
+
 /// The statuses this server answers with.
 ///
 /// ```
@@ -19,6 +22,8 @@ use super::head::{is_field_value, is_token};
 pub enum Status {
     /// 200: a page.
     Ok,
+    /// 204: there is nothing to say. Without a body, and without a length of one (RFC 9110, section 8.6).
+    NoContent,
     /// 304: the client has it already. Without a body, and without a length of one (RFC 9110, section 15.4.5).
     NotModified,
     /// 400: not a request that makes sense.
@@ -27,7 +32,7 @@ pub enum Status {
     Forbidden,
     /// 404: nothing has this path.
     NotFound,
-    /// 405: a method other than GET.
+    /// 405: a method other than GET, HEAD and OPTIONS.
     MethodNotAllowed,
     /// 408: the request did not arrive in time.
     RequestTimeout,
@@ -69,6 +74,7 @@ impl Status {
     const fn line(self) -> (u16, &'static str) {
         match self {
             Self::Ok => (200, "OK"),
+            Self::NoContent => (204, "No Content"),
             Self::NotModified => (304, "Not Modified"),
             Self::BadRequest => (400, "Bad Request"),
             Self::Forbidden => (403, "Forbidden"),
@@ -190,7 +196,7 @@ pub(super) fn write_response(
 }
 
 /// The head, in a buffer that has `room` for that much more.
-fn write_head(
+pub(super) fn write_head(
     status: Status,
     connection: &str,
     headers: &[(&str, &str)],
@@ -203,7 +209,7 @@ fn write_head(
     let (code, phrase) = status.line();
     put(&mut out, &["HTTP/1.1 ", &code.to_string(), " ", phrase, "\r\nConnection: ", connection]);
     put(&mut out, &["\r\n"]);
-    if status != Status::NotModified {
+    if !matches!(status, Status::NoContent | Status::NotModified) {
         put(&mut out, &["Content-Length: ", &length.to_string(), "\r\n"]);
     }
     for (name, value) in headers {

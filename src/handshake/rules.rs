@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::head::Single;
+use super::head::{Head, Single};
 use super::host::{Authority, HostName, Origin};
 use super::refusal::{Refusal, quote};
 use super::request::Request;
@@ -18,7 +18,8 @@ use super::response::Status;
 /// - **`Origin`** is absent (not a browser), or has the host of `Host`; scheme and port are ignored, so that a page on
 ///   port 3000 may use a hub on 8002. Others by [`allow_origin`](Self::allow_origin).
 ///
-/// Names are compared whole, ASCII case ignored, addresses as addresses.
+/// Names are compared whole, ASCII case ignored, addresses as addresses. `localhost` and the loopback addresses are
+/// one host. A request of HTTP/1.0 that has no `Host` is of no browser, and may come in.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -55,10 +56,12 @@ impl Rules {
     /// - an origin as browsers send it, `https://app.example` or `http://app.example:3000` (a `/` at its end is
     ///   ignored, the scheme's own port is the same as none);
     /// - a host name alone, `app.example`: any scheme and port;
+    /// - a scheme other than `http` and `https` with a star, `vscode-webview://*` or `chrome-extension://*`: any
+    ///   origin of that scheme, since the names in these are random;
     /// - `null`: pages opened from disk, and sandboxed frames of any page in the world;
     /// - any other text a program is known to send, compared whole.
     ///
-    /// There are no wildcards.
+    /// There are no other wildcards.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -115,10 +118,45 @@ impl Rules {
     /// 403 for a `Host` or an `Origin` that is not allowed; 400 for an `Origin` that is there twice or that is not of
     /// the form `scheme://host:port` (RFC 6454 section 6.2).
     pub fn check(&self, request: &Request) -> Result<(), Refusal> {
-        self.check_host(request.host_name())?;
+        self.check_as(request, request.host_name())
+    }
+
+    /// Whether a request may come in that a proxy has sent whose word counts: the host that the client asked the proxy
+    /// for, by `X-Forwarded-Host` or `Forwarded` (RFC 7239, section 5.3), stands for `Host`, and is let in: which names
+    /// the proxy answers to is its own business. A request without these headers is checked as any.
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use stepcast::handshake::{HeadLimits, RequestReader, Rules};
+    /// let mut received = BytesMut::from("GET / HTTP/1.1\r\nHost: backend\r\nOrigin: https://app.example\r\n\
+    ///     X-Forwarded-Host: app.example\r\n\r\n");
+    /// let request = RequestReader::new(HeadLimits::default()).read(&mut received)?.expect("complete");
+    /// assert!(Rules::default().check(&request).is_err());
+    /// assert!(Rules::default().check_forwarded(&request).is_ok());
+    /// # Ok::<(), stepcast::handshake::Refusal>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check).
+    pub fn check_forwarded(&self, request: &Request) -> Result<(), Refusal> {
+        match forwarded_host(request.head()) {
+            Some(host) => self.check_origin_of(request, host),
+            None => self.check(request),
+        }
+    }
+
+    fn check_as(&self, request: &Request, host: HostName<'_>) -> Result<(), Refusal> {
+        if !(request.is_old() && host.text.is_empty()) {
+            self.check_host(host)?;
+        }
+        self.check_origin_of(request, host)
+    }
+
+    fn check_origin_of(&self, request: &Request, host: HostName<'_>) -> Result<(), Refusal> {
         match request.head().single("Origin") {
-            Single::Missing => Ok(()),
-            Single::One(origin) => self.check_origin(origin, request.host_name()),
+            Single::Missing | Single::One(b"") => Ok(()), // no browser sends an empty one
+            Single::One(origin) => self.check_origin(origin, host),
             Single::Several => {
                 Err(Refusal::bad_request("expected one Origin header, got several; send one"))
             }
@@ -158,13 +196,28 @@ impl Rules {
             _ => Err(Refusal::new(
                 Status::Forbidden,
                 format!(
-                    "expected no Origin, one with the host {}, or a listed one, got {got}; \
-                     if it is yours, call .allow_origin({got})",
+                    "expected no Origin, one with the host {}, or a listed one, got {got}; have a \
+                     proxy in between pass the Host on (nginx: proxy_set_header Host $host), or, \
+                     if the page is yours, call .allow_origin({got})",
                     quote(host.text.as_bytes())
                 ),
             )),
         }
     }
+}
+
+/// The host that the client asked the proxy for: what the last proxy says, if there are several.
+fn forwarded_host(head: &Head) -> Option<HostName<'_>> {
+    let parse = |value| Authority::parse(value).map(|authority| authority.host);
+    if let Some(value) = head.elements("X-Forwarded-Host").last() {
+        return parse(value);
+    }
+    let last = head.elements("Forwarded").last()?;
+    last.split(|&byte| byte == b';').find_map(|pair| {
+        let (name, value) = pair.trim_ascii().split_at_checked("host=".len())?;
+        let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+        name.eq_ignore_ascii_case(b"host=").then(|| parse(unquoted.unwrap_or(value)))?
+    })
 }
 
 fn is_listed(listed: &str, origin: &[u8], parsed: Option<&Origin<'_>>) -> bool {
@@ -174,6 +227,10 @@ fn is_listed(listed: &str, origin: &[u8], parsed: Option<&Origin<'_>>) -> bool {
     let Some(parsed) = parsed else {
         return false;
     };
+    if let Some(scheme) = listed.strip_suffix("://*") {
+        let is_web = ["http", "https"].iter().any(|web| web.eq_ignore_ascii_case(scheme));
+        return !is_web && scheme.eq_ignore_ascii_case(parsed.scheme);
+    }
     let listed = listed.strip_suffix('/').unwrap_or(listed);
     match (Origin::parse(listed.as_bytes()), Authority::parse(listed.as_bytes())) {
         (Some(listed), _) => listed.is_same(parsed),
@@ -199,7 +256,10 @@ fn system_name() -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
+    use crate::handshake::{HeadLimits, RequestReader};
 
     fn rules() -> Rules {
         Rules { machine: Some("Workstation"), ..Rules::default() }
@@ -286,8 +346,7 @@ mod tests {
             "http://evil.example",
             "http://localhost.evil.example",
             "http://localhost.",
-            "http://127.0.0.1",
-            "http://[::1]",
+            "http://192.0.2.1",
             "null",
             "NULL",
         ] {
@@ -335,6 +394,71 @@ mod tests {
         ] {
             assert_eq!(origin(&rules, from, "localhost:8002"), 403, "{from}");
         }
+    }
+
+    #[test]
+    fn a_scheme_lets_in_all_its_origins_unless_it_is_the_webs() {
+        let rules = rules()
+            .allow_origin("vscode-webview://*")
+            .allow_origin("http://*")
+            .allow_origin("HTTPS://*");
+        assert_eq!(origin(&rules, "vscode-webview://1a2b3c", "localhost"), 101);
+        assert_eq!(origin(&rules, "VSCODE-webview://1a2b3c", "localhost"), 101);
+        for from in ["http://evil.example", "https://evil.example", "vscode-webview2://a"] {
+            assert_eq!(origin(&rules, from, "localhost"), 403, "{from}");
+        }
+        assert_eq!(origin(&rules, "vscode-webview://a/b", "localhost"), 400);
+    }
+
+    #[test]
+    fn a_page_of_this_machine_may_name_it_by_any_loopback_name() {
+        let rules = rules();
+        assert_eq!(origin(&rules, "http://localhost:3000", "127.0.0.1:8002"), 101);
+        assert_eq!(origin(&rules, "http://127.0.0.1:3000", "[::1]:8002"), 101);
+        assert_eq!(origin(&rules, "http://localhost", "192.0.2.1:8002"), 403);
+    }
+
+    fn status(rules: &Rules, head: &str) -> (u16, u16) {
+        let text = format!("GET / {head}\r\n\r\n");
+        let mut reader = RequestReader::new(HeadLimits::default());
+        let request = reader.read(&mut BytesMut::from(text.as_str())).unwrap().unwrap();
+        let code =
+            |answer: Result<(), Refusal>| answer.map_or_else(|no| no.status().code(), |()| 101);
+        (code(rules.check(&request)), code(rules.check_forwarded(&request)))
+    }
+
+    #[test]
+    fn the_host_that_a_trusted_proxy_was_asked_for_counts() {
+        let rules = rules();
+        let from = |headers: &str| {
+            let head = "HTTP/1.1\r\nHost: backend\r\nOrigin: https://app.example\r\n";
+            status(&rules, &format!("{head}{headers}"))
+        };
+        for headers in [
+            "X-Forwarded-Host: app.example",
+            "X-Forwarded-Host: APP.example:443",
+            "X-Forwarded-Host: evil.example, app.example",
+            "Forwarded: for=192.0.2.1;Host=app.example;proto=https",
+            "Forwarded: host=evil.example, proto=https; host=\"app.example:443\"",
+        ] {
+            assert_eq!(from(headers), (403, 101), "{headers}");
+        }
+        for headers in [
+            "X-Forwarded-Host: app.example, evil.example",
+            "X-Forwarded-Host: ap p",
+            "X-Forwarded-Proto: https",
+            "Forwarded: for=app.example",
+        ] {
+            assert_eq!(from(headers), (403, 403), "{headers}");
+        }
+    }
+
+    #[test]
+    fn who_sends_no_host_in_http_1_0_and_no_origin_is_no_browser() {
+        assert_eq!(status(&rules(), "HTTP/1.0").0, 101);
+        assert_eq!(status(&rules(), "HTTP/1.0\r\nHost: evil.example").0, 403);
+        assert_eq!(status(&rules(), "HTTP/1.0\r\nOrigin: http://evil.example").0, 403);
+        assert_eq!(status(&rules(), "HTTP/1.1\r\nHost: localhost\r\nOrigin:").0, 101);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The server's side of RFC 6455 section 4.2: what a request must have to become a WebSocket, and the 101.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
@@ -68,9 +68,15 @@ impl Upgrade {
     ///
     /// - 405: the method is not GET.
     /// - 426: `Sec-WebSocket-Version` is not 13.
-    /// - 400: `Upgrade` does not name `websocket`; `Connection` does not name `upgrade`; version or key is there
+    /// - 400: the request is HTTP/1.0; `Upgrade` does not name `websocket`; `Connection` does not name `upgrade`; version or key is there
     ///   twice; the key is not the base64 of 16 bytes; an offered subprotocol is not a token.
     pub fn from_request(request: &Request) -> Result<Self, Refusal> {
+        if request.is_old() {
+            return Err(Refusal::bad_request(
+                "expected HTTP/1.1, got HTTP/1.0; a proxy in between has to be told to use 1.1 \
+                 (nginx: proxy_http_version 1.1)",
+            ));
+        }
         if request.method() != "GET" {
             return Err(Refusal::method_not_allowed(request.method()));
         }
@@ -214,10 +220,15 @@ fn key_of(head: &Head) -> Result<&[u8], Refusal> {
     )))
 }
 
-/// The one spelling of 16 bytes: padded, and with no bits left over in its last character.
+/// Sixteen bytes, padded. Bits may be left over in the last character, as in the example of RFC 6455
+/// (section 4.1, item 7): the key is hashed as text.
 fn is_key(key: &[u8]) -> bool {
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &base64::alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+    );
     let mut bytes = [0; 18];
-    key.len() == 24 && STANDARD.decode_slice(key, &mut bytes) == Ok(16)
+    key.len() == 24 && LENIENT.decode_slice(key, &mut bytes) == Ok(16)
 }
 
 /// RFC 6455 section 11.3.4: one list over any number of lines.
@@ -240,14 +251,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_the_canonical_base64_of_sixteen_bytes() {
+    fn a_key_is_the_base64_of_sixteen_bytes() {
         assert!(is_key(b"dGhlIHNhbXBsZSBub25jZQ=="));
         assert!(is_key(b"AAAAAAAAAAAAAAAAAAAAAA=="));
+        assert!(is_key(b"AQIDBAUGBwgJCgsMDQ4PEC=="), "RFC 6455, section 4.1");
         for key in [
             "",
             "dGhlIHNhbXBsZSBub25jZQ",
             "dGhlIHNhbXBsZSBub25jZQ=",
-            "dGhlIHNhbXBsZSBub25jZR==",
             "dGhlIHNhbXBsZSBub25jZSE=",
             "dGhlIHNhbXBsZSBub25jZSEh",
             "dGhlIHNhbXBsZSBub25jZ===",

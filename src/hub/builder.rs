@@ -43,6 +43,7 @@ pub struct HubBuilder {
     may_follow: Option<MayFollow>,
     rules: Rules,
     page: Page,
+    frame_ancestors: Box<str>,
     keep_headers: Vec<String>,
     proxies: Vec<IpAddr>,
     greet: bool,
@@ -76,6 +77,7 @@ impl HubBuilder {
             may_follow: None,
             rules: Rules::default(),
             page: Page::default(),
+            frame_ancestors: "'self'".into(),
             keep_headers: Vec::new(),
             proxies: Vec::new(),
             greet: true,
@@ -156,7 +158,8 @@ impl HubBuilder {
 
     /// Lets in pages of this origin, such as `https://app.example`, beside those of the hub's own
     /// host. A host name alone stands for any scheme and port; `"null"` is the origin of a page
-    /// opened from disk; there are no wildcards. May be called several times.
+    /// opened from disk; `"vscode-webview://*"` is any origin of that scheme, as `http` and `https` cannot
+    /// be named. There are no other wildcards. May be called several times.
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -196,8 +199,9 @@ impl HubBuilder {
         self
     }
 
-    /// Serves this page at `/` in place of the one that comes with the crate, and without its
-    /// content security policy.
+    /// Serves this page at `/` in place of the one that comes with the crate. Of that one's content
+    /// security policy it has [`frame_ancestors`](Self::frame_ancestors) alone: what its scripts may do
+    /// the page says itself (`<meta http-equiv="Content-Security-Policy">`).
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -205,6 +209,22 @@ impl HubBuilder {
     /// ```
     pub fn page(mut self, html: impl Into<Cow<'static, str>>) -> Self {
         self.page = Page::custom(html.into());
+        self
+    }
+
+    /// Lets these pages show the hub's page in a frame, such as a dashboard or a notebook: sources of the
+    /// directive `frame-ancestors` (Content Security Policy Level 3, section 6.4.2). Default `'self'`:
+    /// pages of the hub's own address. A text that would end the directive or the header, with `;`, `,` or
+    /// a control character, leaves the default.
+    ///
+    /// ```
+    /// # use stepcast::Hub;
+    /// let builder = Hub::builder().frame_ancestors("'self' https://dashboard.example");
+    /// ```
+    pub fn frame_ancestors(mut self, sources: &str) -> Self {
+        if !sources.contains(|c: char| matches!(c, ';' | ',') || !matches!(c, ' '..='~')) {
+            self.frame_ancestors = sources.into();
+        }
         self
     }
 
@@ -259,8 +279,13 @@ impl HubBuilder {
         self
     }
 
-    /// Names a proxy on another machine, whose address all who come through it share: it is not
-    /// counted for [`Limits::clients_per_address`]. May be called several times.
+    /// Names a proxy whose word counts, on this machine or another. May be called several times.
+    ///
+    /// - The host that a browser asked it for, which it says by `X-Forwarded-Host` or `Forwarded`, stands for
+    ///   `Host`, and is let in. So a page that is reached by another name than the hub's can open its socket.
+    ///   The proxy is to answer to names of yours only, and to overwrite these headers.
+    /// - Its address, which all who come through it share, is not counted for
+    ///   [`Limits::clients_per_address`].
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -363,6 +388,7 @@ impl HubBuilder {
         let reception = Reception {
             rules: self.rules,
             page: self.page,
+            frame_ancestors: self.frame_ancestors,
             keep_headers: self.keep_headers,
             proxies: self.proxies,
             greet: self.greet,

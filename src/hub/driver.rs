@@ -29,6 +29,7 @@ use super::log::Survey;
 use super::shared::{Command, Shared};
 use super::signal::ReadyList;
 use super::waiters::{First, Target};
+use crate::handshake::HeadLimits;
 
 /// Sockets served, of each kind, before the runtime looks at the sockets again.
 const STEPS: usize = 64;
@@ -410,7 +411,8 @@ impl Driver {
         self.serial = self.serial.wrapping_add(1);
         let deadline = self.engine.now + self.engine.timeouts.handshake;
         let waker = self.ready.waker(key);
-        entry.insert(Connection::new(stream, address, waker, self.serial, deadline));
+        let head = HeadLimits::default().max_bytes(self.engine.shared.limits.request_head);
+        entry.insert(Connection::new(stream, address, waker, self.serial, deadline, head));
         if !ticked {
             self.next_tick = self.engine.now + self.engine.timeouts.tick;
         }
@@ -951,6 +953,7 @@ mod tests {
                 page: Page::default(),
                 keep_headers: Vec::new(),
                 proxies: Vec::new(),
+                frame_ancestors: "'self'".into(),
                 greet: true,
                 echo: false,
                 freshness: 250,

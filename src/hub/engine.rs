@@ -543,6 +543,7 @@ pub(super) mod tests {
             page: Page::default(),
             keep_headers: Vec::new(),
             proxies: vec![[10, 0, 0, 9].into()],
+            frame_ancestors: "'self'".into(),
             greet: true,
             echo: false,
             freshness: 250,

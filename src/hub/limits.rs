@@ -31,6 +31,7 @@ pub struct Limits {
     pub(crate) handshakes: usize,
     pub(crate) inbound_message: usize,
     pub(crate) inbound_fragments: usize,
+    pub(crate) request_head: usize,
     pub(crate) inbound_per_second: u32,
     pub(crate) outbound_message: usize,
     pub(crate) mailbox: usize,
@@ -51,6 +52,7 @@ impl Default for Limits {
             handshakes: 1024,
             inbound_message: 64 * 1024,
             inbound_fragments: 128,
+            request_head: 16 * 1024,
             inbound_per_second: 1000,
             outbound_message: 64 * 1024 * 1024,
             mailbox: 1024 * 1024,
@@ -107,6 +109,10 @@ impl Limits {
         /// Frames that one message from a client may come in; more closes the connection with
         /// 1009. Default 128: browsers do not fragment what fits the message limit.
         inbound_fragments: usize = "1";
+        /// Bytes of a request with its headers, 1 MiB at most; one that is longer is refused with 431.
+        /// Default 16 KiB: browsers send about 600 bytes, and all cookies of the host. Programs on all
+        /// ports of `localhost` share their cookies.
+        request_head: usize = "64 * 1024";
         /// Messages, pings and pongs from one client in a second, on average; twice as many may
         /// come at once. More closes the connection with 1008. Default 1000: a mouse sends 125.
         /// A message counts once more for each 4 KiB, or for each sixteenth of
@@ -183,6 +189,7 @@ impl Limits {
     /// With one of them the hub could serve nobody.
     pub(super) fn checked(mut self) -> Result<Self, SpawnError> {
         refuse_zero!(self: clients clients_per_address handshakes inbound_message inbound_fragments
+            request_head
             inbound_per_second outbound_message latest keys feeds_per_client events);
         if self.memory < LEAST_MEMORY {
             bad("Limits::memory", self.memory.to_string(), "65536 or more, in bytes")?;

@@ -13,7 +13,7 @@ use super::topic::{self, Topic, Topics};
 use super::{ClientId, FeedError, program};
 use crate::codec::CloseFrame;
 use crate::handshake::{Refusal, Request, Rules, Status, Upgrade};
-use crate::page::{Page, Parts};
+use crate::page::{self, Page, Parts};
 use crate::wire::v1::{self, Greeting, Lines};
 use crate::wire::{Wire, plain};
 
@@ -21,6 +21,8 @@ use crate::wire::{Wire, plain};
 pub(crate) struct Reception {
     pub(crate) rules: Rules,
     pub(crate) page: Page,
+    /// Which pages may show the hub's page in a frame: sources of a content security policy.
+    pub(crate) frame_ancestors: Box<str>,
     pub(crate) keep_headers: Vec<String>,
     /// Addresses that many clients share, which are not counted.
     pub(crate) proxies: Vec<IpAddr>,
@@ -75,22 +77,22 @@ pub(crate) enum Answer {
 impl Engine {
     /// What a request gets.
     pub(crate) fn decide(&self, request: &Request, address: SocketAddr) -> Result<Answer, Refusal> {
-        #[cfg(feature = "page")]
-        if request.path() == crate::page::SCRIPT
-            && request.method() == "GET"
-            && !request.wants_upgrade()
-        {
-            return crate::page::script(request.header("if-none-match")).map(Answer::Page);
+        let Reception { rules, page, proxies, frame_ancestors, .. } = &self.reception;
+        if proxies.contains(&address.ip().to_canonical()) {
+            rules.check_forwarded(request)?;
+        } else {
+            rules.check(request)?;
         }
-        self.reception.rules.check(request)?;
         if !request.wants_upgrade() {
-            if request.method() != "GET" {
-                return Err(Refusal::method_not_allowed(request.method()));
+            return match (request.method(), request.path()) {
+                ("OPTIONS", _) => page::options(),
+                ("GET" | "HEAD", "/") => page.response(frame_ancestors),
+                #[cfg(feature = "page")]
+                ("GET" | "HEAD", page::SCRIPT) => page::script(request.headers("if-none-match")),
+                ("GET" | "HEAD", path) => Err(Refusal::not_found(path)),
+                (method, _) => Err(Refusal::method_not_allowed(method)),
             }
-            return match request.path() {
-                "/" => self.reception.page.response().map(Answer::Page),
-                path => Err(Refusal::not_found(path)),
-            };
+            .map(Answer::Page);
         }
         let upgrade = Upgrade::from_request(request)?;
         let feed = feed_of(request.path())?;

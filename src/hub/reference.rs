@@ -34,6 +34,7 @@ pub(super) fn engine(limits: Limits, retention: &Retention) -> Engine {
         page: Page::default(),
         keep_headers: Vec::new(),
         proxies: Vec::new(),
+        frame_ancestors: "'self'".into(),
         greet: true,
         echo: false,
         freshness: 250,

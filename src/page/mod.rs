@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::handshake::{Refusal, Status, http_head};
+use crate::handshake::{ALLOWED, Refusal, Status, http_head};
 
 /// An answer in parts: a head of its own, and a body that all answers share.
 pub(crate) type Parts = Vec<Bytes>;
@@ -34,10 +34,10 @@ impl Default for Page {
 }
 
 const HTML: (&str, &str) = ("Content-Type", "text/html; charset=utf-8");
-#[cfg(feature = "page")]
 const NO_SNIFF: (&str, &str) = ("X-Content-Type-Options", "nosniff");
 /// A page that stays the same while the program behind it changes is worse than one more request.
 const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
+const POLICY: &str = "Content-Security-Policy";
 
 impl Page {
     /// This text, which is copied for nobody.
@@ -48,16 +48,25 @@ impl Page {
         })
     }
 
-    /// The answer to `GET /`.
-    pub(crate) fn response(&self) -> Result<Parts, Refusal> {
+    /// The answer to `GET /`, which pages of these sources may show in a frame.
+    pub(crate) fn response(&self, frame_ancestors: &str) -> Result<Parts, Refusal> {
+        let frames = format!("frame-ancestors {frame_ancestors}");
         match self {
             #[cfg(feature = "page")]
-            Self::Own => own(),
-            Self::Custom(html) => answer(Status::Ok, &[HTML, NO_STORE], vec![html.clone()]),
+            Self::Own => own(&frames),
+            Self::Custom(html) => {
+                let headers = [HTML, NO_STORE, NO_SNIFF, (POLICY, frames.as_str())];
+                answer(Status::Ok, &headers, vec![html.clone()])
+            }
             #[cfg(not(feature = "page"))]
             Self::None => Err(Refusal::not_found("/")),
         }
     }
+}
+
+/// The answer to `OPTIONS`, by which some proxies ask for a server's health.
+pub(crate) fn options() -> Result<Parts, Refusal> {
+    answer(Status::NoContent, &[("Allow", ALLOWED)], Vec::new())
 }
 
 /// Puts a head before a body.
@@ -77,10 +86,11 @@ fn answer(
 #[cfg(feature = "page")]
 pub(crate) const SCRIPT: &str = "/stepcast.js";
 
-/// The answer to `GET /stepcast.js`. A page of any origin may import it: it is the same for everybody, and says nothing
-/// about this hub; who may connect is decided when it does.
+/// The answer to `GET /stepcast.js`. A page of another origin may import it if it may connect. As a classic
+/// script, for which browsers send no `Origin`, other sites do not get it: nobody is to find out by it that
+/// a hub runs on this machine.
 #[cfg(feature = "page")]
-pub(crate) fn script(if_none_match: Option<&[u8]>) -> Result<Parts, Refusal> {
+pub(crate) fn script<'a>(if_none_match: impl Iterator<Item = &'a [u8]>) -> Result<Parts, Refusal> {
     use sha1::{Digest as _, Sha1};
     use std::fmt::Write as _;
     use std::sync::OnceLock;
@@ -94,9 +104,13 @@ pub(crate) fn script(if_none_match: Option<&[u8]>) -> Result<Parts, Refusal> {
         });
         tag + "\""
     });
-    let known = if_none_match.is_some_and(|tags| {
-        tags.split(|b| *b == b',').any(|known| known.trim_ascii() == tag.as_bytes())
-    });
+    // Compared weakly (RFC 9110, section 13.1.2): a proxy that compresses marks the tag so.
+    let is_tag = |known: &[u8]| {
+        let known = known.trim_ascii();
+        known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag.as_bytes()
+    };
+    // No tag of ours has a comma in it: one that is cut at its own is not ours.
+    let known = { if_none_match }.any(|tags| tags.split(|byte| *byte == b',').any(is_tag));
     let (status, body) = if known {
         (Status::NotModified, Vec::new())
     } else {
@@ -108,7 +122,7 @@ pub(crate) fn script(if_none_match: Option<&[u8]>) -> Result<Parts, Refusal> {
         ("Cache-Control", "no-cache"), // asked for each time, and sent when it has changed
         NO_SNIFF,
         ("Access-Control-Allow-Origin", "*"),
-        ("Cross-Origin-Resource-Policy", "cross-origin"),
+        ("Cross-Origin-Resource-Policy", "same-origin"), // of pages that import it none asks
     ];
     answer(status, &headers, body)
 }
@@ -117,7 +131,7 @@ pub(crate) fn script(if_none_match: Option<&[u8]>) -> Result<Parts, Refusal> {
 /// answer has a nonce of its own (Content Security Policy Level 3, section 2.3.1). The text around
 /// the nonces is the same in all answers, and copied for none.
 #[cfg(feature = "page")]
-fn own() -> Result<Parts, Refusal> {
+fn own(frames: &str) -> Result<Parts, Refusal> {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
 
@@ -127,16 +141,10 @@ fn own() -> Result<Parts, Refusal> {
     let nonce = STANDARD.encode(random);
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}' 'self'; style-src 'nonce-{nonce}'; \
-         connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
-         frame-ancestors 'self'"
+         connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; {frames}"
     );
-    let headers = [
-        HTML,
-        NO_STORE,
-        NO_SNIFF,
-        ("Content-Security-Policy", policy.as_str()),
-        ("Referrer-Policy", "no-referrer"),
-    ];
+    let headers =
+        [HTML, NO_STORE, NO_SNIFF, (POLICY, policy.as_str()), ("Referrer-Policy", "no-referrer")];
     let mut body = Vec::new();
     let shared_nonce = Bytes::from(nonce.clone());
     for text in include_str!("index.html").split("{{nonce}}") {

@@ -37,14 +37,15 @@ use super::outbox::Outbox;
 use super::pace::Pace;
 use super::reception::Answer;
 use crate::codec::{CloseCode, CloseFrame, ControlPayload};
-use crate::handshake::{HeadLimits, Refusal, Request, RequestReader};
-use crate::wire::Wire;
+use crate::handshake::{HeadLimits, Refusal, Request, RequestReader, Status, Upgrade};
+use crate::hub::goodbye::COME_BACK;
+use crate::wire::{Wire, v1 as wire_v1};
 
 use follows::Why;
 pub(crate) use follows::{Follow, Follows};
 pub(crate) use reading::Inbound;
 pub(crate) use v1::refused;
-use v1::{Newcomer, V1};
+use v1::{Newcomer, REFUSED, V1};
 
 /// Messages of one client that are looked at before others have their turn, counted as in its rate.
 const WORK: usize = 64;
@@ -154,6 +155,22 @@ struct Ending {
     is_stranger: bool,
 }
 
+/// Whether a request that may not be complete asks for no content in the answer.
+fn asks_head(received: &[u8]) -> bool {
+    received.starts_with(b"HEAD ")
+}
+
+/// The 101 for a client that offers `stepcast.v1`, if the request is a right one.
+fn upgrade_to_v1(request: &Request) -> Option<Vec<u8>> {
+    let upgrade = request.wants_upgrade().then(|| Upgrade::from_request(request).ok())??;
+    let is_v1 = upgrade.offered_protocols().any(|offered| offered == wire_v1::PROTOCOL);
+    is_v1.then(|| {
+        let mut response = Vec::new();
+        upgrade.put_answer(Some(wire_v1::PROTOCOL), &mut response);
+        response
+    })
+}
+
 /// The connection is over: its place can be given away.
 pub(crate) struct Over;
 
@@ -167,9 +184,10 @@ impl Connection {
         waker: Waker,
         serial: u32,
         deadline: u64,
+        head: HeadLimits,
     ) -> Self {
         let handshake = Handshake {
-            reader: RequestReader::new(HeadLimits::default()),
+            reader: RequestReader::new(head),
             buffer: BytesMut::new(),
             charge: None,
             address,
@@ -322,6 +340,7 @@ impl Connection {
                 if let Some(head) = parts.next() {
                     outbox.push_own(head.into());
                 }
+                let parts = parts.filter(|_| !request.is_head());
                 for shared in parts {
                     outbox.push(shared.into());
                 }
@@ -355,13 +374,31 @@ impl Connection {
                     self.say_goodbye(&goodbye, wire, engine);
                 }
             }
-            Err(refusal) => self.refuse(&refusal, address, engine),
+            Err(refusal) => match upgrade_to_v1(request) {
+                // Browsers show a page no answer to a handshake but the 101.
+                Some(response) => {
+                    engine.tell_refused(address, &refusal);
+                    self.send_at_once(response, engine);
+                    let comes_back = refusal.status() == Status::Unavailable;
+                    let code = if comes_back { COME_BACK } else { REFUSED };
+                    self.turn_away(code, refusal.reason(), engine);
+                }
+                None => self.refuse(&refusal, request.is_head(), address, engine),
+            },
         }
     }
 
-    fn refuse(&mut self, refusal: &Refusal, address: SocketAddr, engine: &mut Engine) {
+    /// Answers a request with a refusal, to `HEAD` without content.
+    fn refuse(
+        &mut self,
+        refusal: &Refusal,
+        is_head: bool,
+        address: SocketAddr,
+        engine: &mut Engine,
+    ) {
         engine.tell_refused(address, refusal);
-        self.owe(engine.now).push_own(refusal.response().into());
+        let answer = if is_head { refusal.response_to_head() } else { refusal.response() };
+        self.owe(engine.now).push_own(answer.into());
         self.end(engine);
     }
 
@@ -369,7 +406,9 @@ impl Connection {
     fn time_out_handshake(&mut self, engine: &mut Engine) -> Step {
         match self.asking() {
             Some(address) => {
-                self.refuse(&Refusal::timeout(), address, engine);
+                let is_head =
+                    matches!(&self.phase, Phase::Handshake(asks) if asks_head(&asks.buffer));
+                self.refuse(&Refusal::timeout(), is_head, address, engine);
                 self.flush(engine)
             }
             // Browsers open connections ahead of need and may never use them: nothing to answer.

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
-use super::{Connection, Open, Over, Phase, Step};
+use super::{Connection, Open, Over, Phase, Step, asks_head};
 use crate::codec::{
     CloseCode, CloseFrame, CodecError, Control, ControlPayload, Incoming, Message, MessageCodec,
 };
@@ -122,6 +122,7 @@ impl Connection {
                     kept.extend_from_slice(bytes);
                 }
                 let received = if in_one_piece { bytes } else { &mut kept };
+                let is_head = asks_head(received);
                 match handshake.reader.read(received) {
                     Ok(None) => {
                         let buffer = if in_one_piece { received[..].into() } else { kept };
@@ -136,6 +137,7 @@ impl Connection {
                                 "there is no memory for a request that comes in pieces now";
                             self.refuse(
                                 &Refusal::new(Status::Unavailable, reason),
+                                is_head,
                                 address,
                                 engine,
                             );
@@ -153,7 +155,7 @@ impl Connection {
                     }
                     Err(refusal) => {
                         let address = handshake.address;
-                        self.refuse(&refusal, address, engine);
+                        self.refuse(&refusal, is_head, address, engine);
                         Ok(())
                     }
                 }

@@ -27,6 +27,7 @@ const TOO_SLOW: u16 = 4001;
 const TAKEN_OVER: u16 = 4500;
 const CLOSED: u16 = 4501;
 const RULES_BROKEN: u16 = 4502;
+pub(super) const REFUSED: u16 = 4505;
 
 /// A connection that has been upgraded and has not said yet who it is.
 pub(super) struct Newcomer {
@@ -233,7 +234,7 @@ impl Connection {
     }
 
     /// A connection that does not begin as it should.
-    fn turn_away(&mut self, code: u16, reason: &str, engine: &mut Engine) {
+    pub(super) fn turn_away(&mut self, code: u16, reason: &str, engine: &mut Engine) {
         let mut lines = Lines::default();
         lines.bye(code, reason, None);
         let close = CloseCode::new(code).map(|code| CloseFrame::new(code, reason));
