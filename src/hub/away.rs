@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::ClientId;
 use super::addresses::{Crowds, Place, Rank};
+use super::budget::Charge;
 use super::client::Client;
 
 #[derive(Debug, Default)]
@@ -25,6 +26,9 @@ struct Absent {
     rank: Rank,
     /// Until when it may come back, in the driver's milliseconds.
     until: u64,
+    /// What it had been given and not acknowledged counts in the share of absent clients, beside
+    /// its mailbox.
+    unacknowledged: Charge,
 }
 
 impl Away {
@@ -37,10 +41,17 @@ impl Away {
         self.crowds.count_at(place)
     }
 
-    pub(crate) fn insert(&mut self, client: Arc<Client>, lived: u64, until: u64) {
+    pub(crate) fn insert(
+        &mut self,
+        client: Arc<Client>,
+        lived: u64,
+        until: u64,
+        unacknowledged: Charge,
+    ) {
         let (place, id) = (Place::of(client.address().ip()), client.id);
         let rank = (lived, id.get());
-        if self.clients.insert(id, Absent { client, place, rank, until }).is_none() {
+        let absent = Absent { client, place, rank, until, unacknowledged };
+        if self.clients.insert(id, absent).is_none() {
             self.crowds.insert(place, rank);
         }
     }
@@ -58,6 +69,24 @@ impl Away {
 
     fn of(&self, rank: Rank) -> Option<Arc<Client>> {
         self.get(ClientId::new(rank.1)?).cloned()
+    }
+
+    /// The clients that have mail, and how much in bytes, the one with most first.
+    pub(crate) fn fullest(&self) -> Vec<(usize, Arc<Client>)> {
+        let mail = |absent: &Absent| {
+            let bytes = absent.unacknowledged.bytes() + absent.client.mailbox.lock().bytes();
+            (bytes > 0).then(|| (bytes, Arc::clone(&absent.client)))
+        };
+        let mut clients: Vec<_> = self.clients.values().filter_map(mail).collect();
+        clients.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        clients
+    }
+
+    /// So many bytes that a client has not acknowledged are left.
+    pub(crate) fn leave_unacknowledged(&mut self, id: ClientId, bytes: usize) {
+        if let Some(absent) = self.clients.get_mut(&id) {
+            absent.unacknowledged.set(bytes);
+        }
     }
 
     /// Who makes way at this place, if anybody is away there.
@@ -98,6 +127,7 @@ impl Away {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::budget::Budget;
     use crate::hub::client::Details;
 
     #[test]
@@ -108,7 +138,8 @@ mod tests {
             let id = ClientId::new(id).unwrap();
             let address = (ip.parse::<std::net::IpAddr>().unwrap(), 1).into();
             let client = Client::new(id, (0, 0), address, Details::default(), None);
-            away.insert(Arc::new(client), lived, 0);
+            let nothing = Charge::none(&Budget::new(0));
+            away.insert(Arc::new(client), lived, 0, nothing);
         };
         insert(1, "10.0.0.1", 90_000);
         insert(2, "10.0.0.2", 3);

@@ -104,6 +104,10 @@ impl Charge {
         Self { budget: Arc::clone(budget), bytes }
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Changes the amount; whether the budget is kept afterwards.
     pub(crate) fn set(&mut self, bytes: usize) -> bool {
         match bytes.cmp(&self.bytes) {

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::budget::Charge;
+use super::budget::{Budget, Charge};
 use super::engine::millis;
 use super::lock::{Guard, Lock};
 use super::mail::Mail;
 use super::moment::low_half;
-use super::topic::{Topic, Topics};
+use super::shared::Shared;
+use super::topic::{Change, Topic, Topics};
 use super::{ClientId, FollowError};
 
 /// What is known about one client.
@@ -133,17 +134,64 @@ impl Details {
 /// What waits for one client alone. It costs nothing while it is empty, and it has messages exactly
 /// while the driver has been told that it has.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is asked by itself, and a client is small")]
 pub(crate) struct Mailbox {
     pub(crate) mail: Option<Box<Mail>>,
     /// Nothing is taken any more: the client has gone, or is being closed.
     pub(crate) closed: bool,
     /// Closed for good, so that the client cannot come back. A client that is only too slow can.
     pub(crate) ended: bool,
+    /// The client is away: what waits here counts in [`Shared::absent`](super::shared::Shared),
+    /// too.
+    pub(crate) away: bool,
     /// Whether the driver has been told that what the client is to follow has changed. (It is here because there
     /// is room.)
     pub(crate) refollow: bool,
     /// For how long it was away in all, in milliseconds. (Here for the same reason.)
     pub(crate) away_for: u32,
+}
+
+impl Mailbox {
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.mail.as_ref().map_or(0, |mail| mail.bytes())
+    }
+
+    /// The client goes away, or comes back: what waits moves into the share of absent clients, or
+    /// out of it.
+    pub(crate) fn set_away(&mut self, away: bool, absent: &Budget) {
+        if std::mem::replace(&mut self.away, away) != away {
+            let change = if away { Budget::add } else { Budget::sub };
+            change(absent, self.bytes());
+        }
+    }
+
+    /// Counts bytes that wait here from now on, whether they fit or not.
+    pub(crate) fn count(&self, bytes: usize, shared: &Shared) {
+        shared.budget.add(bytes);
+        if self.away {
+            shared.absent.add(bytes);
+        }
+    }
+
+    /// Frees what this change of a key has replaced.
+    pub(crate) fn freed(
+        &self,
+        replaced: Option<Change>,
+        key: &str,
+        shared: &Shared,
+    ) -> Option<Change> {
+        self.free(replaced.as_ref().map_or(0, |change| change.cost(key)), shared);
+        replaced
+    }
+
+    /// Frees bytes that have waited here.
+    pub(crate) fn free(&self, bytes: usize, shared: &Shared) {
+        shared.budget.sub(bytes);
+        if self.away {
+            shared.absent.sub(bytes);
+        }
+    }
 }
 
 /// What a client is to follow.
@@ -416,7 +464,7 @@ impl Client {
     }
 
     pub(crate) fn info(&self) -> ClientInfo {
-        let waiting = self.mailbox.lock().mail.as_ref().map_or(0, |mail| mail.bytes());
+        let waiting = self.mailbox.lock().bytes();
         let details = self.details.as_ref();
         ClientInfo {
             id: self.id,

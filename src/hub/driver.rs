@@ -656,7 +656,7 @@ impl Driver {
     /// Whether a push was refused for want of memory, or the limit is exceeded.
     fn lacks_memory(&self) -> bool {
         let shared = &self.engine.shared;
-        shared.starved.load(Ordering::Relaxed) || shared.budget.is_over()
+        shared.starved.load(Ordering::Relaxed) || shared.budget.is_over() || shared.absent.is_over()
     }
 
     /// Makes room where the hub's memory limit is reached. What has been copied for connections that do not take it
@@ -664,6 +664,10 @@ impl Driver {
     /// then the connection that has taken nothing for longest, which may be what a large message waits for.
     fn relieve(&mut self) {
         let shared = self.shared();
+        self.unlooked = usize::MAX;
+        if self.engine.relieve_absent() {
+            return; // there is more to be had in the next turn
+        }
         if shared.outboxes.is_over() {
             self.give_up_stuck(|_| shared.outboxes.is_over());
             if !shared.outboxes.is_over() && !shared.budget.is_over() {
@@ -671,15 +675,14 @@ impl Driver {
                 return; // nobody else has to lose anything
             }
         }
-        self.unlooked = usize::MAX;
         if self.engine.relieve() {
-            return; // there is more to be had in the next turn
+            return;
         }
         shared.starved.store(false, Ordering::Relaxed);
         if shared.budget.is_over() {
             self.give_up_stuck(|given_up| given_up == 0);
         }
-        if shared.budget.is_tight() {
+        if shared.budget.is_tight() || shared.absent.is_tight() {
             self.relieve_at = self.engine.now + RELIEF_EVERY;
         }
     }

@@ -11,7 +11,7 @@ use super::addresses::Addresses;
 use super::budget::Charge;
 use super::client::Client;
 use super::connection::{Follow, Follows, Inbound};
-use super::events::Event;
+use super::events::{DisconnectReason, Event};
 use super::goodbye::Goodbye;
 use super::held::Held;
 use super::item::{BEHIND, Cursor, Item, Kept};
@@ -19,7 +19,7 @@ use super::lock::Lock;
 use super::log::Log;
 use super::mail::Mail;
 use super::pace::{TURNS, turn_of};
-use super::queue::{Entry, Queue};
+use super::queue::{ENTRY_OVERHEAD, Entry, Queue};
 use super::reception::Reception;
 use super::session::Sessions;
 use super::shared::Shared;
@@ -494,18 +494,64 @@ impl Engine {
             if !self.shared.budget.is_tight() || *left == 0 {
                 return;
             }
-            let evicted = {
-                let mut mailbox = client.mailbox.lock();
-                let Some(mail) = &mut mailbox.mail else { continue };
-                let evicted = mail.log.make_room(0, mail.log.bytes());
-                mail.lost += evicted.len() as u64; // which is kept, though nothing else may be
-                evicted
-            };
-            let bytes = evicted.iter().map(|entry| Entry::cost(&entry.message)).sum();
-            self.shared.budget.sub(bytes);
-            *left = left.saturating_sub(evicted.len());
-            self.count_skipped(&client, evicted.len() as u64);
+            *left = left.saturating_sub(self.halve_mailbox(&client));
         }
+    }
+
+    /// What was sent to a client and waits loses its older half: how many messages.
+    pub(super) fn halve_mailbox(&self, client: &Client) -> usize {
+        let evicted = {
+            let mut mailbox = client.mailbox.lock();
+            let Some(mail) = &mut mailbox.mail else { return 0 };
+            let evicted = mail.log.make_room(0, mail.log.bytes());
+            mail.lost += evicted.len() as u64; // which is kept, though nothing else may be
+            let bytes = evicted.iter().map(|entry| Entry::cost(&entry.message)).sum();
+            mailbox.free(bytes, &self.shared);
+            evicted
+        };
+        self.count_skipped(client, evicted.len() as u64);
+        evicted.len()
+    }
+
+    /// Where clients that are away have filled their share: those with most mail lose the older
+    /// half of their messages, until a quarter of the share is free. Where that is not enough, or
+    /// not permitted, and the share is exceeded, those with most have gone for good. It ends after
+    /// some number of messages: whether there are more to be lost.
+    pub(crate) fn relieve_absent(&mut self) -> bool {
+        let share = Arc::clone(&self.shared.absent);
+        let may_lose = self.shared.overflow == Overflow::SkipOldest;
+        if !share.is_tight() || !(may_lose || share.is_over()) {
+            return false;
+        }
+        let fullest = self.sessions.away.fullest();
+        let mut left = if may_lose { RELIEF } else { 0 };
+        for (_, client) in &fullest {
+            if left == 0 || !share.is_tight() {
+                break;
+            }
+            let mut lost = self.halve_mailbox(client);
+            if let Some(log) = client.mail().and_then(|place| self.logs.get_mut(place)) {
+                lost += log.halve();
+                let left = log.counted();
+                self.sessions.away.leave_unacknowledged(client.id, left);
+            }
+            left = left.saturating_sub(lost);
+        }
+        if may_lose && left == 0 && share.is_tight() {
+            return true;
+        }
+        if !share.is_over() {
+            return false;
+        }
+        let mut left = RELIEF;
+        for (bytes, client) in fullest {
+            if left == 0 || !share.is_tight() {
+                break;
+            }
+            self.dismiss(&client, DisconnectReason::TooSlow);
+            left = left.saturating_sub(bytes / ENTRY_OVERHEAD);
+        }
+        share.is_over()
     }
 }
 
@@ -530,7 +576,6 @@ pub(super) mod tests {
     use crate::handshake::{HeadLimits, Request, RequestReader, Rules};
     use crate::hub::client::Details;
     use crate::hub::id::IdSource;
-    use crate::hub::queue::ENTRY_OVERHEAD;
     use crate::hub::{Limits, Overflow};
     use crate::page::Page;
     use crate::wire::Wire;

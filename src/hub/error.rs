@@ -107,8 +107,12 @@ pub enum SendError {
         limit: usize,
     },
     /// The hub's memory limit ([`Limits::memory`](crate::Limits::memory)) is reached, and nothing older
-    /// has been given up for the message yet.
-    #[error("the hub's memory limit is reached; see Limits::memory")]
+    /// has been given up for the message yet. For a client that is away: the quarter of it that all
+    /// such clients share.
+    #[error(
+        "the hub's memory limit, or the quarter of it for clients that are away, is reached; \
+         see Limits::memory"
+    )]
     NoMemory,
     /// There was no room in time: for a push that waits, such as
     /// [`Hub::send_wait`](crate::Hub::send_wait).

@@ -106,6 +106,8 @@ pub enum DisconnectReason {
     /// The client did not answer a ping, or took nothing of what it was owed, for too long.
     TimedOut,
     /// The client fell too far behind; see [`Overflow::Disconnect`](crate::Overflow::Disconnect).
+    /// Or it was away, and there was no memory for its mail; see
+    /// [`Limits::memory`](crate::Limits::memory).
     TooSlow,
     /// The program closed it, by [`Hub::disconnect`](crate::Hub::disconnect) or by ending the hub.
     ByHub,

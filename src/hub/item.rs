@@ -46,7 +46,7 @@ pub(crate) struct Item {
 #[derive(Debug)]
 struct Counted {
     form: Form,
-    _charge: Charge,
+    charge: Charge,
 }
 
 impl Counted {
@@ -55,7 +55,7 @@ impl Counted {
             Form::Line(line) => line.len(),
             Form::Frame(frame) => frame.head_len(), // it shares its payload
         };
-        Self { form, _charge: Charge::of(budget, own + size_of::<Self>()) }
+        Self { form, charge: Charge::of(budget, own + size_of::<Self>()) }
     }
 }
 
@@ -85,6 +85,11 @@ impl Item {
     /// Bytes, of a value its key included.
     pub(super) fn len(&self) -> usize {
         self.frame.len() + self.key.as_ref().map_or(0, |key| key.len())
+    }
+
+    /// What its form on `stepcast.v1` counts, if it has been made.
+    pub(super) fn form_bytes(&self) -> usize {
+        self.form.get().map_or(0, |counted| counted.charge.bytes())
     }
 
     /// The form on `stepcast.v1`, which is made once for all. `number`: its sequence number, or its stamp.

@@ -153,11 +153,16 @@ impl Limits {
         /// and then the longest feeds; then the connection that has taken nothing for longest is given up.
         /// Default 256 MiB.
         ///
-        /// `mailbox`, `feed` and `latest` count for a quarter of it at most. What clients have sent has a quarter,
-        /// of which half is for events not taken and for long paths and headers. Where messages that are
-        /// arriving fill the rest, those that began first are closed with 1013. Frames that were copied for
-        /// connections whose sockets are full have a quarter; beyond it, and over the limit, the connections that
-        /// have taken nothing for longest are given up first.
+        /// `mailbox`, `feed` and `latest` count for a quarter of it at most. Mail for clients that
+        /// are away has a quarter, all of it together. Where that is full, a push to such a client
+        /// is refused. With [`Overflow::SkipOldest`](crate::Overflow::SkipOldest) those with most
+        /// mail then lose the older half of it; with the others, those with most have
+        /// [gone](crate::Event::Gone) if too many leave with mail. What clients have sent has a
+        /// quarter, of which half is for events not taken and for long paths and headers. Where
+        /// messages that are arriving fill the rest, those that began first are closed with 1013.
+        /// Frames that were copied for connections whose sockets are full have a quarter; beyond
+        /// it, and over the limit, the connections that have taken nothing for longest are given up
+        /// first.
         ///
         /// For each byte that is counted the hub has at most 1.5 bytes allocated, whatever clients do. What is
         /// bounded by numbers of things is not counted, such as 0.75 KiB for each idle client: the table of
@@ -269,7 +274,8 @@ impl Timeouts {
         /// or the page may take none of it. Default 5 s.
         close: Duration = "Duration::from_secs(1)";
         /// How long a client on `stepcast.v1` whose connection is lost may take to come back; then it has gone. Its
-        /// mailbox collects what it is sent meanwhile. Default 2 min.
+        /// mailbox collects what it is sent meanwhile, within its share of [`Limits::memory`].
+        /// Default 2 min.
         grace: Duration = "Duration::from_secs(600)";
         /// How long a hub goes on delivering that ends by [`Hub::shutdown`](crate::Hub::shutdown),
         /// or because its last handle was dropped. Default 5 s; at most 1 s where the dropping

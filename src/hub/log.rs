@@ -8,8 +8,8 @@ use super::batch::Batch;
 use super::budget::Budget;
 use super::followers::Followers;
 use super::item::{BEHIND, Cursor, Item, Kept};
-use super::queue::Entry;
-use super::topic::{Change, Topic};
+use super::queue::{ENTRY_OVERHEAD, Entry};
+use super::topic::{self, Change, Topic};
 use super::window::{Slot, Window};
 use crate::wire::Wire;
 use crate::wire::v1::{Form, Had, MAILBOX};
@@ -268,6 +268,18 @@ impl Log {
     /// Bytes of its log.
     pub(crate) fn bytes(&self) -> usize {
         self.window.bytes
+    }
+
+    /// Bytes that its messages and values count in the budget, and the headers of the values'
+    /// frames.
+    pub(crate) fn counted(&self) -> usize {
+        let of_value = |item: &Item| {
+            let key = item.key.as_deref().map_or(0, topic::Latest::cost_of_key);
+            ENTRY_OVERHEAD + key + item.frame.len() + item.form_bytes()
+        };
+        let values = self.latest.values.values().map(of_value);
+        let removals = self.latest.removals.values().map(Item::form_bytes);
+        self.window.counted() + values.sum::<usize>() + removals.sum::<usize>()
     }
 
     /// Gives up the older half of its log, whoever may need it: how many messages.

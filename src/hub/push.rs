@@ -304,7 +304,9 @@ impl Shared {
         let Some(client) = self.registry.get(id) else { return true };
         let mailbox = client.mailbox.lock();
         let has_room = |mail: &Mail| mail.log.has_room(cost, self.limits.mailbox);
-        mailbox.closed || self.budget.has_room(cost) && mailbox.mail.as_deref().is_none_or(has_room)
+        let has_memory =
+            self.budget.has_room(cost) && (!mailbox.away || self.absent.has_room(cost));
+        mailbox.closed || has_memory && mailbox.mail.as_deref().is_none_or(has_room)
     }
 
     /// The driver: whether a push that waits at this feed gets an answer now; as far as is known.
@@ -345,30 +347,41 @@ impl Shared {
             }
             return Err(SendError::NoMemory);
         }
-        let refuse = |error| {
-            self.budget.sub(cost);
-            Err(error)
-        };
         {
             let mut mailbox = client.mailbox.lock();
             if mailbox.closed {
-                return refuse(self.gone(id));
+                self.budget.sub(cost);
+                return Err(self.gone(id));
+            }
+            if !self.count_if_absent(&mailbox, cost) {
+                drop(mailbox);
+                drop(clients);
+                if overflow.is_some() {
+                    self.ask_for_relief();
+                }
+                return Err(SendError::NoMemory);
             }
             if mailbox.mail.as_ref().is_some_and(|mail| !mail.log.has_room(cost, bound)) {
                 match overflow {
-                    None | Some(Overflow::Refuse) => return refuse(SendError::Full(id)),
+                    None | Some(Overflow::Refuse) => {
+                        mailbox.free(cost, self);
+                        return Err(SendError::Full(id));
+                    }
                     Some(Overflow::SkipOldest) => {
                         if let Some(mail) = &mut mailbox.mail {
                             evicted = mail.log.make_room(cost, bound);
                             mail.lost += evicted.len() as u64;
                         }
+                        let cost_of = |entry: &Entry| Entry::cost(&entry.message);
+                        mailbox.free(evicted.iter().map(cost_of).sum(), self);
                     }
                     Some(Overflow::Disconnect) => {
+                        mailbox.free(cost, self);
                         mailbox.closed = true;
                         drop(mailbox);
                         drop(clients);
                         self.command(Command::TooSlow { id });
-                        return refuse(SendError::Full(id));
+                        return Err(SendError::Full(id));
                     }
                 }
             }
@@ -376,7 +389,6 @@ impl Shared {
             mail.push(Entry { stamp, message });
         }
         if !evicted.is_empty() {
-            self.budget.sub(evicted.iter().map(|entry| Entry::cost(&entry.message)).sum());
             client.skipped.fetch_add(evicted.len() as u64, Ordering::Relaxed);
             self.counters.skipped.add(evicted.len() as u64);
         }
@@ -410,25 +422,25 @@ impl Shared {
             }
             let mut mailbox = client.mailbox.lock();
             if mailbox.closed {
+                self.budget.sub(cost);
                 Err(self.gone(id))
+            } else if !self.count_if_absent(&mailbox, cost) {
+                Err(SendError::NoMemory)
             } else if !Mail::has_room(mailbox.mail.as_deref(), key, cost, keys, bytes) {
+                mailbox.free(cost, self);
                 Err(SendError::TooManyValues { value: cost, keys, bytes })
             } else {
                 let (stamp, mail) = self.open_mail(client, &mut mailbox);
-                Ok(mail.change(key, Change { stamp, message: Some(message) }))
+                let replaced = mail.change(key, Change { stamp, message: Some(message) });
+                Ok(mailbox.freed(replaced, key, self))
             }
         };
         match taken {
-            Ok(replaced) => {
-                self.bell.ring();
-                self.budget.sub(replaced.map_or(0, |change| change.cost(key)));
-                Ok(())
-            }
-            Err(error) => {
-                self.budget.sub(cost);
-                Err(error)
-            }
+            Ok(_) => self.bell.ring(),
+            Err(SendError::NoMemory) => self.ask_for_relief(),
+            Err(_) => {}
         }
+        taken.map(drop) // what it replaces, which is the program's: no lock is held
     }
 
     /// Removes the latest value of a key for one client.
@@ -453,19 +465,32 @@ impl Shared {
                 Err(self.gone(id))
             } else if !client.has_session() {
                 // What it has been sent it keeps, since the plain wire has no keys.
-                Ok(mailbox.mail.as_mut().and_then(|mail| mail.forget(key)))
+                let forgotten = mailbox.mail.as_mut().and_then(|mail| mail.forget(key));
+                Ok(mailbox.freed(forgotten, key, self))
             } else if !Mail::has_room(mailbox.mail.as_deref(), key, cost, keys, bytes) {
                 Err(SendError::TooManyValues { value: cost, keys, bytes })
             } else {
-                self.budget.add(cost); // bounded by the keys that may wait; under the lock, as above
+                // Bounded by the keys that may wait. Under the lock, as above.
+                mailbox.count(cost, self);
                 let (stamp, mail) = self.open_mail(client, &mut mailbox);
-                Ok(mail.change(key, Change { stamp, message: None }))
+                let replaced = mail.change(key, Change { stamp, message: None });
+                Ok(mailbox.freed(replaced, key, self))
             }
         };
         let replaced = taken?;
         self.bell.ring();
-        self.budget.sub(replaced.map_or(0, |change| change.cost(key)));
+        drop(replaced);
         Ok(())
+    }
+
+    /// Whether bytes that the budget counts already are within the share of absent clients, if this
+    /// mailbox belongs to one. They count there then; else they count nowhere any more.
+    fn count_if_absent(&self, mailbox: &Mailbox, bytes: usize) -> bool {
+        let fits = !mailbox.away || self.absent.try_add(bytes);
+        if !fits {
+            self.budget.sub(bytes);
+        }
+        fits
     }
 
     /// Why a mailbox that is closed takes nothing.

@@ -241,9 +241,10 @@ impl Engine {
         let waiting = {
             let mut mailbox = client.mailbox.lock();
             (mailbox.closed, mailbox.ended) = (true, true);
+            mailbox.free(mailbox.bytes(), &self.shared);
             mailbox.mail.take()
         };
-        self.shared.budget.sub(waiting.map_or(0, |mail| mail.bytes()));
+        drop(waiting); // payloads of the program's: not under the lock
         client.unfollow_all().iter().for_each(|wanted| self.shared.drop_handle(&wanted.topic));
         if let Some(address) = address {
             self.addresses.leave(address.ip());

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::ClientId;
 use super::away::Away;
+use super::budget::Charge;
 use super::client::{Client, Details};
 use super::engine::Engine;
 use super::events::{DisconnectReason, Event};
@@ -72,6 +73,7 @@ impl Engine {
                 let mut mailbox = client.mailbox.lock();
                 let away_for = u64::from(mailbox.away_for).saturating_add(left_for);
                 mailbox.away_for = u32::try_from(away_for).unwrap_or(u32::MAX);
+                mailbox.set_away(false, &self.shared.absent);
             }
             if let Some((before, address)) = client.move_to(connection, address) {
                 self.sessions.taken_over.push(before);
@@ -131,7 +133,10 @@ impl Engine {
         {
             let mut mailbox = client.mailbox.lock();
             mailbox.closed = mailbox.ended; // for being too slow it was, so that nothing more came
+            mailbox.set_away(true, &self.shared.absent);
         }
+        let log = client.mail().and_then(|place| self.logs.get(place));
+        let unacknowledged = Charge::of(&self.shared.absent, log.map_or(0, Log::counted));
         let lived = client.lived();
         if let Some(address) = client.leave() {
             self.addresses.leave(address.ip());
@@ -141,7 +146,7 @@ impl Engine {
             self.shared.drop_handle(&topic);
         }
         let id = client.id;
-        self.sessions.away.insert(Arc::clone(client), lived, until);
+        self.sessions.away.insert(Arc::clone(client), lived, until, unacknowledged);
         self.tell_log(id, &reason, |id, reason| tracing::debug!(%id, reason, "client detached"));
         self.shared.listeners.tell(|| Event::Detached { id, reason });
     }
@@ -308,6 +313,49 @@ mod tests {
         engine.end_detached(begun.client.id, DisconnectReason::ByHub);
         engine.end_detached(begun.client.id, DisconnectReason::ByHub);
         assert_eq!(counts(&engine), (0, 0, [0, 0]));
+    }
+
+    #[test]
+    fn the_mail_of_an_absent_client_counts_in_the_share_until_the_client_is_back_or_gone() {
+        let mut engine = engine(Limits::default().keys(3), &Timeouts::default());
+        let shared = Arc::clone(&engine.shared);
+        let send = |id| {
+            for key in ["k", "l", "m"] {
+                shared.send(id, "text".repeat(100).into()).unwrap();
+                shared.set_for(id, key, "value".into()).unwrap();
+            }
+            shared.set_for(id, "k", "another, of another size".into()).unwrap();
+            shared.remove_for(id, "l").unwrap();
+            assert!(shared.set_for(id, "one too many", "".into()).is_err());
+        };
+        let budgets = || (shared.absent.used(), shared.budget.used());
+        let is_all_absent = || {
+            let (absent, all) = budgets();
+            absent > 0 && absent.abs_diff(all) <= 3 * 2 // the headers of three values
+        };
+        let client = begin(&mut engine, "10.0.0.1:1", 0);
+        let id = client.id;
+        send(id);
+        let place = engine.mail_of(&client).unwrap();
+        assert!(engine.collect_mail(&client, place, 0));
+        assert!(budgets().0 == 0 && budgets().1 > 0);
+        // What it has not acknowledged, and what comes while it is away.
+        engine.detach(&client, DisconnectReason::Lost);
+        assert!(is_all_absent());
+        send(id);
+        send(id);
+        assert!(is_all_absent());
+        engine.halve_mailbox(&client);
+        assert!(is_all_absent());
+        let hello = hello_of(&engine, &client);
+        let again = engine.begin_session(&hello, Details::default(), client.address(), (0, 1));
+        assert!(again.resumed && budgets().0 == 0);
+        // The same once more, and it does not come back.
+        engine.detach(&client, DisconnectReason::Lost);
+        send(id);
+        assert!(is_all_absent());
+        engine.dismiss(&client, DisconnectReason::Lost);
+        assert_eq!(budgets(), (0, 0));
     }
 
     #[test]

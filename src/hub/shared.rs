@@ -53,6 +53,9 @@ pub(crate) struct Shared {
     /// The share of that for what stays: what is known of clients, and events nobody has taken. The rest is for
     /// messages that are arriving.
     pub(crate) kept: Arc<Budget>,
+    /// What of it waits for clients that are away: a share, so that the living have the rest. It is
+    /// counted in the budget, too, by itself.
+    pub(crate) absent: Arc<Budget>,
     /// A push was refused for want of memory.
     pub(crate) starved: AtomicBool,
     pub(crate) bell: Arc<Bell>,
@@ -114,6 +117,7 @@ impl Shared {
             outboxes: budget.share(4),
             kept: inbound.share(2),
             inbound,
+            absent: Budget::new(limits.memory / 4),
             budget,
             topics: Topics::new(limits.feeds, Arc::clone(&stamps)),
             limits,

@@ -102,7 +102,7 @@ impl Change {
 
 impl Latest {
     /// What is counted for a key and its value beside an entry's own cost.
-    fn cost_of_key(key: &str) -> usize {
+    pub(crate) fn cost_of_key(key: &str) -> usize {
         2 * key.len() + 128
     }
 

@@ -177,6 +177,11 @@ impl Window {
         dropped
     }
 
+    /// Bytes that all of it counts in the budget.
+    pub(super) fn counted(&self) -> usize {
+        self.slots.iter().map(|slot| slot.cost + slot.item.form_bytes()).sum()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
