@@ -19,7 +19,7 @@ use fork::Fork;
 use peer::{PATIENCE, Peer, until};
 use rustix::process::{Pid, Signal, kill_process};
 use stepcast::codec::Incoming;
-use stepcast::{ClientId, Events, Feed, Hub, Stats, Timeouts};
+use stepcast::{ClientId, Event, Events, Feed, Hub, Stats, Timeouts};
 
 const PROGRAM: &str = "STEPCAST_TEST_FORKS";
 const FOR_EVER: Duration = Duration::from_secs(3600);
@@ -197,4 +197,116 @@ fn the_hubs_end_frees_its_port_and_ends_its_viewers_while_a_forked_child_lives()
     assert!(fork::waitpid_nohang(pid).unwrap().is_none(), "the child lives");
     ours.write_all(b"x").unwrap();
     assert!(end_of(pid).success());
+}
+
+/// Ends a process as a thread of the program's own does that returns from `main`, with a hub that is never dropped.
+fn end_with_a_hub(mut says: &UnixStream) -> i32 {
+    let hub = spawn_hub();
+    let mut events = hub.events();
+    let port = hub.local_addr().unwrap().port();
+    says.write_all(&port.to_be_bytes()).unwrap();
+    while !matches!(events.recv_blocking(), Some(Event::Connected { .. })) {}
+    hub.broadcast("LAST");
+    std::mem::forget(hub);
+    0
+}
+
+#[test]
+fn a_hub_that_a_child_spawns_ends_with_the_child() {
+    if !is_program("a_hub_that_a_child_spawns_ends_with_the_child") {
+        return;
+    }
+    let parents = spawn_hub(); // so that the end of this thread is watched, in the parent
+    let viewers_of_child = |depth| {
+        let (mut ours, childs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(PATIENCE)).unwrap();
+        let pid = in_child(|| match depth {
+            0 => end_with_a_hub(&childs),
+            _ => i32::from(!end_of(in_child(|| end_with_a_hub(&childs))).success()),
+        });
+        let mut port = [0; 2];
+        ours.read_exact(&mut port).unwrap();
+        let mut viewer = Peer::connect_to(([127, 0, 0, 1], u16::from_be_bytes(port)).into());
+        assert_eq!((viewer.text().as_str(), viewer.close_code()), ("LAST", 1001));
+        viewer.finish();
+        assert!(end_of(pid).success());
+    };
+    viewers_of_child(0);
+    viewers_of_child(1);
+    drop(Peer::connect(&parents));
+}
+
+#[test]
+fn children_spawn_hubs_of_their_own_and_end_while_threads_of_the_parent_do_the_same() {
+    let name = "children_spawn_hubs_of_their_own_and_end_while_threads_of_the_parent_do_the_same";
+    if !is_program(name) {
+        return;
+    }
+    drop(spawn_hub()); // what is done once in a process has been done
+    for _ in 0..3 {
+        thread::spawn(|| {
+            loop {
+                drop(spawn_hub());
+            }
+        });
+    }
+    for _ in 0..200 {
+        let pid = in_child(|| {
+            std::mem::forget(spawn_hub());
+            0
+        });
+        let status = end_of(pid);
+        assert!(status.success(), "{status}");
+    }
+}
+
+#[test]
+fn a_runtime_that_a_child_drops_leaves_the_parents_hub_and_its_viewers_alone() {
+    if !is_program("a_runtime_that_a_child_drops_leaves_the_parents_hub_and_its_viewers_alone") {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let hub = Hub::builder().runtime(runtime.handle().clone()).spawn_thread("127.0.0.1:0").unwrap();
+    let address = hub.local_addr().unwrap();
+    let connect = || {
+        let peer = thread::spawn(move || Peer::connect_to(address));
+        runtime.block_on(async {
+            while !peer.is_finished() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        peer.join().unwrap()
+    };
+    let mut viewer = connect();
+    // Other threads hold locks of the hub as often as they can.
+    let stop = Arc::new(AtomicBool::new(false));
+    let pushes = {
+        let (stop, feed) = (Arc::clone(&stop), hub.everyone());
+        thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let _ = feed.set("key", "a value");
+            }
+        })
+    };
+    let mut runtime = Some(runtime);
+    for _ in 0..60 {
+        let status = end_of(in_child(|| {
+            drop(runtime.take());
+            0
+        }));
+        assert!(status.success(), "{status}");
+    }
+    stop.store(true, Ordering::Relaxed);
+    pushes.join().unwrap();
+    let runtime = runtime.unwrap();
+    let late = thread::spawn(move || Peer::connect_to(address));
+    hub.broadcast("the parent goes on");
+    let reads = thread::spawn(move || while viewer.text() != "the parent goes on" {});
+    runtime.block_on(async {
+        while !(late.is_finished() && reads.is_finished()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    drop(late.join().unwrap());
+    reads.join().unwrap();
 }

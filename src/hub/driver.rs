@@ -145,6 +145,25 @@ enum Walk {
     Feeds(usize),
 }
 
+/// The driver in its own process. A runtime of the program's may be forked with it: there, what the runtime polls, and
+/// the sockets, are the parent's, whom closing them by this runtime would disturb.
+struct Own(Option<Driver>);
+
+impl Own {
+    /// The driver, unless this is another process.
+    fn get(&mut self) -> Option<&mut Driver> {
+        let driver = self.0.take_if(|driver| driver.engine.shared.process.is_another());
+        std::mem::forget(driver);
+        self.0.as_mut()
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.get();
+    }
+}
+
 enum Turn {
     /// There is more to do at once.
     More,
@@ -187,26 +206,22 @@ impl Driver {
     }
 
     /// Runs until the hub has been shut down and every connection has ended.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self) {
         let mut timer = Box::pin(sleep_until(self.epoch));
-        loop {
-            if self.engine.shared.process.is_another() {
-                // On a runtime of the program's that was forked with it: what it polls, and the sockets, are the
-                // parent's, whom closing them by this runtime would disturb.
-                std::mem::forget(self);
-                return std::future::pending().await;
-            }
-            match poll_fn(|cx| Poll::Ready(self.turn(cx))).await {
+        let mut own = Own(Some(self));
+        while let Some(driver) = own.get() {
+            match poll_fn(|cx| Poll::Ready(driver.turn(cx))).await {
                 Turn::More => tokio::task::yield_now().await,
-                Turn::Rest => self.rest(timer.as_mut()).await,
+                Turn::Rest => driver.rest(timer.as_mut()).await,
                 Turn::Ended => {
-                    if let Some(listener) = self.listener.take() {
+                    if let Some(listener) = driver.listener.take() {
                         listener.close();
                     }
                     return;
                 }
             }
         }
+        std::future::pending::<()>().await;
     }
 
     fn shared(&self) -> Arc<Shared> {

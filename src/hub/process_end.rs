@@ -11,35 +11,32 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
-use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::goodbye::{Goodbye, cut};
+use super::process::{PerProcess, Process};
 use super::program::message_of;
 use super::shared::Shared;
 use super::{GRACE, LINGER};
 
-static HUBS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+static HUBS: PerProcess<Vec<Weak<Shared>>> = PerProcess::new();
 
 /// A hub begins: it is among those that end with the process.
 pub(super) fn register(shared: &Arc<Shared>) {
-    {
-        let mut hubs = HUBS.lock().unwrap_or_else(PoisonError::into_inner);
+    HUBS.with(|hubs| {
         hubs.retain(|hub| hub.strong_count() > 0);
         hubs.push(Arc::downgrade(shared));
-    }
+    });
     remember_panics();
     watch();
 }
 
 /// Ends every hub of the process that is left, and waits for that, at most a second for all of them.
 pub(super) fn end_all(goodbye: impl Fn() -> Goodbye) {
-    let hubs: Vec<_> = {
-        let hubs = HUBS.lock().unwrap_or_else(PoisonError::into_inner);
-        let hubs = hubs.iter().filter_map(Weak::upgrade);
-        hubs.filter(|hub| !hub.process.is_another()).collect()
-    };
+    let hubs: Vec<_> = HUBS.with(|hubs| hubs.iter().filter_map(Weak::upgrade).collect());
     for hub in &hubs {
         hub.request_shutdown(LINGER, goodbye());
     }
@@ -52,7 +49,8 @@ pub(super) fn end_all(goodbye: impl Fn() -> Goodbye) {
 // ---- the main thread ----
 
 thread_local! {
-    static IS_WATCHED: Cell<bool> = const { Cell::new(false) };
+    /// The process whose end is seen. In a child of `fork` it is another.
+    static WATCHED: RefCell<Option<Process>> = const { RefCell::new(None) };
     static AT_EXIT: AtExit = const { AtExit { process: Cell::new(0) } };
 }
 
@@ -62,14 +60,21 @@ const HAS_EXIT: bool =
 
 /// The end of the process is seen from now on, if this is its main thread.
 pub(super) fn watch() {
-    let seen = IS_WATCHED.try_with(|watched| watched.replace(true)).unwrap_or(true);
-    if !seen && HAS_EXIT && is_main_thread() {
+    let is_new = WATCHED.try_with(|watched| {
+        let mut watched = watched.borrow_mut();
+        let is_new = watched.as_ref().is_none_or(Process::is_another);
+        if is_new {
+            *watched = Some(Process::current());
+        }
+        is_new
+    });
+    if is_new == Ok(true) && HAS_EXIT && is_main_thread() {
         let _ = AT_EXIT.try_with(|at_exit| at_exit.process.set(std::process::id()));
     }
 }
 
 struct AtExit {
-    /// Zero on other threads. A child of `fork` inherits this value, but not the hubs' threads.
+    /// Zero on other threads. A child of `fork` inherits this value, and watches for hubs of its own.
     process: Cell<u32>,
 }
 
@@ -100,21 +105,21 @@ thread_local! {
 
 /// Keeps the text of each thread's last panic from now on. The hook that was there is called then.
 fn remember_panics() {
-    static ONCE: Once = Once::new();
-    if thread::panicking() {
-        return; // the hook cannot be exchanged now
+    /// Not a `Once`, which a child of `fork` would wait for.
+    static IS_SET: AtomicBool = AtomicBool::new(false);
+    // While the thread panics the hook cannot be exchanged.
+    if thread::panicking() || IS_SET.swap(true, Ordering::Relaxed) {
+        return;
     }
-    ONCE.call_once(|| {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |panic| {
-            let _ = LAST_PANIC.try_with(|last| {
-                if let Ok(mut last) = last.try_borrow_mut() {
-                    *last = Some(text_of(panic).into());
-                }
-            });
-            before(panic);
-        }));
-    });
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        let _ = LAST_PANIC.try_with(|last| {
+            if let Ok(mut last) = last.try_borrow_mut() {
+                *last = Some(text_of(panic).into());
+            }
+        });
+        before(panic);
+    }));
 }
 
 fn text_of(panic: &PanicHookInfo<'_>) -> String {

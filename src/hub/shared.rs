@@ -363,6 +363,9 @@ pub(crate) struct Ending(pub(crate) Arc<Shared>);
 impl Drop for Ending {
     fn drop(&mut self) {
         let shared = &self.0;
+        if shared.process.is_another() {
+            return; // the hub is the parent's, and goes on there
+        }
         shared.closed.store(true, Ordering::Relaxed);
         let everyone = Arc::clone(shared.topics.everyone());
         let told = std::mem::take(&mut *shared.news.lock()); // among them some that have made way
