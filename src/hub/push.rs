@@ -266,8 +266,11 @@ impl Shared {
             return self.noted(message.len(), Err(error)); // not only when it is its turn
         }
         let attempt = || self.try_push(topic, &message);
+        let mut is_known = false;
         let ask = || {
-            self.tell(topic, &mut topic.inbox.lock()); // it may not know the feed yet
+            if !std::mem::replace(&mut is_known, true) {
+                self.tell(topic, &mut topic.inbox.lock()); // the driver may not know the feed yet
+            }
             self.bell.wake_driver();
         };
         let (target, cost) = (Target::Feed(Arc::clone(topic)), Entry::cost(&message));

@@ -93,7 +93,10 @@ pub(crate) struct First {
 }
 
 enum Turn {
-    Try,
+    Try {
+        /// Whether it was woken for this try.
+        is_woken: bool,
+    },
     Wait,
     /// The driver has seen that its time is up.
     TooLate,
@@ -213,14 +216,16 @@ impl Waiters {
     }
 
     /// Tries until there is an answer or the time is up, which is `None`; behind those that wait at this target already.
-    /// `cost` is what its message costs. `enter` is called before the first wait: the driver is to look.
+    /// `cost` is what its message costs. `ask` has the driver look: before the first wait, and after each try that the
+    /// wait was woken for and that has failed. The driver passes over a wait that is woken, so that it may have missed
+    /// room which was made meanwhile. It wakes a wait only where it sees room: a full target makes nothing go round.
     pub(crate) async fn wait<T>(
         &self,
         target: Target,
         cost: usize,
         within: Duration,
         mut attempt: impl FnMut() -> Option<T>,
-        enter: impl FnOnce(),
+        mut ask: impl FnMut(),
     ) -> Option<T> {
         if !self.waits_at(&target) {
             if let Some(done) = attempt() {
@@ -230,24 +235,29 @@ impl Waiters {
         let far = Duration::from_secs(30 * 365 * 24 * 60 * 60);
         let deadline = Instant::now() + within.min(far);
         let place = Place::take(self, target, cost, deadline);
-        let mut enter = Some(enter);
+        let mut ask = || {
+            self.joined.store(true, Ordering::SeqCst);
+            ask();
+        };
+        let mut has_entered = false;
         poll_fn(move |cx| {
             // First the waker, then the attempt: whatever makes room after it wakes.
             let turn = place.set_waker(cx.waker().clone());
-            if let Some(enter) = enter.take() {
-                self.joined.store(true, Ordering::SeqCst);
-                enter();
+            if !std::mem::replace(&mut has_entered, true) {
+                ask();
             }
-            let done = match turn {
-                Turn::Try => attempt(),
-                Turn::Wait => None,
+            let (done, is_woken) = match turn {
+                Turn::Try { is_woken } => (attempt(), is_woken),
+                Turn::Wait => (None, false),
                 Turn::TooLate => return Poll::Ready(None),
             };
             match done {
-                Some(done) => Poll::Ready(Some(done)),
-                None if Instant::now() >= deadline => Poll::Ready(None),
-                None => Poll::Pending,
+                Some(done) => return Poll::Ready(Some(done)),
+                None if Instant::now() >= deadline => return Poll::Ready(None),
+                None if is_woken => ask(),
+                None => {}
             }
+            Poll::Pending
         })
         .await
     }
@@ -288,11 +298,13 @@ impl<'a> Place<'a> {
                 Some(position) => {
                     let wait =
                         lines.by_target.get_mut(&self.key).map(|line| &mut line.waits[position]);
+                    let mut is_woken = false;
                     let before = wait.and_then(|wait| {
-                        wait.is_woken = false;
+                        is_woken = std::mem::take(&mut wait.is_woken);
                         wait.waker.replace(waker)
                     });
-                    (before, if position == 0 || is_over { Turn::Try } else { Turn::Wait })
+                    let may_try = position == 0 || is_over;
+                    (before, if may_try { Turn::Try { is_woken } } else { Turn::Wait })
                 }
             }
         };
@@ -471,6 +483,24 @@ mod tests {
         assert_eq!(order.lock().unwrap()[..], [10]);
         drop(waits);
         assert!(is_empty(&waiters));
+    }
+
+    #[test]
+    fn a_push_that_was_woken_and_found_no_room_asks_again_and_once() {
+        let (waiters, asked) = (Waiters::default(), AtomicUsize::new(0));
+        let ask = || _ = asked.fetch_add(1, Ordering::SeqCst);
+        let mut wait = pin!(waiters.wait(target(), 1, Duration::MAX, || None::<()>, ask));
+        let mut looks_after_a_poll = || {
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(wait.as_mut().poll(&mut cx).is_pending());
+            (asked.load(Ordering::SeqCst), waiters.look().1)
+        };
+        assert_eq!(looks_after_a_poll(), (1, true), "it comes");
+        assert_eq!(looks_after_a_poll(), (1, false), "nobody has woken it");
+        call_all(&waiters);
+        assert!(waiters.firsts(9).is_empty(), "it is passed over until it has tried");
+        assert_eq!(looks_after_a_poll(), (2, true));
+        assert_eq!(looks_after_a_poll(), (2, false));
     }
 
     #[test]
