@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::net::ToSocketAddrs;
 use tokio::runtime::{self, Handle};
 
+use super::descriptors::Room;
 use super::driver::Driver;
 use super::engine::Engine;
 use super::id::IdSource;
@@ -406,6 +407,14 @@ impl HubBuilder {
             None => Some(start_thread(listener, engine, watch)?),
         };
         tracing::info!(%address, "hub listening");
+        if let Some(Room { clients, handshakes }) = shared.descriptors.lack(&shared.limits) {
+            tracing::warn!(
+                clients,
+                handshakes,
+                "limits lowered: the process may open too few files; raise `ulimit -n`, or lower \
+                `Limits::clients` and `Limits::handshakes`"
+            );
+        }
         Ok(Hub::new(shared, address, thread, timeouts.shutdown))
     }
 }

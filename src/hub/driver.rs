@@ -432,34 +432,38 @@ impl Driver {
             self.next_tick = self.engine.now + self.engine.timeouts.tick;
         }
         self.strangers.enter(key, address.ip());
+        self.engine.shared.descriptors.count(self.connections.len());
         // Looked at after the others: its request comes a moment later, as a rule.
         self.todo.push_back(key);
-        if self.strangers.len() > self.engine.shared.limits.handshakes {
-            self.end_a_stranger();
+        let room = self.engine.shared.room();
+        if self.strangers.len() > room.handshakes {
+            self.end_a_stranger(room.handshakes);
         }
-        let limits = &self.engine.shared.limits;
-        if self.connections.len() > limits.clients.saturating_add(limits.handshakes) {
-            self.end_oldest_parting();
+        // Where other hubs have taken what clients here had, one who asks is still heard.
+        if self.connections.len() > room.all()
+            && !self.end_oldest_parting()
+            && self.strangers.len() > 1
+        {
+            self.end_a_stranger(1);
         }
     }
 
     /// A connection that is not a client's makes way for newer ones: real requests take milliseconds, so that peers
     /// who send nothing, or take no answer, keep nobody out. One from the place that most are from, so that a peer
     /// who opens them without pause does not keep out those whose requests take longer.
-    fn end_a_stranger(&mut self) {
-        let limit = self.engine.shared.limits.handshakes;
+    fn end_a_stranger(&mut self, limit: usize) {
         if let Some(key) = self.strangers.who_makes_way() {
             self.step(key, |connection, engine| connection.make_way(limit, engine));
         }
     }
 
     /// The oldest connection that is a client's no more makes way: peers who say goodbye and keep their sockets
-    /// take no more of them than there may be connections.
-    fn end_oldest_parting(&mut self) {
+    /// take no more of them than there may be connections. Whether there was one.
+    fn end_oldest_parting(&mut self) -> bool {
         self.forget_parted();
-        if let Some((key, _)) = self.parting.pop_front() {
-            self.step(key, |_, _| Err(Over));
-        }
+        let Some((key, _)) = self.parting.pop_front() else { return false };
+        self.step(key, |_, _| Err(Over));
+        true
     }
 
     /// Passes over the oldest ones that have ended.
@@ -527,6 +531,7 @@ impl Driver {
         self.blocked = self.blocked + usize::from(is_blocked) - usize::from(was_blocked);
         if result.is_err() {
             self.connections.remove(key);
+            self.engine.shared.descriptors.count(self.connections.len());
             if self.connections.is_empty() {
                 self.parting.clear();
                 self.connections.shrink_to_fit();
@@ -822,6 +827,7 @@ impl Driver {
         }
         self.pardoned = false;
         self.engine.tell_of_panics();
+        self.engine.shared.descriptors.look();
         let connections = &self.connections;
         self.strangers.shrink();
         let is_there = |&(key, serial): &(usize, u32)| {
@@ -1470,6 +1476,15 @@ mod tests {
         drop(flood);
         stand.turn_until(|stand| stand.driver.strangers.len() == 0);
         assert_eq!(stand.driver.connections.len(), 1);
+    }
+
+    #[test]
+    fn where_other_hubs_have_taken_the_descriptors_one_stranger_is_heard_and_no_client_goes() {
+        let mut stand = Stand::new();
+        let _clients = stand.connect(12);
+        stand.shared.descriptors.set(16, 4); // a quarter of what is left would be three strangers
+        let _strangers: Vec<_> = (0..5).map(|_| stand.come_from([10, 0, 0, 1])).collect();
+        assert_eq!((stand.driver.strangers.len(), stand.shared.registry.count()), (1, 12));
     }
 
     #[test]

@@ -89,8 +89,15 @@ impl Limits {
         Limits;
         /// Clients, those included that are away; one more is refused with 503. Default 10 000. A client that is away
         /// makes way for a new one: at the new one's address if there is any, else at the address that most are away from.
-        /// Each takes a file descriptor, of which many systems let a process open 1024 unless told
-        /// otherwise (`ulimit -n`): at that end clients wait to be accepted until some are free.
+        ///
+        /// Each connection takes a file descriptor, and many systems let a process open 1024 unless told otherwise
+        /// (`ulimit -n`). The hub leaves a quarter of them to the program, at least 64 (but not more than half) and at
+        /// most 4096. The connections of all hubs of the process share the rest, first come, first served. Where that is
+        /// less than `clients` and [`handshakes`](Self::handshakes) together, both are lower: a warning says so when
+        /// the hub is spawned, and [`Stats::most_clients`](crate::Stats::most_clients) is what `clients` is then. Of
+        /// 1024 descriptors a hub has 576 clients and 192 handshakes. The hub reads the process's limit when it is
+        /// spawned and every second while it has connections, so a program may raise it later. A program that needs
+        /// more for itself sets `clients` lower.
         clients: usize = "50";
         /// Clients from one IPv4 address, or from one IPv6 network of 64 bits; one more is refused with 503, or on
         /// `stepcast.v1` with code 4000. Default 256, room for an office behind one address. Clients that are away

@@ -63,7 +63,7 @@ pub(crate) fn prepare_accepted(stream: &TcpStream) {
     let _ = stream;
 }
 
-/// The hub's listener. No error ends it: out of descriptors, it waits until some are free.
+/// The hub's listener. No error ends it: where the program has taken all descriptors, it waits until some are free.
 pub(crate) struct Listener {
     incoming: Incoming,
     /// Not before this time, in the driver's milliseconds.

@@ -12,6 +12,7 @@ mod budget;
 mod builder;
 mod client;
 mod connection;
+mod descriptors;
 mod driver;
 mod engine;
 mod error;

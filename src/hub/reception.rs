@@ -141,14 +141,19 @@ impl Engine {
     ///
     /// Of what there are too many, and how many there may be.
     pub(crate) fn check_place(&self, ip: IpAddr) -> Result<(), (&'static str, usize)> {
-        let limits = &self.shared.limits;
-        if self.shared.registry.count() >= limits.clients && self.sessions.away.is_empty() {
-            return Err(("clients", limits.clients));
+        let most = self.shared.room().clients;
+        if self.connected() >= most {
+            return Err(("clients", most)); // or else one that is away makes way
         }
         if self.addresses.connected_at(ip) >= self.addresses.most_at(ip) {
-            return Err(("clients from one address", limits.clients_per_address));
+            return Err(("clients from one address", self.shared.limits.clients_per_address));
         }
         Ok(())
+    }
+
+    /// How many clients are connected.
+    pub(super) fn connected(&self) -> usize {
+        self.shared.registry.count() - self.sessions.away.len()
     }
 
     /// Where there are as many clients as there may be at an address, or in all, those who are away make way.

@@ -195,7 +195,13 @@ impl Engine {
 
     /// Whether there is a place for who says this at this address.
     pub(crate) fn has_place_for(&self, hello: &Hello, address: SocketAddr) -> bool {
-        self.check_place(address.ip()).is_ok() || self.known(hello).is_some()
+        match self.known(hello) {
+            Some(client) if self.sessions.away.get(client.id).is_some() => {
+                self.connected() < self.shared.room().clients
+            }
+            Some(_) => true, // in the place of its other connection
+            None => self.check_place(address.ip()).is_ok(),
+        }
     }
 
     /// A client that is away is to go for good, if it is away.
@@ -426,6 +432,24 @@ mod tests {
         assert!(engine.has_place_for(&new, address("[2001:db8::3]:1")));
         begin(&mut engine, "[2001:db8::3]:1", 2);
         assert!(second.has_gone() && !first.has_gone());
+    }
+
+    #[test]
+    fn who_comes_back_needs_a_descriptor_as_a_new_client_does_and_in_the_place_of_its_own_connection_none()
+     {
+        let mut engine = engine(Limits::default(), &Timeouts::default());
+        engine.shared.descriptors.set(8, 0); // six of them for clients
+        let away = begin_and_lose(&mut engine, "10.0.0.1:1", 0);
+        let clients: Vec<_> =
+            (1..7).map(|serial| begin(&mut engine, "10.0.0.2:1", serial)).collect();
+        let from = address("10.0.0.1:1");
+        assert!(!engine.has_place_for(&Hello::default(), from));
+        assert!(!engine.has_place_for(&hello_of(&engine, &away), from));
+        assert!(engine.has_place_for(&hello_of(&engine, &clients[0]), from));
+        engine.detach(&clients[0], DisconnectReason::Lost);
+        assert!(engine.has_place_for(&Hello::default(), from));
+        assert!(engine.has_place_for(&hello_of(&engine, &away), from));
+        assert!(!away.has_gone(), "who is away takes no descriptor");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::budget::Budget;
 use super::client::{Client, Registry};
+use super::descriptors::{Descriptors, Room};
 use super::events::Listeners;
 use super::flush::Requests;
 use super::goodbye::Goodbye;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     /// Where the driver runs. Every handle looks at this before anything else.
     pub(crate) process: Process,
     pub(crate) limits: Limits,
+    pub(crate) descriptors: Descriptors,
     pub(crate) overflow: Overflow,
     /// The stamp of the next push. Taken under the lock of the queue that the push goes to.
     pub(crate) stamps: Arc<AtomicU64>,
@@ -121,6 +123,7 @@ impl Shared {
             budget,
             topics: Topics::new(limits.feeds, Arc::clone(&stamps)),
             limits,
+            descriptors: Descriptors::new(),
             overflow,
             stamps,
             news: Lock::default(),
@@ -146,6 +149,11 @@ impl Shared {
 
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// How many connections there may be now.
+    pub(crate) fn room(&self) -> Room {
+        self.descriptors.room(&self.limits)
     }
 
     /// Tells the driver, once, that there is something in this feed's inbox.
@@ -280,6 +288,7 @@ impl Shared {
         let counters = &self.counters;
         Stats {
             clients: self.registry.count(),
+            most_clients: self.room().clients,
             feeds: self.topics.count(),
             accepted: counters.accepted.get(),
             refused: counters.refused.get(),
@@ -367,6 +376,7 @@ impl Drop for Ending {
             return; // the hub is the parent's, and goes on there
         }
         shared.closed.store(true, Ordering::Relaxed);
+        shared.descriptors.count(0);
         let everyone = Arc::clone(shared.topics.everyone());
         let told = std::mem::take(&mut *shared.news.lock()); // among them some that have made way
         for topic in shared.topics.all().iter().chain([&everyone]).chain(&told) {

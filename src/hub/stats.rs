@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Stats {
     /// Clients, those included that are away and may come back.
     pub clients: usize,
+    /// The most clients that may be connected now: [`Limits::clients`](crate::Limits::clients), or less where the
+    /// process has too few file descriptors.
+    pub most_clients: usize,
     /// Feeds that have a name.
     pub feeds: usize,
     /// Clients that there ever were: who comes back is the same one.
