@@ -70,7 +70,7 @@ function open(t, url, options) {
   const client = connect(url, options);
   t.after(() => client.close());
   const told = [];
-  for (const type of ['message', 'value', 'gap', 'feed', 'status', 'error', 'bye']) {
+  for (const type of ['message', 'value', 'removed', 'gap', 'feed', 'status', 'error', 'bye']) {
     client.on(type, (detail) => told.push({ type, at: performance.now(), ...detail }));
   }
   const of = (wanted) => told.filter(({ type }) => type === wanted);
@@ -144,6 +144,46 @@ test('it has an id, is given what is sent and set, and is heard', async (t) => {
 
   client.close();
   await until('the hub to know that it has gone', () => hub.of('gone').length);
+  await hub.end();
+});
+
+test('a value that is removed is gone for whoever has it, was away, or comes late, and told to who had it', async (t) => {
+  const hub = await start(t);
+  const watch = (url) => open(t, url, { feeds: ['run/1'], random: () => 0.1 });
+  const keys = ({ client }) => [...client.feed('run/1').values.keys()];
+  const removed = ({ of }) => of('removed').map(({ feed, key }) => [feed, key]);
+  const [here, away] = [watch(hub.url), watch(hub.cable)];
+  const [id] = await Promise.all([here.client.id, away.client.id]);
+  for (const key of ['a', 'b', 'c']) await hub.tell({ do: 'set', to: 'run/1', key, what: { text: key } });
+  await until('the values', () => [here, away].every((each) => keys(each).length === 3));
+  await hub.tell({ do: 'remove', to: 'run/1', key: 'a' });
+  await until('the first removal', () => [here, away].every((each) => removed(each).length === 1));
+
+  await hub.tell({ do: 'cut' });
+  await until('the loss to be seen', () => hub.of('detached').length);
+  await hub.tell({ do: 'remove', to: 'run/1', key: 'b' });
+  await hub.tell({ do: 'mend' });
+  await until('the second removal', () => [here, away].every((each) => removed(each).length === 2));
+  assert.deepEqual(away.opened().map(({ resumed }) => resumed), [false, true]);
+
+  // A late joiner may be told of removals of what it never had. Its page does not hear of them.
+  const late = watch(hub.url);
+  await late.client.id;
+  await hub.tell({ do: 'remove', to: 'run/1', key: 'never set' });
+  await hub.tell({ do: 'send', to: 'run/1', what: { text: 'the last' } });
+  const all = [here, away, late];
+  await until('the last', () => all.every(({ of }) => of('message').length));
+  assert.deepEqual(all.map(keys), [['c'], ['c'], ['c']]);
+  const [a, b] = [['run/1', 'a'], ['run/1', 'b']];
+  assert.deepEqual(all.map(removed), [[a, b], [a, b], []]);
+
+  // Of one client alone.
+  await hub.tell({ do: 'set', to: id, key: 'mine', what: { text: 'x' } });
+  await until('its value', () => here.of('value').some(({ feed }) => feed === null));
+  await hub.tell({ do: 'remove', to: id, key: 'mine' });
+  await until('its removal', () => removed(here).length === 3);
+  assert.deepEqual([...removed(here).slice(2), ...removed(late)], [[null, 'mine']]);
+  for (const { of } of all) assert.deepEqual([...of('gap'), ...of('error')], []);
   await hub.end();
 });
 

@@ -30,6 +30,11 @@ enum Command {
         key: String,
         what: What,
     },
+    /// Removes the latest value of a key.
+    Remove {
+        to: Place,
+        key: String,
+    },
     /// Sends so many texts of so many bytes to a feed: their numbers, from 1 on.
     Number {
         feed: String,
@@ -87,6 +92,8 @@ fn perform(
         Command::Set { to: Place::Feed(name), key, what } => {
             feed(hub, &name)?.set(&key, what.message()?)?;
         }
+        Command::Remove { to: Place::Client(id), key } => hub.remove(id, &key)?,
+        Command::Remove { to: Place::Feed(name), key } => feed(hub, &name)?.remove(&key)?,
         Command::Number { feed: name, count, bytes } => {
             let feed = feed(hub, &name)?;
             for number in 1..=count {
