@@ -55,7 +55,7 @@ impl Default for Limits {
             request_head: 16 * 1024,
             inbound_per_second: 1000,
             outbound_message: 64 * 1024 * 1024,
-            mailbox: 1024 * 1024,
+            mailbox: 4 * 1024 * 1024,
             feed: 8 * 1024 * 1024,
             latest: 16 * 1024 * 1024,
             keys: 1024,
@@ -130,7 +130,8 @@ impl Limits {
         outbound_message: usize = "1 << 20";
         /// Bytes waiting for one client alone. Each message is counted with 320 more, which is what it takes
         /// in memory beside its payload. Beyond it
-        /// [`Overflow`](crate::Overflow) decides. One larger message is kept alone. Default 1 MiB.
+        /// [`Overflow`](crate::Overflow) decides. One larger message is kept alone. Default 4 MiB,
+        /// ten thousand small messages.
         /// As many bytes again are for values that were [set](crate::Hub::set) for the client, each counted
         /// with twice its key and 448 more; a value beyond that is refused at the call, unless it is alone.
         mailbox: usize = "64 * 1024";

@@ -575,6 +575,20 @@ mod tests {
     }
 
     #[test]
+    fn a_mailbox_and_a_feed_hold_ten_and_twenty_thousand_small_messages_by_default() {
+        let (shared, client) = shared_with_a_client(Limits::default());
+        for number in 0..20_000 {
+            let message = format!("{number:060}");
+            if number < 10_000 {
+                shared.send(client.id, message.clone().into()).unwrap();
+            }
+            shared.broadcast(message.into());
+        }
+        let everyone = shared.topics.everyone().inbox.lock();
+        assert_eq!((shared.stats().skipped, everyone.lost), (0, 0));
+    }
+
+    #[test]
     fn values_that_wait_for_a_client_are_counted_and_no_room_for_messages_is_taken_by_them() {
         let limits = Limits::default().mailbox(1000).keys(2);
         let (shared, client) = shared_with(limits, Overflow::Refuse);
