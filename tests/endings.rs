@@ -150,6 +150,13 @@ const ROWS: &[Row] = &[
         Told::Finished("converged"),
         Exit::Signal(15),
     ),
+    #[cfg(all(feature = "signal", unix))]
+    row(
+        "a_signal_ends_a_process_whose_hub_runs_on_a_runtime_that_is_held_up",
+        holds_up_the_runtime,
+        Told::Nothing,
+        Exit::Signal(15),
+    ),
     row(
         "a_runtime_that_runs_the_hub_ends_after_a_shutdown",
         a_runtime_that_runs_it,
@@ -468,6 +475,25 @@ fn raises_after_the_end() -> Done {
     loop {
         thread::park();
     }
+}
+
+#[cfg(all(feature = "signal", unix))]
+fn holds_up_the_runtime() -> Done {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let hub = Hub::builder().finish_on_signal().runtime(runtime.handle().clone());
+    let hub = hub.spawn_thread("127.0.0.1:0").unwrap();
+    println!("{}", hub.local_addr().unwrap());
+    runtime.block_on(async {
+        let (read, has_read) = tokio::sync::oneshot::channel();
+        thread::spawn(move || read.send(io::stdin().read_exact(&mut [0])));
+        has_read.await.unwrap().unwrap();
+        hub.broadcast("LAST");
+        hub.flush(PATIENCE).await.unwrap();
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)?;
+        loop {
+            thread::park(); // a model that computes and never awaits
+        }
+    })
 }
 
 fn a_runtime_that_runs_it() -> Done {

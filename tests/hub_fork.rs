@@ -64,6 +64,13 @@ fn spawn_hub() -> Hub {
     Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap()
 }
 
+fn spawn_hub_that_listens() -> Hub {
+    let builder = Hub::builder();
+    #[cfg(feature = "signal")]
+    let builder = builder.finish_on_signal();
+    builder.spawn_thread("127.0.0.1:0").unwrap()
+}
+
 /// What a child does with the handles that it has: each call would hang, fail, or reach the parent's viewers, were
 /// it not for the fork.
 fn use_handles(hub: &Hub, id: ClientId, feed: &Feed, mut events: Events) {
@@ -242,17 +249,17 @@ fn children_spawn_hubs_of_their_own_and_end_while_threads_of_the_parent_do_the_s
     if !is_program(name) {
         return;
     }
-    drop(spawn_hub()); // what is done once in a process has been done
+    drop(spawn_hub_that_listens()); // what is done once in a process has been done
     for _ in 0..3 {
         thread::spawn(|| {
             loop {
-                drop(spawn_hub());
+                drop(spawn_hub_that_listens());
             }
         });
     }
     for _ in 0..200 {
         let pid = in_child(|| {
-            std::mem::forget(spawn_hub());
+            std::mem::forget(spawn_hub_that_listens());
             0
         });
         let status = end_of(pid);
@@ -309,4 +316,57 @@ fn a_runtime_that_a_child_drops_leaves_the_parents_hub_and_its_viewers_alone() {
     });
     drop(late.join().unwrap());
     reads.join().unwrap();
+}
+
+#[cfg(feature = "signal")]
+#[test]
+fn a_child_that_has_called_a_handle_ends_with_the_first_signal_and_the_parent_hears_none() {
+    let name =
+        "a_child_that_has_called_a_handle_ends_with_the_first_signal_and_the_parent_hears_none";
+    if !is_program(name) {
+        return;
+    }
+    let hub = spawn_hub_that_listens();
+    for _ in 0..20 {
+        let (mut ours, mut childs) = UnixStream::pair().unwrap();
+        let pid = in_child(|| {
+            assert_eq!(hub.client_count(), 0);
+            childs.write_all(b"x").unwrap();
+            thread::sleep(FOR_EVER);
+            0
+        });
+        ours.read_exact(&mut [0]).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+        assert_eq!(end_of(pid).signal(), Some(15));
+    }
+    drop(Peer::connect(&hub));
+}
+
+#[cfg(feature = "signal")]
+#[test]
+fn a_hub_that_a_child_spawns_hears_of_the_childs_signals_and_the_parents_hub_does_not() {
+    let name = "a_hub_that_a_child_spawns_hears_of_the_childs_signals_and_the_parents_hub_does_not";
+    if !is_program(name) {
+        return;
+    }
+    let parents = spawn_hub_that_listens();
+    for _ in 0..5 {
+        let (mut ours, mut childs) = UnixStream::pair().unwrap();
+        let pid = in_child(|| {
+            let hub = spawn_hub_that_listens();
+            assert_eq!(parents.client_count(), 0);
+            childs.write_all(&hub.local_addr().unwrap().port().to_be_bytes()).unwrap();
+            thread::sleep(FOR_EVER);
+            0
+        });
+        let mut port = [0; 2];
+        ours.read_exact(&mut port).unwrap();
+        let mut viewer = Peer::connect_to(([127, 0, 0, 1], u16::from_be_bytes(port)).into());
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+        let close = viewer.close_frame().unwrap();
+        assert_eq!((close.code().get(), close.reason()), (1001, "ended by SIGTERM"));
+        viewer.finish();
+        assert_eq!(end_of(pid).signal(), Some(15));
+    }
+    drop(Peer::connect(&parents));
 }

@@ -319,7 +319,13 @@ impl HubBuilder {
     /// Viewers get what was pushed, and are told which signal ended the hub (4000 on `stepcast.v1`, 1001 on the
     /// plain wire: the program may start again). That takes a second at most; then the process ends by that signal, as
     /// it would have without the hub, and at once when a second signal comes. When the hub has ended
-    /// otherwise the signals end the process as before.
+    /// otherwise the signals end the process as before. A thread of its own, one for all hubs of the process, waits for the
+    /// signals. So a hub on a [`runtime`](Self::runtime) that is held up does not hold up the end of the process, but
+    /// its viewers hear nothing.
+    ///
+    /// A child made by `fork` inherits the handlers, and no hub that hears of the first signal: the second one ends the
+    /// child. The first signal does once the child has called any handle of the hub, such as [`Hub::client_count`], or
+    /// dropped its last one.
     ///
     /// Not for a program with a handler of its own for these signals, which calls [`Hub::shutdown`]
     /// there: both would be called, and the process would end by the signal all the same.
@@ -440,25 +446,15 @@ impl Watch {
     #[cfg(not(all(feature = "signal", unix)))]
     const NONE: Self = Self;
 
-    /// Listens for signals on this runtime; what comes back is dropped after the hub's end.
+    /// Listens for signals; what comes back is dropped after the hub's end.
     #[cfg(all(feature = "signal", unix))]
-    fn begin(
-        self,
-        runtime: &Handle,
-        shared: &Arc<Shared>,
-    ) -> io::Result<Option<super::stop_signal::Listening>> {
-        if !self.0 {
-            return Ok(None);
-        }
-        let _context = runtime.enter();
-        let (listening, signals) = super::stop_signal::listen()?;
-        runtime.spawn(super::stop_signal::end_on(signals, Arc::clone(shared)));
-        Ok(Some(listening))
+    fn begin(self) -> io::Result<Option<super::stop_signal::Listening>> {
+        self.0.then(super::stop_signal::listen).transpose()
     }
 
     #[cfg(not(all(feature = "signal", unix)))]
     #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "as with the feature")]
-    fn begin(self, _: &Handle, _: &Arc<Shared>) -> io::Result<Option<std::convert::Infallible>> {
+    fn begin(self) -> io::Result<Option<std::convert::Infallible>> {
         Ok(None)
     }
 }
@@ -476,7 +472,7 @@ fn start_on(
         Listener::new(listener)
     });
     let listener = listener.map_err(|_| SpawnError::Runtime)?.map_err(SpawnError::System)?;
-    let watch = watch.begin(handle, &engine.shared).map_err(SpawnError::System)?;
+    let watch = watch.begin().map_err(SpawnError::System)?;
     let ending = (Ending(Arc::clone(&engine.shared)), watch); // dropped in this order
     handle.spawn(async move {
         let _ending = ending; // dropped last, when no socket is left
@@ -500,7 +496,7 @@ fn start_thread(
         let _context = runtime.enter();
         Listener::new(listener)
     };
-    let watch = watch.begin(runtime.handle(), &engine.shared);
+    let watch = watch.begin();
     let runtime = Background(Some(runtime));
     let listener = listener.map_err(SpawnError::System)?;
     let watch = watch.map_err(SpawnError::System)?;

@@ -25,8 +25,18 @@ impl Process {
     /// Whether this runs in another process: a child that was forked since.
     #[inline]
     pub(crate) fn is_another(&self) -> bool {
-        self.0.as_ref().is_some_and(|guard| guard.clone().detected_fork())
+        let is_another = self.0.as_ref().is_some_and(|guard| guard.clone().detected_fork());
+        if is_another {
+            in_a_child();
+        }
+        is_another
     }
+}
+
+#[cold]
+fn in_a_child() {
+    #[cfg(all(feature = "signal", unix))]
+    super::stop_signal::forget_the_parents();
 }
 
 /// A value of the whole process, behind a lock. A child of `fork` begins with a new value behind another lock, since a thread

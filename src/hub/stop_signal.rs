@@ -1,101 +1,134 @@
 //! Ctrl-C and SIGTERM end the hub, and then do what they would have done.
 //!
 //! A handler cannot be taken back, so that one is installed once for the process, which lets a signal end the
-//! process while no hub of the process is to hear it.
+//! process while no hub of the process is to hear it. A thread, which starts with the first hub that listens, waits for a signal
+//! and ends all hubs: it needs neither a runtime nor a hub's own thread, which may be held up.
 
-use std::future::poll_fn;
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::sync::{Arc, LazyLock};
+use std::thread;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::goodbye::Goodbye;
-use super::shared::Shared;
-use super::{LINGER, process_end};
+use super::process::{PerProcess, Process};
+use super::process_end;
 
 const SIGNALS: [(i32, &str); 2] = [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM")];
 
-static PROCESS: Mutex<Option<Process>> = Mutex::new(None);
+/// What the handlers read and write. A child of `fork` inherits both.
+static FLAGS: LazyLock<Flags> = LazyLock::new(|| Flags {
+    at_once: Arc::new(AtomicBool::new(true)),
+    heard: Arc::default(),
+    are_registered: AtomicBool::new(false),
+});
 
-struct Process {
-    /// How many hubs listen.
-    hubs: usize,
+static LISTENERS: PerProcess<Listeners> = PerProcess::new();
+
+struct Flags {
     /// Whether a signal ends the process at once: no hub listens, or one has been heard already.
     at_once: Arc<AtomicBool>,
     /// The signal that was heard; zero: none.
     heard: Arc<AtomicUsize>,
+    are_registered: AtomicBool,
 }
 
-/// A hub that listens; when this is dropped, after its end, a signal that was heard ends the process.
+#[derive(Default)]
+struct Listeners {
+    /// How many hubs listen.
+    hubs: usize,
+    has_thread: bool,
+}
+
+/// A hub that listens, until this is dropped.
+#[derive(Debug)]
 pub(super) struct Listening {
-    at_once: Arc<AtomicBool>,
-    heard: Arc<AtomicUsize>,
+    process: Process,
 }
 
-/// Listens on the runtime in whose context this is called.
+/// Listens for signals.
 ///
 /// # Errors
 ///
 /// The operating system's.
-pub(super) fn listen() -> io::Result<(Listening, [(Signal, &'static str); 2])> {
-    let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
-    if process.is_none() {
-        let (at_once, heard) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
-        for (number, _) in SIGNALS {
-            // In this order: the second signal finds what the first has set.
-            flag::register_conditional_default(number, Arc::clone(&at_once))?;
-            flag::register(number, Arc::clone(&at_once))?;
-            let value = usize::try_from(number).unwrap_or_default();
-            flag::register_usize(number, Arc::clone(&heard), value)?;
+pub(super) fn listen() -> io::Result<Listening> {
+    LISTENERS.with(|listeners| {
+        if !listeners.has_thread {
+            start()?;
+            listeners.has_thread = true;
         }
-        *process = Some(Process { hubs: 0, at_once, heard });
-    }
-    let signals = [
-        (signal(SignalKind::interrupt())?, SIGNALS[0].1),
-        (signal(SignalKind::terminate())?, SIGNALS[1].1),
-    ];
-    let Some(Process { hubs, at_once, heard }) = &mut *process else { unreachable!("it was made") };
-    *hubs += 1;
-    if heard.load(Ordering::SeqCst) == 0 {
-        at_once.store(false, Ordering::SeqCst);
-    }
-    let listening = Listening { at_once: Arc::clone(at_once), heard: Arc::clone(heard) };
-    Ok((listening, signals))
+        listeners.hubs += 1;
+        if FLAGS.heard.load(Ordering::SeqCst) == 0 {
+            FLAGS.at_once.store(false, Ordering::SeqCst);
+        }
+        Ok(Listening { process: Process::current() })
+    })
 }
 
-/// Ends the hub when a signal comes.
-pub(super) async fn end_on(mut signals: [(Signal, &'static str); 2], shared: Arc<Shared>) {
-    let name = poll_fn(|cx| {
-        for (signal, name) in &mut signals {
-            if signal.poll_recv(cx).is_ready() {
-                return Poll::Ready(*name);
-            }
+/// Installs the handlers, and starts the thread that hears of signals from them.
+fn start() -> io::Result<()> {
+    let flags = &*FLAGS;
+    flags.heard.store(0, Ordering::SeqCst); // which a child may have inherited
+    if !flags.are_registered.swap(true, Ordering::SeqCst) {
+        for (number, _) in SIGNALS {
+            // In this order: the second signal finds what the first has set.
+            flag::register_conditional_default(number, Arc::clone(&flags.at_once))?;
+            flag::register(number, Arc::clone(&flags.at_once))?;
+            let value = usize::try_from(number).unwrap_or_default();
+            flag::register_usize(number, Arc::clone(&flags.heard), value)?;
         }
-        Poll::Pending
-    })
-    .await;
-    shared.request_shutdown(LINGER, Goodbye::ended_by(name));
+    }
+    let (rings, bell) = UnixStream::pair()?;
+    thread::Builder::new().name("stepcast-signal".to_owned()).spawn(move || serve(bell))?;
+    for (number, _) in SIGNALS {
+        low_level::pipe::register(number, rings.try_clone()?)?; // after what it tells of
+    }
+    Ok(())
+}
+
+/// Ends all hubs of the process, and then the process, when a signal has been heard.
+fn serve(mut bell: UnixStream) {
+    loop {
+        // A child of `fork` rings this bell, too, and has not set what this process reads.
+        match bell.read(&mut [0; 64]) {
+            Ok(0) => return,
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return,
+            _ => {}
+        }
+        let heard = FLAGS.heard.load(Ordering::SeqCst);
+        let is_it = |(number, _): &&(i32, &str)| usize::try_from(*number) == Ok(heard);
+        if let Some((number, name)) = SIGNALS.iter().find(is_it) {
+            process_end::end_all(|| Goodbye::ended_by(name));
+            let _ = low_level::emulate_default_handler(*number);
+        }
+    }
+}
+
+/// In a child of `fork` a handle of the parent's hub was used: that hub hears no signal here.
+pub(super) fn forget_the_parents() {
+    if FLAGS.at_once.load(Ordering::SeqCst) {
+        return;
+    }
+    LISTENERS.with(|listeners| {
+        if listeners.hubs == 0 {
+            FLAGS.at_once.store(true, Ordering::SeqCst);
+        }
+    });
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        {
-            let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(process) = &mut *process else { return };
-            process.hubs -= 1;
-            if process.hubs == 0 {
-                self.at_once.store(true, Ordering::SeqCst);
+        if self.process.is_another() {
+            return;
+        }
+        LISTENERS.with(|listeners| {
+            listeners.hubs -= 1;
+            if listeners.hubs == 0 {
+                FLAGS.at_once.store(true, Ordering::SeqCst);
             }
-        }
-        let heard = self.heard.load(Ordering::SeqCst);
-        let is_it = |(number, _): &&(i32, &str)| usize::try_from(*number) == Ok(heard);
-        if let Some((number, name)) = SIGNALS.iter().find(is_it) {
-            process_end::end_all(|| Goodbye::ended_by(name)); // other hubs of the process
-            let _ = low_level::emulate_default_handler(*number);
-        }
+        });
     }
 }
