@@ -224,3 +224,48 @@ fn a_subscriber_that_panics_or_calls_the_hub_costs_its_own_lines() {
     hub.shutdown_blocking(peer::PATIENCE);
     assert!(wayward.lines.load(Ordering::SeqCst) >= before + 2);
 }
+
+/// Holds the last handle of its hub until there is a line, and says how long the drop of it takes.
+#[derive(Clone, Default)]
+struct Holder {
+    hub: Arc<Mutex<Option<Hub>>>,
+    took: Arc<Mutex<Option<Duration>>>,
+}
+
+impl Subscriber for Holder {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::WARN
+    }
+
+    fn event(&self, _: &Event<'_>) {
+        let last = self.hub.lock().unwrap().take();
+        let started = Instant::now();
+        drop(last);
+        *self.took.lock().unwrap() = Some(started.elapsed());
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn a_subscriber_that_drops_the_last_handle_does_not_wait_for_an_end_that_waits_for_it() {
+    // On a machine that is busy one may take long. Waiting for each other would take long each time.
+    let is_quick = (0..10).any(|_| {
+        let holder = Holder::default();
+        let hub = hub_with(holder.clone(), Limits::default());
+        let (address, ended) = (hub.local_addr().unwrap(), hub.ended());
+        *holder.hub.lock().unwrap() = Some(hub);
+        exchange(address, format!("GET /no HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes());
+        until("the drop", || holder.took.lock().unwrap().is_some());
+        assert!(ended.is_cancelled());
+        holder.took.lock().unwrap().unwrap() < Duration::from_millis(300)
+    });
+    assert!(is_quick);
+}

@@ -7,6 +7,7 @@
 //! Lines go to the subscriber that was the current one where the hub was spawned; or, where there was none then, to the
 //! process's own.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,15 @@ const MOST: usize = 256;
 
 /// How long the thread waits for another line.
 const LINGER: Duration = Duration::from_secs(10);
+
+thread_local! {
+    static IS_LOG_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this is a thread that writes a hub's lines: the end of that hub waits for the line.
+pub(crate) fn is_log_thread() -> bool {
+    IS_LOG_THREAD.get()
+}
 
 type Line = Box<dyn FnOnce() + Send>;
 
@@ -105,6 +115,7 @@ impl Journal {
     }
 
     fn run(&self) {
+        IS_LOG_THREAD.set(true);
         let mut state = self.lock();
         loop {
             if let Some(line) = state.next() {
@@ -141,6 +152,12 @@ impl Journal {
     }
 }
 
+impl Drop for Journal {
+    fn drop(&mut self) {
+        program::let_go(self.subscriber.take());
+    }
+}
+
 impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Journal").finish_non_exhaustive()
@@ -160,9 +177,53 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
 
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Metadata, Subscriber};
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A subscriber of the program's whose destructor panics.
+    struct Bad(Arc<AtomicUsize>);
+
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            panic!("on purpose");
+        }
+    }
+
+    impl Subscriber for Bad {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            false
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, _: &tracing::Event<'_>) {}
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn a_subscriber_that_panics_when_it_goes_harms_nobody() {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let subscriber = Dispatch::new(Bad(Arc::clone(&dropped)));
+        let journal = dispatcher::with_default(&subscriber, Journal::new);
+        drop(subscriber);
+        assert_eq!(dropped.load(Ordering::Relaxed), 0);
+        drop(journal);
+        assert_eq!(dropped.load(Ordering::Relaxed), 1);
+    }
 
     #[test]
     fn lines_that_there_is_no_room_for_are_counted_and_a_panic_in_one_costs_that_one() {

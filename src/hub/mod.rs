@@ -867,7 +867,7 @@ impl Drop for Inner {
         let on_hub_thread =
             self.thread.lock().as_ref().is_some_and(|t| t.thread().id() == thread::current().id());
         let goodbye = process_end::goodbye_of_a_drop();
-        if on_hub_thread {
+        if on_hub_thread || journal::is_log_thread() {
             return self.shared.request_shutdown(self.shutdown, goodbye);
         }
         let short = self.shutdown.min(LINGER);
