@@ -52,7 +52,7 @@
 //! |---|---|---|
 //! | returns from `main`, with `?` too; with `#[tokio::main]` on many threads or one, with `Runtime::block_on` | ended | `hub.finish("converged")` says more |
 //! | calls `finish` or `fail` before that | finished, failed | |
-//! | panics, and the panic drops the last handle | failed, with the panic's text | |
+//! | panics, and the panic drops the last handle | failed, with the panic's text (a panic by [`resume_unwind`](std::panic::resume_unwind) has none) | |
 //! | panics, and a handle is left (a `static`, a thread) | ended | a panic hook with a [`WeakHub`] that calls `fail` |
 //! | returns while a `static`, a thread or a panic hook holds a handle | ended ¹ | a [`WeakHub`] there, so that the last handle is dropped |
 //! | joins a thread that reads [`Events`] | ended; with a [`Hub`] in that thread it waits for ever | a [`WeakHub`] there, and `finish` or `drop` before the join |

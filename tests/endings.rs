@@ -117,6 +117,12 @@ const ROWS: &[Row] = &[
         Told::Failed("diverged"),
         Exit::Code(0),
     ),
+    row(
+        "a_panic_without_a_text_drops_the_last_handle_after_another_was_caught",
+        a_panic_is_resumed,
+        Told::Failed("the program panicked"),
+        Exit::Code(101),
+    ),
     row("main_exits", main_exits, Told::Ended, Exit::Code(7)),
     row("another_thread_exits_after_a_shutdown", another_thread_exits, Told::Ended, Exit::Code(7)),
     row("another_thread_exits_after_a_flush", exits_after_a_flush, Told::Nothing, Exit::Code(7)),
@@ -404,6 +410,14 @@ fn a_thread_panics() -> Done {
     });
     assert!(model.join().is_err());
     Ok(())
+}
+
+fn a_panic_is_resumed() -> Done {
+    let hub = start();
+    run(&hub);
+    assert!(panic::catch_unwind(|| panic!("an older one")).is_err());
+    thread::sleep(Duration::from_millis(1100)); // longer than its text is kept
+    panic::resume_unwind(Box::new("of another thread"))
 }
 
 fn main_exits() -> Done {

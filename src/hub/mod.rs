@@ -714,7 +714,9 @@ impl Hub {
     /// As [`finish`](Hub::finish), with code 4504 on `stepcast.v1` and 1011 on the plain wire. When the last handle
     /// is dropped by a panic the hub does this by itself, with the panic's text: the first hub of a
     /// process puts a panic hook before the one that is there, which keeps that text for the
-    /// thread (1024 bytes) and then calls the other.
+    /// thread (1024 bytes) and then calls the other. Without a text the reason is `the program panicked`: a panic by
+    /// [`resume_unwind`](std::panic::resume_unwind) calls no hook. A text is told for a second after its panic, which
+    /// the thread may have caught.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;

@@ -100,7 +100,28 @@ fn is_main_thread() -> bool {
 // ---- panics ----
 
 thread_local! {
-    static LAST_PANIC: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
+    static LAST_PANIC: RefCell<Option<LastPanic>> = const { RefCell::new(None) };
+}
+
+/// A panic that runs the hook. Nothing tells when it is caught, and a panic by `resume_unwind` runs no hook: so the text is the
+/// reason of a drop for a while only, and an older panic's is not.
+struct LastPanic {
+    text: Box<str>,
+    until: Instant,
+}
+
+/// How long the drops of the values before the last handle may take, after the hook.
+const UNWINDS: Duration = Duration::from_secs(1);
+
+/// The thread has this much time to come to the next handle.
+fn renew(last: &mut Option<LastPanic>, within: Duration) {
+    if let Some(last) = last {
+        last.until = Instant::now() + within;
+    }
+}
+
+fn with_last_panic<R>(run: impl FnOnce(&mut Option<LastPanic>) -> R) -> Option<R> {
+    LAST_PANIC.try_with(|last| last.try_borrow_mut().ok().map(|mut last| run(&mut last))).ok()?
 }
 
 /// Keeps the text of each thread's last panic from now on. The hook that was there is called then.
@@ -113,12 +134,10 @@ fn remember_panics() {
     }
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
-        let _ = LAST_PANIC.try_with(|last| {
-            if let Ok(mut last) = last.try_borrow_mut() {
-                *last = Some(text_of(panic).into());
-            }
-        });
+        let until = Instant::now() + UNWINDS;
+        with_last_panic(|last| *last = Some(LastPanic { text: text_of(panic).into(), until }));
         before(panic);
+        with_last_panic(|last| renew(last, UNWINDS)); // a backtrace takes long
     }));
 }
 
@@ -136,9 +155,12 @@ pub(super) fn goodbye_of_a_drop() -> Goodbye {
     if !thread::panicking() {
         return Goodbye::ended();
     }
-    let text = LAST_PANIC.try_with(|last| last.try_borrow().ok()?.clone());
-    let text = text.ok().flatten();
-    Goodbye::failed(text.as_deref().unwrap_or("the program panicked"))
+    let text = with_last_panic(|last| {
+        *last = last.take().filter(|last| Instant::now() < last.until);
+        renew(last, LINGER + GRACE + UNWINDS); // another hub's handle may be dropped after this one
+        last.as_ref().map(|last| last.text.clone())
+    });
+    Goodbye::failed(text.flatten().as_deref().unwrap_or("the program panicked"))
 }
 
 /// Waits for the hub's end on a thread of the runtime that may be kept waiting, so that a runtime
