@@ -24,8 +24,10 @@
  *
  * @param url Of the hub: `ws:`, `wss:`, `http:` or `https:`; a relative one is relative to the page.
  * Without it, the folder that this module was loaded from, which is the hub where the hub serves it.
- * Who bundles this module has to give it.
- * @throws SyntaxError, where it is no such address. What else can go wrong is told by events.
+ * Who bundles this module has to give it. An address that names a feed, such as that of the hub and
+ * `feed/run/42`, follows this feed only, unless `Options.feeds` says otherwise.
+ * @throws SyntaxError, where it is no such address, and TypeError, where there is no WebSocket. What else
+ * can go wrong is told by events.
  */
 export function connect(url?: string | URL, options?: Options): Hub;
 
@@ -33,8 +35,17 @@ export interface Options {
   /** Names of the feeds that are followed from the start. `['']`, everyone's, if left out. */
   feeds?: readonly string[];
   /**
+   * Which of the page's connections to this hub it is, where the page makes several. Each keeps its id
+   * through a reload: by its name, and those of the same name by the order in which they were made.
+   */
+  name?: string;
+  /**
    * Where this tab notes who it is, so that it is the same client after a reload. `sessionStorage`
    * if left out, nowhere if `null`. One that a second tab sees, such as `localStorage`, is wrong.
+   *
+   * A tab that was duplicated has a copy, and becomes a client of its own: the client asks whether a
+   * living page is who is noted, by `navigator.locks`, or by a `BroadcastChannel` where the page is not
+   * secure. A tab that has crashed, or was discarded, is the same client again.
    */
   storage?: Pick<Storage, 'getItem' | 'setItem'> | null;
   /**
@@ -50,9 +61,11 @@ export interface Options {
    */
   minRetry?: number;
   maxRetry?: number;
-  /** In place of the global one; for tests. */
+  /** Is told each input of `reduce`, and what came of it, as for a log. */
+  debug?: (input: object, effects: readonly Effect[]) => void;
+  /** In place of the global one, where there is none, and for tests. */
   WebSocket?: new (url: URL, protocol: string) => Socket;
-  /** In place of the system's, in milliseconds; for tests. */
+  /** In place of the system's, which is looked up at each use, in milliseconds; for tests. */
   clock?: Clock;
   /** In place of `Math.random`; for tests. */
   random?: () => number;
@@ -71,7 +84,6 @@ export interface Socket {
   onopen: ((event: any) => void) | null;
   onmessage: ((event: any) => void) | null;
   onclose: ((event: any) => void) | null;
-  onerror: ((event: any) => void) | null;
   send(data: any): void;
   close(code?: number): void;
 }
@@ -97,8 +109,15 @@ export interface Hub extends EventTarget {
   /** The last `status`: the same object until the next one. */
   readonly status: Readonly<Status>;
 
-  /** Calls `listener` with each event's detail. Returns what takes it off again. */
-  on<K extends keyof HubEvents>(type: K, listener: (detail: HubEvents[K]) => void): () => void;
+  /**
+   * Calls `listener` with each event's detail. Returns what takes it off again; `once` does so after the
+   * first event, `signal` when it is aborted.
+   */
+  on<K extends keyof HubEvents>(
+    type: K,
+    listener: (detail: HubEvents[K]) => void,
+    options?: ListenerOptions,
+  ): () => void;
 
   addEventListener<K extends keyof HubEvents>(
     type: K,
@@ -125,8 +144,10 @@ export interface Hub extends EventTarget {
    * Follows a feed, from the first frame on if there is no connection yet. All handles of one name
    * share one following: what had come before a handle was made is in its `values`, but is not told
    * to its listeners again.
+   *
+   * @typeParam T What the feed's messages and values are, as the page knows; nothing checks it.
    */
-  feed(name: string): Feed;
+  feed<T = any>(name: string): Feed<T>;
 
   /**
    * Sends a message to the program: a string as text; an `ArrayBuffer`, a view of one or a `Blob` as
@@ -154,24 +175,33 @@ export interface Hub extends EventTarget {
   close(): void;
 }
 
+export interface ListenerOptions {
+  once?: boolean;
+  signal?: AbortSignal;
+}
+
 /** A feed that is followed. */
-export interface Feed {
+export interface Feed<T = any> {
   readonly name: string;
   /** The latest values, by key: always current, also while no listener is there. */
-  readonly values: ReadonlyMap<string, Data>;
+  readonly values: ReadonlyMap<string, T>;
   /** Like `Hub.on`, with the events of this feed only. */
-  on<K extends keyof FeedEvents>(type: K, listener: (detail: FeedEvents[K]) => void): () => void;
+  on<K extends keyof FeedEvents<T>>(
+    type: K,
+    listener: (detail: FeedEvents<T>[K]) => void,
+    options?: ListenerOptions,
+  ): () => void;
   /** Takes the listeners off. With the last handle of a name, its feed is followed no more. */
   close(): void;
 }
 
-/** What was sent as text is a string, what was sent as bytes an `ArrayBuffer`; otherwise, JSON. */
-export type Data = any;
-
-/** What a feed tells. `feed` is its name: `''` is everyone's, `null` this client's own mailbox. */
-export interface FeedEvents {
-  message: Message;
-  value: Value;
+/**
+ * What a feed tells. `feed` is its name: `''` is everyone's, `null` this client's own mailbox. `data` that
+ * was sent as text is a string, and what was sent as bytes an `ArrayBuffer`; otherwise, JSON.
+ */
+export interface FeedEvents<T = any> {
+  message: Message<T>;
+  value: Value<T>;
   removed: Removed;
   gap: Gap;
   feed: FeedNotice;
@@ -184,18 +214,18 @@ export interface HubEvents extends FeedEvents {
 }
 
 /** A message of a log. Each comes once and in order; where some are left out, a `gap` comes first. */
-export interface Message {
+export interface Message<T = any> {
   feed: string | null;
   /** consecutive in each feed. */
   seq: number;
-  data: Data;
+  data: T;
 }
 
 /** The latest value of a key. Where several are set in a short time, only the newest may come. */
-export interface Value {
+export interface Value<T = any> {
   feed: string | null;
   key: string;
-  data: Data;
+  data: T;
 }
 
 /** The program has removed the latest value of `key`; it is no longer in `values`. */
@@ -219,7 +249,8 @@ export interface FeedNotice {
   /**
    * `resumed`: it goes on where it was. `snapshot`: all that is kept follows, and what the page has
    * of this feed is to be forgotten; its `values` are empty. `unfollowed`: the program has this client
-   * follow it no more; if there are handles of it, it is asked for again with the next connection.
+   * follow it no more, or is another one; if there are handles of it, it is asked for again with the next
+   * connection, and otherwise its values are freed.
    */
   how: 'resumed' | 'snapshot' | 'unfollowed';
 }
@@ -240,9 +271,13 @@ export interface Status {
   /**
    * With which code the connection was closed: 1006 if without one, 4503 if finished, 4504 if failed. Only
    * what the hub says for good, 4500 to 4999, makes the state `closed`: anything else is the network's.
+   *
+   * After a failed first attempt the client asks by `GET` what there is, since a browser does not say how a
+   * WebSocket was refused. Where that is answered, and the page may read it, `code` is the status of HTTP,
+   * and `reason` begins with it. 403 and 404 are for good where this client was never let in before.
    */
   code: number | null;
-  /** Why it was closed; of `finished` and `failed`, the program's message. */
+  /** Why it was closed, or refused; of `finished` and `failed`, the program's message. */
   reason: string;
 }
 
@@ -254,9 +289,9 @@ export interface ErrorNotice {
    */
   code: 'malformed' | 'forbidden' | 'invalid' | 'full' | 'failed' | 'too-long' | (string & {});
   /**
-   * The feed that it is about. It is asked for again with the next connection. None with `full`: the
-   * client asked for more feeds than it may follow. It goes on with the first of them, in the order in
-   * which they were asked for.
+   * The feed that it is about. It is asked for again with the next connection. A client that wants more
+   * feeds than it may follow goes on with the first of them, in the order in which they were asked for;
+   * `full` says of each other one that it is left out.
    */
   feed?: string;
   reason: string;
@@ -287,8 +322,7 @@ export interface Position {
 }
 
 export interface State {
-  state: Status['state'];
-  /** What the page is told of it. */
+  /** What the page is told. */
   status: Status;
   id?: number;
   key?: string;
@@ -299,6 +333,7 @@ export interface State {
   acked: number;
   ackAt: number;
   greeted: boolean;
+  /** When something came last; `Infinity` while the client asks whether a living page is it. */
   heard: number;
   doubt: boolean;
   since: number;
@@ -324,7 +359,7 @@ export type Input = { now: number; random: number; hidden: boolean } & (
   | { type: 'frame'; data: string | ArrayBuffer }
   | { type: 'closed'; code: number; reason: string }
   | { type: TimerName }
-  | { type: 'follow' | 'unfollow'; name: string }
+  | { type: 'want'; name: string; wanted: boolean }
   | { type: 'say'; data: unknown }
 );
 
@@ -334,17 +369,18 @@ export type TimerName = 'start' | 'check' | 'ack';
 export type Effect =
   /** Opens a connection; a `close` of the one before has come by then. */
   | { type: 'open' }
+  /** Asks by `GET` why there is none: an answer is the input `closed`, with the status as its code. */
+  | { type: 'ask' }
   | { type: 'send'; data: string | ArrayBuffer | ArrayBufferView }
   | { type: 'close'; code?: number }
   /** Gives the input `name` after so many milliseconds, or never; once, and not as ordered before. */
   | { type: 'timer'; name: TimerName; after?: number }
-  /** `claim`: also if another has it. */
-  | { type: 'store'; record: Stored; claim?: boolean }
+  | { type: 'store'; record: Stored }
   | { [K in keyof HubEvents]: { type: 'emit'; event: K; detail: HubEvents[K] } }[keyof HubEvents];
 
 /** What a tab keeps of itself. */
 export interface Stored {
-  /** Whether it is in use. */
+  /** Whether a page was it when this was written. */
   live?: boolean;
   id?: number;
   key?: string;

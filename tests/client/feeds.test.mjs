@@ -5,6 +5,8 @@ import test from 'node:test';
 import { runInNewContext } from 'node:vm';
 import { Page, Tab, open } from './harness.mjs';
 
+const follows = (alias, name = 'run/42') => ({ feed: { name, alias, seq: 0, how: 'snapshot' } });
+const asked = (tab) => tab.socket.said.slice(1);
 const asObject = (values) => Object.fromEntries(values);
 
 test('messages, values and gaps say which feed they are of: null is the mailbox', () => {
@@ -30,6 +32,27 @@ test('on returns what takes the listener off, and the hub is an EventTarget, too
   off();
   tab.socket.say({ text: [1, 2, 'b'] });
   assert.deepEqual(heard, ['a', 1]);
+});
+
+test('a listener may be for one event, or until a signal, also of a feed', () => {
+  const tab = open();
+  const heard = [];
+  const controller = new AbortController();
+  const all = tab.hub.feed('');
+  const run = tab.hub.feed('run/42');
+  tab.socket.say(follows(3));
+  tab.hub.on('message', ({ data }) => heard.push(`hub once ${data}`), { once: true });
+  run.on('message', ({ data }) => heard.push(`once ${data}`), { once: true });
+  all.on('message', ({ data }) => heard.push(`until ${data}`), { signal: controller.signal });
+  run.on('message', ({ data }) => heard.push(`until ${data}`), controller);
+  tab.socket.say({ text: [1, 1, 'a'] }, { text: [3, 1, 'b'] }, { text: [3, 2, 'c'] });
+  assert.deepEqual(heard.splice(0), ['hub once a', 'until a', 'once b', 'until b', 'until c']);
+  run.close();
+  tab.socket.say({ unfollowed: { alias: 3 } }, { text: [1, 2, 'd'] });
+  assert.deepEqual(heard.splice(0), ['until d']);
+  controller.abort();
+  tab.socket.say({ text: [1, 3, 'e'] });
+  assert.deepEqual(heard, []);
 });
 
 test('a handle that is made later follows at once, and has the events of its feed only', () => {
@@ -83,9 +106,6 @@ test('the feeds of the options stay followed without a handle', () => {
   everyone.close();
   assert.equal(tab.socket.said.length, 1);
 });
-
-const follows = (alias, name = 'run/42') => ({ feed: { name, alias, seq: 0, how: 'snapshot' } });
-const asked = (tab) => tab.socket.said.slice(1);
 
 test('a feed that is left and followed before the hub has answered is asked for once, and comes once', () => {
   const tab = open();
@@ -272,6 +292,32 @@ test('the program may have it follow, and follow no more', () => {
   assert.deepEqual(tab.take('message'), []);
   tab.back();
   assert.equal('run/8' in tab.socket.hello.feeds, false);
+});
+
+test('the values of a feed that is followed no more are freed', () => {
+  const tab = open();
+  const value = (alias, stamp) => ({ text: [alias, stamp, 'x', 'key'] });
+  tab.socket.say(follows(7, 'run/7'), value(7, 9), { unfollowed: { alias: 7 } });
+  assert.equal(tab.hub.feed('run/7').values.size, 0);
+  // One that is left by a listener, while more is to be told of it.
+  const run = tab.hub.feed('run/8');
+  run.on('value', () => run.close());
+  tab.socket.say(follows(8, 'run/8'), value(8, 10), value(8, 11), { text: [8, 12, 'y', 'another'] });
+  tab.socket.say({ unfollowed: { alias: 8 } });
+  assert.equal(tab.hub.feed('run/8').values.size, 0);
+});
+
+test('what the program had it follow ends with the program, and is not asked of the next one', () => {
+  const tab = open();
+  tab.socket.say(follows(7, 'run/7'), { text: [7, 9, 'x', 'key'] });
+  tab.back({ resumed: false, id: 815, epoch: 'another' });
+  assert.deepEqual(tab.take('feed').filter(({ feed }) => feed === 'run/7').at(-1), { feed: 'run/7', how: 'unfollowed' });
+  // The hello named it, to go on with it if the program was the same.
+  tab.socket.say(follows(1, ''), follows(2, 'run/7'), { text: [2, 1, 'x', 'key'] });
+  assert.deepEqual(asked(tab), [{ unfollow: ['run/7'] }]);
+  assert.deepEqual(tab.take('value').length, 1, 'that of before');
+  tab.socket.say({ unfollowed: { alias: 2 } });
+  assert.equal(tab.hub.feed('run/7').values.size, 0);
 });
 
 test('what the program has it follow no more is asked for again where the page still wants it', () => {

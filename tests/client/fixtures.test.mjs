@@ -138,8 +138,8 @@ each('error', 'from_hub', ({ line, means }) => {
 each('follow', 'from_client', ({ line, means }) => {
   const state = connected();
   const input = means.follow
-    ? { type: 'follow', name: Object.keys(means.follow)[0] }
-    : { type: 'unfollow', name: means.unfollow[0] };
+    ? { type: 'want', name: Object.keys(means.follow)[0], wanted: true }
+    : { type: 'want', name: means.unfollow[0], wanted: false };
   const [data] = sent(run(state, input).effects);
   assert.deepEqual(JSON.parse(data), JSON.parse(line));
   assert.deepEqual(JSON.parse(line), means);
@@ -226,7 +226,7 @@ test('no input changes the state that it is given', () => {
     { type: 'frame', data: `${lines.join('\n')}` },
     ...['start', 'opened', 'check', 'ack', 'online', 'offline', 'pagehide', 'close'].map((type) => ({ type })),
     { type: 'pageshow', lost: true }, { type: 'closed', code: 1006, reason: '' }, { type: 'closed', code: 4500, reason: '' },
-    { type: 'follow', name: 'x' }, { type: 'unfollow', name: 'run/42' }, { type: 'say', data: 'x' },
+    { type: 'want', name: 'x', wanted: true }, { type: 'want', name: 'run/42', wanted: false }, { type: 'say', data: 'x' },
   ];
   const { state } = run(connected(), frame({ text: [0, 1, ''] }));
   const before = structuredClone(state);

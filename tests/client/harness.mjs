@@ -2,7 +2,7 @@
 // that they copy, and the events of a page. Nothing here waits.
 
 import { readFileSync } from 'node:fs';
-import { connect } from '../../src/page/stepcast.js';
+import { connect as own } from '../../src/page/stepcast.js';
 
 export const URL_OF_HUB = 'ws://hub.example/';
 export const KEY = '9f86d081884c7d659a2feaa0c55ad015';
@@ -60,6 +60,74 @@ export class Storage {
   copy() { return new Storage(this.items); }
   get record() { const [item] = this.items.values(); return item && JSON.parse(item); }
 }
+
+/**
+ * The locks of a browser, by its pages. What has no one else's lock is granted at once, so that tests
+ * need not wait.
+ */
+export class Locks {
+  #held = new Map(); // a queue by name; the first has it
+
+  /** What a page sees. The lock is its until `release`: the page has crashed. */
+  page() {
+    const own = new Set();
+    return {
+      request: (name, { signal }, run) => {
+        const queue = this.#held.get(name) ?? [];
+        this.#held.set(name, queue);
+        return new Promise((resolve, reject) => {
+          const entry = {
+            run: () => { entry.held = true; run().then(() => entry.leave()).then(resolve, reject); },
+            leave: () => {
+              if (!queue.includes(entry)) return;
+              const first = queue[0] === entry;
+              queue.splice(queue.indexOf(entry), 1);
+              if (first) queue[0]?.run();
+            },
+          };
+          signal.addEventListener('abort', () => {
+            if (entry.held) return;
+            entry.leave();
+            reject(signal.reason);
+          });
+          own.add(entry);
+          queue.push(entry);
+          if (queue[0] === entry) entry.run();
+        });
+      },
+      crash: () => own.forEach((entry) => entry.leave()),
+    };
+  }
+}
+
+/** Channels between the pages of a browser, which deliver at once. */
+export function channels() {
+  const open = new Set();
+  return class {
+    constructor(name) { this.name = name; open.add(this); }
+    close() { open.delete(this); }
+    postMessage(data) {
+      for (const other of open) if (other !== this && other.name === this.name) other.onmessage?.({ data });
+    }
+    /** All that are open are of a page that is no more. */
+    static crash() { open.clear(); }
+  };
+}
+
+let copies = 0;
+
+/** The module as another page has it. */
+export async function another() {
+  return (await import(`../../src/page/stepcast.js?${++copies}`)).connect;
+}
+
+/** As whose page the next tabs are made, by what the client looks at. */
+export function browser({ locks, BroadcastChannel } = {}) {
+  const globals = { navigator: { locks }, BroadcastChannel };
+  for (const [name, value] of Object.entries(globals)) Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+}
+browser(); // Node's own channels would keep it from ending
+globalThis.fetch = async () => { throw new TypeError('nobody answers'); };
 
 /** The events and properties of a page, as the globals that the client looks at. */
 export class Page {
@@ -128,7 +196,7 @@ export class Tab {
   sockets = [];
   events = [];
 
-  constructor({ url = URL_OF_HUB, clock = new Clock(), storage = new Storage(), random = () => 0.5, ...options } = {}) {
+  constructor({ url = URL_OF_HUB, clock = new Clock(), storage = new Storage(), random = () => 0.5, connect = own, ...options } = {}) {
     const tab = this;
     Object.assign(this, { clock, storage });
     this.hub = connect(url, {

@@ -64,7 +64,7 @@ test('an attempt that hangs is given up after 5 s, or as the page says, also whe
   const tab = new Tab();
   assert.equal(patience(tab), 5000);
   const { code, reason, retry } = tab.take('status').at(-1);
-  assert.deepEqual([code, reason, retry], [1006, 'no connection in time', 250]);
+  assert.deepEqual([code, reason, retry], [1006, 'the hub was silent', 250]);
   assert.equal(tab.socket.closing, 'none');
   assert.equal(patience(new Tab({ timeout: 60_000 })), 60_000);
   const page = new Page(t);

@@ -22,11 +22,65 @@ test('the address may be http or https', () => {
 });
 
 test('without one it is the folder that the module was loaded from', () => {
-  // Which is a file's here; Node loads no module over http.
-  let url;
-  class Recorder { constructor(given) { url = String(given); } close() {} }
-  connect(undefined, { WebSocket: Recorder, storage: null }).close();
-  assert.equal(url, String(new URL('../../src/page/', import.meta.url)));
+  // Which is a file's here: Node loads no module over http.
+  assert.throws(() => connect(undefined, { WebSocket: class {} }), new SyntaxError(`${new URL('../../src/page/', import.meta.url)} is no address of a hub`));
+});
+
+test('an address that names a feed follows this feed only, unless the options say otherwise', () => {
+  const feedsOf = (url, options) => {
+    const tab = new Tab({ url, ...options });
+    tab.socket.open();
+    return [tab.socket.url, Object.keys(tab.socket.hello.feeds)];
+  };
+  for (const [path, ...names] of [['feed/run/1', 'run/1'], ['prefix/feed/a%20b%2Fc?token=1', 'a b/c'], ['feed/', ''], ['feed/behind/', ''], ['feedback/x', '']]) {
+    assert.deepEqual(feedsOf(`ws://a.example/${path}`), [`ws://a.example/${path}`, names]);
+  }
+  assert.deepEqual(feedsOf('ws://a.example/feed/run/1', { feeds: ['', 'x'] })[1], ['', 'x']);
+});
+
+test('timers and the time are looked up when they are used, as they may be replaced for a test', (t) => {
+  const sockets = [];
+  class Socket { constructor() { sockets.push(this); } close() {} }
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'] });
+  const hub = connect('ws://a.example/', { WebSocket: Socket, storage: null, random: () => 0.5 });
+  t.mock.timers.tick(5000);
+  assert.equal(hub.state, 'waiting');
+  t.mock.timers.tick(250);
+  assert.equal(sockets.length, 2);
+  hub.close();
+});
+
+test('status is the last that was told, the same object until the next', () => {
+  const tab = new Tab();
+  const told = [];
+  assert.equal(tab.hub.status.state, 'connecting');
+  tab.hub.on('status', (status) => told.push([status, tab.hub.status]));
+  tab.socket.welcome();
+  const before = tab.hub.status;
+  tab.socket.say({ text: [1, 1, 'x'] });
+  assert.equal(tab.hub.status, before);
+  tab.socket.end();
+  assert.deepEqual(told.map(([{ state }]) => state), ['open', 'waiting']);
+  for (const [status, now] of told) assert.equal(status, now);
+  assert.equal(before.state, 'open', 'what was told stays as it is');
+});
+
+test('debug is told what goes in and what comes of it', () => {
+  const log = [];
+  const tab = new Tab({ debug: ({ type }, effects) => log.push([type, effects.map(({ type }) => type).filter((type) => /open|send/.test(type))]) });
+  tab.socket.open();
+  assert.deepEqual(log, [['pageshow', ['open']], ['opened', ['send']]]);
+});
+
+test('what is no address is an error at the call', () => {
+  for (const url of ['ftp://a.example/', 'blob:http://a.example/1', 'http://']) assert.throws(() => connect(url, { WebSocket: class {} }));
+});
+
+test('where there is no WebSocket, the error says what to pass', (t) => {
+  const { WebSocket } = globalThis;
+  t.after(() => { globalThis.WebSocket = WebSocket; });
+  delete globalThis.WebSocket;
+  assert.throws(() => connect('ws://a.example/'), /no WebSocket here: pass one as an option/);
 });
 
 test('a relative address is relative to the page', (t) => {
@@ -224,23 +278,6 @@ for (const code of [1000, 1001, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 
     assert.equal(tab.sockets.length, 2);
   });
 }
-
-test('an attempt that fails without a close, as in Node 20, is followed by the next', () => {
-  const tab = new Tab();
-  tab.socket.onerror({});
-  const [status] = tab.take('status');
-  assert.deepEqual([status.state, status.code, status.reason, status.retry], ['waiting', 1006, '', 250]);
-  tab.socket.onerror({}); // again, as it is closed
-  assert.deepEqual(tab.take('status'), []);
-  tab.clock.pass(250);
-  assert.equal(tab.sockets.length, 2);
-  // Browsers say the code by a close; there it is closed by then.
-  tab.socket.readyState = 3;
-  tab.socket.onerror({});
-  assert.equal(tab.hub.state, 'connecting');
-  tab.socket.end(4501);
-  assert.equal(tab.hub.state, 'closed');
-});
 
 test('an attempt that the browser forbids is followed by the next, and its reason is told', () => {
   const clock = new Clock();

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { connect } from '../../src/page/stepcast.js';
-import { EPOCH, KEY, Page, Storage, Tab, URL_OF_HUB, open } from './harness.mjs';
+import { EPOCH, KEY, Locks, Page, Storage, Tab, URL_OF_HUB, another, browser, channels, open } from './harness.mjs';
 
 const leave = (page, persisted = false) => page.tell('pagehide', { persisted });
 
@@ -55,38 +55,164 @@ test('a reload before anything was acknowledged, and one before the hub has answ
   assert.equal(helloOf(third).id, 4711);
 });
 
-test('a duplicated tab becomes a client of its own', (t) => {
+/** The ways to find out whether a page lives. `crash` ends the page that was made last. */
+const ways = {
+  'by locks': () => {
+    const locks = new Locks();
+    let page;
+    return { next: () => browser({ locks: page = locks.page() }), crash: () => page.crash() };
+  },
+  'by channels, where there are no locks': () => {
+    const BroadcastChannel = channels();
+    return { next: () => browser({ BroadcastChannel }), crash: () => BroadcastChannel.crash() };
+  },
+};
+
+for (const [way, pages] of Object.entries(ways)) {
+  /** A tab of another page, and what ends it without a word. */
+  const tabs = (t) => {
+    t.after(() => browser());
+    const { next, crash } = pages();
+    return {
+      crash,
+      page: async (storage) => {
+        next();
+        return new Tab({ storage, connect: await another() });
+      },
+    };
+  };
+
+  test(`${way}: a tab that was duplicated becomes a client of its own`, async (t) => {
+    const { page } = tabs(t);
+    const first = await page(new Storage());
+    first.socket.welcome();
+    first.clock.pass(300);
+    const second = await page(first.storage.copy());
+    assert.equal(second.sockets.length, way === 'by locks' ? 0 : 1);
+    second.clock.pass(300);
+    await null;
+    assert.deepEqual(helloOf(second), { epoch: EPOCH, feeds: { '': {} } });
+    second.socket.welcome({ id: 815, key: 'its own' });
+    first.hub.close();
+    const third = await page(first.storage);
+    assert.equal(helloOf(third).id, 4711);
+    const fourth = await page(second.storage.copy());
+    fourth.clock.pass(300);
+    await null;
+    assert.equal(helloOf(fourth).id, undefined, 'the second has the lock of its new id');
+  });
+
+  test(`${way}: a tab that crashed, or was discarded, is the same client`, async (t) => {
+    const { page, crash } = tabs(t);
+    const first = await page(new Storage());
+    first.socket.welcome();
+    first.socket.say({ text: [0, 12, 'mine'] });
+    first.clock.pass(1000);
+    first.socket.say({ ping: [0] });
+    crash();
+    const second = await page(first.storage);
+    second.clock.pass(300);
+    assert.deepEqual([helloOf(second).id, helloOf(second).key], [4711, KEY]);
+  });
+}
+
+test('a reload does not wait, by locks nor without them', async (t) => {
+  for (const way of Object.values(ways)) {
+    const page = new Page(t);
+    const { next } = way();
+    next();
+    const first = open({ connect: await another() });
+    leave(page);
+    next();
+    const second = new Tab({ storage: first.storage, connect: await another() });
+    assert.equal(helloOf(second).id, 4711);
+    assert.equal(second.clock.armed, 1, 'but for the check whether the hub answers');
+    second.hub.close();
+    first.hub.close();
+    browser();
+  }
+});
+
+test('a page that leaves, or is closed, while it asks, does not connect', async (t) => {
   const page = new Page(t);
-  const first = open();
-  const second = new Tab({ storage: first.storage.copy() });
-  assert.deepEqual(helloOf(second), { feeds: { '': {} } });
-  second.socket.welcome({ id: 815, key: 'its own' });
-  leave(page); // both, each with its own storage
-  const [reloaded, other] = [new Tab({ storage: first.storage }), new Tab({ storage: second.storage })];
-  t.after(() => { reloaded.hub.close(); other.hub.close(); });
-  assert.deepEqual([helloOf(reloaded).id, helloOf(other).id], [4711, 815]);
+  const locks = new Locks();
+  browser({ locks: locks.page() });
+  t.after(() => browser());
+  const first = open({ connect: await another() });
+  const connect = await another();
+  for (const end of [({ hub }) => hub.close(), () => leave(page)]) {
+    browser({ locks: locks.page() });
+    const second = new Tab({ storage: first.storage.copy(), connect });
+    end(second);
+    second.clock.pass(300);
+    await null;
+    assert.equal(second.sockets.length, 0);
+    second.hub.close();
+  }
+  first.hub.close();
 });
 
-test('after a crash it is a new client', () => {
-  const first = open();
-  assert.equal(first.storage.record.live, true);
-  assert.deepEqual(helloOf(new Tab({ storage: first.storage })), { feeds: { '': {} } });
+test('a page that is loaded, looked at or online while it asks goes on asking', async (t) => {
+  const page = new Page(t);
+  const locks = new Locks();
+  t.after(() => browser());
+  browser({ locks: locks.page() });
+  const first = open({ connect: await another() });
+  browser({ locks: locks.page() });
+  const second = new Tab({ storage: first.storage.copy(), connect: await another() });
+  const signs = () => {
+    page.tell('pageshow', { persisted: false });
+    page.tell('online');
+    page.hidden = false;
+  };
+  signs();
+  assert.equal(second.sockets.length, 0);
+  second.clock.pass(300);
+  assert.equal(helloOf(second).id, undefined);
+  // And one that comes back from the cache.
+  second.socket.welcome({ id: 815 });
+  leave(page, true);
+  first.hub.close();
+  browser({ locks: locks.page() });
+  const third = open({ storage: second.storage.copy(), connect: await another() });
+  assert.equal(third.socket.hello.id, 815);
+  const before = second.sockets.length;
+  page.tell('pageshow', { persisted: true });
+  signs();
+  assert.equal(second.sockets.length, before);
+  second.clock.pass(300);
+  assert.equal(helloOf(second).id, undefined);
+  second.hub.close();
+  third.hub.close();
 });
 
-test('two connections of one page do not take each other over', (t) => {
+test('where no page can be asked, a tab is who it was', async () => {
+  const first = open({ connect: await another() });
+  const second = new Tab({ storage: first.storage.copy(), connect: await another() });
+  assert.equal(helloOf(second).id, 4711);
+});
+
+test('two connections of one page to one hub are the same two clients after a reload', async (t) => {
   const page = new Page(t);
   const storage = new Storage();
-  const first = open({ storage });
-  const second = new Tab({ storage });
-  assert.deepEqual(helloOf(second), { feeds: { '': {} } });
-  second.socket.welcome({ id: 815, key: 'its own' });
-  first.socket.say({ text: [0, 1, 'x'] });
-  first.back(); // which would save it
-  assert.equal(storage.record.id, 815);
+  const connect = await another();
+  const make = (options) => new Tab({ storage, connect, ...options });
+  const first = make(), second = make(), named = make({ name: 'log' });
+  [first, second, named].forEach(({ socket }, i) => {
+    assert.deepEqual(socket.said, []);
+    socket.welcome({ id: 100 + i, key: 'its own' });
+    assert.deepEqual(socket.hello, { feeds: { '': {} } });
+  });
+  assert.equal(storage.items.size, 3);
   leave(page);
-  assert.deepEqual([storage.record.id, storage.record.live], [815, false]);
-  first.hub.close();
-  second.hub.close();
+  // The one that has a name may come in any order.
+  const again = [make({ name: 'log' }), make(), make()];
+  assert.deepEqual(again.map((tab) => helloOf(tab).id), [102, 100, 101]);
+  // One that is closed leaves its place.
+  again[1].hub.close();
+  const next = make();
+  assert.equal(helloOf(next).id, 100);
+  for (const { hub } of [first, second, named, ...again, next]) hub.close();
 });
 
 test('hubs at other addresses are other clients', () => {
@@ -149,15 +275,20 @@ test('a later page of the tab may have been the client meanwhile, and has left',
   assert.equal(helloOf(tab).id, 4711);
 });
 
-test('where another page is the client when it comes back from the cache, it is a new one', (t) => {
+test('where another page is the client when it comes back from the cache, it is a new one', async (t) => {
   const page = new Page(t);
-  const tab = open();
+  const locks = new Locks();
+  t.after(() => browser());
+  browser({ locks: locks.page() });
+  const tab = open({ connect: await another() });
   tab.socket.say({ text: [1, 40, 'b'] }, { text: [0, 13, 'mine'] });
   leave(page, true);
-  const [slot] = tab.storage.items.keys();
-  tab.storage.setItem(slot, JSON.stringify({ ...tab.storage.record, live: true, tab: 'another' }));
+  const other = new Tab({ storage: tab.storage.copy(), connect: await another() });
+  assert.equal(helloOf(other).id, 4711);
   page.tell('pageshow', { persisted: true });
-  t.after(() => tab.hub.close());
+  assert.equal(tab.sockets.length, 1);
+  tab.clock.pass(300);
+  t.after(() => { tab.hub.close(); other.hub.close(); });
   assert.deepEqual(helloOf(tab), { epoch: EPOCH, feeds: { '': { seq: 40 } } });
   tab.socket.say({ hello: { id: 815, key: 'its own', epoch: EPOCH, resumed: false, ping: 25, limits: {} } });
   assert.equal(tab.hub.client, 815);

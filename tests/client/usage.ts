@@ -27,6 +27,16 @@ run.on('feed', ({ how }) => { if (how === 'snapshot') console.log(run.values.siz
 for (const [key, data] of run.values) console.log(key, data);
 run.close();
 
+const typed: Feed<{ residual: number }> = hub.feed<{ residual: number }>('run/43');
+typed.on('message', ({ data }) => console.log(data.residual.toFixed(3)), { once: true });
+typed.on('value', ({ data }) => console.log(data.residual), { signal: AbortSignal.timeout(1000) });
+const residual: number | undefined = typed.values.get('key')?.residual;
+// React: useSyncExternalStore(subscribe, snapshot).
+const subscribe = (changed: () => void): (() => void) => hub.on('status', changed);
+const snapshot = (): Status => hub.status;
+connect('http://localhost:8002/feed/run/1', { name: 'log', timeout: 3000, minRetry: 100, maxRetry: 5000, debug: console.debug });
+console.log(residual, subscribe, snapshot);
+
 const sent: boolean = hub.send('text') && hub.send(new Float32Array(3)) && hub.send({ stiffness: 0.4 });
 const response: Response = await hub.fetch('/runs', { method: 'POST' });
 hub.close();
@@ -34,6 +44,8 @@ console.log(id, now, sent, response);
 
 // @ts-expect-error: there is no such event
 hub.on('messages', () => {});
+// @ts-expect-error: the data has no such member
+typed.on('message', ({ data }) => data.residuum);
 // @ts-expect-error: a feed has no status
 run.on('status', () => {});
 // @ts-expect-error: values are the hub's to set
