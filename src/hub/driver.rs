@@ -1038,6 +1038,22 @@ mod tests {
             sockets
         }
 
+        /// A client on `stepcast.v1` that follows these feeds.
+        fn connect_v1(&mut self, feeds: &[Arc<Topic>]) -> TcpStream {
+            let there = self.shared.registry.count();
+            let mut socket = TcpStream::connect(self.address).unwrap();
+            let wire = "Sec-WebSocket-Protocol: stepcast.v1\r\nConnection:";
+            socket.write_all(request_for("/").replace("Connection:", wire).as_bytes()).unwrap();
+            let names: Vec<_> =
+                feeds.iter().map(|feed| format!("\"{}\":{{}}", feed.name())).collect();
+            let hello = format!("{{\"hello\":{{\"feeds\":{{{}}}}}}}", names.join(","));
+            let length = u16::try_from(hello.len()).unwrap().to_be_bytes();
+            let head = [&[0x81, 0xfe][..], &length, &[0; 4]].concat();
+            socket.write_all(&[&head, hello.as_bytes()].concat()).unwrap();
+            self.turn_until(|stand| stand.shared.registry.count() == there + 1);
+            socket
+        }
+
         fn log_of(&self, topic: &Topic) -> &Log {
             &self.driver.engine.logs[topic.place.load(Ordering::Relaxed)]
         }
@@ -1148,6 +1164,28 @@ mod tests {
         assert!(stand.log_of(&run).followers.is_calling());
         stand.turn();
         assert!(!stand.log_of(&run).followers.is_calling());
+    }
+
+    #[test]
+    fn a_step_of_a_client_with_many_feeds_takes_up_some_of_their_messages_however_small_they_are() {
+        let mut stand = Stand::new();
+        stand.driver.engine.reception.freshness = 0; // no window
+        let feeds: Vec<_> =
+            (0..64).map(|n| stand.shared.topics.get(&format!("{n}")).unwrap()).collect();
+        let _viewer = stand.connect_v1(&feeds);
+        while !matches!(stand.turn(), Turn::Rest) {}
+        for feed in feeds.iter().cycle().take(1600) {
+            stand.shared.push(feed, "x".into(), false).unwrap();
+        }
+        stand.driver.take_pushes();
+        assert!(!stand.driver.engine.is_taking_over());
+        let before = stand.shared.counters.bytes_out.get();
+        let key = stand.shared.registry.all()[0].key();
+        stand.driver.step(key, Connection::flush);
+        let at_once = stand.shared.counters.bytes_out.get() - before;
+        stand.turn_until(|stand| stand.driver.calling.is_empty() && stand.driver.owed.is_empty());
+        let all = stand.shared.counters.bytes_out.get() - before;
+        assert!(all > 1600 * 10 && at_once > 0 && at_once < all / 3, "{at_once} of {all} bytes");
     }
 
     #[test]

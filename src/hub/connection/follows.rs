@@ -91,6 +91,10 @@ impl Follows {
         }
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Follow> {
         self.0.iter()
     }

@@ -441,17 +441,22 @@ impl Connection {
         }
     }
 
-    /// An outbox with the next messages, of which lines share frames, and how much they are.
+    /// An outbox with the next messages, of which lines share frames, and how much they are: at most so many messages, of
+    /// which the last begins within so many bytes.
     pub(super) fn take_up_v1(
         &mut self,
         engine: &Engine,
         upto: u64,
-        most: usize,
+        bytes: usize,
+        messages: usize,
     ) -> Option<(Box<Outbox>, usize)> {
         let Phase::Open(open) = &mut self.phase else { return None };
         let (mut joined, mut taken) = (Joined::default(), 0);
         let mut outbox = Outbox::new(engine.now);
-        while taken < most {
+        for _ in 0..messages {
+            if taken >= bytes {
+                break;
+            }
             let behind = engine.is_behind(&open.follows);
             let Some((stamp, item, follow, after)) = engine.oldest(&open.follows, upto, behind)
             else {

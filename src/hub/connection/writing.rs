@@ -23,6 +23,11 @@ use crate::wire::{Frame, Wire};
 const TAKE_BYTES: usize = 64 * 1024;
 const TAKE_FRAMES: usize = 64;
 
+/// Feeds that are looked at for what is taken up at once: each message is the oldest in all feeds of a client. What else a
+/// message costs is as much as looking at so many feeds.
+const TAKE_LOOKS: usize = 4096;
+const LOOKS_OF_MESSAGE: usize = 8;
+
 /// How often it takes something up before the others have their turn.
 const TAKES: usize = 8;
 
@@ -268,7 +273,8 @@ impl Connection {
         }
         let mut outbox = None;
         let (mut bytes, mut frames) = (0, 0);
-        while bytes < TAKE_BYTES.min(room) && frames < TAKE_FRAMES {
+        let most = TAKE_FRAMES.min(messages_at_once(open.follows.count()));
+        while bytes < TAKE_BYTES.min(room) && frames < most {
             let Some(frame) = open.follows.next(&open.client, &mut open.has_mail, engine, upto)
             else {
                 break;
@@ -287,7 +293,10 @@ impl Connection {
 
     /// The same on the wire `stepcast.v1`.
     fn take_up_lines(&mut self, engine: &mut Engine, upto: u64, room: usize) {
-        if let Some((outbox, bytes)) = self.take_up_v1(engine, upto, TAKE_BYTES.min(room)) {
+        let Phase::Open(open) = &self.phase else { return };
+        let messages = messages_at_once(open.follows.count());
+        let bytes = TAKE_BYTES.min(room);
+        if let Some((outbox, bytes)) = self.take_up_v1(engine, upto, bytes, messages) {
             self.outbox = Some(outbox);
             self.take_and_ask(bytes, engine);
         } else {
@@ -308,6 +317,11 @@ impl Connection {
             self.start_leaving(*leave, engine);
         }
     }
+}
+
+/// How many messages a client that follows so many feeds takes up at once.
+fn messages_at_once(feeds: usize) -> usize {
+    (TAKE_LOOKS / (LOOKS_OF_MESSAGE + feeds)).max(1)
 }
 
 enum Taken {
