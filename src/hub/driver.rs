@@ -41,8 +41,9 @@ const TAKES: usize = 2048;
 /// Connections, clients and feeds that a tick looks at in one turn.
 const WALK: usize = 256;
 
-/// Followers that are asked in a turn where they stand, for pushes that wait until the slowest has room.
-const SURVEY: usize = 1024;
+/// Followers that are asked in a turn where they stand, for pushes that wait until the slowest has room: more than can
+/// begin to follow in a turn, so that all are asked in the end.
+const SURVEY: usize = 2048;
 
 /// How often relief is given at most, in milliseconds, while it does not bring the hub below its memory limit: it looks at
 /// all clients and feeds.
@@ -242,7 +243,7 @@ impl Driver {
         self.serve_commands();
         self.take_pushes();
         self.deliver();
-        self.serve_waiters();
+        self.serve_waiters(SURVEY);
         self.flushes.begin(&mut self.connections, &self.engine);
         self.flushes.answer(self.engine.shared.registry.count());
         if self.end_by.is_some() && self.connections.iter().all(|(_, c)| c.is_in_handshake()) {
@@ -307,8 +308,8 @@ impl Driver {
 
     // ---- pushes that wait ----
 
-    /// Wakes the first of those that wait at a client or a feed, where there is room for it.
-    fn serve_waiters(&mut self) {
+    /// Wakes the first of those that wait at a client or a feed, where there is room for it. Asks so many followers at most.
+    fn serve_waiters(&mut self, mut survey: usize) {
         let shared = self.shared();
         let (lines, joined) = shared.waiters.look();
         if lines == 0 {
@@ -319,13 +320,16 @@ impl Driver {
         // Only what connections take, and what is let go, makes room.
         self.unlooked = if joined { lines } else { self.unlooked.min(lines) };
         let most = STEPS.min(self.unlooked);
-        let mut left = SURVEY;
         let mut is_known = true;
         for first in shared.waiters.firsts(most) {
-            match self.has_answer(&first, &mut left) {
+            match self.has_answer(&first, &mut survey) {
                 Some(true) => shared.waiters.call(&first),
                 Some(false) => {}
-                None => is_known = false,
+                None => {
+                    shared.waiters.look_again_at(&first); // first of all, in the next turn
+                    is_known = false;
+                    break;
+                }
             }
         }
         self.unlooked = if is_known { self.unlooked - most } else { lines };
@@ -364,25 +368,24 @@ impl Driver {
         };
         let between = engine.bytes_between(place);
         let Some(log) = engine.logs.get_mut(place) else { return true };
-        let moves = log.followers.moves;
-        let mut survey = log.survey.take().unwrap_or_else(|| Survey::new(moves));
-        if survey.is_over {
+        let mut survey = match log.survey.take() {
             // Where nobody follows it, what is taken over makes room.
-            if survey.slowest.and_then(position) == Some(survey.least) {
+            Some(survey)
+                if survey.is_over && survey.slowest.and_then(position) == Some(survey.least) =>
+            {
                 log.survey = Some(survey);
                 return true;
             }
-            survey = Survey::new(moves);
-        } else if survey.moves != moves {
-            survey = Survey::new(moves); // one that was not asked may have been put where it has been already
-        }
-        while let Some(follower) = log.followers.get(survey.next) {
+            Some(survey) if !survey.is_over => survey,
+            _ => Survey::of(&mut log.followers),
+        };
+        while log.followers.is_asking() {
             if *left == 0 {
                 log.survey = Some(survey);
                 return false;
             }
             *left -= 1;
-            survey.next += 1;
+            let Some(follower) = log.followers.next_asked() else { continue };
             if let Some(position) = position(follower).filter(|position| *position < survey.least) {
                 (survey.slowest, survey.least) = (Some(follower), position);
             }
@@ -1311,6 +1314,46 @@ mod tests {
         drop(viewers);
         stand.turn_until(|stand| stand.log_of(&run).followers.count == 1);
         assert!(find(&mut stand, 6) && find(&mut stand, 0));
+    }
+
+    #[test]
+    fn a_client_that_follows_and_unfollows_does_not_keep_the_slowest_follower_from_being_found() {
+        let mut stand = Stand::new();
+        let _viewers = stand.connect_at("run", 6);
+        let run = stand.shared.topics.get("run").unwrap();
+        let place = run.place.load(Ordering::Relaxed);
+        let key = stand.shared.registry.all()[0].key();
+        let serial = stand.driver.connections[key].serial();
+        let is_found = (0..10).any(|_| {
+            let is_found = stand.driver.find_slowest(place, &mut 2);
+            stand.driver.engine.unfollow_early(place, key, serial);
+            stand.driver.engine.follow(place, key, serial, u64::MAX);
+            is_found
+        });
+        assert!(is_found && run.inbox.lock().owed == Some(0));
+    }
+
+    #[test]
+    fn pushes_that_wait_at_several_feeds_each_have_their_slowest_follower_found() {
+        let mut stand = Stand::new();
+        let _viewers = ["a", "b"].map(|name| stand.connect_at(name, 6));
+        let mut feeds = ["a", "b"].map(|name| stand.shared.topics.get(name).unwrap());
+        feeds.sort_by_key(Arc::as_ptr);
+        let [first, second] = &feeds;
+        let place = first.place.load(Ordering::Relaxed);
+        let shared = Arc::clone(&stand.shared);
+        let mut waits =
+            feeds.each_ref().map(|feed| Box::pin(shared.push_wait(feed, "x".into(), PATIENCE)));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(waits.iter_mut().all(|wait| wait.as_mut().poll(&mut cx).is_pending()));
+        stand.shared.budget.add(stand.shared.limits.memory); // so that both go on waiting
+        let is_found = (0..10).any(|_| {
+            stand.driver.serve_waiters(3);
+            // The slowest one moves on.
+            stand.driver.engine.logs[place].survey.take_if(|survey| survey.is_over);
+            second.inbox.lock().owed.is_some()
+        });
+        assert!(is_found);
     }
 
     // The bell's two rules; see `Bell`.

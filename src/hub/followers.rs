@@ -15,8 +15,8 @@ pub(crate) struct Followers {
     /// The index of who is next, and how many are left to be called.
     next: usize,
     left: usize,
-    /// How often some have changed their places in the list.
-    pub(crate) moves: u32,
+    /// How many at the front of the list have been asked where they stand, since that was begun.
+    asked: usize,
 }
 
 impl Followers {
@@ -31,16 +31,33 @@ impl Followers {
         self.left += usize::from(self.left > 0);
     }
 
-    /// Place and serial number of the one at this index of the list, which may follow it no longer.
-    pub(crate) fn get(&self, index: usize) -> Option<(usize, u32)> {
-        self.list.get(index).map(|&(key, serial)| (key as usize, serial))
+    /// All are to be asked where they stand.
+    pub(crate) fn ask(&mut self) {
+        self.asked = 0;
+    }
+
+    /// Whether some are left to be asked, also of those that have come meanwhile.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.asked < self.list.len()
+    }
+
+    /// Who is to be asked next: place and serial number, of one that may follow it no longer. `None`: all have been.
+    pub(crate) fn next_asked(&mut self) -> Option<(usize, u32)> {
+        let &(key, serial) = self.list.get(self.asked)?;
+        self.asked += 1;
+        Some((key as usize, serial))
     }
 
     /// Takes one, who is there once at most, from the list.
     pub(crate) fn forget(&mut self, key: usize, serial: u32) {
         let gone = (low_half(key as u64), serial);
-        if let Some(index) = self.list.iter().position(|known| *known == gone) {
-            self.moves = self.moves.wrapping_add(1);
+        if let Some(mut index) = self.list.iter().position(|known| *known == gone) {
+            if index < self.asked {
+                // Those that have been asked stay at the front.
+                self.asked -= 1;
+                self.list.swap(index, self.asked);
+                index = self.asked;
+            }
             self.list.swap_remove(index); // which brings another to where the call may have been
             self.call_again();
         }
@@ -53,8 +70,13 @@ impl Followers {
 
     /// Takes out who is none.
     pub(crate) fn retain(&mut self, mut is_one: impl FnMut(usize, u32) -> bool) {
-        self.moves = self.moves.wrapping_add(1);
-        self.list.retain(|&(key, serial)| is_one(key as usize, serial));
+        let (mut index, asked) = (0, self.asked);
+        self.list.retain(|&(key, serial)| {
+            let stays = is_one(key as usize, serial);
+            self.asked -= usize::from(!stays && index < asked);
+            index += 1;
+            stays
+        });
         if self.list.len() < self.list.capacity() / 4 {
             self.list.shrink_to_fit();
         }
@@ -115,18 +137,39 @@ mod tests {
         assert!(followers.call());
     }
 
+    #[test]
+    fn who_comes_and_goes_has_nobody_asked_twice() {
+        let mut followers = Followers::default();
+        (0..10).for_each(|key| followers.add(key, 0));
+        followers.ask();
+        let mut asked = Vec::new();
+        while let Some((key, _)) = followers.next_asked() {
+            asked.push(key);
+            if asked.len() <= 5 {
+                followers.forget(0, 0); // asked first, and then last
+                followers.add(0, 0);
+            }
+        }
+        asked.sort_unstable();
+        assert_eq!(asked, [0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    }
+
     proptest! {
         // Whoever comes, goes, or is taken out meanwhile: who follows when there is something new, and
-        // goes on following, is called after that.
+        // goes on following, is called after that. Who is there when all have been asked has been asked.
         #[test]
-        fn all_who_stay_are_called(steps in proptest::collection::vec((0..6u8, 0..20usize), 1..200)) {
+        fn all_who_stay_are_called_and_asked(
+            steps in proptest::collection::vec((0..9u8, 0..20usize), 1..200),
+        ) {
             let mut followers = Followers::default();
             let (mut there, mut waits) = (BTreeSet::new(), BTreeSet::new());
+            let mut asked = BTreeSet::new();
             for (step, key) in steps {
                 match step {
                     0 | 1 if there.insert(key) => followers.add(key, 0),
                     2 if there.remove(&key) => {
                         waits.remove(&key);
+                        asked.remove(&key);
                         followers.count -= 1;
                         followers.forget(key, 0);
                     }
@@ -134,7 +177,21 @@ mod tests {
                         followers.call();
                         waits = there.clone();
                     }
-                    4 => followers.retain(|key, _| there.contains(&key)),
+                    4 => {
+                        followers.retain(|known, _| known != key);
+                        followers.count -= usize::from(there.remove(&key));
+                        waits.remove(&key);
+                        asked.remove(&key);
+                    }
+                    6 => {
+                        followers.ask();
+                        asked.clear();
+                    }
+                    7 | 8 => {
+                        if let Some((key, _)) = followers.next_asked() {
+                            prop_assert!(asked.insert(key), "{key} has been asked before");
+                        }
+                    }
                     _ => {
                         if let Some((key, _)) = followers.next_called() {
                             waits.remove(&key);
@@ -144,6 +201,8 @@ mod tests {
                     }
                 }
             }
+            asked.extend(std::iter::from_fn(|| followers.next_asked()).map(|(key, _)| key));
+            prop_assert_eq!(asked, there);
             while let Some((key, _)) = followers.next_called() {
                 waits.remove(&key);
             }

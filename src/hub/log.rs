@@ -15,13 +15,9 @@ use crate::wire::Wire;
 use crate::wire::v1::{Form, Had, MAILBOX};
 
 /// The search for the slowest follower of a feed, and what it has found. Until that one moves on no other can have become
-/// slower, but one that has come since.
+/// slower, but one that has come since. Who comes or goes does not begin it anew: followers know who has been asked.
 #[derive(Debug)]
 pub(super) struct Survey {
-    /// The index of the follower that is asked next.
-    pub(super) next: usize,
-    /// See [`Followers::moves`], when it began.
-    pub(super) moves: u32,
     /// The slowest so far, by place and serial number, and where it stood.
     pub(super) slowest: Option<(usize, u32)>,
     pub(super) least: u64,
@@ -29,8 +25,9 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    pub(super) fn new(moves: u32) -> Self {
-        Self { next: 0, moves, slowest: None, least: u64::MAX, is_over: false }
+    pub(super) fn of(followers: &mut Followers) -> Self {
+        followers.ask();
+        Self { slowest: None, least: u64::MAX, is_over: false }
     }
 }
 

@@ -191,6 +191,13 @@ impl Waiters {
         firsts
     }
 
+    /// The driver: has the next look begin with the line of this one.
+    pub(crate) fn look_again_at(&self, first: &First) {
+        let mut lines = self.lines.lock();
+        let before = lines.by_target.range(..first.target.key()).next_back();
+        lines.looked_at = before.map(|(key, _)| *key);
+    }
+
     /// The driver: there is room for this one.
     pub(crate) fn call(&self, first: &First) {
         let waker = {
@@ -535,18 +542,19 @@ mod tests {
             .collect();
         assert!(waits.iter_mut().all(|wait| wait.as_mut().poll(&mut cx).is_pending()));
         assert_eq!((waiters.look(), waiters.look()), ((5, true), (5, false)));
-        let seen = |most| {
-            let firsts = waiters.firsts(most);
-            let of = |first: &First| match first.target {
-                Target::Client(id) => id.get(),
-                Target::Feed(_) => 0,
-            };
-            firsts.iter().map(of).collect::<Vec<_>>()
+        let of = |first: &First| match first.target {
+            Target::Client(id) => id.get(),
+            Target::Feed(_) => 0,
         };
+        let seen = |most| waiters.firsts(most).iter().map(of).collect::<Vec<_>>();
         assert_eq!(
             [seen(2), seen(2), seen(2), seen(9)],
             [vec![1, 2], vec![3, 4], vec![5, 1], vec![2, 3, 4, 5, 1]]
         );
+        for first in waiters.firsts(9) {
+            waiters.look_again_at(&first);
+            assert_eq!(seen(1), [of(&first)]);
+        }
     }
 
     #[test]
