@@ -247,6 +247,7 @@ impl Driver {
         self.flushes.begin(&mut self.connections, &self.engine);
         self.flushes.answer(self.engine.shared.registry.count());
         if self.end_by.is_some() && self.connections.iter().all(|(_, c)| c.is_in_handshake()) {
+            self.flushes.give_up(self.engine.shared.registry.count()); // nobody is left to be looked at
             return Turn::Ended;
         }
         let more = more_to_accept
@@ -260,7 +261,7 @@ impl Driver {
             || !self.fresh.is_empty()
             || !self.calling.is_empty()
             || self.engine.has_hidden()
-            || self.flushes.is_early();
+            || self.flushes.is_beginning();
         if more { Turn::More } else { Turn::Rest }
     }
 
@@ -1491,6 +1492,24 @@ mod tests {
         assert_eq!(flushed.try_recv(), Ok(Ok(())));
         let (written, all) = (stand.shared.counters.bytes_out.get() - written, 6 * TAKES as u64);
         assert!(written >= all, "{written} of {all} bytes");
+    }
+
+    #[test]
+    fn flushes_that_begin_together_look_at_all_connections_once_and_in_parts() {
+        let mut stand = Stand::new();
+        let _viewers = stand.connect(3);
+        while !matches!(stand.turn(), Turn::Rest) {}
+        stand.driver.connections.reserve(3000); // places that a walk passes over
+        stand.driver.next_tick = u64::MAX; // which would give them up
+        let mut flushed: Vec<_> = (0..5).map(|_| stand.shared.flush(Duration::MAX)).collect();
+        assert!(matches!(stand.turn(), Turn::More), "the walk is not over");
+        assert!(flushed[0].try_recv().is_err());
+        let mut later = stand.shared.flush(Duration::MAX);
+        stand.turn();
+        let begun: Vec<_> = stand.driver.flushes.walks().collect();
+        assert_eq!(begun, [5], "the later one waits for the end of the walk");
+        stand.turn_until(|stand| stand.driver.flushes.is_empty());
+        assert!(flushed.iter_mut().chain([&mut later]).all(|done| done.try_recv() == Ok(Ok(()))));
     }
 
     #[test]

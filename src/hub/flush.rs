@@ -2,8 +2,11 @@
 //!
 //! A flush is a stamp. A connection has left it behind when it has taken up everything that was
 //! stamped before, and the outbox that held the last of that is empty. Later pushes are stamped
-//! higher and fill later outboxes, so a hot feed does not keep a flush waiting. The driver walks all
-//! connections once when a flush begins, and then looks at a connection only after a step of it.
+//! higher and fill later outboxes, so a hot feed does not keep a flush waiting.
+//!
+//! The driver walks all connections when a flush begins, some in each turn, and then looks at a connection only after a step
+//! of it. Flushes that begin together share a walk and the newest of their stamps. Those that are asked for during a walk wait
+//! for its end.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +22,9 @@ use super::shared::{NO_LIMIT, Shared};
 use super::{FlushError, program};
 
 type Outcome = Result<(), FlushError>;
+
+/// Connections that a walk looks at in one turn.
+const WALK: usize = 1024;
 
 /// The flushes that the driver has not begun.
 #[derive(Debug, Default)]
@@ -97,14 +103,51 @@ impl Shared {
 pub(crate) struct Flushes {
     /// Flushes of pushes that are not all taken over: no connection can say yet what it has of them.
     early: Vec<Flush>,
+    /// Those that have begun together, each time. The last may still be walking.
     under_way: Vec<UnderWay>,
 }
 
+/// Flushes that have begun together.
 #[derive(Debug)]
 struct UnderWay {
-    flush: Flush,
-    /// The connections that it waits for, by their place.
+    flushes: Vec<Flush>,
+    /// The newest of their stamps.
+    upto: u64,
+    /// The connections that they wait for, by their place.
     waiting: HashMap<usize, Waiting>,
+    /// Connections from this place on have not been looked at. `None`: all have been.
+    walk: Option<usize>,
+}
+
+impl UnderWay {
+    fn new(flushes: Vec<Flush>) -> Self {
+        let upto = flushes.iter().map(|flush| flush.upto).max().unwrap_or_default();
+        Self { flushes, upto, waiting: HashMap::new(), walk: Some(0) }
+    }
+
+    /// Looks at the next connections, if there are some left.
+    fn go_on_walking(&mut self, connections: &mut Slab<Connection>, engine: &Engine) {
+        let Some(from) = self.walk else { return };
+        let end = connections.capacity();
+        let to = end.min(from + WALK);
+        for key in from..to {
+            let Some(connection) = connections.get_mut(key) else { continue };
+            let mut drains = false;
+            if !connection.has_left(self.upto, &mut drains, engine) {
+                self.waiting.insert(key, Waiting { serial: connection.serial(), drains });
+            }
+        }
+        self.walk = Some(to).filter(|to| *to < end);
+    }
+
+    /// How many connections it may wait for, of so many that there are.
+    fn left(&self, clients: usize) -> usize {
+        if self.walk.is_some() { clients } else { self.waiting.len() }
+    }
+
+    fn is_done(&self) -> bool {
+        self.walk.is_none() && self.waiting.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -119,29 +162,29 @@ impl Flushes {
         self.early.is_empty() && self.under_way.is_empty()
     }
 
-    /// Whether there is a flush that begins when what was pushed before it has been taken over.
-    pub(crate) fn is_early(&self) -> bool {
-        !self.early.is_empty()
+    /// Whether there is a flush that has not begun with all connections yet.
+    pub(crate) fn is_beginning(&self) -> bool {
+        !self.early.is_empty() || self.is_walking()
     }
 
-    /// Begins the flushes of which all has been taken over.
+    fn is_walking(&self) -> bool {
+        self.under_way.last().is_some_and(|under_way| under_way.walk.is_some())
+    }
+
+    /// Begins the flushes of which all has been taken over, if no others are at that.
     pub(crate) fn begin(&mut self, connections: &mut Slab<Connection>, engine: &Engine) {
         self.early.append(&mut engine.shared.flushes.take());
-        if self.early.is_empty() {
-            return;
-        }
-        let is_taken_over = |flush: &Flush| flush.upto <= engine.upto;
-        let (due, early) = std::mem::take(&mut self.early).into_iter().partition(is_taken_over);
-        self.early = early;
-        for flush in due {
-            let mut waiting = HashMap::new();
-            for (key, connection) in &mut *connections {
-                let mut drains = false;
-                if !connection.has_left(flush.upto, &mut drains, engine) {
-                    waiting.insert(key, Waiting { serial: connection.serial(), drains });
-                }
+        if !self.early.is_empty() && !self.is_walking() {
+            let is_taken_over = |flush: &Flush| flush.upto <= engine.upto;
+            let (due, early): (Vec<_>, _) =
+                std::mem::take(&mut self.early).into_iter().partition(is_taken_over);
+            self.early = early;
+            if !due.is_empty() {
+                self.under_way.push(UnderWay::new(due));
             }
-            self.under_way.push(UnderWay { flush, waiting });
+        }
+        if let Some(last) = self.under_way.last_mut() {
+            last.go_on_walking(connections, engine);
         }
     }
 
@@ -152,10 +195,10 @@ impl Flushes {
         mut connection: Option<&mut Connection>,
         engine: &Engine,
     ) {
-        for UnderWay { flush, waiting } in &mut self.under_way {
+        for UnderWay { upto, waiting, .. } in &mut self.under_way {
             let Some(state) = waiting.get_mut(&key) else { continue };
             let there = connection.as_deref_mut().filter(|there| there.is(state.serial));
-            if there.is_none_or(|there| there.has_left(flush.upto, &mut state.drains, engine)) {
+            if there.is_none_or(|there| there.has_left(*upto, &mut state.drains, engine)) {
                 waiting.remove(&key);
             }
         }
@@ -178,23 +221,23 @@ impl Flushes {
     /// `clients`: how many there are, all of which an early flush waits for.
     fn answer_if(&mut self, clients: usize, is_over: impl Fn(&Flush) -> bool) {
         let is_due = |flush: &Flush| is_over(flush) || !flush.answer.is_awaited();
-        let (due, early): (Vec<_>, _) =
-            std::mem::take(&mut self.early).into_iter().partition(is_due);
-        self.early = early;
-        for Flush { answer, .. } in due {
-            // Without a client nothing has to leave.
-            let outcome = if clients == 0 { Ok(()) } else { Err(FlushError::TimedOut { clients }) };
-            answer.give(outcome);
-        }
-        let is_due = |under_way: &UnderWay| {
-            let UnderWay { flush, waiting } = under_way;
-            waiting.is_empty() || is_over(flush) || !flush.answer.is_awaited()
+        let take = |flushes: &mut Vec<Flush>, is_due: &dyn Fn(&Flush) -> bool| {
+            let (due, rest): (Vec<_>, _) =
+                std::mem::take(flushes).into_iter().partition(|flush| is_due(flush));
+            *flushes = rest;
+            due
         };
-        let (due, others): (Vec<_>, _) =
-            std::mem::take(&mut self.under_way).into_iter().partition(is_due);
-        self.under_way = others;
-        for UnderWay { flush, waiting } in due {
-            let outcome = match waiting.len() {
+        let early = take(&mut self.early, &is_due);
+        let mut due: Vec<_> = early.into_iter().map(|flush| (flush, clients)).collect();
+        self.under_way.retain_mut(|under_way| {
+            let (is_done, left) = (under_way.is_done(), under_way.left(clients));
+            let over = take(&mut under_way.flushes, &|flush| is_done || is_due(flush));
+            due.extend(over.into_iter().map(|flush| (flush, left)));
+            !under_way.flushes.is_empty()
+        });
+        for (flush, left) in due {
+            // Without a client nothing has to leave.
+            let outcome = match left {
                 0 => Ok(()),
                 clients => Err(FlushError::TimedOut { clients }),
             };
@@ -202,9 +245,15 @@ impl Flushes {
         }
     }
 
+    /// How many flushes share each walk.
+    #[cfg(test)]
+    pub(crate) fn walks(&self) -> impl Iterator<Item = usize> + '_ {
+        self.under_way.iter().map(|under_way| under_way.flushes.len())
+    }
+
     /// When the first of them has waited long enough.
     pub(crate) fn first_deadline(&self) -> Option<Instant> {
-        let under_way = self.under_way.iter().map(|under_way| &under_way.flush);
+        let under_way = self.under_way.iter().flat_map(|under_way| &under_way.flushes);
         self.early.iter().chain(under_way).map(|flush| flush.by).min()
     }
 }
@@ -240,7 +289,7 @@ mod tests {
                 let flush = Flush { upto: 0, by: Instant::now(), answer };
                 match number % 2 {
                     0 => flushes.early.push(flush),
-                    _ => flushes.under_way.push(UnderWay { flush, waiting: HashMap::new() }),
+                    _ => flushes.under_way.push(UnderWay::new(vec![flush])),
                 }
                 let poll = Pin::new(&mut waits).poll(&mut Context::from_waker(&waker));
                 assert!(poll.is_pending());
