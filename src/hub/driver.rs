@@ -24,6 +24,7 @@ use super::connection::{Connection, Over};
 use super::engine::{Engine, TRIM, millis};
 use super::events::DisconnectReason;
 use super::flush::Flushes;
+use super::goodbye::Goodbye;
 use super::listener::{self, Listener};
 use super::log::Survey;
 use super::shared::{Command, Shared};
@@ -119,8 +120,8 @@ pub(crate) struct Driver {
     pushed_at: u64,
     look_until: u64,
     flushes: Flushes,
-    /// By when everything is to have ended, once that is decided.
-    end_by: Option<u64>,
+    /// The hub's end, once that is decided.
+    end: Option<End>,
     /// How far the tick has come, if one is under way.
     walk: Option<Walk>,
     /// Whether feeds hold more for nobody than there was time to let go.
@@ -165,6 +166,28 @@ impl Drop for Own {
     }
 }
 
+/// The hub's end, which takes as many turns as it needs.
+struct End {
+    /// By when everything is to have ended.
+    by: u64,
+    goodbye: Arc<Goodbye>,
+    /// Whether that is over: connections are given up, and nobody is let in.
+    gives_up: bool,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// What was commanded before comes first: a client that was closed is told its own reason.
+    Commands,
+    /// Connections, from the one at this place on, are told, or given up.
+    Connections(usize),
+    /// Clients that are away, among them those that have lost their connections before they were told.
+    Away,
+    /// What is left are connections that end.
+    Told,
+}
+
 enum Turn {
     /// There is more to do at once.
     More,
@@ -196,7 +219,7 @@ impl Driver {
             pushed_at: 0,
             look_until: 0,
             flushes: Flushes::default(),
-            end_by: None,
+            end: None,
             walk: None,
             more_to_trim: false,
             relieve_at: 0,
@@ -233,11 +256,8 @@ impl Driver {
         self.engine.shared.bell.register(cx.waker());
         self.engine.now = millis(self.epoch.elapsed());
         self.look_for_shutdown();
-        if self.end_by.is_some_and(|by| self.engine.now >= by) {
-            self.flushes.give_up(self.engine.shared.registry.count());
-            self.abort_all();
-        }
-        let more_to_accept = self.accept(cx);
+        let gives_up = self.go_on_ending();
+        let more_to_accept = !gives_up && self.accept(cx);
         self.tick();
         self.serve_ready();
         self.serve_commands();
@@ -246,7 +266,8 @@ impl Driver {
         self.serve_waiters(SURVEY);
         self.flushes.begin(&mut self.connections, &self.engine);
         self.flushes.answer(self.engine.shared.registry.count());
-        if self.end_by.is_some() && self.connections.iter().all(|(_, c)| c.is_in_handshake()) {
+        let all_told = self.end.as_ref().is_some_and(|end| end.stage == Stage::Told);
+        if all_told && self.connections.iter().all(|(_, c)| c.is_in_handshake()) {
             self.flushes.give_up(self.engine.shared.registry.count()); // nobody is left to be looked at
             return Turn::Ended;
         }
@@ -254,6 +275,7 @@ impl Driver {
             || !self.todo.is_empty()
             || !self.commands.is_empty()
             || self.walk.is_some()
+            || self.end.as_ref().is_some_and(|end| end.stage != Stage::Told)
             || self.more_to_trim
             || self.unlooked > 0
             || (self.engine.now >= self.relieve_at && self.lacks_memory())
@@ -300,11 +322,8 @@ impl Driver {
                 + millis(deadline.saturating_duration_since(std::time::Instant::now()))
         });
         let relief = self.lacks_memory().then_some(self.relieve_at);
-        [tick, accept, self.end_by, waits, relief]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(Duration::from_millis)
+        let end_by = self.end.as_ref().map(|end| end.by);
+        [tick, accept, end_by, waits, relief].into_iter().flatten().min().map(Duration::from_millis)
     }
 
     // ---- pushes that wait ----
@@ -906,34 +925,67 @@ impl Driver {
         let Some((by, goodbye)) = shared.shutdown.lock().clone() else { return };
         let left = by.saturating_duration_since(std::time::Instant::now());
         let by = self.engine.now + millis(left);
-        if self.end_by.is_some() {
-            self.end_by = self.end_by.min(Some(by));
+        if let Some(end) = &mut self.end {
+            end.by = end.by.min(by);
             return;
         }
-        // What was commanded before comes first: a client that was closed is told its own reason.
-        self.commands.extend(self.engine.shared.commands.lock().drain(..));
-        for _ in 0..self.commands.len().div_ceil(STEPS) {
-            self.serve_commands();
-        }
-        self.end_by = Some(by);
-        self.serve_commands(); // which were given before
-        self.engine.at_end = shared.registry.count();
-        self.engine.goodbye = Some(goodbye); // which those who come from now on hear, too
-        self.engine.end_all_away();
+        // Commands that were given before, and then none.
+        self.commands.extend(shared.commands.lock().drain(..));
         shared.topics.everyone().inbox.lock().closed = true;
         shared.topics.all().iter().for_each(|topic| topic.inbox.lock().closed = true);
-        for key in 0..self.connections.capacity() {
-            self.step(key, |connection, engine| connection.leave_at_the_end(engine, by));
-        }
+        self.end = Some(End { by, goodbye, gives_up: false, stage: Stage::Commands });
     }
 
-    fn abort_all(&mut self) {
-        for key in 0..self.connections.capacity() {
-            self.step(key, |connection, engine| {
-                connection.abort(engine, DisconnectReason::ByHub);
-                Err(Over)
-            });
+    /// Does the next part of the hub's end, if it is ending: whether the time for it is over.
+    ///
+    /// Each connection is told once. Who is let in meanwhile is told with the answer; who has a connection that was let in
+    /// before, and becomes a client in a place that has been passed, was told as a newcomer.
+    fn go_on_ending(&mut self) -> bool {
+        let Some(end) = &mut self.end else { return false };
+        let by = end.by;
+        let is_late = self.engine.now >= by;
+        if end.stage == Stage::Commands && (self.commands.is_empty() || is_late) {
+            self.engine.at_end = self.engine.shared.registry.count();
+            self.engine.goodbye = Some(Arc::clone(&end.goodbye)); // which those who come from now on hear, too
+            end.stage = Stage::Connections(0);
         }
+        if is_late && !std::mem::replace(&mut end.gives_up, true) {
+            end.stage = Stage::Connections(0);
+        }
+        let (mut stage, gives_up) = (end.stage, end.gives_up);
+        if gives_up {
+            self.flushes.give_up(self.engine.shared.registry.count());
+        }
+        if let Stage::Connections(from) = stage {
+            stage = self.end_connections(from, by, gives_up);
+        }
+        if stage == Stage::Away && self.engine.end_away_clients(WALK) < WALK {
+            stage = Stage::Told;
+        }
+        if let Some(end) = &mut self.end {
+            end.stage = stage;
+        }
+        gives_up
+    }
+
+    /// Tells the next connections that the hub ends, or gives them up.
+    fn end_connections(&mut self, from: usize, by: u64, gives_up: bool) -> Stage {
+        let mut slice = self.slice();
+        for key in from..self.connections.capacity().min(from + WALK) {
+            self.step(key, |connection, engine| {
+                connection.leave_at_the_end(engine, by)?;
+                if gives_up {
+                    connection.abort(engine, DisconnectReason::ByHub);
+                    return Err(Over);
+                }
+                Ok(())
+            });
+            if self.is_over(&mut slice) {
+                return Stage::Connections(key + 1);
+            }
+        }
+        let to = from + WALK;
+        if to < self.connections.capacity() { Stage::Connections(to) } else { Stage::Away }
     }
 }
 
@@ -950,7 +1002,6 @@ mod tests {
     use crate::codec::{CloseCode, CloseFrame};
     use crate::handshake::Rules;
     use crate::hub::events::Event;
-    use crate::hub::goodbye::Goodbye;
     use crate::hub::id::IdSource;
     use crate::hub::item::Kept;
     use crate::hub::log::Log;
@@ -1539,6 +1590,56 @@ mod tests {
                 <= stand.driver.epoch.elapsed() + Duration::from_millis(50)
         );
         stand.turn_until(|stand| stand.driver.connections.is_empty());
+    }
+
+    #[test]
+    fn the_end_is_told_in_parts_and_so_are_those_given_up_whose_time_is_over() {
+        for within in [Duration::from_secs(600), Duration::ZERO] {
+            let mut stand = Stand::new();
+            let count = WALK + 30;
+            let viewers = stand.connect(count);
+            while !matches!(stand.turn(), Turn::Rest) {}
+            stand.shared.broadcast("before".into());
+            stand.shared.request_shutdown(within, Goodbye::ended());
+            assert!(matches!(stand.turn(), Turn::More));
+            let clients = stand.shared.registry.all();
+            let untold = clients.iter().filter(|client| !client.mailbox.lock().ended).count();
+            assert_eq!(untold, 30, "{within:?}");
+            drop(clients);
+            if within.is_zero() {
+                stand.turn_until(|stand| stand.driver.connections.is_empty());
+                continue;
+            }
+            stand.turn_until(|stand| stand.shared.registry.count() == 0);
+            for mut viewer in viewers {
+                viewer.set_nonblocking(true).unwrap();
+                let mut bytes = Vec::new();
+                let _ = viewer.read_to_end(&mut bytes); // until nothing is there
+                assert!(bytes.windows(6).any(|text| text == b"before"), "{bytes:?}");
+                assert!(bytes.ends_with(b"the hub has ended"), "{bytes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_that_was_closed_before_the_end_has_its_own_reason_however_many_there_are() {
+        let mut stand = Stand::new();
+        let viewers = stand.connect(2 * STEPS);
+        for client in stand.shared.registry.all() {
+            let close = CloseFrame::new(CloseCode::NORMAL, "own");
+            stand.shared.command(Command::Disconnect { id: client.id, close });
+        }
+        stand.shared.request_shutdown(Duration::from_secs(600), Goodbye::ended());
+        assert!(matches!(stand.turn(), Turn::More));
+        assert_eq!(stand.driver.commands.len(), STEPS, "in parts");
+        stand.turn_until(|stand| stand.driver.commands.is_empty());
+        stand.turn();
+        for mut viewer in viewers {
+            viewer.set_nonblocking(true).unwrap();
+            let mut bytes = Vec::new();
+            let _ = viewer.read_to_end(&mut bytes); // until nothing is there
+            assert!(bytes.ends_with(b"own"), "{bytes:?}");
+        }
     }
 
     #[test]

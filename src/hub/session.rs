@@ -176,8 +176,8 @@ impl Engine {
     }
 
     /// The hub ends: who is away does not come back to it.
-    pub(crate) fn end_all_away(&mut self) {
-        self.end_away(&DisconnectReason::ByHub, usize::MAX, |_| true);
+    pub(crate) fn end_away_clients(&mut self, most: usize) -> usize {
+        self.end_away(&DisconnectReason::ByHub, most, |_| true)
     }
 
     fn end_away(
