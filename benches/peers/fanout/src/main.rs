@@ -1,6 +1,6 @@
 //! The hub's fan-out beside its peers, in one run: `cargo run --release -p peers-fanout` in
 //! `benches/peers`. Options: `--rounds N` (7), `--only TABLES` (of `calls`, `steps`, `pairs`,
-//! `crowd`, `memory`, `growth`, `slowdown`, `fresh`, separated by commas), `--who KINDS` (beside the floors),
+//! `crowd`, `memory`, `growth`, `slowdown`, `strings`, `fresh`, separated by commas), `--who KINDS` (beside the floors),
 //! `--smoke` (a few clients, one short round: correctness only).
 //!
 //! Every contestant is a process on core 0, and its clients are one on core 1, so that the CPU that a
@@ -25,6 +25,7 @@ mod message;
 mod rounds;
 mod server;
 mod slowdown;
+mod strings;
 mod sys;
 mod tables;
 
@@ -35,6 +36,10 @@ mod slow;
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The words of a command line, `--name value` or `--name`.
 struct Arguments(Vec<String>);
@@ -153,7 +158,9 @@ fn main() {
             viewers: words.number("--viewers", 1000),
             stopped: words.number("--stopped", 10),
             turn: Duration::from_millis(words.number("--turn", 1500) as u64),
+            each_step: words.flag("--each-step"),
         })),
+        "strings" => print(&strings::run(words.number("--pushes", 100_000))),
         "fresh" => {
             let time = Duration::from_millis(words.number("--time", 6000) as u64);
             print(&fresh::run(time));
@@ -172,7 +179,7 @@ fn compare(mut words: Arguments) {
     };
     words.end();
     type Table = fn(&rounds::Options) -> Vec<rounds::Verdict>;
-    let tables: [(&str, Table); 8] = [
+    let tables: [(&str, Table); 9] = [
         ("calls", tables::calls),
         ("steps", tables::steps),
         ("pairs", tables::pairs),
@@ -180,6 +187,7 @@ fn compare(mut words: Arguments) {
         ("memory", tables::memory),
         ("growth", tables::growth),
         ("slowdown", tables::slowdown),
+        ("strings", tables::strings),
         ("fresh", tables::fresh),
     ];
     let mut verdicts = Vec::new();

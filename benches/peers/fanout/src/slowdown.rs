@@ -26,6 +26,8 @@ pub struct Options {
     pub stopped: usize,
     /// How long one turn lasts.
     pub turn: Duration,
+    /// Whether a line is pushed at each step, and not every tenth of a second with a picture.
+    pub each_step: bool,
 }
 
 pub fn run(options: &Options) -> BTreeMap<String, f64> {
@@ -44,10 +46,13 @@ pub fn run(options: &Options) -> BTreeMap<String, f64> {
     }
     let alone = Hub::disabled();
     let [mut wall, mut cpu] = [[0.0; 2]; 2];
+    let mut sleeps = [0; 2];
     // The second half in the other order: what drifts, drifts for both.
     for (watched, hub) in [(0, &alone), (1, &hub), (1, &hub), (0, &alone)] {
         let (started, used) = (Instant::now(), sys::thread_cpu());
-        turn(hub, &mut model, steps);
+        let slept = sys::sleeps();
+        turn(hub, &mut model, steps, options.each_step);
+        sleeps[watched] += sys::sleeps() - slept;
         wall[watched] += started.elapsed().as_secs_f64();
         cpu[watched] += (sys::thread_cpu() - used) as f64;
         std::thread::sleep(EVERY);
@@ -57,15 +62,23 @@ pub fn run(options: &Options) -> BTreeMap<String, f64> {
     let mut figures = BTreeMap::new();
     figures.insert("wall".to_owned(), percent(wall));
     figures.insert("cpu".to_owned(), percent(cpu));
+    figures.insert(
+        "sleeps".to_owned(),
+        (sleeps[1] as f64 - sleeps[0] as f64) / (2 * steps) as f64 * 1e5,
+    );
     figures.insert("skipped".to_owned(), hub.stats().skipped as f64);
     figures
 }
 
-fn turn(hub: &Hub, model: &mut GrayScott, steps: usize) {
+fn turn(hub: &Hub, model: &mut GrayScott, steps: usize, each_step: bool) {
     let mut shown = Instant::now();
     for step in 1..=steps {
         model.step();
-        if shown.elapsed() >= EVERY {
+        if each_step {
+            if hub.client_count() > 0 {
+                hub.broadcast(format!(r#"{{"progress":{step},"total":{steps}}}"#));
+            }
+        } else if shown.elapsed() >= EVERY {
             shown = Instant::now();
             if hub.client_count() > 0 {
                 hub.broadcast(format!(r#"{{"progress":{step},"total":{steps}}}"#));

@@ -62,6 +62,13 @@ pub fn resident(pid: u32) -> u64 {
     kib.parse::<u64>().expect("a number") * 1024
 }
 
+/// How often the calling thread has gone to sleep by itself.
+pub fn sleeps() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").expect("a thread");
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.and_then(|line| line.trim().parse().ok()).expect("a number of voluntary switches")
+}
+
 /// Lets the process have as many descriptors as it may.
 pub fn raise_descriptors() {
     // SAFETY: the structure is read and written whole.

@@ -2,18 +2,19 @@
 
 use crate::rounds::{Options, Results, Spread, Verdict, cell, rounds};
 use crate::server::KINDS;
+use crate::strings;
 
 const US: &str = "stepcast";
 
 /// The same hub, its clients on the wire `stepcast.v1`.
 const V1: &str = "stepcast-v1";
 
-fn strings(words: &[&str]) -> Vec<String> {
+fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 fn session(kind: &str, clients: usize, works: &str) -> Vec<String> {
-    strings(&["session", "--kind", kind, "--clients", &clients.to_string(), "--works", works])
+    words(&["session", "--kind", kind, "--clients", &clients.to_string(), "--works", works])
 }
 
 fn row(cells: &[String]) {
@@ -192,7 +193,7 @@ pub fn pairs(options: &Options) -> Vec<Verdict> {
                 // With the first of them the hub learns how fast its clients are.
                 let warm = ["--warm", if works.is_empty() { "" } else { "burst:1024:200" }];
                 let size = ["--clients", &clients.to_string(), "--turns", &turns];
-                strings(&[&both[..], &warm, &size].concat())
+                words(&[&both[..], &warm, &size].concat())
             }
         };
         let rounds = |kinds: &[&'static str], arguments: &dyn Fn(&str) -> Vec<String>| {
@@ -294,7 +295,7 @@ pub fn calls(options: &Options) -> Vec<Verdict> {
     let arguments =
         [["--of", clients], ["--receivers", receivers], ["--calls", calls], ["--each", each]];
     let arguments = [&["calls"], &arguments.concat()[..]].concat();
-    let results = rounds(&[US], options.rounds, options, |_| strings(&arguments));
+    let results = rounds(&[US], options.rounds, options, |_| words(&arguments));
     let get = |figure: &str| results.spread(US, figure);
     let ratio = |of: &str, to: &str| {
         let of_round = |figures: &crate::rounds::Figures| Some(figures.get(of)? / figures.get(to)?);
@@ -358,7 +359,7 @@ pub fn steps(options: &Options) -> Vec<Verdict> {
     };
     let kinds = [US]; // who has a bounded channel for each client would lose some
     let results = rounds(&kinds, options.rounds, options, |kind| {
-        [session(kind, viewers, works), strings(&["--io-core", "1"])].concat()
+        [session(kind, viewers, works), words(&["--io-core", "1"])].concat()
     });
     let title = format!(
         "a message at every 100 µs to {viewers} viewers: median of {} rounds (middle half)",
@@ -393,7 +394,7 @@ pub fn steps(options: &Options) -> Vec<Verdict> {
 
 /// How old what a slow viewer sees is.
 pub fn fresh(options: &Options) -> Vec<Verdict> {
-    let arguments = strings(&["fresh", "--time", if options.smoke { "1000" } else { "6000" }]);
+    let arguments = words(&["fresh", "--time", if options.smoke { "1000" } else { "6000" }]);
     let results = rounds(&[US], options.rounds, options, |_| arguments.clone());
     let title = format!(
         "a viewer that reads 50 KB/s, 1000 values/s of 1 KiB: median of {} rounds (middle half)",
@@ -419,18 +420,49 @@ pub fn fresh(options: &Options) -> Vec<Verdict> {
 
 /// What a model loses by being watched.
 pub fn slowdown(options: &Options) -> Vec<Verdict> {
-    let arguments = match options.smoke {
-        true => ["--viewers", "10", "--stopped", "1", "--turn", "120"],
-        false => ["--viewers", "1000", "--stopped", "10", "--turn", "1500"],
-    };
-    let arguments = [&["slowdown"], &arguments[..]].concat();
-    let results = rounds(&[US], options.rounds, options, |_| strings(&arguments));
+    let (viewers, stopped, turn) =
+        if options.smoke { ("10", "1", "120") } else { ("1000", "10", "1500") };
+    let often = ["--viewers", viewers, "--stopped", stopped, "--turn", turn];
+    let each = ["--viewers", "1", "--stopped", "0", "--turn", turn, "--each-step"];
+    let [often, each] = [&often[..], &each[..]].map(|rest| {
+        let arguments = words(&[&["slowdown"], rest].concat());
+        rounds(&[US], options.rounds, options, |_| arguments.clone())
+    });
     let title = format!(
         "Gray-Scott watched, beside unwatched: % slower, median of {} rounds (middle half)",
         options.rounds
     );
-    heading(&title, &["wall", "CPU"]);
-    let [wall, cpu] = ["wall", "cpu"].map(|figure| results.spread(US, figure));
-    row(&[format!("{} viewers", arguments[2]), cell(wall), cell(cpu)]);
+    heading(&title, &["wall", "CPU", "sleeps in 100 000 steps"]);
+    let shown = format!("{viewers} viewers, ten pictures a second");
+    let rows = [(shown, &often), ("1 viewer, `format!` at each step".to_owned(), &each)];
+    for (what, results) in rows {
+        let [wall, cpu, sleeps] =
+            ["wall", "cpu", "sleeps"].map(|figure| cell(results.spread(US, figure)));
+        row(&[what, wall, cpu, sleeps]);
+    }
+    let wall = often.spread(US, "wall");
     at_most("a watched model is slower by", wall, 1.0, " %").into_iter().collect()
+}
+
+/// What strings cost the model that are freed elsewhere.
+pub fn strings(options: &Options) -> Vec<Verdict> {
+    let pushes = if options.smoke { "2000" } else { "100000" };
+    let results =
+        rounds(&[US], options.rounds, options, |_| words(&["strings", "--pushes", pushes]));
+    let title = format!(
+        "{pushes} pushes without pause, the allocator {}: median of {} rounds (middle half)",
+        strings::ALLOCATOR,
+        options.rounds
+    );
+    heading(&title, &["ns a push", "sleeps of the caller in 100 000", "skipped"]);
+    for (call, is_viewed) in strings::CASES {
+        for kind in strings::KINDS {
+            let name = strings::name(call, is_viewed, kind);
+            let [time, sleeps, skipped] = ["ns", "sleeps", "skipped"]
+                .map(|figure| results.spread(US, &format!("{name}.{figure}")));
+            let who = if is_viewed { "one viewer" } else { "nobody there" };
+            row(&[format!("{call}, {kind}, {who}"), cell(time), cell(sleeps), cell(skipped)]);
+        }
+    }
+    Vec::new()
 }
