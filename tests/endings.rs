@@ -367,7 +367,7 @@ fn a_weak_events_thread_is_joined() -> Done {
 
 fn a_thread_holds_it() -> Done {
     let hub = start();
-    let (held, feed) = (hub.clone(), hub.feed("run").expect("a good name"));
+    let (held, feed) = (hub.clone(), hub.feed("run").unwrap());
     thread::spawn(move || {
         loop {
             let _ = feed.set("clients", held.client_count().to_string());

@@ -188,10 +188,10 @@ pub enum FeedError {
 /// use stepcast::{ClientId, FollowError, Hub};
 ///
 /// let hub = Hub::spawn_thread("127.0.0.1:0")?;
-/// let feed = hub.feed("run/42").expect("a good name");
+/// let feed = hub.feed("run/42")?;
 /// let gone: ClientId = "4711".parse().unwrap();
 /// assert_eq!(hub.follow(gone, &feed), Err(FollowError::NoSuchClient(gone)));
-/// # Ok::<(), stepcast::SpawnError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]

@@ -33,7 +33,7 @@ use crate::codec::Message;
 ///
 /// ```
 /// let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
-/// let run = hub.feed("run/42").expect("a good name");
+/// let run = hub.feed("run/42")?;
 /// run.send("started")?;
 /// for step in 1..=100 {
 ///     // model.step();
@@ -77,8 +77,8 @@ impl Feed {
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
-    /// assert_eq!(hub.feed("run/42").expect("a good name").name(), "run/42");
-    /// # Ok::<(), stepcast::SpawnError>(())
+    /// assert_eq!(hub.feed("run/42")?.name(), "run/42");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn name(&self) -> &str {
         self.inner.as_ref().map_or("", |inner| inner.topic.name())
@@ -94,7 +94,7 @@ impl Feed {
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
-    /// let feed = hub.feed("run/42").expect("a good name");
+    /// let feed = hub.feed("run/42")?;
     /// feed.send("restart written at step 1000")?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -125,7 +125,7 @@ impl Feed {
     /// # use std::time::Duration;
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
     /// # let hub = stepcast::Hub::spawn("127.0.0.1:0").await?;
-    /// let feed = hub.feed("run/42").expect("a good name");
+    /// let feed = hub.feed("run/42")?;
     /// feed.send_wait(vec![0; 100_000], Duration::from_secs(5)).await?;
     /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
@@ -147,7 +147,7 @@ impl Feed {
     /// ```
     /// # use std::time::Duration;
     /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
-    /// let feed = hub.feed("run/42").expect("a good name");
+    /// let feed = hub.feed("run/42")?;
     /// feed.send_wait_blocking(vec![0; 100_000], Duration::from_secs(5))?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -175,7 +175,7 @@ impl Feed {
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
-    /// let feed = hub.feed("run/42").expect("a good name");
+    /// let feed = hub.feed("run/42")?;
     /// feed.set("residual", format!("{:e}", 3.2e-7))?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -195,7 +195,7 @@ impl Feed {
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
-    /// let feed = hub.feed("run/42").expect("a good name");
+    /// let feed = hub.feed("run/42")?;
     /// feed.set("phase/7", "meshing")?;
     /// feed.remove("phase/7")?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -217,7 +217,7 @@ impl Feed {
     /// ```
     /// # use stepcast::SendError;
     /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
-    /// let feed = hub.feed("run/42").expect("a good name");
+    /// let feed = hub.feed("run/42")?;
     /// feed.close("converged")?;
     /// assert_eq!(feed.send("more"), Err(SendError::Closed));
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -434,7 +434,7 @@ impl Hub {
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
-    /// let feed = hub.feed("run/42").expect("a good name");
+    /// let feed = hub.feed("run/42")?;
     /// feed.send("started")?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -478,10 +478,10 @@ impl Hub {
     /// use stepcast::{ClientId, FollowError, Hub};
     ///
     /// # let hub = Hub::spawn_thread("127.0.0.1:0")?;
-    /// let run = hub.feed("run/42").expect("a good name");
+    /// let run = hub.feed("run/42")?;
     /// let id: ClientId = "4711".parse().unwrap(); // from the request that started the run
     /// assert_eq!(hub.follow(id, &run), Err(FollowError::NoSuchClient(id)));
-    /// # Ok::<(), stepcast::SpawnError>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn follow(&self, id: ClientId, feed: &Feed) -> Result<(), FollowError> {
         let Some(shared) = self.shared() else { return Ok(()) };
@@ -498,10 +498,10 @@ impl Hub {
     /// ```
     /// # use stepcast::{ClientId, FollowError, Hub};
     /// # let hub = Hub::spawn_thread("127.0.0.1:0")?;
-    /// # let run = hub.feed("run/42").expect("a good name");
+    /// # let run = hub.feed("run/42")?;
     /// # let id: ClientId = "4711".parse().unwrap();
     /// let _ = hub.unfollow(id, &run);
-    /// # Ok::<(), stepcast::SpawnError>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn unfollow(&self, id: ClientId, feed: &Feed) -> Result<(), FollowError> {
         let Some(shared) = self.shared() else { return Ok(()) };
