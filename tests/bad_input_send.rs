@@ -1,39 +1,15 @@
 //! Sending to who is not there, or not any more, in a process of its own, which has its own log: a
 //! program that goes on sending to a browser that has been closed is the normal case.
 
+mod log;
 mod peer;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use log::Log;
 use peer::{Peer, until};
 use stepcast::{ClientId, Hub, SendError};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
-
-/// Counts all that is logged, at every level.
-struct Count;
-
-static LOGGED: AtomicU64 = AtomicU64::new(0);
-
-impl Subscriber for Count {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("stepcast")
-    }
-
-    fn event(&self, _: &Event<'_>) {
-        LOGGED.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
+use tracing::Level;
 
 /// What one of these calls takes, in the best of many rounds: others have the processor, too.
 fn time_of(mut call: impl FnMut()) -> Duration {
@@ -54,15 +30,16 @@ fn sending_to_an_unknown_or_gone_id_is_an_error_cheap_and_logged_once() {
         let (peer, message) = (Peer::connect(&hub), bytes::Bytes::from(vec![0; 1000]));
         time_of(|| hub.send(peer.id, message.clone()).unwrap())
     };
-    tracing::subscriber::set_global_default(Count).unwrap();
+    let log = Log::of(Level::TRACE);
+    tracing::subscriber::set_global_default(log.clone()).unwrap();
     let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
     // Enough that looking through all of them would be seen.
     let mut peers: Vec<_> = (0..200).map(|_| Peer::connect(&hub)).collect();
     let gone = peers.pop().unwrap().id;
     until("one to be gone", || hub.client_count() == peers.len());
     let unknown: ClientId = "4711".parse().unwrap();
-    until("the clients' coming and going to be logged", || LOGGED.load(Ordering::Relaxed) >= 202);
-    let logged = LOGGED.load(Ordering::Relaxed);
+    until("the clients' coming and going to be logged", || log.count("") >= 202);
+    let logged = log.count("");
 
     for id in [gone, unknown] {
         assert_eq!(hub.send(id, "x"), Err(SendError::NoSuchClient(id)));
@@ -76,6 +53,6 @@ fn sending_to_an_unknown_or_gone_id_is_an_error_cheap_and_logged_once() {
         assert!(fails < works * 3, "{fails:?}, where a push that works takes {works:?}");
     }
     // One line for the kind, and one more where this took ten seconds.
-    let lines = LOGGED.load(Ordering::Relaxed) - logged;
+    let lines = log.count("") - logged;
     assert!(lines <= 2, "{lines} lines for thousands of calls");
 }

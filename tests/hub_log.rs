@@ -1,50 +1,17 @@
 //! What the hub tells the program's log: browsers hide the text of a refusal, and nobody looks at what a push returns.
 
+mod log;
 mod peer;
 
-use std::fmt::{Debug, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use log::Log;
 use peer::{Peer, exchange, until};
 use stepcast::{Hub, Limits, Overflow, SendError};
-use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
-
-/// Keeps the warnings, each as one line.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        write!(self.0, "{}={value:?} ", field.name()).unwrap();
-    }
-}
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
+use tracing::{Event, Metadata, Subscriber};
 
 /// A hub that tells this subscriber.
 fn hub_with(subscriber: impl Subscriber + Send + Sync + 'static, limits: Limits) -> Hub {
@@ -54,9 +21,8 @@ fn hub_with(subscriber: impl Subscriber + Send + Sync + 'static, limits: Limits)
 
 #[test]
 fn refused_requests_are_logged_but_not_as_many_as_peers_like() {
-    let warnings = Warnings::default();
-    let count =
-        |what: &str| warnings.0.lock().unwrap().iter().filter(|line| line.contains(what)).count();
+    let warnings = Log::warnings();
+    let count = |text| warnings.count(text);
     let hub = hub_with(warnings.clone(), Limits::default());
     let address = hub.local_addr().unwrap();
 
@@ -86,8 +52,8 @@ fn refused_requests_are_logged_but_not_as_many_as_peers_like() {
 
 #[test]
 fn each_kind_of_refused_push_is_counted_and_logged_once_with_size_and_limit() {
-    let warnings = Warnings::default();
-    let lines = || warnings.0.lock().unwrap().join("\n");
+    let warnings = Log::warnings();
+    let lines = || warnings.text();
     let limits = Limits::default()
         .outbound_message(20_000)
         .mailbox(1000)
@@ -141,7 +107,7 @@ fn each_kind_of_refused_push_is_counted_and_logged_once_with_size_and_limit() {
 
 #[test]
 fn want_of_memory_is_not_said_to_be_a_full_mailbox() {
-    let hub = hub_with(Warnings::default(), Limits::default().memory(64 << 10));
+    let hub = hub_with(Log::warnings(), Limits::default().memory(64 << 10));
     let peer = Peer::connect(&hub);
     assert_eq!(hub.send(peer.id, vec![0; 70 << 10]), Err(SendError::NoMemory));
     assert_eq!(hub.set(peer.id, "k", vec![0; 70 << 10]), Err(SendError::NoMemory));
