@@ -126,6 +126,11 @@ impl V1 {
         self.read().expect("a message");
     }
 
+    /// The next line, if it has been read.
+    pub fn read_line(&mut self) -> Option<Value> {
+        self.lines.pop_front()
+    }
+
     /// The next line.
     pub fn any_line(&mut self) -> Value {
         while self.lines.is_empty() {
@@ -147,12 +152,17 @@ impl V1 {
         self.binary.pop_front().unwrap()
     }
 
-    pub fn close_code(&mut self) -> u16 {
+    /// Reads up to the hub's Close.
+    pub fn close_frame(&mut self) -> CloseFrame {
         loop {
             if let Err(frame) = self.read() {
-                return frame.expect("a code").code().get();
+                return frame.expect("a code");
             }
         }
+    }
+
+    pub fn close_code(&mut self) -> u16 {
+        self.close_frame().code().get()
     }
 
     pub fn say(&mut self, line: &Value) {
