@@ -113,7 +113,9 @@ fn answers_to_one_line_are_as_many_as_its_socket_takes() {
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     let feeds: serde_json::Map<_, _> = (0..250).map(|n| (format!("{n:0250}"), json!({}))).collect();
     client.say(&json!({"follow": feeds})); // with answers of 70 KB
+    client.say_text(r#"{"hello":0}"#);
     (0..250).for_each(|_| drop(client.line("feed")));
+    assert_eq!(client.line("error")["code"], "malformed", "it has not been closed");
 }
 
 #[test]
