@@ -1006,6 +1006,7 @@ mod tests {
     use crate::hub::item::Kept;
     use crate::hub::log::Log;
     use crate::hub::reception::Reception;
+    use crate::hub::shared::Ending;
     use crate::hub::topic::Topic;
     use crate::hub::{ClientId, Limits, Overflow, Retention, Timeouts};
     use crate::page::Page;
@@ -1280,6 +1281,29 @@ mod tests {
     }
 
     #[test]
+    fn feeds_of_one_message_count_as_more_than_that_and_what_is_between_goes_with_the_hub() {
+        let mut stand = Stand::new();
+        let feeds: Vec<_> = (0..TAKES / 4)
+            .map(|number| stand.shared.topics.get(&number.to_string()).unwrap())
+            .collect();
+        for feed in &feeds {
+            stand.shared.push(feed, "x".into(), false).unwrap();
+        }
+        stand.turn();
+        assert!(stand.driver.engine.is_taking_over());
+        stand.turn_until(|stand| !stand.driver.engine.is_taking_over());
+        for _ in 0..2 * TAKES {
+            stand.shared.push(&feeds[0], "x".into(), false).unwrap();
+        }
+        stand.turn();
+        assert!(stand.driver.engine.is_taking_over());
+        let Stand { driver, shared, .. } = stand;
+        drop(driver);
+        drop(Ending(Arc::clone(&shared)));
+        assert_eq!(shared.budget.used(), 0);
+    }
+
+    #[test]
     fn a_round_that_takes_several_turns_marks_all_clients_before_it_delivers() {
         let mut stand = Stand::new();
         let viewers = stand.connect(3);
@@ -1462,6 +1486,24 @@ mod tests {
         stand.driver.pushed_at = u64::MAX; // just now, however slow the machine is
         assert_eq!(looks_for(&mut stand), LOOK_FOR);
         assert_eq!([0, 10, 11].map(look_for), [LOOK_FOR, LOOK_FOR, LOOK_FIRST]);
+    }
+
+    #[test]
+    fn all_who_were_closed_before_the_end_are_told_their_own_reason_however_many_they_are() {
+        let mut stand = Stand::new();
+        let viewers = stand.connect(STEPS + 5);
+        for client in stand.shared.registry.all() {
+            let close = CloseFrame::new(CloseCode::NORMAL, "enough");
+            stand.shared.command(Command::Disconnect { id: client.id, close });
+        }
+        stand.shared.request_shutdown(PATIENCE, Goodbye::failed("diverged"));
+        stand.turn_until(|stand| stand.shared.registry.count() == 0);
+        for mut viewer in viewers {
+            viewer.set_nonblocking(true).unwrap();
+            let mut bytes = Vec::new();
+            let _ = viewer.read_to_end(&mut bytes); // until nothing is there
+            assert!(bytes.ends_with(b"enough"), "{bytes:?}");
+        }
     }
 
     #[test]

@@ -736,4 +736,30 @@ pub(super) mod tests {
         }
         assert!(engine.logs[place].window.capacity() < 100);
     }
+
+    #[test]
+    fn where_nothing_may_be_skipped_mailboxes_do_not_make_way_for_want_of_memory() {
+        for overflow in [Overflow::SkipOldest, Overflow::Refuse, Overflow::Disconnect] {
+            let mut engine = engine(Limits::default().memory(100_000), &Timeouts::default());
+            Arc::get_mut(&mut engine.shared).unwrap().overflow = overflow;
+            let from = address("10.0.0.1:1");
+            let plain = engine.admit(&upgrade(), from, (0, 1), everyone(&engine));
+            let begun = engine.begin_session(&Hello::default(), Details::default(), from, (1, 2));
+            for _ in 0..8 {
+                engine.shared.send(plain.id, vec![0; 2000].into()).unwrap();
+                engine.shared.send(begun.client.id, vec![0; 2000].into()).unwrap();
+            }
+            engine.take_news();
+            let place = engine.mail_of(&begun.client).unwrap();
+            assert!(engine.collect_mail(&begun.client, place, 0));
+            engine.shared.budget.add(60_000);
+            let held = |engine: &Engine| {
+                [plain.mailbox.lock().mail.as_ref().unwrap().bytes(), engine.logs[place].bytes()]
+            };
+            let before = held(&engine);
+            engine.relieve();
+            let is_less = held(&engine) != before;
+            assert_eq!(is_less, overflow == Overflow::SkipOldest, "{overflow:?}");
+        }
+    }
 }

@@ -525,6 +525,18 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_batch_that_is_kept_counts_what_is_copied_into_it() {
+        let (mut log, budget) = (log_of(&[100; 10]), budget());
+        let ask = |log: &mut Log| {
+            log.batch(Cursor::default(), u64::MAX, Wire::Plain, true, &budget).is_some()
+        };
+        assert_eq!([ask(&mut log), ask(&mut log)], [false, true]);
+        assert!(budget.used() >= 1000, "{}", budget.used());
+        log.forget_batches();
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
     fn who_has_taken_up_a_part_alone_does_not_keep_those_behind_it_from_sharing() {
         let mut log = log_of(&[100; 10]);
         let at = |log: u64| Cursor { log, latest: 0 };

@@ -470,6 +470,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_removal_waits_for_the_driver_only_where_it_may_know_the_key() {
+        let mut latest = Latest::default();
+        let set = |latest: &mut Latest, key, stamp| {
+            let message = Message::from("x").into();
+            latest.set(key, 1, Entry { stamp, message })
+        };
+        for stamp in 0..10 {
+            assert!(set(&mut latest, "unknown", stamp).is_none());
+            let (replaced, waits) = latest.remove("unknown", stamp);
+            assert!(replaced.is_some_and(|change| change.message.is_some()) && !waits);
+        }
+        assert!(latest.take_pending().is_empty());
+        set(&mut latest, "known", 10);
+        assert_eq!(latest.take_pending().len(), 1);
+        assert!(latest.remove("known", 11).1);
+        set(&mut latest, "known", 12);
+        assert!(latest.remove("known", 13).1, "the driver has not heard of the removal");
+        let pending = latest.take_pending();
+        assert!(pending["known"].message.is_none() && pending["known"].stamp == 13);
+    }
+
+    #[test]
     fn a_name_is_1_to_256_bytes_without_control_characters() {
         let topics = Topics::new(10, Arc::default());
         for good in ["a", "run/42", "步骤", &"x".repeat(256)] {

@@ -482,6 +482,7 @@ mod tests {
         call_all(&waiters);
         call_all(&waiters);
         assert_eq!(rung(), [1, 0, 0, 0], "once, until it has tried");
+        assert!(waiters.firsts(9).is_empty(), "it is not asked about again until then");
         room.store(12, Ordering::SeqCst);
         assert!(poll(&mut waits, 0));
         assert_eq!(rung(), [1, 1, 0, 0], "it hands its turn on");
