@@ -125,6 +125,12 @@ const ROWS: &[Row] = &[
     ),
     row("main_exits", main_exits, Told::Ended, Exit::Code(7)),
     row("another_thread_exits_after_a_shutdown", another_thread_exits, Told::Ended, Exit::Code(7)),
+    row(
+        "another_thread_exits_after_its_runtime",
+        exits_after_a_runtime,
+        Told::Ended,
+        Exit::Code(7),
+    ),
     row("another_thread_exits_after_a_flush", exits_after_a_flush, Told::Nothing, Exit::Code(7)),
     #[cfg(unix)]
     row("the_process_aborts_after_a_flush", aborts, Told::Nothing, Exit::Signal(6)),
@@ -146,6 +152,13 @@ const ROWS: &[Row] = &[
     row(
         "sigterm_ends_a_hub_that_listens",
         computes_for_ever,
+        Told::EndedBy("ended by SIGTERM", rustix::process::Signal::TERM),
+        Exit::Signal(15),
+    ),
+    #[cfg(all(feature = "signal", unix))]
+    row(
+        "a_signal_ends_the_other_hubs_of_the_process",
+        computes_with_two_hubs,
         Told::EndedBy("ended by SIGTERM", rustix::process::Signal::TERM),
         Exit::Signal(15),
     ),
@@ -436,6 +449,20 @@ fn another_thread_exits() -> Done {
     exits.join().unwrap()
 }
 
+/// Nobody but the runtime waits here: the main thread does not end.
+fn exits_after_a_runtime() -> Done {
+    let exits = thread::spawn(|| {
+        let runtime = Runtime::new().unwrap();
+        runtime.block_on(async {
+            let hub = start_async().await;
+            run(&hub);
+        });
+        drop(runtime);
+        process::exit(7)
+    });
+    exits.join().unwrap()
+}
+
 fn exits_after_a_flush() -> Done {
     let hub = start();
     let exits = thread::spawn(move || {
@@ -473,6 +500,17 @@ fn a_panic_aborts() -> Done {
 #[cfg(all(feature = "signal", unix))]
 fn computes_for_ever() -> Done {
     let hub = Hub::builder().finish_on_signal().spawn_thread("127.0.0.1:0").unwrap();
+    run(&hub);
+    loop {
+        thread::park();
+    }
+}
+
+/// The viewers are those of the hub that hears no signal.
+#[cfg(all(feature = "signal", unix))]
+fn computes_with_two_hubs() -> Done {
+    let _listens = Hub::builder().finish_on_signal().spawn_thread("127.0.0.1:0").unwrap();
+    let hub = start();
     run(&hub);
     loop {
         thread::park();

@@ -81,6 +81,34 @@ fn a_client_that_was_closed_before_keeps_its_own_reason() {
     assert_eq!(bye(&mut v1), (json!(4501), "enough".to_owned()));
 }
 
+/// Where what is owed goes before the Close, the hub ends before the Close is due.
+#[test]
+fn a_client_that_was_closed_before_and_is_owed_much_keeps_its_own_reason() {
+    let hub = patient();
+    let (mut plain, mut v1) = (Peer::connect(&hub), v1(&hub));
+    for id in [plain.id, v1.id] {
+        hub.send(id, vec![0; 16 << 20]).unwrap();
+        hub.disconnect(id, "enough").unwrap();
+    }
+    hub.fail("diverged");
+    assert!(plain.message().len() == 16 << 20 && v1.binary().len() > 16 << 20);
+    assert_eq!(plain.close_frame().unwrap().reason(), "enough");
+    assert_eq!(bye(&mut v1), (json!(4501), "enough".to_owned()));
+}
+
+#[test]
+fn who_takes_an_answer_does_not_hold_up_the_end() {
+    let timeouts = Timeouts::default().close(PATIENCE).stall(PATIENCE).shutdown(PATIENCE);
+    let builder = Hub::builder().timeouts(timeouts).page("x".repeat(32 << 20));
+    let hub = builder.spawn_thread("127.0.0.1:0").unwrap();
+    let mut asks = TcpStream::connect(hub.local_addr().unwrap()).unwrap();
+    asks.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    std::io::Read::read_exact(&mut asks, &mut [0; 8]).unwrap();
+    let started = Instant::now();
+    hub.shutdown_blocking(PATIENCE);
+    assert!(started.elapsed() < PATIENCE / 4, "{:?}", started.elapsed());
+}
+
 #[test]
 fn clients_that_come_while_the_hub_ends_hear_the_same_goodbye() {
     let hub = patient();

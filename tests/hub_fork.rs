@@ -4,7 +4,7 @@
 
 mod peer;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -128,7 +128,11 @@ fn a_forked_childs_handles_are_those_of_a_disabled_hub_at_once_and_the_parents_g
         }),
     ];
     for _ in 0..60 {
+        // An event waits, which the child is not given.
         let events = hub.events();
+        let received = hub.stats().received;
+        viewers[0].send("an event");
+        until("the event", || hub.stats().received > received);
         let (hub, feed) = (&hub, &feed);
         let pid = in_child(|| {
             use_handles(hub, on_hub, feed, events);
@@ -369,4 +373,31 @@ fn a_hub_that_a_child_spawns_hears_of_the_childs_signals_and_the_parents_hub_doe
         assert_eq!(end_of(pid).signal(), Some(15));
     }
     drop(Peer::connect(&parents));
+}
+
+#[test]
+fn a_viewer_that_takes_nothing_is_reset_at_once_while_a_forked_child_lives() {
+    let name = "a_viewer_that_takes_nothing_is_reset_at_once_while_a_forked_child_lives";
+    if !is_program(name) {
+        return;
+    }
+    let hub = spawn_hub();
+    let mut viewer = Peer::connect(&hub);
+    hub.send(viewer.id, vec![0; 32 << 20]).unwrap();
+    until("it to be under way", || hub.stats().bytes_out > 100_000);
+    let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+    let pid = in_child(|| i32::from(theirs.read(&mut [0]).unwrap() != 1));
+    hub.shutdown_blocking(Duration::from_millis(50));
+    let mut bytes = [0; 16384];
+    let error = loop {
+        match viewer.socket.read(&mut bytes) {
+            Ok(count) => assert!(count > 0, "an end, as if all had been sent"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert!(fork::waitpid_nohang(pid).unwrap().is_none(), "the child lives");
+    ours.write_all(b"x").unwrap();
+    assert!(end_of(pid).success());
 }

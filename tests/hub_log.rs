@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use log::Log;
 use peer::{Peer, exchange, until};
-use stepcast::{Hub, Limits, Overflow, SendError};
+use stepcast::{ClientId, Hub, Limits, Overflow, SendError};
+use tokio::runtime::Builder;
+use tokio::time::timeout;
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 /// A hub that tells this subscriber.
 fn hub_with(subscriber: impl Subscriber + Send + Sync + 'static, limits: Limits) -> Hub {
@@ -65,7 +67,7 @@ fn each_kind_of_refused_push_is_counted_and_logged_once_with_size_and_limit() {
         builder.spawn_thread("127.0.0.1:0").unwrap()
     });
     let peer = Peer::connect(&hub);
-    let nobody = "4711".parse().unwrap();
+    let nobody: ClientId = "4711".parse().unwrap();
     let feed = hub.feed("run").unwrap();
     let large = || vec![0; 20_001];
     for _ in 0..3 {
@@ -103,6 +105,7 @@ fn each_kind_of_refused_push_is_counted_and_logged_once_with_size_and_limit() {
     ] {
         assert_eq!(lines().matches(what).count(), count, "{what}\n{}", lines());
     }
+    assert!(!lines().contains(&nobody.to_string()), "that a client has left is no warning");
 }
 
 #[test]
@@ -115,12 +118,25 @@ fn want_of_memory_is_not_said_to_be_a_full_mailbox() {
 }
 
 /// A subscriber that waits until it may go on, or panics, or calls the hub.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Wayward {
+    log: Log,
     may_go_on: Arc<Mutex<()>>,
     hub: Arc<Mutex<Option<Hub>>>,
     lines: Arc<AtomicUsize>,
     panics: Arc<AtomicBool>,
+}
+
+impl Wayward {
+    fn new() -> Self {
+        Self {
+            log: Log::of(Level::TRACE),
+            may_go_on: Arc::default(),
+            hub: Arc::default(),
+            lines: Arc::default(),
+            panics: Arc::default(),
+        }
+    }
 }
 
 impl Subscriber for Wayward {
@@ -129,7 +145,8 @@ impl Subscriber for Wayward {
         true
     }
 
-    fn event(&self, _: &Event<'_>) {
+    fn event(&self, event: &Event<'_>) {
+        self.log.event(event);
         self.lines.fetch_add(1, Ordering::SeqCst);
         if let Some(hub) = &*self.hub.lock().unwrap() {
             hub.broadcast("a line");
@@ -153,7 +170,7 @@ impl Subscriber for Wayward {
 
 #[test]
 fn a_subscriber_that_blocks_holds_up_no_viewer_no_push_and_the_end_for_a_moment() {
-    let wayward = Wayward::default();
+    let wayward = Wayward::new();
     let hub = hub_with(wayward.clone(), Limits::default().outbound_message(10));
     let address = hub.local_addr().unwrap();
     let blocked = wayward.may_go_on.lock().unwrap();
@@ -164,17 +181,18 @@ fn a_subscriber_that_blocks_holds_up_no_viewer_no_push_and_the_end_for_a_moment(
         hub.send(peer.id, number.to_string()).unwrap();
         assert_eq!(peer.text(), number.to_string());
     }
-    let started = Instant::now();
-    hub.shutdown_blocking(Duration::from_secs(1));
-    assert!(started.elapsed() < peer::PATIENCE);
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    let end = runtime.block_on(async { timeout(peer::PATIENCE, hub.shutdown()).await });
     drop(blocked);
+    end.expect("an end in time");
     let more_than = |least| wayward.lines.load(Ordering::SeqCst) > least;
     until("the lines that there was room for", || more_than(200));
+    until("how many there was no room for", || wayward.log.count("lines left out") == 1);
 }
 
 #[test]
 fn a_subscriber_that_panics_or_calls_the_hub_costs_its_own_lines() {
-    let wayward = Wayward::default();
+    let wayward = Wayward::new();
     let hub = hub_with(wayward.clone(), Limits::default());
     *wayward.hub.lock().unwrap() = Some(hub.clone());
     wayward.panics.store(true, Ordering::SeqCst);

@@ -6,6 +6,7 @@ mod peer;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake};
 use std::thread;
 use std::time::Duration;
 
@@ -121,4 +122,36 @@ fn a_rule_whose_destructor_panics_leaves_an_end_that_comes() {
     let ended = hub.ended();
     hub.shutdown_blocking(peer::PATIENCE);
     assert!(ended.is_cancelled() && hub.stats().panics > before);
+}
+
+#[test]
+fn tokens_and_flushes_whose_wakers_panic_cost_neither_the_program_nor_the_hub_anything() {
+    struct Bad(AtomicUsize);
+    impl Wake for Bad {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            resume_unwind(Box::new("on purpose")); // a panic, without a line about it
+        }
+    }
+    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let (leaves, mut stays) = (Peer::connect(&hub), Peer::connect(&hub));
+    let bad = Arc::new(Bad(AtomicUsize::new(0)));
+    let woken = || bad.0.load(Ordering::SeqCst);
+    let waker = Arc::clone(&bad).into();
+    let mut cx = Context::from_waker(&waker);
+    hub.send(leaves.id, vec![0; 16 << 20]).unwrap(); // which it does not read
+    let mut flushed = Box::pin(hub.flush(Duration::from_millis(50)));
+    assert!(flushed.as_mut().poll(&mut cx).is_pending());
+    until("the flush to be answered", || woken() == 1);
+    let (gone, ended) = (hub.gone(leaves.id), hub.ended());
+    let mut gone = Box::pin(gone.cancelled());
+    assert!(gone.as_mut().poll(&mut cx).is_pending());
+    drop(leaves);
+    until("it to have gone", || woken() == 2);
+    hub.broadcast("the hub goes on");
+    assert_eq!(stays.text(), "the hub goes on");
+    let mut end = Box::pin(ended.cancelled());
+    assert!(end.as_mut().poll(&mut cx).is_pending());
+    hub.finish("converged");
+    assert_eq!((woken(), stays.close_code()), (3, 1000));
 }

@@ -158,6 +158,13 @@ fn a_value_for_one_client_is_removed_for_it_alone() {
         hub.send(id, "end").unwrap();
     }
     assert_eq!((client.line("text")[2].clone(), peer.text()), ("end".into(), "end".into()));
+    // What waits behind much is removed on the plain wire, too.
+    hub.send(peer.id, vec![0; 16 << 20]).unwrap();
+    until("it to be under way", || hub.stats().bytes_out > 100_000);
+    hub.set(peer.id, "key", "waits").unwrap();
+    hub.remove(peer.id, "key").unwrap();
+    hub.send(peer.id, "end").unwrap();
+    assert_eq!((peer.message().len(), peer.text()), (16 << 20, "end".into()));
     let nobody = "4711".parse().unwrap();
     assert_eq!(hub.remove(nobody, "key"), Err(SendError::NoSuchClient(nobody)));
     let disabled = Hub::disabled();

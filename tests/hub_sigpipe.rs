@@ -5,7 +5,7 @@
 mod peer;
 
 use std::io::{IoSlice, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 use std::thread;
@@ -55,7 +55,8 @@ fn viewers_that_vanish_one_or_hundreds_at_once_do_not_end_a_program_with_sigpipe
     }
     let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
     let feed = hub.feed("run").unwrap();
-    for viewers in [1, 1, 300, 300, 300] {
+    // Small messages alone are written in one part.
+    for (viewers, is_small) in [(1, false), (1, true), (300, false), (300, true), (300, false)] {
         let mut peers: Vec<_> = (0..viewers).map(|_| Peer::connect(&hub)).collect();
         until("all viewers", || hub.client_count() == viewers);
         let ids: Vec<ClientId> = peers.iter().map(|peer| peer.id).collect();
@@ -64,6 +65,10 @@ fn viewers_that_vanish_one_or_hundreds_at_once_do_not_end_a_program_with_sigpipe
             // mailbox, in one part and in several, at once and after its socket was full.
             scope.spawn(|| {
                 while hub.client_count() > 0 {
+                    if is_small {
+                        hub.broadcast(vec![0; 100]);
+                        continue;
+                    }
                     for id in &ids {
                         let _ = hub.follow(*id, &feed);
                         let _ = hub.send(*id, vec![0; 100]);
@@ -76,7 +81,11 @@ fn viewers_that_vanish_one_or_hundreds_at_once_do_not_end_a_program_with_sigpipe
             for peer in &mut peers {
                 drop(peer.recv());
             }
-            drop(peers); // with unread bytes: a reset
+            // With unread bytes that is a reset, after the end of the stream: then a write raises the signal.
+            for peer in &peers {
+                let _ = peer.socket.shutdown(Shutdown::Write);
+            }
+            drop(peers);
         });
     }
     // Some of these go while an answer is being written to them.
