@@ -117,6 +117,28 @@ fn want_of_memory_is_not_said_to_be_a_full_mailbox() {
     assert_eq!(hub.stats().refused_pushes.no_memory, 2);
 }
 
+#[test]
+fn a_panic_of_a_payloads_destructor_is_told_to_the_log() {
+    struct Bomb;
+    impl AsRef<[u8]> for Bomb {
+        fn as_ref(&self) -> &[u8] {
+            b"bomb"
+        }
+    }
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new("on purpose")); // a panic, without a line about it
+        }
+    }
+    let warnings = Log::warnings();
+    let hub = hub_with(warnings.clone(), Limits::default());
+    let _peer = Peer::connect(&hub); // while somebody is there the hub looks at times
+    let nobody: ClientId = "4711".parse().unwrap();
+    let bomb = stepcast::Message::Binary(bytes::Bytes::from_owner(Bomb));
+    assert_eq!(hub.send(nobody, bomb), Err(SendError::NoSuchClient(nobody)));
+    until("the line", || warnings.count("payload's destructor") > 0);
+}
+
 /// A subscriber that waits until it may go on, or panics, or calls the hub.
 #[derive(Clone)]
 struct Wayward {

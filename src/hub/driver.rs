@@ -1304,6 +1304,32 @@ mod tests {
     }
 
     #[test]
+    fn a_feed_that_nobody_has_stays_until_all_of_it_has_been_taken_over() {
+        let mut stand = Stand::new();
+        stand.driver.engine.retention = Kept { messages: 0, age: 0 };
+        let run = stand.shared.topics.get("run").unwrap();
+        for _ in 0..2 * TAKES {
+            stand.shared.push(&run, "x".into(), false).unwrap();
+        }
+        stand.shared.drop_handle(&run);
+        stand.turn();
+        assert!(stand.driver.engine.is_taking_over());
+        stand.driver.engine.trim(run.place.load(Ordering::Relaxed), u64::MAX);
+        stand.turn_until(|stand| !stand.driver.engine.is_taking_over());
+        stand.turn_until(|stand| stand.shared.topics.count() == 0);
+    }
+
+    #[test]
+    fn followers_that_have_gone_are_taken_out_of_a_feed_that_nobody_pushes_to() {
+        let mut stand = Stand::new();
+        let run = stand.shared.topics.get("run").unwrap();
+        drop(stand.connect_at("run", 40));
+        stand.turn_until(|stand| stand.log_of(&run).followers.count == 0);
+        assert_eq!(stand.log_of(&run).followers.len(), 40, "or this test shows nothing");
+        stand.turn_until(|stand| stand.log_of(&run).followers.len() == 0); // at the next tick
+    }
+
+    #[test]
     fn a_round_that_takes_several_turns_marks_all_clients_before_it_delivers() {
         let mut stand = Stand::new();
         let viewers = stand.connect(3);
