@@ -53,6 +53,8 @@ export interface Options {
    * `location.origin`. They have to allow the header `Stepcast-Client` to other origins (CORS).
    */
   origins?: readonly string[];
+  /** `false`: it does not connect before `Hub.reconnect`. */
+  start?: boolean;
   /** Milliseconds after which an attempt that hangs is given up: 5000 if left out. */
   timeout?: number;
   /**
@@ -170,6 +172,15 @@ export interface Hub extends EventTarget {
    * Rejected like `fetch`, by its signal also while it waits, and when the state becomes `closed`.
    */
   fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
+
+  /**
+   * Leaves without ending: the hub keeps this client, and its mail, for as long as for one that has lost
+   * its connection. The state is `waiting` until `reconnect`.
+   */
+  disconnect(): void;
+
+  /** Connects at once: after `disconnect`, with `start: false`, in a wait, or anew. */
+  reconnect(): void;
 
   /** Ends the connection for good, with close code 1000. */
   close(): void;
@@ -333,7 +344,7 @@ export interface State {
   acked: number;
   ackAt: number;
   greeted: boolean;
-  /** When something came last; `Infinity` while the client asks whether a living page is it. */
+  /** When something came last; `Infinity` until it has asked whether a living page is it, and when it has left. */
   heard: number;
   doubt: boolean;
   since: number;

@@ -96,15 +96,15 @@ class Turn {
 
   check() {
     const { state } = this;
-    state.heard = Math.min(state.heard, this.now); // a clock may be set back
     const left = state.heard - this.now + (state.greeted ? Math.max(state.ping + LATE, this.hidden ? HIDDEN : 0) : state.timeout);
     if (left > 0) this.arm('check', left);
     else this.closed({ code: 1006, reason: 'the hub was silent' });
   }
 
-  /** Or the page is looked at. To reconnect in doubt is cheap. */
+  /** Or the page is looked at. */
   online() {
     const { state } = this;
+    if (state.heard === Infinity) return;
     if (state.doubt || this.now - state.heard > (state.greeted ? state.ping : 1000)) this.pageshow({ lost: false });
     else this.check();
   }
@@ -318,7 +318,7 @@ class Turn {
   }
 }
 
-/** Half a surrogate pair becomes U+FFFD, as where a WebSocket sends it. */
+/** Half a surrogate pair becomes U+FFFD, as in `WebSocket.send`. */
 function json(value) {
   return JSON.stringify(value).replace(/\\(ud...|.)/g, (escape, { length }) => length > 1 ? '\ufffd' : escape);
 }
@@ -353,7 +353,7 @@ class Connection extends EventTarget {
     this.id.catch(() => {});
     const closing = new AbortController();
     this.on('status', ({ state }) => { if (state === 'closed') closing.abort(); });
-    this.#show();
+    if (options.start !== false) this.#show();
 
     const listen = (target, type, listener) => target?.addEventListener?.(type, listener, closing);
     const probe = () => globalThis.document?.hidden || this.#dispatch({ type: 'online' });
@@ -375,7 +375,7 @@ class Connection extends EventTarget {
       fn(event.detail);
     };
     const off = () => this.removeEventListener(type, listener);
-    this.addEventListener(type, listener, { ...options, once: false });
+    this.addEventListener(type, listener, { signal: options?.signal });
     return off;
   }
 
@@ -400,6 +400,10 @@ class Connection extends EventTarget {
     return this.state === 'open' && this.#socket.readyState === 1
       && this.#dispatch({ type: 'say', data }).some(({ type }) => type === 'send');
   }
+
+  disconnect() { this.#dispatch({ type: 'pagehide' }); }
+
+  reconnect() { this.#show(); }
 
   close() {
     this.#events = [];
@@ -445,7 +449,7 @@ class Connection extends EventTarget {
     debug?.(input, effects);
     this.#state = state;
     for (const effect of effects) this.#do(effect);
-    if (!this.#telling) { // a listener may call this again
+    if (!this.#telling) {
       this.#telling = true;
       while (this.#events.length) this.#tell(this.#events.shift());
       this.#telling = false;
@@ -520,7 +524,7 @@ class Connection extends EventTarget {
     this.#be(this.#state.id, (free) => this.#dispatch({ type: 'pageshow', lost: !free }), this.#record()?.live);
   }
 
-  /** Lives as the client `id`, once no other page does. `asks`: where only they can say so. */
+  /** Lives as the client `id`, once no other page does. */
   #be(id, then, asks) {
     this.#claim.abort();
     const { signal } = this.#claim = new AbortController();
@@ -532,12 +536,13 @@ class Connection extends EventTarget {
       then = null;
     };
     const timer = timers.setTimeout(() => tell(!locks), 300);
-    if (id && locks) {
-      locks.request(`stepcast ${id}`, { signal }, () => new Promise((release) => {
-        signal.onabort = release;
-        tell(true);
-      })).catch(() => tell(false));
-    } else if (id && BroadcastChannel) { // there are no locks without https
+    // Again where the page stood still.
+    const lock = () => locks?.request(`stepcast ${id}`, { signal }, () => new Promise((release) => {
+      signal.onabort = release;
+      tell(true);
+    })).catch(() => signal.aborted || timers.setTimeout(lock, 50));
+    if (id && locks) lock();
+    else if (id && BroadcastChannel) { // there are no locks without https
       const channel = new BroadcastChannel(`stepcast ${id}`);
       signal.onabort = () => channel.close();
       channel.onmessage = ({ data }) => data ? tell(false) : then || channel.postMessage(true);

@@ -27,7 +27,7 @@ async function play(t) {
       ? { headers: { 'content-type': 'text/javascript' }, body: source }
       : { headers: { 'content-type': 'text/html' }, body: html };
   });
-  const { page, complaints } = await open(await launch(t));
+  const { page, complaints } = await open(await launch(t, [], ['--host-resolver-rules=MAP hub.example 127.0.0.1']));
   const connections = [];
   let ids = 0;
   await page.context().routeWebSocket(/.*/, (socket) => {
@@ -85,6 +85,22 @@ test('a tab that was given a copy of the storage becomes a client of its own', a
   await page.reload();
   assert.equal(await idOf(page), 1);
   assert.deepEqual(complaints, []);
+});
+
+test('without https, where a page has no locks, a copy asks the first, too', async (t) => {
+  const { page, base, idOf } = await play(t);
+  await page.goto(`${base.replace('127.0.0.1', 'hub.example')}behind/a/proxy/`);
+  assert.equal(await page.evaluate(() => isSecureContext || 'locks' in navigator), false);
+  const id = await idOf(page);
+  const opened = page.context().waitForEvent('page');
+  await page.evaluate(() => { open(location.href); });
+  const copy = await opened;
+  await copy.waitForLoadState();
+  const own = await idOf(copy);
+  assert.notEqual(own, id);
+  await page.reload();
+  await copy.reload();
+  assert.deepEqual([await idOf(page), await idOf(copy)], [id, own]);
 });
 
 test('bytes arrive as an ArrayBuffer, and a page that was left and come back to is the same client', async (t) => {

@@ -98,15 +98,15 @@ export async function cable(t, to) {
   return own;
 }
 
-/** A browser. `without` are switches that it is started with otherwise. */
-export async function launch(t, without = []) {
+/** A browser. `without` are switches that it is started with otherwise, `more` are others. */
+export async function launch(t, without = [], more = []) {
   const browser = await chromium.launch({
     ignoreDefaultArgs: without,
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     chromiumSandbox: false,
     args: [
       '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-      '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage',
+      '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage', ...more,
     ],
   });
   t.after(() => browser.close());

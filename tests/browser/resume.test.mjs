@@ -172,6 +172,23 @@ test('a tab that is duplicated is a client of its own, and takes nothing from th
   assert.deepEqual(await opened(page), [`open ${id} false`, `open ${id} true`]);
 });
 
+test('a tab that has crashed is the same client when it is loaded again', async (t) => {
+  const { page } = await watch(t);
+  const id = await idOf(page);
+  const devtools = await page.context().newCDPSession(page);
+  const crashed = new Promise((resolve) => { page.once('crash', resolve); });
+  devtools.send('Page.crash').catch(() => {}); // nobody is there to answer
+  await crashed;
+  // Not by `page`, which takes the tab for gone.
+  await devtools.send('Page.reload');
+  const evaluate = async (expression) => {
+    const { result } = await devtools.send('Runtime.evaluate', { expression, awaitPromise: true, returnByValue: true });
+    return result.value;
+  };
+  await until('the page', () => evaluate('globalThis.hub && 1').catch(() => false));
+  assert.equal(await evaluate('hub.id'), id);
+});
+
 test('after the hub was killed and started again, a page goes on by itself as a new client', async (t) => {
   const { run, way, page, witness } = await watch(t);
   const id = await idOf(page);

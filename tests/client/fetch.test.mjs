@@ -1,6 +1,7 @@
 // hub.fetch: who is told the id.
 
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import test from 'node:test';
 import { Page, Tab, open } from './harness.mjs';
 
@@ -77,6 +78,18 @@ test('it waits for a connection, as the hub may have forgotten the id of before'
   tab.socket.welcome({ id: 815, resumed: false });
   await waiting;
   assert.equal(headerOf(requests[1]), '815');
+});
+
+test('it leaves no listener behind', async (t) => {
+  new Page(t);
+  record(t);
+  const tab = open();
+  t.after(() => tab.hub.close());
+  const { signal } = new AbortController();
+  const count = () => getEventListeners(tab.hub, 'status').length;
+  const before = count();
+  for (let i = 0; i < 3; i++) await tab.hub.fetch('http://app.example/run', { signal });
+  assert.equal(count(), before);
 });
 
 test('it obeys its signal, also while it waits', async (t) => {

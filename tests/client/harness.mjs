@@ -17,10 +17,7 @@ export class Clock {
   #timers = new Map();
   #last = 0;
 
-  /** What somebody has set the clock forward; timers do not mind. */
-  set = 0;
-
-  now() { return this.#now + this.set; }
+  now() { return this.#now; }
 
   /** As browsers do: what is longer than 2^31 - 1 ms fires at once. */
   setTimeout(run, after) {

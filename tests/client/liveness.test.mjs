@@ -96,12 +96,6 @@ test('an attempt of which nothing is told, not even its end, is followed by the 
   assert.equal(tab.hub.state, 'open');
 });
 
-test('a clock that is set back makes nobody wait for more than twice as long', () => {
-  const tab = open();
-  tab.clock.set = -86_400_000;
-  assert.equal(patience(tab), 70_000);
-});
-
 test('a ping is answered at once, before anybody is told anything', () => {
   const tab = open();
   let answered;

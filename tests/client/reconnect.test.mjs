@@ -332,6 +332,54 @@ test('close is for good, with code 1000, and nothing more is told', () => {
   assert.equal(tab.sockets.length, 1);
 });
 
+test('a page that disconnects does not come back by itself, and is the same client when it reconnects', (t) => {
+  const page = new Page(t);
+  const tab = open();
+  t.after(() => tab.hub.close());
+  tab.socket.say({ text: [1, 1, 'a'] }, { text: [1, 5, 'x', 'key'] }, { text: [0, 12, 'mine'] });
+  tab.hub.disconnect();
+  assert.equal(tab.socket.closing, 'none', 'with no code, so that the hub waits for it');
+  assert.deepEqual(tab.take('status').map(({ state, retry, reason }) => [state, retry, reason]), [['waiting', null, 'left']]);
+  for (const type of ['offline', 'online']) page.tell(type);
+  page.tell('pageshow', { persisted: false });
+  page.hidden = false;
+  tab.clock.pass(1e9);
+  assert.deepEqual([tab.sockets.length, tab.clock.armed, tab.hub.send('x')], [1, 0, false]);
+  assert.deepEqual([...tab.hub.feed('').values], [['key', 'x']]);
+  tab.hub.reconnect();
+  tab.socket.open();
+  assert.deepEqual(tab.socket.hello, { id: 4711, key: KEY, epoch: EPOCH, mail: { seq: 12 }, feeds: { '': { seq: 1, set: 5 } } });
+});
+
+test('to reconnect ends a wait, an attempt and a connection, and begins the waits anew', () => {
+  const tab = open({ random: () => 0.999999 });
+  const steps = [() => {}, () => tab.socket.end(), () => tab.socket.welcome({ resumed: true })];
+  steps.forEach((step, i) => {
+    step();
+    const old = tab.socket;
+    tab.hub.reconnect();
+    assert.equal(tab.sockets.length, i + 2);
+    assert.equal(old.onmessage, null);
+  });
+  tab.socket.end();
+  assert.equal(tab.take('status').at(-1).retry, 500);
+});
+
+test('a page may start later', async (t) => {
+  const page = new Page(t);
+  const tab = new Tab({ start: false });
+  t.after(() => tab.hub.close());
+  const run = tab.hub.feed('run/42');
+  page.tell('online');
+  tab.clock.pass(1e9);
+  assert.deepEqual([tab.sockets.length, tab.hub.status.state, tab.hub.client], [0, 'waiting', null]);
+  tab.hub.reconnect();
+  tab.socket.welcome();
+  assert.deepEqual(tab.socket.hello.feeds, { '': {}, 'run/42': {} });
+  assert.equal(await tab.hub.id, 4711);
+  run.close();
+});
+
 test('close stops the wait for the next attempt, too, and an attempt', async () => {
   const waiting = open();
   waiting.socket.end();

@@ -133,6 +133,26 @@ test('a reload does not wait, by locks nor without them', async (t) => {
   }
 });
 
+test('a lock that the browser fails to give is asked for again', async (t) => {
+  const locks = new Locks();
+  t.after(() => browser());
+  const { request } = locks.page();
+  let failures = 2;
+  // As Chromium does with a page that stands still, in `window.open` or in a debugger.
+  browser({ locks: { request: (...rest) => failures-- > 0 ? Promise.reject(new Error('not runnable')) : request(...rest) } });
+  const first = open({ connect: await another() });
+  for (let i = 0; i < 2; i++) {
+    for (let turn = 0; turn < 9; turn++) await null;
+    first.clock.pass(50);
+  }
+  browser({ locks: locks.page() });
+  const second = new Tab({ storage: first.storage.copy(), connect: await another() });
+  second.clock.pass(300);
+  assert.equal(helloOf(second).id, undefined);
+  first.hub.close();
+  second.hub.close();
+});
+
 test('a page that leaves, or is closed, while it asks, does not connect', async (t) => {
   const page = new Page(t);
   const locks = new Locks();
@@ -161,6 +181,7 @@ test('a page that is loaded, looked at or online while it asks goes on asking', 
   browser({ locks: locks.page() });
   const second = new Tab({ storage: first.storage.copy(), connect: await another() });
   const signs = () => {
+    page.tell('offline');
     page.tell('pageshow', { persisted: false });
     page.tell('online');
     page.hidden = false;

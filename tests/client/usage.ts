@@ -39,6 +39,9 @@ console.log(residual, subscribe, snapshot);
 
 const sent: boolean = hub.send('text') && hub.send(new Float32Array(3)) && hub.send({ stiffness: 0.4 });
 const response: Response = await hub.fetch('/runs', { method: 'POST' });
+connect('/', { start: false }).reconnect();
+hub.disconnect();
+hub.reconnect();
 hub.close();
 console.log(id, now, sent, response);
 
