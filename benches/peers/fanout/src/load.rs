@@ -19,6 +19,8 @@ pub enum Work {
     Idle,
     /// So many messages of this size, at so many per second.
     Rate { size: usize, count: usize, per_second: usize },
+    /// One burst of so many messages, to clients that have just connected.
+    First { size: usize, count: usize },
     /// Messages as fast as they go, 64 at once, for so many milliseconds.
     Burst { size: usize, millis: u64 },
     /// A loop of steps of so many microseconds, with a message each.
@@ -33,6 +35,7 @@ impl Work {
         Some(match (name, &numbers?[..]) {
             ("idle", []) => Self::Idle,
             ("rate", &[size, count, per_second]) => Self::Rate { size, count, per_second },
+            ("first", &[size, count]) => Self::First { size, count },
             ("burst", &[size, millis]) => Self::Burst { size, millis: millis as u64 },
             ("steps", &[size, count, micros]) => Self::Steps { size, count, micros },
             _ => return None,
@@ -67,7 +70,8 @@ pub fn session(options: &Options) {
 }
 
 /// Two servers and their clients, of which one has a short piece of the work and then the other, so that what the machine
-/// is like in that moment is the same for both. Before that each has the works that are to warm it up. Tells what each took in
+/// is like in that moment is the same for both. First bursts come before all else, once. Then each has
+/// the works that are to warm it up. Tells what each took in
 /// CPU, with what it did just after a piece, and what the second took beside the first: of all pieces together, for what is
 /// done in every fifth of them counts, too.
 pub fn duel(both: [Options; 2], warm: &[Work], turns: usize) {
@@ -75,7 +79,9 @@ pub fn duel(both: [Options; 2], warm: &[Work], turns: usize) {
     const PIECE: usize = 200;
     sys::raise_descriptors();
     sys::pin(both[0].core);
-    let (clients, works) = (both[0].clients, both[0].works.clone());
+    let clients = both[0].clients;
+    let is_first = |work: &Work| matches!(work, Work::First { .. });
+    let (firsts, works): (Vec<_>, Vec<_>) = both[0].works.iter().cloned().partition(is_first);
     let mut both = both.each_ref().map(Session::start);
     let mut taken = BTreeMap::<String, [f64; 3]>::new(); // the two, and how much it was
     let mut piece =
@@ -108,21 +114,24 @@ pub fn duel(both: [Options; 2], warm: &[Work], turns: usize) {
         }
         both.iter_mut().for_each(|side| side.clients.settle());
     }
+    let mut work_piece = |work: &Work, turn: usize, both: &mut [Session; 2]| {
+        let (name, messages) = match *work {
+            Work::First { size, count } => (format!("first.{size}"), count),
+            Work::Rate { size, count, .. } => (format!("rate.{size}"), count),
+            Work::Burst { size, millis: 0 } => (format!("burst.{size}"), BURST),
+            _ => panic!("a work that is not always the same"),
+        };
+        piece(name, turn, both, &|side| {
+            side.go_through(work);
+            messages * clients
+        });
+    };
+    firsts.iter().for_each(|work| work_piece(work, 0, &mut both));
     for side in &mut both {
         warm.iter().for_each(|work| side.go_through(work));
     }
     for turn in 0..turns {
-        for work in &works {
-            let (name, messages) = match *work {
-                Work::Rate { size, count, .. } => (format!("rate.{size}"), count),
-                Work::Burst { size, millis: 0 } => (format!("burst.{size}"), BURST),
-                _ => panic!("a work that is not always the same"),
-            };
-            piece(name, turn, &mut both, &|side| {
-                side.go_through(work);
-                messages * clients
-            });
-        }
+        works.iter().for_each(|work| work_piece(work, turn, &mut both));
     }
     for side in both {
         side.end();
@@ -198,7 +207,14 @@ impl Session {
                 let cost: f64 = cost.parse().expect("a number");
                 figures.insert(format!("steps.{size}.call"), cost);
             }
-            Work::Burst { size, millis } => bursts(size, millis, server, clients, figures),
+            Work::First { size, count } => {
+                let name = format!("first.{size}");
+                bursts(&name, (size, count), Duration::ZERO, server, clients, figures);
+            }
+            Work::Burst { size, millis } => {
+                let (name, time) = (format!("burst.{size}"), Duration::from_millis(millis));
+                bursts(&name, (size, BURST), time, server, clients, figures);
+            }
         }
     }
 
@@ -249,28 +265,29 @@ impl Run {
 /// Messages in a burst.
 const BURST: usize = 64;
 
-/// Bursts of 64 until the time is up, the next when all clients have the one before.
+/// Bursts of so many messages until the time is up, one at least, the next when all clients have the one before.
 fn bursts(
-    size: usize,
-    millis: u64,
+    name: &str,
+    (size, count): (usize, usize),
+    time: Duration,
     server: &mut Server,
     clients: &mut Clients,
     figures: &mut BTreeMap<String, f64>,
 ) {
     let (cpu, started) = (sys::process_cpu(server.pid()), Instant::now());
     let (mut bursts, mut reads) = (0, 0);
-    while bursts == 0 || started.elapsed() < Duration::from_millis(millis) {
-        server.tell(&format!("burst {size} {BURST}"));
-        clients.receive(BURST, size, Wait::Nap);
+    while bursts == 0 || started.elapsed() < time {
+        server.tell(&format!("burst {size} {count}"));
+        clients.receive(count, size, Wait::Nap);
         server.hear();
         bursts += 1;
         reads += clients.reads;
     }
     let (spent, took) = (sys::process_cpu(server.pid()) - cpu, started.elapsed());
-    let deliveries = (bursts * BURST * clients.count()) as f64;
-    figures.insert(format!("burst.{size}.cpu"), spent as f64 / 1e3 / deliveries);
-    figures.insert(format!("burst.{size}.per_second"), deliveries / took.as_secs_f64());
-    figures.insert(format!("burst.{size}.reads"), reads as f64 / deliveries);
+    let deliveries = (bursts * count * clients.count()) as f64;
+    figures.insert(format!("{name}.cpu"), spent as f64 / 1e3 / deliveries);
+    figures.insert(format!("{name}.per_second"), deliveries / took.as_secs_f64());
+    figures.insert(format!("{name}.reads"), reads as f64 / deliveries);
 }
 
 /// The server's process.

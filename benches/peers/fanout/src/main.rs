@@ -13,6 +13,9 @@
 //! turns of a burst, or of a tenth of a second. `duel --first KIND --second KIND --clients N --warm WORKS --works WORKS --turns N` does
 //! that by itself, and with `--other PROGRAM` the second is that of another build of this program.
 //!
+//! The *first burst* is 80 messages at once to clients that have just connected, of whom a server knows nothing yet. It
+//! comes before all else, once for every client.
+//!
 //! At a *fixed rate* the clients look all the time, and the delivery latency is from just before the
 //! call that publishes to the read that returns the message. In *bursts* the publisher waits until everyone has
 //! the burst, so that no bounded queue overflows; the clients sleep between looks, so that the server does not pay for waking them.

@@ -48,6 +48,7 @@ impl fmt::Display for Spread {
 }
 
 /// What every contestant had in each round.
+#[derive(Default)]
 pub struct Results(pub BTreeMap<String, Vec<Figures>>);
 
 impl Results {

@@ -58,16 +58,26 @@ fn below_best_peer(what: &str, results: &Results, figure: &str) -> Option<Verdic
     })
 }
 
+/// What clients that have just connected get: 80 messages of 1 KiB at once.
+const FIRST: &str = "first:1024:80";
+
+/// How many clients at a time, and whether they have all works, or the first burst only.
+fn crowds(options: &Options) -> &'static [(usize, bool)] {
+    if options.smoke { &[(20, true)] } else { &[(800, false), (1000, true), (5000, true)] }
+}
+
 /// All who take part, at a fixed rate and in bursts; what a handshake and an idle client cost.
 pub fn crowd(options: &Options) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
-    let crowds: &[usize] = if options.smoke { &[20] } else { &[1000, 5000] };
-    for &clients in crowds {
+    for &(clients, has_all) in crowds(options) {
         let works = |kind: &str| {
             let (messages, millis) = if options.smoke { (3, 0) } else { (30, 400) };
-            let mut works = "idle".to_owned();
-            // Twice as many of the larger ones: with the first of them the hub learns how fast its clients are.
-            for (size, messages) in [(64, messages), (1024, 2 * messages)] {
+            if !has_all {
+                return session(kind, clients, FIRST);
+            }
+            // With the first burst the hub also learns how fast its clients are.
+            let mut works = format!("idle,{FIRST}");
+            for size in [64, 1024] {
                 if kind != "floor64" && !kind.ends_with("-batch") {
                     works += &format!(",rate:{size}:{messages}:20"); // a batch would be of one
                 }
@@ -78,11 +88,18 @@ pub fn crowd(options: &Options) -> Vec<Verdict> {
             session(kind, clients, &works)
         };
         let results = rounds(&KINDS, options.rounds, options, works);
+        let title = format!("the first burst, 80 messages of 1024 B to {clients} new clients");
+        verdicts.extend(burst_table(&results, &title, "first.1024", options.rounds));
+        if !has_all {
+            continue;
+        }
         for size in [64, 1024] {
             verdicts.extend(rate_table(&results, clients, size, options.rounds));
         }
         for size in [64, 1024] {
-            verdicts.extend(burst_table(&results, clients, size, options.rounds));
+            let title = format!("bursts of 64 messages of {size} B to {clients} clients");
+            let work = format!("burst.{size}");
+            verdicts.extend(burst_table(&results, &title, &work, options.rounds));
         }
         verdicts.extend(handshake_table(&results, clients, options.rounds));
         verdicts.extend(memory_table(&results, clients, options.rounds));
@@ -126,19 +143,17 @@ fn rate_table(results: &Results, clients: usize, size: usize, rounds: usize) -> 
     verdicts
 }
 
-fn burst_table(results: &Results, clients: usize, size: usize, rounds: usize) -> Vec<Verdict> {
-    let title = format!(
-        "bursts of 64 messages of {size} B to {clients} clients: median of {rounds} rounds (middle half)"
-    );
-    heading(&title, &["CPU s per million", "x floor64, same round", "deliveries/s", "reads"]);
-    let figure = |what: &str| format!("burst.{size}.{what}");
+fn burst_table(results: &Results, title: &str, work: &str, rounds: usize) -> Vec<Verdict> {
+    let columns = ["CPU s per million", "x floor64, same round", "deliveries/s", "reads"];
+    heading(&format!("{title}: median of {rounds} rounds (middle half)"), &columns);
+    let figure = |what: &str| format!("{work}.{what}");
     for kind in KINDS {
         let spread = |what: &str| results.spread(kind, &figure(what));
         let ratio = results.ratio(kind, "floor64", &figure("cpu"));
         let cells = [spread("cpu"), ratio, spread("per_second"), spread("reads")].map(cell);
         row(&[&[kind.to_owned()], &cells[..]].concat());
     }
-    let what = format!("bursts, {size} B, {clients} clients: CPU s per million");
+    let what = format!("{title}: CPU s per million");
     below_best_peer(&what, results, &figure("cpu")).into_iter().collect()
 }
 
@@ -183,15 +198,15 @@ pub fn memory(options: &Options) -> Vec<Verdict> {
 /// What is ours of a delivery and of a handshake: beside the floor, in pieces of a burst, or of a tenth of a second, of which each
 /// of the two has one and then the other. What the machine is like differs by more from second to second than they do.
 pub fn pairs(options: &Options) -> Vec<Verdict> {
-    let crowds: &[usize] = if options.smoke { &[20] } else { &[1000, 5000] };
     let mut verdicts = Vec::new();
-    for &clients in crowds {
-        let duel = |floor: &'static str, works: &'static str, turns: usize| {
+    for &(clients, has_all) in crowds(options) {
+        let duel = |floor: &'static str, works: &str, turns: usize| {
             let turns = if options.smoke { turns.min(1) } else { turns }.to_string();
+            let works = works.to_owned();
             move |kind: &str| {
-                let both = ["duel", "--first", floor, "--second", kind, "--works", works];
+                let both = ["duel", "--first", floor, "--second", kind, "--works", &works];
                 // With the first of them the hub learns how fast its clients are.
-                let warm = ["--warm", if works.is_empty() { "" } else { "burst:1024:200" }];
+                let warm = ["--warm", if turns == "0" { "" } else { "burst:1024:200" }];
                 let size = ["--clients", &clients.to_string(), "--turns", &turns];
                 words(&[&both[..], &warm, &size].concat())
             }
@@ -199,9 +214,15 @@ pub fn pairs(options: &Options) -> Vec<Verdict> {
         let rounds = |kinds: &[&'static str], arguments: &dyn Fn(&str) -> Vec<String>| {
             rounds(kinds, options.rounds, options, arguments)
         };
-        let rates = rounds(&[US, V1], &duel("floor", "rate:64:2:20,rate:1024:2:20", 30));
-        let bursts = rounds(&[US, V1], &duel("floor64", "burst:64:0,burst:1024:0", 20));
-        let hellos = rounds(&[V1], &duel("floor-v1", "", 0));
+        let (mut rates, mut hellos) = (Results::default(), Results::default());
+        let bursts = if has_all {
+            rates = rounds(&[US, V1], &duel("floor", "rate:64:2:20,rate:1024:2:20", 30));
+            hellos = rounds(&[V1], &duel("floor-v1", "", 0));
+            let works = format!("{FIRST},burst:64:0,burst:1024:0");
+            rounds(&[US, V1], &duel("floor64", &works, 20))
+        } else {
+            rounds(&[US, V1], &duel("floor64", FIRST, 0))
+        };
 
         let title = format!(
             "{clients} clients, in turns with the floor: CPU, median of {} rounds (middle half)",
@@ -224,6 +245,7 @@ pub fn pairs(options: &Options) -> Vec<Verdict> {
                 verdicts.extend(bar.and_then(|bar| at_most(&what, ratio, bar, " x floor")));
             };
         for who in [US, V1] {
+            line(who, "the first burst", &bursts, "first.1024", Some(1.2));
             for (size, burst) in [(64, 1.6), (1024, 1.2)] {
                 let what = format!("20/s of {size} B");
                 line(who, &what, &rates, &format!("rate.{size}"), Some(1.1));
