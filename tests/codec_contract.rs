@@ -133,6 +133,49 @@ fn a_codec_is_idle_when_it_holds_nothing_of_its_peers() {
 }
 
 #[test]
+fn a_small_message_is_judged_alike_at_once_and_byte_by_byte() {
+    let default = Limits::default();
+    let limits = [default, default.max_frame(126), default.max_message(126)];
+    let long = |head: &[u8], len: usize| [head, &vec![b'x'; len][..]].concat();
+    let frames = [
+        long(b"\x81\x00", 0),
+        long(b"\x81\x01", 1),
+        long(b"\x82\x7D", 125),
+        long(b"\x82\x7E\x00\x7D", 125), // not in the fewest bytes
+        long(b"\x82\x7E\x00\x7E", 126),
+        long(b"\x82\x7E\x00\x7F", 127), // above two of the limits
+        long(b"\x82\x7F\0\0\0\0\0\0\0\x7F", 127),
+        long(b"\xC1\x01", 1),
+        long(b"\x80\x01", 1),
+        long(b"\x83\x01", 1),
+        b"\x81\x02\xC3\xBC".to_vec(),
+        b"\x81\x02\xC3\x28".to_vec(),
+        b"\x81\x81\0\0\0\0x".to_vec(),
+        b"\x82\xFE\0\x7E\0\0\0\0".iter().copied().chain([b'x'; 126]).collect(),
+    ];
+    for role in [Role::Client, Role::Server] {
+        for (limits, frame) in
+            limits.iter().flat_map(|limits| frames.iter().map(move |f| (limits, f)))
+        {
+            let mut at_once = MessageCodec::new(role, *limits);
+            let got = at_once.decode(&mut BytesMut::from(&frame[..]));
+            let mut slowly = MessageCodec::new(role, *limits);
+            let mut received = BytesMut::new();
+            let mut last = Ok(None);
+            for byte in frame {
+                received.extend_from_slice(&[*byte]);
+                last = slowly.decode(&mut received);
+                if last.is_err() {
+                    break;
+                }
+            }
+            let (got, last) = (format!("{got:?}"), format!("{last:?}"));
+            assert_eq!(got, last, "{role:?}, {limits:?}, {:02x?}", &frame[..frame.len().min(12)]);
+        }
+    }
+}
+
+#[test]
 fn half_a_frame_may_move_to_another_buffer() {
     // As a hub does that receives into one buffer for all its connections.
     let message = Message::from("步骤 41 of 100".repeat(10));

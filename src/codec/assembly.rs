@@ -113,15 +113,13 @@ impl MessageCodec {
         self.partial.as_ref().map_or(0, |partial| partial.bytes.len())
     }
 
-    /// The long way: fragments, control frames, large and incomplete frames, and violations. It is a
-    /// function of its own, so that `decode` stays small where it is inlined.
-    #[inline(never)]
     /// Bytes that it has allocated for a message whose last frame has not come.
     pub(crate) fn allocated(&self) -> usize {
         let of = |partial: &Partial| size_of::<Partial>() + partial.bytes.capacity();
         self.partial.as_deref().map_or(0, of)
     }
 
+    /// The long way: fragments, control frames, large and incomplete frames, and violations.
     fn next_incoming(&mut self, src: &mut BytesMut) -> Result<Option<Incoming>, CodecError> {
         loop {
             let expected = self.expected();
