@@ -64,6 +64,9 @@ struct Result {
     high: f64,
 }
 
+/// How the names of those end that are compared among themselves: they have work of a kind that the others have not.
+const KINDS: [&str; 3] = ["", ", in a task", ", owned"];
+
 /// The best of our ways beside the best of theirs.
 pub struct Verdict {
     work: String,
@@ -121,17 +124,26 @@ pub fn contest(
         println!();
     }
 
-    let verdict = |(column, size): (&Vec<Result>, &usize)| {
-        let (mut ours, mut best) = (("nobody", f64::INFINITY), ("nobody", f64::INFINITY));
+    let verdict = |kind: &str, column: &[Result], size| {
+        let (mut ours, mut best) = (None::<(&'static str, f64)>, None::<(&'static str, f64)>);
         for ((name, is_floor), result) in names.iter().zip(column) {
             let side = if name.starts_with("stepcast") { &mut ours } else { &mut best };
-            if !is_floor && result.median < side.1 {
-                *side = (name, result.median);
+            let is_better = side.is_none_or(|(_, median)| result.median < median);
+            if kind_of(name) == kind && !is_floor && is_better {
+                *side = Some((name, result.median));
             }
         }
-        Verdict { work: work.to_owned(), size: *size, ours, best }
+        Some(Verdict { work: format!("{work}{kind}"), size, ours: ours?, best: best? })
     };
-    columns.iter().zip(&sizes).map(verdict).collect()
+    let of_kind = |kind| {
+        let columns = columns.iter().zip(&sizes);
+        columns.filter_map(move |(column, size)| verdict(kind, column, *size)).collect::<Vec<_>>()
+    };
+    KINDS.into_iter().flat_map(of_kind).collect()
+}
+
+fn kind_of(name: &str) -> &'static str {
+    KINDS.into_iter().rfind(|kind| name.ends_with(kind)).unwrap_or_default()
 }
 
 fn rounds(contestants: &mut [Contestant], size: usize, options: &Options) -> Vec<Result> {

@@ -26,6 +26,7 @@ pub fn contestants(kind: Kind, size: usize) -> Vec<Contestant> {
         ("yawc's codec", yawc_codec),
         ("sockudo-ws", sockudo),
         ("sockudo-ws's protocol", sockudo_protocol),
+        ("sockudo-ws's protocol, owned", sockudo_protocol_owned),
     ];
     let contestants = makes.into_iter().map(|(name, make)| {
         encoding(name, &messages, &expected, |wire| make(kind, &messages, wire))
@@ -253,6 +254,21 @@ fn sockudo_protocol(kind: Kind, messages: &[Bytes], mut wire: Wire) -> Send {
     let mut buffer = BytesMut::with_capacity(CHUNK);
     Box::new(move |what| match what {
         Do::Encode(number) => protocol.encode_message(&messages[number], &mut buffer).unwrap(),
+        Do::Flush => wire.take(&mut buffer),
+    })
+}
+
+/// It only borrows messages: one that is given away is dropped after that.
+fn sockudo_protocol_owned(kind: Kind, messages: &[Bytes], mut wire: Wire) -> Send {
+    let messages = sockudo_messages(kind, messages);
+    let mut protocol =
+        sockudo_ws::protocol::Protocol::new(sockudo_ws::Role::Server, 64 << 20, 64 << 20);
+    let mut buffer = BytesMut::with_capacity(CHUNK);
+    Box::new(move |what| match what {
+        Do::Encode(number) => {
+            let message = messages[number].clone();
+            protocol.encode_message(&message, &mut buffer).unwrap();
+        }
         Do::Flush => wire.take(&mut buffer),
     })
 }

@@ -7,7 +7,9 @@
 //! receive buffer in reads of at most 64 KiB, and each turned into the owned message that the crate
 //! gives its users, text validated. *Encode* is a server's too: messages that exist, turned into
 //! unmasked frames in each crate's own buffer, which is emptied at 64 KiB into a writer that takes
-//! everything. No kernel, no runtime: every read and write is ready at once.
+//! everything. No kernel: every read and write is ready at once. Those *in a task* are read by a task of a runtime, the others
+//! by a plain loop. Those that are *owned* give a message away, of which another holder stays: a count of references goes up
+//! and down for each. Both are compared among themselves.
 //!
 //! Before it is timed, each contestant's messages (or frames) are compared with what was meant,
 //! byte by byte; while it is timed, the bytes are counted and the count is compared. The contestants take turns
