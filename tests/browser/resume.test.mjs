@@ -172,7 +172,7 @@ test('a tab that is duplicated is a client of its own, and takes nothing from th
   assert.deepEqual(await opened(page), [`open ${id} false`, `open ${id} true`]);
 });
 
-test('a tab that has crashed is the same client when it is loaded again', async (t) => {
+test('a tab that has crashed is the same client when it is loaded again', { timeout: 120_000 }, async (t) => {
   const { page } = await watch(t);
   const id = await idOf(page);
   const devtools = await page.context().newCDPSession(page);
