@@ -238,9 +238,9 @@ fn the_limits_of_an_answer_are_those_of_a_request() {
         let pad = length - fill(&request(), VALID).len() - "X: \r\n".len();
         with("Connection:", &format!("X: {}\r\nConnection:", "x".repeat(pad)))
     };
-    assert!(read(&request(), &padded(8192)).unwrap().is_some());
-    let failed = read(&request(), &padded(8193));
-    assert!(matches!(failed, Err(HandshakeError::TooLarge { bytes: 8192, headers: 64 })));
+    assert!(read(&request(), &padded(16_384)).unwrap().is_some());
+    let failed = read(&request(), &padded(16_385));
+    assert!(matches!(failed, Err(HandshakeError::TooLarge { bytes: 16_384, headers: 64 })));
     let headers =
         |count: usize| with("Connection:", &format!("{}Connection:", "X: x\r\n".repeat(count - 3)));
     assert!(read(&request(), &headers(64)).unwrap().is_some());
