@@ -84,7 +84,7 @@ fn what_was_under_way_when_nobody_was_told_of_the_cut_comes_again() {
 
 #[test]
 fn what_was_under_way_to_a_client_that_was_not_behind_comes_again() {
-    let hub = spawn();
+    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let feed = hub.feed("run").unwrap();
     let mut client = Follower::of(&["run"]);
