@@ -4,16 +4,17 @@ mod lines;
 mod peer;
 
 use std::panic::resume_unwind;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Wake};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use bytes::Bytes;
 use lines::V1;
 use peer::{Peer, until};
 use serde_json::json;
+use stepcast::handshake::Request;
 use stepcast::{Hub, Limits, Message};
 
 /// A payload whose destructor calls the hub, and then panics.
@@ -57,6 +58,63 @@ impl Lender {
         let (hub, dropped) = (self.hub.clone(), Arc::clone(&self.dropped));
         Message::Binary(Bytes::from_owner(Lent { hub, dropped, bytes: vec![7; bytes] }))
     }
+}
+
+/// A payload that says on which thread it is dropped.
+struct Traced(String, mpsc::Sender<ThreadId>);
+
+impl AsRef<[u8]> for Traced {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        let _ = self.1.send(thread::current().id());
+    }
+}
+
+/// Freed by the hub's thread, payloads would have the two threads meet in the allocator's lock.
+#[test]
+fn in_a_hot_loop_small_payloads_are_dropped_by_the_thread_that_pushes_them() {
+    let (asked, is_held) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let rule = move |_: &str, _: &Request| {
+        let _ = (asked.send(()), released.lock().unwrap().recv());
+        true
+    };
+    let hub = Hub::builder().may_follow(rule).spawn_thread("127.0.0.1:0").unwrap();
+    let (mut all, feed) = (Peer::connect(&hub), hub.feed("run").unwrap());
+    let (sender, dropped) = mpsc::channel();
+    thread::scope(|scope| {
+        let run = scope.spawn(|| Peer::connect_at(&hub, "/feed/run"));
+        is_held.recv().unwrap(); // from now on every loop is faster than the hub
+        let mut pushes = 0;
+        let mut traced = || {
+            pushes += 1;
+            let text = Traced(format!("message {pushes}"), sender.clone());
+            Message::Binary(Bytes::from_owner(text))
+        };
+        for _ in 0..100 {
+            hub.broadcast(traced());
+            feed.send(traced()).unwrap();
+            hub.send(all.id, traced()).unwrap();
+        }
+        let here = dropped.try_iter().filter(|id| *id == thread::current().id()).count();
+        assert!(here > 200, "{here} of 300");
+        drop(release);
+        let mut run = run.join().unwrap();
+        let expect = |peer: &mut Peer, number: usize| {
+            assert_eq!(peer.message().as_bytes(), format!("message {number}").as_bytes());
+        };
+        for number in (1..300).step_by(3) {
+            expect(&mut all, number);
+            expect(&mut run, number + 1);
+            expect(&mut all, number + 2);
+        }
+    });
 }
 
 #[test]

@@ -26,7 +26,34 @@ pub enum Message {
     Binary(Bytes),
 }
 
+/// What a message is, apart from its payload.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Text,
+    Json,
+    Binary,
+}
+
+impl Kind {
+    /// A message of this kind with a copy of the payload of another one of this kind.
+    pub(crate) fn message(self, copy: Bytes) -> Message {
+        match self {
+            Self::Text => Message::Text(Text::validated(copy)),
+            Self::Json => Message::Json(Text::validated(copy)),
+            Self::Binary => Message::Binary(copy),
+        }
+    }
+}
+
 impl Message {
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Text(_) => Kind::Text,
+            Self::Json(_) => Kind::Json,
+            Self::Binary(_) => Kind::Binary,
+        }
+    }
+
     /// A value as JSON, on one line.
     ///
     /// # Errors

@@ -85,6 +85,7 @@ pub use error::CodecError;
 pub use frame::{Frame, FrameCodec};
 pub use header::OpCode;
 pub use limits::Limits;
+pub(crate) use message::Kind;
 pub use message::{Incoming, Message};
 pub use text::{NotUtf8, Text};
 

@@ -36,7 +36,8 @@ impl Text {
         Self(Bytes::from_static(text.as_bytes()))
     }
 
-    /// Received bytes that [`Utf8`](super::utf8::Utf8) has seen all of, and found complete.
+    /// Bytes that are known to be text: [`Utf8`](super::utf8::Utf8) has seen all of them, and found them complete,
+    /// or they are a copy of a text's.
     pub(super) fn validated(bytes: Bytes) -> Self {
         debug_assert!(from_utf8(&bytes).is_ok());
         Self(bytes)

@@ -19,7 +19,7 @@ use super::lock::Lock;
 use super::log::Log;
 use super::mail::Mail;
 use super::pace::{TURNS, turn_of};
-use super::queue::{ENTRY_OVERHEAD, Entry, Queue};
+use super::queue::{ENTRY_OVERHEAD, Queue};
 use super::reception::Reception;
 use super::session::Sessions;
 use super::shared::Shared;
@@ -504,13 +504,12 @@ impl Engine {
             let mut mailbox = client.mailbox.lock();
             let Some(mail) = &mut mailbox.mail else { return 0 };
             let evicted = mail.log.make_room(0, mail.log.bytes());
-            mail.lost += evicted.len() as u64; // which is kept, though nothing else may be
-            let bytes = evicted.iter().map(|entry| Entry::cost(&entry.message)).sum();
-            mailbox.free(bytes, &self.shared);
+            mail.lost += evicted.count as u64; // which is kept, though nothing else may be
+            mailbox.free(evicted.bytes, &self.shared);
             evicted
         };
-        self.count_skipped(client, evicted.len() as u64);
-        evicted.len()
+        self.count_skipped(client, evicted.count as u64);
+        evicted.count
     }
 
     /// Where clients that are away have filled their share: those with most mail lose the older
@@ -557,15 +556,7 @@ impl Engine {
 
 /// A copy: what is decoded is a slice of a block that others' bytes are in, too.
 fn copy_with(message: &Message, map: impl FnOnce(Bytes) -> Bytes) -> Message {
-    let bytes = map(Bytes::copy_from_slice(message.as_bytes()));
-    match message {
-        Message::Text(_) | Message::Json(_) => match codec::Text::try_from(bytes) {
-            Ok(text) if matches!(message, Message::Json(_)) => Message::Json(text),
-            Ok(text) => Message::Text(text),
-            Err(_) => unreachable!("a copy of valid text is valid"),
-        },
-        Message::Binary(_) => Message::Binary(bytes),
-    }
+    message.kind().message(map(Bytes::copy_from_slice(message.as_bytes())))
 }
 
 #[cfg(test)]

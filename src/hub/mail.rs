@@ -5,12 +5,8 @@ use std::sync::Arc;
 
 use super::item::BEHIND;
 use super::program::Payload;
-use super::queue::{Entry, Queue};
+use super::queue::{BURST, Entry, PayloadCopy, Queue, Slot};
 use super::topic::{Change, Latest};
-
-/// So many messages have room at once. What was freed on the driver's core is slow to be taken again on the caller's: growing
-/// through 4 and 8 takes as long as the sixteen pushes do. While there is one message, 700 bytes of that count in no limit.
-const BURST: usize = 16;
 
 /// What waits for one client alone.
 #[derive(Debug, Default)]
@@ -94,10 +90,10 @@ impl Mail {
         (self.log.capacity() <= BURST).then_some(self)
     }
 
-    /// Appends a message.
-    pub(crate) fn push(&mut self, entry: Entry) {
+    /// Appends a message; see [`Queue::push`].
+    pub(crate) fn push(&mut self, entry: Entry) -> Option<Payload> {
         self.log.reserve(BURST);
-        self.log.push(entry);
+        self.log.push(entry)
     }
 
     /// Whether a value of this cost is within the bounds, in keys and in bytes. One above the whole
@@ -136,8 +132,12 @@ impl Mail {
     }
 
     /// The oldest message or value, and what it counts, if it was pushed before this stamp; where there are very many
-    /// messages, the values first.
-    pub(crate) fn pop_before(&mut self, stamp: u64) -> Option<(Entry, usize)> {
+    /// messages, the values first. For `copy` see [`Queue::pop_before`].
+    pub(crate) fn pop_before(
+        &mut self,
+        stamp: u64,
+        copy: &mut PayloadCopy,
+    ) -> Option<(Slot, usize)> {
         if self.log.bytes() > BEHIND {
             if let Some(value) = self.pop_value_before(stamp) {
                 return Some(value);
@@ -146,20 +146,20 @@ impl Mail {
         let before = self.log.first_stamp().map_or(stamp, |sent| sent.min(stamp));
         let value = self.values.as_ref().and_then(|values| values.waiting.first_key_value());
         if let Some((&set, _)) = value.filter(|(set, _)| **set < before) {
-            return self.pop_value(set);
+            let (entry, cost) = self.pop_value(set)?;
+            return Some((entry.into(), cost));
         }
-        let entry = self.log.pop_before(stamp)?;
-        let cost = Entry::cost(&entry.message);
-        Some((entry, cost))
+        self.log.pop_before(stamp, copy)
     }
 
     /// The oldest value that was set before this stamp, or that replaced one which was.
     ///
     /// This is for who has everything else that was pushed before, or is far behind: a key that is set again faster
     /// than the driver comes round would never have a value that is old enough.
-    pub(crate) fn pop_value_before(&mut self, stamp: u64) -> Option<(Entry, usize)> {
+    pub(crate) fn pop_value_before(&mut self, stamp: u64) -> Option<(Slot, usize)> {
         let (&set, value) = self.values.as_ref()?.waiting.first_key_value()?;
-        if value.since < stamp { self.pop_value(set) } else { None }
+        let (entry, cost) = if value.since < stamp { self.pop_value(set)? } else { return None };
+        Some((entry.into(), cost))
     }
 
     fn pop_value(&mut self, stamp: u64) -> Option<(Entry, usize)> {
@@ -200,10 +200,12 @@ mod tests {
     }
 
     fn texts(mail: &mut Mail, upto: u64) -> Vec<String> {
-        let next = || mail.pop_before(upto);
-        std::iter::from_fn(next)
-            .map(|(entry, _)| entry.message.as_text().unwrap().to_owned())
-            .collect()
+        let next = || {
+            let mut copy = PayloadCopy::new();
+            let (slot, _) = mail.pop_before(upto, &mut copy)?;
+            Some(slot.into_entry(&copy))
+        };
+        std::iter::from_fn(next).map(|entry| entry.message.as_text().unwrap().to_owned()).collect()
     }
 
     #[test]
@@ -247,11 +249,13 @@ mod tests {
     fn a_value_that_is_always_replaced_before_the_driver_looks_gets_out_all_the_same() {
         let mut mail = Mail::default();
         set(&mut mail, "x", 5, "new");
-        assert!(mail.pop_before(5).is_none() && mail.pop_value_before(5).is_none());
+        let mut none = PayloadCopy::new();
+        assert!(mail.pop_before(5, &mut none).is_none() && mail.pop_value_before(5).is_none());
         set(&mut mail, "x", 8, "newer");
         set(&mut mail, "x", 9, "newest");
-        assert!(mail.pop_before(7).is_none());
-        let (entry, cost) = mail.pop_value_before(7).unwrap();
+        assert!(mail.pop_before(7, &mut none).is_none());
+        let (slot, cost) = mail.pop_value_before(7).unwrap();
+        let entry = slot.into_entry(&none);
         assert_eq!((&*entry.message, cost), (&"newest".into(), KEY + 6));
         assert!(mail.is_empty() && mail.pop_value_before(7).is_none());
     }
@@ -260,8 +264,8 @@ mod tests {
     fn an_empty_one_is_the_next_clients_without_what_was_lost_and_without_the_room_of_a_burst() {
         let mut mail = Box::<Mail>::default();
         let emptied = |mut mail: Box<Mail>, pushes| {
-            (0..pushes).for_each(|stamp| mail.push(entry(stamp, "")));
-            while mail.pop_before(u64::MAX).is_some() {}
+            (0..pushes).for_each(|stamp| drop(mail.push(entry(stamp, ""))));
+            while mail.pop_before(u64::MAX, &mut PayloadCopy::new()).is_some() {}
             mail.into_spare()
         };
         mail.lost = 7;

@@ -97,6 +97,7 @@ mod tests {
     use crate::hub::engine::tests::{address, engine, everyone, upgrade};
     use crate::hub::events::DisconnectReason;
     use crate::hub::item::Cursor;
+    use crate::hub::queue::BURST;
     use crate::hub::shared::{Ending, Shared};
     use crate::hub::{Limits, Overflow, SendError, Timeouts};
     use crate::wire::Wire;
@@ -243,6 +244,29 @@ mod tests {
         shared.broadcast(stand.lent(9));
         assert!(stand.send(&stand.v1, 9).is_err() && stand.set(&stand.v1, "a").is_err());
         assert_eq!(stand.dropped(), 3, "after the end");
+    }
+
+    /// What the hub's thread frees has the two threads meet in the allocator's lock.
+    #[test]
+    fn in_a_hot_loop_small_payloads_are_let_go_by_the_call_that_pushes_them_and_under_no_lock() {
+        let stand = Stand::new(Limits::default(), Overflow::SkipOldest);
+        let shared = stand.shared();
+        let feed = shared.topics.get("run").unwrap();
+        let pushes: [&dyn Fn(usize); 3] = [
+            &|bytes| shared.push(&feed, stand.lent(bytes), false).unwrap(),
+            &|bytes| shared.broadcast(stand.lent(bytes)),
+            &|bytes| stand.send(&stand.plain, bytes).unwrap(),
+        ];
+        for push in pushes {
+            (0..BURST).for_each(|_| push(100));
+            assert_eq!(stand.dropped(), 0, "no loop as yet");
+            for bytes in [1, 100, 4095] {
+                push(bytes);
+                assert_eq!(stand.dropped(), 1, "{bytes}");
+            }
+            push(4096);
+            assert_eq!(stand.dropped(), 0, "shared");
+        }
     }
 
     #[test]

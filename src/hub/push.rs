@@ -8,7 +8,7 @@ use super::client::{Client, Mailbox};
 use super::error::KEY_MAX;
 use super::mail::Mail;
 use super::program::Payload;
-use super::queue::Entry;
+use super::queue::{Entry, Evicted};
 use super::shared::{Command, Shared};
 use super::topic::{Change, Latest, Topic};
 use super::waiters::Target;
@@ -107,18 +107,18 @@ impl Shared {
     /// Appends what is counted in the budget already.
     fn append(&self, topic: &Arc<Topic>, message: Payload, last: bool) -> Result<(), SendError> {
         let (cost, bound) = (Entry::cost(&message), self.limits.feed);
-        let mut evicted = Vec::new();
+        let (mut evicted, mut copied) = (Evicted::default(), None);
         let taken = {
             let mut inbox = topic.inbox.lock();
             let taken = inbox.accepts();
             if taken.is_ok() {
                 if !inbox.queue.has_room(cost, bound) {
                     evicted = inbox.queue.make_room(cost, bound);
-                    inbox.lost += evicted.len() as u64;
+                    inbox.lost += evicted.count as u64;
                 }
                 self.tell(topic, &mut inbox);
                 let stamp = self.draw_stamp();
-                inbox.queue.push(Entry { stamp, message });
+                copied = inbox.queue.push(Entry { stamp, message });
                 inbox.newest += 1;
                 inbox.owed = inbox.owed.map(|owed| owed + cost);
                 inbox.finished = last;
@@ -130,9 +130,10 @@ impl Shared {
             return taken;
         }
         self.bell.ring();
-        if !evicted.is_empty() {
-            self.budget.sub(evicted.iter().map(|entry| Entry::cost(&entry.message)).sum());
+        if evicted.count > 0 {
+            self.budget.sub(evicted.bytes);
         }
+        drop(copied);
         Ok(())
     }
 
@@ -231,6 +232,7 @@ impl Shared {
         if !self.budget.try_add(cost) {
             return None;
         }
+        let mut copied = None;
         let taken = {
             let mut inbox = topic.inbox.lock();
             match (inbox.accepts(), inbox.owed) {
@@ -238,7 +240,7 @@ impl Shared {
                 (Ok(()), Some(owed)) if owed == 0 || owed + cost <= bound => {
                     self.tell(topic, &mut inbox);
                     let stamp = self.draw_stamp();
-                    inbox.queue.push(Entry { stamp, message: message.clone().into() });
+                    copied = inbox.queue.push(Entry { stamp, message: message.clone().into() });
                     inbox.newest += 1;
                     inbox.owed = Some(owed + cost);
                     Some(Ok(()))
@@ -251,6 +253,7 @@ impl Shared {
         } else {
             self.budget.sub(cost);
         }
+        drop(copied);
         taken
     }
 
@@ -340,7 +343,9 @@ impl Shared {
         }
         self.check_size(&message)?;
         let (cost, bound) = (Entry::cost(&message), self.limits.mailbox);
-        let mut evicted = Vec::new(); // whose destructors are the program's: they run when no lock is held
+        // What has destructors of the program's, which run when no lock is held.
+        let mut evicted = Evicted::default();
+        let copied;
         let clients = self.registry.read();
         let client = clients.get(&id).ok_or(SendError::NoSuchClient(id))?;
         if !self.budget.try_add(cost) {
@@ -373,10 +378,9 @@ impl Shared {
                     Some(Overflow::SkipOldest) => {
                         if let Some(mail) = &mut mailbox.mail {
                             evicted = mail.log.make_room(cost, bound);
-                            mail.lost += evicted.len() as u64;
+                            mail.lost += evicted.count as u64;
                         }
-                        let cost_of = |entry: &Entry| Entry::cost(&entry.message);
-                        mailbox.free(evicted.iter().map(cost_of).sum(), self);
+                        mailbox.free(evicted.bytes, self);
                     }
                     Some(Overflow::Disconnect) => {
                         mailbox.free(cost, self);
@@ -389,14 +393,15 @@ impl Shared {
                 }
             }
             let (stamp, mail) = self.open_mail(client, &mut mailbox);
-            mail.push(Entry { stamp, message });
+            copied = mail.push(Entry { stamp, message });
         }
-        if !evicted.is_empty() {
-            client.skipped.fetch_add(evicted.len() as u64, Ordering::Relaxed);
-            self.counters.skipped.add(evicted.len() as u64);
+        if evicted.count > 0 {
+            client.skipped.fetch_add(evicted.count as u64, Ordering::Relaxed);
+            self.counters.skipped.add(evicted.count as u64);
         }
         drop(clients);
         self.bell.ring();
+        drop(copied);
         Ok(())
     }
 

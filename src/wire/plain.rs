@@ -7,7 +7,7 @@ use crate::codec::{self, FrameHeader, Message, OpCode};
 
 /// From this size on a payload is shared with the message instead of copied behind its header.
 /// Copying less than this costs about what a second part costs in the vectored write.
-const SHARED_FROM: usize = 4096;
+pub(crate) const SHARED_FROM: usize = 4096;
 
 /// Writes the first message that a client gets: its id.
 pub(crate) fn put_greeting(id: u64, out: &mut Vec<u8>) {

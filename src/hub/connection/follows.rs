@@ -8,6 +8,7 @@ use crate::hub::engine::Engine;
 use crate::hub::item::{self, Cursor};
 use crate::hub::mail::Mail;
 use crate::hub::moment::low_half;
+use crate::hub::queue::PayloadCopy;
 use crate::wire::Frame;
 
 /// One feed that a client follows.
@@ -204,17 +205,18 @@ impl Follows {
         let next = engine.oldest(self, upto, behind);
         let before = next.as_ref().map_or(upto, |(stamp, ..)| *stamp);
         if *has_mail {
+            let mut copy = PayloadCopy::new();
             let (mail, emptied) = take_mail(client, has_mail, |mail| {
                 let value = if behind { mail.pop_value_before(upto) } else { None };
-                let oldest = value.or_else(|| mail.pop_before(before));
+                let oldest = value.or_else(|| mail.pop_before(before, &mut copy));
                 // Who has everything else.
                 oldest.or_else(|| if next.is_none() { mail.pop_value_before(upto) } else { None })
             });
-            if let Some((entry, cost)) = mail {
+            if let Some((slot, cost)) = mail {
                 if let Some(emptied) = emptied {
                     engine.keep_mail(emptied);
                 }
-                return Some(item::encode(entry, cost, &engine.shared.budget));
+                return Some(item::encode(slot.into_entry(&copy), cost, &engine.shared.budget));
             }
         }
         let (_, item, follow, cursor) = next?;
