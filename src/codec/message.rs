@@ -26,7 +26,7 @@ pub enum Message {
     Binary(Bytes),
 }
 
-/// What a message is, apart from its payload.
+/// The kind of a message, without its payload.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Text,

@@ -64,7 +64,8 @@ impl Addresses {
     }
 }
 
-/// What says when a member of a place makes way, and then whose rank this is. The least goes first.
+/// The number that says when a member of a place makes way, and then the member's own. The least goes
+/// first.
 pub(crate) type Rank = (u64, u64);
 
 /// The members of each place, in the order in which they make way.

@@ -26,7 +26,7 @@ struct Absent {
     rank: Rank,
     /// Until when it may come back, in the driver's milliseconds.
     until: u64,
-    /// What it had been given and not acknowledged counts in the share of absent clients, beside
+    /// The messages that it was given and has not acknowledged: in the share of absent clients, beside
     /// its mailbox.
     unacknowledged: Charge,
 }

@@ -64,7 +64,8 @@ struct Result {
     high: f64,
 }
 
-/// How the names of those end that are compared among themselves: they have work of a kind that the others have not.
+/// The ends of the names that are compared among themselves: these contestants have work of a kind
+/// that the others have not.
 const KINDS: [&str; 3] = ["", ", in a task", ", owned"];
 
 /// The best of our ways beside the best of theirs.

@@ -1,5 +1,5 @@
-//! What a push costs the model where each message is a string that the model allocates, beside a message that needs no
-//! memory: a loop without pause on one core, the hub and its viewer on the other.
+//! The cost of a push where each message is a string that the model allocates, beside the cost of a
+//! message that needs no memory: a loop without pause on one core, the hub and its viewer on the other.
 //!
 //! The hub's thread frees nothing of its own here that the model's thread has not allocated. Where both need the
 //! same part of the allocator, the model's thread sleeps in its lock: the kernel counts these sleeps.
@@ -13,7 +13,7 @@ use stepcast::{Hub, Limits};
 use crate::calls::{self, Drain};
 use crate::sys;
 
-/// What `#[global_allocator]` is: see `main`.
+/// The name of the `#[global_allocator]`: see `main`.
 pub const ALLOCATOR: &str = if cfg!(feature = "mimalloc") { "mimalloc" } else { "the system's" };
 
 /// How the messages are pushed, whether somebody gets them.

@@ -58,7 +58,7 @@ fn below_best_peer(what: &str, results: &Results, figure: &str) -> Option<Verdic
     })
 }
 
-/// What clients that have just connected get: 80 messages of 1 KiB at once.
+/// The first burst, to clients that have just connected: 80 messages of 1 KiB at once.
 const FIRST: &str = "first:1024:80";
 
 /// How many clients at a time, and whether they have all works, or the first burst only.
@@ -466,7 +466,7 @@ pub fn slowdown(options: &Options) -> Vec<Verdict> {
     at_most("a watched model is slower by", wall, 1.0, " %").into_iter().collect()
 }
 
-/// What strings cost the model that are freed elsewhere.
+/// The cost of strings that another thread frees.
 pub fn strings(options: &Options) -> Vec<Verdict> {
     let pushes = if options.smoke { "2000" } else { "100000" };
     let results =
