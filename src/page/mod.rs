@@ -95,14 +95,15 @@ pub(crate) fn script<'a>(if_none_match: impl Iterator<Item = &'a [u8]>) -> Resul
     use std::fmt::Write as _;
     use std::sync::OnceLock;
 
-    static TAG: OnceLock<String> = OnceLock::new();
-    let script = include_str!("stepcast.js");
-    let tag = TAG.get_or_init(|| {
+    /// What is sent, and its tag.
+    static SENT: OnceLock<(Bytes, String)> = OnceLock::new();
+    let (script, tag) = SENT.get_or_init(|| {
+        let script = without_comments(include_str!("stepcast.js"));
         let mut tag = "\"".to_owned();
-        Sha1::digest(script).iter().take(10).for_each(|byte| {
+        Sha1::digest(&script).iter().take(10).for_each(|byte| {
             let _ = write!(tag, "{byte:02x}");
         });
-        tag + "\""
+        (script.into(), tag + "\"")
     });
     // Compared weakly (RFC 9110, section 13.1.2): a proxy that compresses marks the tag so.
     let is_tag = |known: &[u8]| {
@@ -111,11 +112,8 @@ pub(crate) fn script<'a>(if_none_match: impl Iterator<Item = &'a [u8]>) -> Resul
     };
     // No tag of ours has a comma in it: one that is cut at its own is not ours.
     let known = { if_none_match }.any(|tags| tags.split(|byte| *byte == b',').any(is_tag));
-    let (status, body) = if known {
-        (Status::NotModified, Vec::new())
-    } else {
-        (Status::Ok, vec![Bytes::from_static(script.as_bytes())])
-    };
+    let (status, body) =
+        if known { (Status::NotModified, Vec::new()) } else { (Status::Ok, vec![script.clone()]) };
     let headers = [
         ("Content-Type", "text/javascript; charset=utf-8"),
         ("ETag", tag),
@@ -125,6 +123,17 @@ pub(crate) fn script<'a>(if_none_match: impl Iterator<Item = &'a [u8]>) -> Resul
         ("Cross-Origin-Resource-Policy", "same-origin"), // of pages that import it none asks
     ];
     answer(status, &headers, body)
+}
+
+/// A script without the lines that are comments as a whole: a seventh of what would travel. The package for npm
+/// has them.
+#[cfg(feature = "page")]
+fn without_comments(script: &str) -> String {
+    let is_comment = |line: &&str| {
+        let line = line.trim_ascii();
+        line.starts_with("//") || line.starts_with("/**") && line.ends_with("*/")
+    };
+    script.split_inclusive('\n').filter(|line| !is_comment(line)).collect()
 }
 
 /// The page of this crate, in which only the script and the style that came with it run: each
@@ -154,4 +163,15 @@ fn own(frames: &str) -> Result<Parts, Refusal> {
         body.push(Bytes::from_static(text.as_bytes()));
     }
     answer(Status::Ok, &headers, body)
+}
+
+#[cfg(all(test, feature = "page"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_is_served_without_its_comments_and_with_all_of_its_code() {
+        let source = "// a\nlet b = 1; // c\n  /** d */\n  e(`//`);\n\n/** f\n// g";
+        assert_eq!(without_comments(source), "let b = 1; // c\n  e(`//`);\n\n/** f\n");
+    }
 }

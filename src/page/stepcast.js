@@ -486,6 +486,8 @@ class Connection extends EventTarget {
       socket.onopen = () => this.#dispatch({ type: 'opened' });
       socket.onmessage = ({ data }) => this.#dispatch({ type: 'frame', data });
       socket.onclose = ({ code, reason }) => this.#dispatch({ type: 'closed', code, reason });
+      // Node 20 tells of an attempt that fails by an error alone.
+      socket.onerror = () => socket.readyState || socket.onclose?.({ code: 1006, reason: '' });
     } catch (error) {
       this.#dispatch({ type: 'closed', code: 1006, reason: String(error) });
     }

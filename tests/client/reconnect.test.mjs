@@ -310,6 +310,23 @@ test('the bounds of the waits are the page\'s to say', () => {
   }
 });
 
+test('an attempt that fails without a close, as in Node 20, is followed by the next', () => {
+  const tab = new Tab();
+  tab.socket.onerror({});
+  const [status] = tab.take('status');
+  assert.deepEqual([status.state, status.code, status.reason, status.retry], ['waiting', 1006, '', 250]);
+  tab.socket?.onerror?.({}); // again, as it is closed
+  assert.deepEqual(tab.take('status'), []);
+  tab.clock.pass(250);
+  assert.equal(tab.sockets.length, 2);
+  // Browsers say the code by a close; there it is closed by then.
+  tab.socket.readyState = 3;
+  tab.socket.onerror({});
+  assert.equal(tab.hub.state, 'connecting');
+  tab.socket.end(4501);
+  assert.equal(tab.hub.state, 'closed');
+});
+
 test('without an id, an end for good rejects the promise of one', async () => {
   const tab = new Tab();
   tab.socket.end(4501, 'not you');
