@@ -10,8 +10,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitStatus, exit};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use fork::Fork;
 use peer::{PATIENCE, Peer, until};
 use rustix::process::{Pid, Signal, kill_process};
 use stepcast::codec::Incoming;
-use stepcast::{ClientId, Event, Events, Feed, Hub, Stats, Timeouts};
+use stepcast::{ClientId, Event, Events, Feed, Hub, HubBuilder, Stats, Timeouts};
 
 const PROGRAM: &str = "STEPCAST_TEST_FORKS";
 const FOR_EVER: Duration = Duration::from_secs(3600);
@@ -64,11 +64,15 @@ fn spawn_hub() -> Hub {
     Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap()
 }
 
-fn spawn_hub_that_listens() -> Hub {
+fn listening() -> HubBuilder {
     let builder = Hub::builder();
     #[cfg(feature = "signal")]
     let builder = builder.finish_on_signal();
-    builder.spawn_thread("127.0.0.1:0").unwrap()
+    builder
+}
+
+fn spawn_hub_that_listens() -> Hub {
+    listening().spawn_thread("127.0.0.1:0").unwrap()
 }
 
 /// What a child does with the handles that it has: each call would hang, fail, or reach the parent's viewers, were
@@ -253,14 +257,27 @@ fn children_spawn_hubs_of_their_own_and_end_while_threads_of_the_parent_do_the_s
     if !is_program(name) {
         return;
     }
-    drop(spawn_hub_that_listens()); // what is done once in a process has been done
+    // The standard library has a lock around the start and the end of a thread, which a child may inherit locked. So
+    // no thread of the parent starts or ends meanwhile, and what is done once in a process has been done.
+    let begun = Arc::new(Barrier::new(4));
     for _ in 0..3 {
-        thread::spawn(|| {
+        let begun = Arc::clone(&begun);
+        thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let spawn_and_end = async || {
+                let builder = listening().runtime(runtime.handle().clone());
+                let hub = builder.spawn("127.0.0.1:0").await.unwrap();
+                hub.shutdown().await; // a drop would have a thread of the runtime's wait
+            };
+            runtime.block_on(spawn_and_end());
+            begun.wait();
             loop {
-                drop(spawn_hub_that_listens());
+                runtime.block_on(spawn_and_end());
             }
         });
     }
+    begun.wait();
     for _ in 0..200 {
         let pid = in_child(|| {
             std::mem::forget(spawn_hub_that_listens());

@@ -23,6 +23,9 @@ pub(crate) const BURST: usize = 16;
 /// The room that a queue has for copies of payloads when the first comes: of as many short lines.
 const FIRST_COPIES: usize = 1024;
 
+/// The most that a queue copies, in bytes: what a push moves where the room for them grows is less than this.
+const MOST_COPIES: usize = 256 << 10;
+
 /// One message with the hub-wide stamp that says when it was pushed.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -42,8 +45,8 @@ impl Entry {
 /// At the bound the older half goes, not one message for each new one: a reader that is behind
 /// sees one gap in half a queue instead of a gap before every message.
 ///
-/// In a hot loop small payloads are copied into the queue's own memory, and given back to the thread that pushes them.
-/// Freed by the driver, they would have the two threads meet in the allocator's lock.
+/// In a hot loop small payloads that nobody shares are copied into the queue's own memory, and given back to the thread
+/// that pushes them. Freed by the driver, they would have the two threads meet in the allocator's lock.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     slots: VecDeque<Slot>,
@@ -167,7 +170,9 @@ impl Queue {
     /// Appends an entry. A payload that was copied comes back, to be dropped after the lock is.
     pub(crate) fn push(&mut self, Entry { stamp, message }: Entry) -> Option<Payload> {
         self.bytes += Entry::cost(&message);
-        if self.len() >= BURST && message.len() < SHARED_FROM {
+        let is_small =
+            message.len() < SHARED_FROM && self.copies.len() + message.len() <= MOST_COPIES;
+        if self.len() >= BURST && is_small && message.is_sole() {
             self.push_copy(stamp, &message);
             return Some(message);
         }
@@ -276,12 +281,12 @@ mod tests {
         let shared = Bytes::from(vec![7; 100]);
         let kinds: [(&dyn Fn() -> Message, bool); 7] = [
             (&|| "x".repeat(90).into(), true),
-            (&|| "static".into(), true),
+            (&|| "static".into(), false), // nothing to be freed
             (&|| Message::json(&"x".repeat(700)).unwrap(), true),
             (&|| vec![1; SHARED_FROM - 1].into(), true),
-            (&|| shared.clone().into(), true),
+            (&|| shared.clone().into(), false), // nor here
             (&|| vec![2; SHARED_FROM].into(), false),
-            (&|| String::new().into(), true),
+            (&|| String::new().into(), false),
         ];
         let (mut queue, mut expected) = (Queue::default(), VecDeque::new());
         for stamp in 0..5000 {
@@ -306,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn the_copies_take_no_more_than_half_as_much_again() {
+    fn the_copies_are_bounded_and_take_no_more_than_half_as_much_again() {
         assert_eq!(size_of::<Slot>(), size_of::<Entry>());
         let (mut queue, mut sum) = (Queue::default(), 0);
         for len in (1..SHARED_FROM).step_by(5) {
@@ -314,7 +319,8 @@ mod tests {
             sum += len;
             assert!(queue.copies.capacity() <= (sum + sum / 2).max(FIRST_COPIES), "{len}");
         }
-        assert!(queue.copies.len() > sum / 2);
+        assert!(sum > 2 * MOST_COPIES);
+        assert!((MOST_COPIES - SHARED_FROM..=MOST_COPIES).contains(&queue.copies.len()));
         while queue.pop().is_some() {}
         assert_eq!((queue.copies.len(), queue.bytes()), (0, 0));
     }
