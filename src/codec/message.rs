@@ -54,14 +54,6 @@ impl Message {
         }
     }
 
-    /// Whether the payload's memory is free again once this message is dropped.
-    pub(crate) fn is_sole(&self) -> bool {
-        match self {
-            Self::Text(text) | Self::Json(text) => text.is_sole(),
-            Self::Binary(bytes) => bytes.is_unique(),
-        }
-    }
-
     /// A value as JSON, on one line.
     ///
     /// # Errors

@@ -58,11 +58,6 @@ impl Text {
         }
     }
 
-    /// Whether the memory is free again once this text is dropped.
-    pub(super) fn is_sole(&self) -> bool {
-        self.0.is_unique()
-    }
-
     /// The bytes of the text.
     ///
     /// ```

@@ -45,8 +45,8 @@ impl Entry {
 /// At the bound the older half goes, not one message for each new one: a reader that is behind
 /// sees one gap in half a queue instead of a gap before every message.
 ///
-/// In a hot loop small payloads that nobody shares are copied into the queue's own memory, and given back to the thread
-/// that pushes them. Freed by the driver, they would have the two threads meet in the allocator's lock.
+/// In a hot loop small payloads are copied into the queue's own memory, and given back to the thread that pushes them.
+/// Freed by the driver, they would have the two threads meet in the allocator's lock.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     slots: VecDeque<Slot>,
@@ -172,7 +172,7 @@ impl Queue {
         self.bytes += Entry::cost(&message);
         let is_small =
             message.len() < SHARED_FROM && self.copies.len() + message.len() <= MOST_COPIES;
-        if self.len() >= BURST && is_small && message.is_sole() {
+        if self.len() >= BURST && is_small {
             self.push_copy(stamp, &message);
             return Some(message);
         }
@@ -281,12 +281,12 @@ mod tests {
         let shared = Bytes::from(vec![7; 100]);
         let kinds: [(&dyn Fn() -> Message, bool); 7] = [
             (&|| "x".repeat(90).into(), true),
-            (&|| "static".into(), false), // nothing to be freed
+            (&|| "static".into(), true),
             (&|| Message::json(&"x".repeat(700)).unwrap(), true),
             (&|| vec![1; SHARED_FROM - 1].into(), true),
-            (&|| shared.clone().into(), false), // nor here
+            (&|| shared.clone().into(), true),
             (&|| vec![2; SHARED_FROM].into(), false),
-            (&|| String::new().into(), false),
+            (&|| String::new().into(), true),
         ];
         let (mut queue, mut expected) = (Queue::default(), VecDeque::new());
         for stamp in 0..5000 {
