@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" />
 /**
  * The browser's end of a stepcast hub: what a running computation sends, through reloads and lost
  * connections.
@@ -86,6 +87,7 @@ export interface Socket {
   onopen: ((event: any) => void) | null;
   onmessage: ((event: any) => void) | null;
   onclose: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
   send(data: any): void;
   close(code?: number): void;
 }
@@ -120,6 +122,9 @@ export interface Hub extends EventTarget {
     listener: (detail: HubEvents[K]) => void,
     options?: ListenerOptions,
   ): () => void;
+
+  /** Takes a listener off that `on` was given for this type, as often as it was. */
+  off<K extends keyof HubEvents>(type: K, listener: (detail: HubEvents[K]) => void): void;
 
   addEventListener<K extends keyof HubEvents>(
     type: K,
@@ -184,6 +189,9 @@ export interface Hub extends EventTarget {
 
   /** Ends the connection for good, with close code 1000. */
   close(): void;
+
+  /** As `close`, for `using`. Where there is no `Symbol.dispose`, it is under no name. */
+  [Symbol.dispose](): void;
 }
 
 export interface ListenerOptions {
@@ -191,8 +199,15 @@ export interface ListenerOptions {
   signal?: AbortSignal;
 }
 
-/** A feed that is followed. */
-export interface Feed<T = any> {
+/**
+ * A feed that is followed.
+ *
+ * `for await (const message of feed)` has its messages from then on. A thousand of them wait for a loop that is
+ * slower than they come; then the oldest is left out, which `seq` shows. The loop ends when the run has finished, or this
+ * handle or the connection was closed by the page. Where the run has failed, or the hub has ended the connection for good, it throws an
+ * Error, after the last message.
+ */
+export interface Feed<T = any> extends AsyncIterable<Message<T>> {
   readonly name: string;
   /** The latest values, by key: always current, also while no listener is there. */
   readonly values: ReadonlyMap<string, T>;
@@ -202,8 +217,12 @@ export interface Feed<T = any> {
     listener: (detail: FeedEvents<T>[K]) => void,
     options?: ListenerOptions,
   ): () => void;
+  /** Like `Hub.off`, of what this handle's `on` was given. */
+  off<K extends keyof FeedEvents<T>>(type: K, listener: (detail: FeedEvents<T>[K]) => void): void;
   /** Takes the listeners off. With the last handle of a name, its feed is followed no more. */
   close(): void;
+  /** As `close`, for `using`. */
+  [Symbol.dispose](): void;
 }
 
 /**

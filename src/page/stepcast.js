@@ -5,6 +5,8 @@ const LATE = 10_000; // ms that a ping may be
 const HIDDEN = 70_000; // a hidden page's timers run once a minute
 const FEEDS = 64; // in a hello, until the hub says how many
 const FEED = /\/feed\/(.*[^/])$/; // in an address
+const WAITING = 1000; // messages, for a `for await`
+const DISPOSE = Symbol.dispose ?? Symbol('dispose');
 
 /** A client before it connects. After a reload it needs all again but the acknowledged mailbox. */
 export function initial(feeds = [''], record, { timeout = 5000, minRetry = 500, maxRetry = 20_000 } = {}) {
@@ -332,6 +334,7 @@ class Connection extends EventTarget {
   #state; #socket; #url; #options; #slot;
   #timers = {};
   #events = [];
+  #listeners = new Map(); // by what takes each off
   #telling = false;
   #feeds = new Map();
   #claim = new AbortController(); // to be the client
@@ -368,32 +371,74 @@ class Connection extends EventTarget {
 
   get state() { return this.status.state; }
 
-  on(type, fn, options, feed) {
+  on(type, fn, options, feed, owner) {
+    const { once, signal } = options ?? {};
     const listener = (event) => {
       if (feed !== undefined && event.detail.feed !== feed) return;
-      if (options?.once) off();
+      if (once) off();
       fn(event.detail);
     };
-    const off = () => this.removeEventListener(type, listener);
-    this.addEventListener(type, listener, { signal: options?.signal });
+    const off = () => {
+      this.#listeners.delete(off);
+      signal?.removeEventListener('abort', off);
+      this.removeEventListener(type, listener);
+    };
+    if (signal?.aborted) return off;
+    signal?.addEventListener('abort', off, { once: true });
+    this.#listeners.set(off, { type, fn, owner });
+    this.addEventListener(type, listener);
     return off;
   }
 
+  off(type, fn, owner) {
+    for (const [off, of] of this.#listeners) {
+      if (of.owner === owner && (!type || of.type === type && of.fn === fn)) off();
+    }
+  }
+
   feed(name) {
-    const feed = this.#feed(name), { values } = feed;
+    const hub = this, feed = this.#feed(name);
     if (!feed.handles++) this.#dispatch({ type: 'want', name, wanted: true });
     const closing = new AbortController(), { signal } = closing;
     const close = () => {
       if (signal.aborted) return;
       closing.abort();
+      this.off(null, null, handle);
       if (--feed.handles) return;
       this.#feeds.delete(name);
       this.#dispatch({ type: 'want', name, wanted: false });
     };
-    return {
-      name, values, close,
-      on: (type, fn, options) => this.on(type, (detail) => signal.aborted || fn(detail), { signal, ...options }, name),
+    const handle = {
+      name, values: feed.values, close, [DISPOSE]: close,
+      on: (type, fn, options) => this.on(type, fn, signal.aborted ? { signal } : options, name, handle),
+      off: (type, fn) => this.off(type, fn, handle),
+      async *[Symbol.asyncIterator]() {
+        const waiting = [];
+        let wake;
+        const off = [
+          handle.on('message', (message) => {
+            waiting.push(message);
+            if (waiting.length > WAITING) waiting.shift();
+            wake?.();
+          }),
+          hub.on('status', () => wake?.()),
+        ];
+        signal.addEventListener('abort', () => wake?.());
+        try {
+          for (;;) {
+            const { state, code, reason } = hub.status;
+            if (signal.aborted) return;
+            else if (waiting.length) yield waiting.shift();
+            else if (state === 'finished' || state === 'closed' && !code) return;
+            else if (state === 'failed' || state === 'closed') throw new Error(`${state}: ${code} ${reason}`);
+            else await new Promise((resolve) => { wake = resolve; });
+          }
+        } finally {
+          for (const each of off) each();
+        }
+      },
     };
+    return handle;
   }
 
   send(data) {
@@ -409,6 +454,8 @@ class Connection extends EventTarget {
     this.#events = [];
     this.#dispatch({ type: 'close' });
   }
+
+  [DISPOSE]() { this.close(); }
 
   async fetch(input, init) {
     const request = new Request(input, init);

@@ -55,6 +55,122 @@ test('a listener may be for one event, or until a signal, also of a feed', () =>
   assert.deepEqual(heard, []);
 });
 
+test('off takes a listener off where on was given it, and there alone', () => {
+  const tab = open();
+  const run = tab.hub.feed('run/42'), other = tab.hub.feed('run/42');
+  tab.socket.say(follows(3));
+  const heard = [];
+  const listener = ({ data }) => heard.push(data);
+  for (const each of [tab.hub, run, run, other]) each.on('message', listener);
+  tab.hub.on('gap', listener);
+  tab.socket.say({ text: [3, 1, 'a'] });
+  assert.deepEqual(heard.splice(0), ['a', 'a', 'a', 'a']);
+  run.off('message', listener);
+  tab.socket.say({ text: [3, 2, 'b'] });
+  assert.deepEqual(heard.splice(0), ['b', 'b']);
+  tab.hub.off('message', listener);
+  tab.hub.off('message', () => {});
+  tab.socket.say({ text: [3, 3, 'c'] }, { gap: { alias: 3, from: 4, to: 5, why: 'slow' } });
+  assert.deepEqual(heard.splice(0), ['c', undefined]);
+  other.close();
+  other.on('message', listener);
+  tab.socket.say({ text: [3, 6, 'd'] });
+  assert.deepEqual(heard, []);
+});
+
+test('a listener whose signal was aborted before is never called, and one that is off leaves its signal alone', () => {
+  const tab = open();
+  tab.hub.on('message', () => assert.fail(), { signal: AbortSignal.abort() });
+  let left = 0;
+  const { signal } = new AbortController();
+  signal.addEventListener = () => { left += 1; };
+  signal.removeEventListener = () => { left -= 1; };
+  tab.hub.on('message', () => assert.fail(), { signal })();
+  assert.equal(left, 0);
+  tab.socket.say({ text: [1, 1, 'a'] });
+});
+
+/** What a loop over a feed has, and how it ended. */
+function loop(feed, { most = Infinity } = {}) {
+  const has = [];
+  const ended = (async () => {
+    for await (const { seq, data } of feed) {
+      has.push([seq, data]);
+      if (has.length === most) return 'left';
+    }
+    return 'ended';
+  })().catch((error) => String(error));
+  return { has, ended };
+}
+
+const settled = () => new Promise((resolve) => { setImmediate(resolve); });
+
+test('a loop over a feed has its messages in order, and ends with the run', async () => {
+  const tab = open();
+  const run = tab.hub.feed('run/42');
+  tab.socket.say(follows(3));
+  const { has, ended } = loop(run);
+  tab.socket.say({ text: [3, 1, 'a'] }, { text: [1, 1, 'not of this feed'] }, { text: [3, 2, 'b'] });
+  await settled();
+  assert.deepEqual(has, [[1, 'a'], [2, 'b']]);
+  tab.socket.say({ text: [3, 3, 'c'] }, { bye: { code: 4503, reason: 'done' } });
+  assert.equal(await ended, 'ended');
+  assert.deepEqual(has.slice(2), [[3, 'c']]);
+});
+
+test('a loop over a feed throws where the run has failed, after the last message', async () => {
+  const tab = open();
+  const { has, ended } = loop(tab.hub.feed(''));
+  tab.socket.say({ text: [1, 1, 'a'] }, { bye: { code: 4504, reason: 'diverged' } });
+  assert.equal(await ended, 'Error: failed: 4504 diverged');
+  assert.deepEqual(has, [[1, 'a']]);
+});
+
+for (const [name, end, how] of [
+  ['its handle', ({ run }) => run.close(), 'ended'],
+  ['the connection', ({ tab }) => tab.hub.close(), 'ended'],
+  ['its handle by using', ({ run }) => run[Symbol.dispose]?.() ?? run.close(), 'ended'],
+  ['the connection by the hub', ({ tab }) => tab.socket.say({ bye: { code: 4501, reason: 'not you' } }), 'Error: closed: 4501 not you'],
+]) {
+  test(`a loop over a feed is over once ${name} is closed`, async () => {
+    const tab = open();
+    const run = tab.hub.feed('run/42');
+    tab.socket.say(follows(3));
+    const { ended } = loop(run);
+    await settled();
+    end({ tab, run });
+    assert.equal(await ended, how);
+    // And one that is begun afterwards is over at once.
+    assert.equal(await loop(run).ended, how);
+  });
+}
+
+test('a loop that is left leaves no listener', async () => {
+  const tab = open();
+  const run = tab.hub.feed('run/42');
+  tab.socket.say(follows(3));
+  let listeners = 0;
+  const { addEventListener, removeEventListener } = tab.hub;
+  tab.hub.addEventListener = (...rest) => { listeners += 1; addEventListener.apply(tab.hub, rest); };
+  tab.hub.removeEventListener = (...rest) => { listeners -= 1; removeEventListener.apply(tab.hub, rest); };
+  const { ended } = loop(run, { most: 1 });
+  assert.equal(listeners, 2);
+  tab.socket.say({ text: [3, 1, 'a'] });
+  assert.equal(await ended, 'left');
+  assert.equal(listeners, 0);
+});
+
+test('a loop that is slower than the messages come has the newest thousand', async () => {
+  const tab = open();
+  const run = tab.hub.feed('run/42');
+  tab.socket.say(follows(3));
+  const slow = loop(run);
+  for (let seq = 1; seq <= 1500; seq += 1) tab.socket.say({ text: [3, seq, 'x'] });
+  tab.socket.say({ bye: { code: 4503, reason: 'done' } });
+  assert.equal(await slow.ended, 'ended');
+  assert.deepEqual(slow.has.map(([seq]) => seq), Array.from({ length: 1000 }, (_, i) => 501 + i));
+});
+
 test('a handle that is made later follows at once, and has the events of its feed only', () => {
   const tab = open();
   const run = tab.hub.feed('run/42');

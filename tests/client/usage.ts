@@ -25,7 +25,15 @@ run.on('value', ({ key, data }) => console.log(key.length, data));
 run.on('removed', ({ feed, key }) => console.log(feed, key.length));
 run.on('feed', ({ how }) => { if (how === 'snapshot') console.log(run.values.size); });
 for (const [key, data] of run.values) console.log(key, data);
+const heard = ({ seq }: { seq: number }) => console.log(seq);
+run.on('message', heard);
+run.off('message', heard);
+hub.off('message', heard);
 run.close();
+{
+  using feed = hub.feed<string>('run/44');
+  for await (const { seq, data } of feed) console.log(seq, data.length);
+}
 
 const typed: Feed<{ residual: number }> = hub.feed<{ residual: number }>('run/43');
 typed.on('message', ({ data }) => console.log(data.residual.toFixed(3)), { once: true });
