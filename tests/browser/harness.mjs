@@ -113,6 +113,19 @@ export async function launch(t, without = [], more = []) {
   return browser;
 }
 
+/** Runs in each page before its own scripts. */
+export function prepare() {
+  // Read from a copy, so that the page's own canvas stays as the page made it.
+  globalThis.pixelsOf = ({ width, height }) => {
+    const copy = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
+    copy.drawImage(document.getElementById('field'), 0, 0);
+    return new Uint32Array(copy.getImageData(0, 0, width, height).data.buffer);
+  };
+  document.addEventListener('securitypolicyviolation', (event) => {
+    console.error(`policy violated: ${event.violatedDirective} ${event.blockedURI}`);
+  });
+}
+
 /** A page of a browser profile of its own, and what went wrong in it. */
 export async function open(browser, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1180, height: 860 }, ...options });
@@ -122,17 +135,7 @@ export async function open(browser, options = {}) {
     if (message.type() === 'error' || message.type() === 'warning') complaints.push(message.text());
   });
   page.on('pageerror', (error) => complaints.push(String(error)));
-  await page.addInitScript(() => {
-    // Read from a copy, so that the page's own canvas stays as the page made it.
-    globalThis.pixelsOf = ({ width, height }) => {
-      const copy = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
-      copy.drawImage(document.getElementById('field'), 0, 0);
-      return new Uint32Array(copy.getImageData(0, 0, width, height).data.buffer);
-    };
-    document.addEventListener('securitypolicyviolation', (event) => {
-      console.error(`policy violated: ${event.violatedDirective} ${event.blockedURI}`);
-    });
-  });
+  await page.addInitScript(prepare);
   return { page, complaints };
 }
 

@@ -1,0 +1,80 @@
+// The same in Firefox: the hub's page, and the client through a reload, the way back, and a lost connection.
+
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import puppeteer from 'puppeteer-core';
+import { cable, picture, prepare, seen, serve, start, until } from './harness.mjs';
+
+/** Firefox, with one page of 1180 x 860, and what went wrong in it. */
+async function firefox(t) {
+  const browser = await puppeteer.launch({
+    browser: 'firefox', executablePath: process.env.FIREFOX ?? '/usr/bin/firefox-esr', headless: true, args: ['--no-remote'],
+    defaultViewport: { width: 1180, height: 860 },
+  });
+  t.after(() => browser.close());
+  const page = await browser.newPage();
+  const complaints = [];
+  page.on('console', (message) => { if (['error', 'warn'].includes(message.type())) complaints.push(message.text()); });
+  page.on('pageerror', (error) => complaints.push(String(error)));
+  await page.evaluateOnNewDocument(prepare);
+  return { page, complaints };
+}
+
+test('in Firefox the page shows the bar, the field and the messages of a running model', async (t) => {
+  const run = await start(t, 'gray_scott', '--addr', '127.0.0.1:0');
+  const { page, complaints } = await firefox(t);
+  await page.goto(run.url);
+  const first = await until('a connection, an id, a bar and a field', async () => {
+    const now = await seen(page);
+    return now.state === 'open' && /^\d+$/.test(now.id) && now.max > 0 && now.field.ny && now;
+  });
+  const next = await until('the bar to move', async () => {
+    const now = await seen(page);
+    return now.now > first.now && now.colours > 16 && now;
+  });
+  assert.match(next.title, /^\d+ % /);
+  assert.ok(next.count > first.count);
+  assert.ok(next.wider <= 0, `${next.wider} px wider than the window`);
+  await picture(page, 'gray_scott-firefox');
+  assert.deepEqual(complaints, []);
+});
+
+const html = (url) => `<!doctype html><link rel="icon" href="data:,"><script type="module">
+  import { connect } from '${url}stepcast.js';
+  const before = Number(sessionStorage.getItem('last')); // of the page as it was: what is kept comes again
+  let last = 0;
+  globalThis.faults = [];
+  globalThis.hub = connect();
+  hub.on('message', ({ seq }) => {
+    if (last ? seq !== last + 1 : before && seq > before + 1) faults.push(seq + ' after ' + (last || before));
+    last = seq;
+    if (seq > before) sessionStorage.setItem('last', seq);
+  });
+  hub.on('gap', (gap) => faults.push(JSON.stringify(gap)));
+</script>`;
+
+test('in Firefox a client keeps its id and misses nothing, reloaded, come back to, and cut off', async (t) => {
+  const run = await start(t, 'gray_scott', '--addr', '127.0.0.1:0', '--size', '64', '--steps', '1000000000000', '--lines', '100');
+  const way = await cable(t, run.port);
+  const { page } = await firefox(t);
+  await page.goto(await serve(t, () => ({ headers: { 'content-type': 'text/html' }, body: html(way.url) })));
+  const last = () => page.evaluate(() => Number(sessionStorage.getItem('last')));
+  /** Until so many more messages have come; then the client's id, and whether the hub knew it. */
+  const more = async (what) => {
+    const before = await last();
+    await until(`messages ${what}`, async () => await last() > before + 3);
+    assert.deepEqual(await page.evaluate(() => faults), [], what);
+    return page.evaluate(() => [hub.client, hub.status.resumed]);
+  };
+  const [id, resumed] = await more('at first');
+  assert.equal(resumed, false);
+  await page.reload();
+  assert.deepEqual(await more('after a reload'), [id, true]);
+  await page.goto('about:blank');
+  await page.goBack();
+  assert.deepEqual(await more('after the way back'), [id, true]);
+  assert.ok(way.cut() > 0);
+  await until('the loss to be seen', () => page.evaluate(() => hub.state !== 'open'));
+  await until('the connection', () => page.evaluate(() => hub.state === 'open'));
+  assert.deepEqual(await more('after a cut'), [id, true]);
+});
