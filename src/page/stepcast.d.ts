@@ -304,7 +304,8 @@ export interface Status {
    *
    * After a failed first attempt the client asks by `GET` what there is, since a browser does not say how a
    * WebSocket was refused. Where that is answered, and the page may read it, `code` is the status of HTTP,
-   * and `reason` begins with it. 403 and 404 are for good where this client was never let in before.
+   * and `reason` begins with it. 403 and 404 are for good where this client was never let in before. 403 is also
+   * said where the page's own policy (Content-Security-Policy, `connect-src`) forbids the connection.
    */
   code: number | null;
   /** Why it was closed, or refused; of `finished` and `failed`, the program's message. */

@@ -363,6 +363,11 @@ class Connection extends EventTarget {
     for (const type of ['offline', 'online', 'pagehide']) listen(globalThis, type, () => this.#dispatch({ type }));
     listen(globalThis, 'pageshow', ({ persisted }) => { if (persisted) this.#show(); else probe(); });
     listen(globalThis.document, 'visibilitychange', probe);
+    listen(globalThis.document, 'securitypolicyviolation', ({ disposition, blockedURI, effectiveDirective }) => {
+      if (disposition === 'enforce' && blockedURI.startsWith(url.origin)) {
+        this.#dispatch({ type: 'closed', code: 403, reason: `the page's own Content-Security-Policy, ${effectiveDirective}` });
+      }
+    });
   }
 
   get client() { return this.#state.id ?? null; }

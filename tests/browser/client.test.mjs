@@ -114,3 +114,14 @@ test('bytes arrive as an ArrayBuffer, and a page that was left and come back to 
   await page.goBack();
   assert.equal(await idOf(page), 1);
 });
+
+test('a page whose own policy forbids the connection is told so', async (t) => {
+  const base = await serve(t, ({ url }) => (url.endsWith('.js')
+    ? { headers: { 'content-type': 'text/javascript' }, body: source }
+    : { headers: { 'content-type': 'text/html', 'content-security-policy': "connect-src 'none'" }, body: html }));
+  const { page } = await open(await launch(t));
+  await page.goto(base);
+  await until('the end', () => page.evaluate(() => hub.state === 'closed'));
+  const { code, reason } = await page.evaluate(() => hub.status);
+  assert.deepEqual([code, reason], [403, "the page's own Content-Security-Policy, connect-src"]);
+});

@@ -1,9 +1,11 @@
 // The same in Firefox: the hub's page, and the client through a reload, the way back, and a lost connection.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'node:test';
 import puppeteer from 'puppeteer-core';
-import { cable, picture, prepare, seen, serve, start, until } from './harness.mjs';
+import { cable, picture, prepare, root, seen, serve, start, until } from './harness.mjs';
 
 /** Firefox, with one page of 1180 x 860, and what went wrong in it. */
 async function firefox(t) {
@@ -77,4 +79,15 @@ test('in Firefox a client keeps its id and misses nothing, reloaded, come back t
   await until('the loss to be seen', () => page.evaluate(() => hub.state !== 'open'));
   await until('the connection', () => page.evaluate(() => hub.state === 'open'));
   assert.deepEqual(await more('after a cut'), [id, true]);
+});
+
+test('in Firefox a page whose own policy forbids the connection is told so', async (t) => {
+  const { page } = await firefox(t);
+  const script = readFileSync(join(root, 'src/page/stepcast.js'), 'utf8');
+  await page.goto(await serve(t, ({ url }) => (url.endsWith('.js')
+    ? { headers: { 'content-type': 'text/javascript' }, body: script }
+    : { headers: { 'content-type': 'text/html', 'content-security-policy': "connect-src 'none'" }, body: html('./') })));
+  await until('the end', () => page.evaluate(() => globalThis.hub?.state === 'closed'));
+  const { code, reason } = await page.evaluate(() => hub.status);
+  assert.deepEqual([code, reason], [403, "the page's own Content-Security-Policy, connect-src"]);
 });

@@ -280,3 +280,10 @@ test('a client that the program closes keeps what it showed, and does not come b
   assert.deepEqual([now.state, now.now, now.count, hubs.length], ['closed', 10, 1, 1]);
   assert.deepEqual(complaints, []);
 });
+
+test('while it waits the page says why, where that is known', async (t) => {
+  const { page, complaints, hub } = await openPage(t);
+  hub.say({ bye: { code: 4000, reason: 'the hub is full', retry: 20_000 } });
+  await until('the reason', async () => await page.textContent('#state') === 'Not connected (the hub is full), next attempt in 20 s');
+  assert.deepEqual(complaints, []);
+});

@@ -96,3 +96,21 @@ test('the address of a feed is asked about at its hub', async (t) => {
   new Tab({ url: 'ws://hub.example/prefix/feed/run/1?token=1' }).socket.end();
   assert.equal(requests[0][0], 'http://hub.example/prefix/?token=1');
 });
+
+test("the page's own policy is told as the reason, for good where this client was never let in", (t) => {
+  const page = new Page(t);
+  const violate = (rest) => page.document.dispatchEvent(Object.assign(new Event('securitypolicyviolation'), {
+    disposition: 'enforce', blockedURI: 'ws://hub.example/', effectiveDirective: 'connect-src', ...rest,
+  }));
+  const tab = new Tab({ url: 'ws://hub.example/' });
+  t.after(() => tab.hub.close());
+  violate({ blockedURI: 'https://elsewhere.example/picture.png', effectiveDirective: 'img-src' });
+  violate({ disposition: 'report' });
+  assert.equal(tab.hub.state, 'connecting');
+  tab.socket.end();
+  violate();
+  assert.deepEqual(last(tab), ['closed', 403, "the page's own Content-Security-Policy, connect-src"]);
+  assert.equal(tab.clock.armed, 0);
+  violate(); // the look for a reason was forbidden, too
+  assert.equal(tab.sockets.length, 1);
+});
