@@ -536,7 +536,8 @@ impl Engine {
             }
             left = left.saturating_sub(lost);
         }
-        if may_lose && left == 0 && share.is_tight() {
+        // Another half of the same mailboxes before anybody has gone for good.
+        if may_lose && left < RELIEF && share.is_tight() {
             return true;
         }
         if !share.is_over() {
