@@ -30,7 +30,7 @@ const CLIENTS: [usize; 2] = [1, 100];
 fn hub_with(clients: usize) -> Hub {
     let hub = Hub::builder()
         .limits(Limits::default().clients(clients.max(1)))
-        .spawn_thread("127.0.0.1:0");
+        .spawn_blocking("127.0.0.1:0");
     let hub = hub.expect("a port");
     let address = hub.local_addr().expect("it listens");
     for _ in 0..clients {

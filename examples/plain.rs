@@ -8,7 +8,7 @@ fn main() -> Result<(), stepcast::SpawnError> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "0.0.0.0:8002".to_owned());
     // Other machines can reach that address, and a page from disk has the origin "null": both
     // have to be said.
-    let hub = Hub::builder().open_to_everyone().allow_origin("null").spawn_thread(address)?;
+    let hub = Hub::builder().allow_remote().allow_origin("null").spawn_blocking(address)?;
     let mut events = hub.events();
     println!("open examples/plain.html, which connects to {}", hub.url());
     while let Some(event) = events.recv_blocking() {

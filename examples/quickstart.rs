@@ -6,7 +6,7 @@ use stepcast::Hub;
 
 fn main() -> Result<(), stepcast::SpawnError> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8002".to_owned());
-    let hub = Hub::spawn_thread(address)?;
+    let hub = Hub::spawn_blocking(address)?;
     println!("watch it at {}", hub.url());
 
     // The area under 4 / (1 + x^2) from 0 to 1, in 1000 parts of 20 million strips each.

@@ -8,7 +8,7 @@
 //! ```
 //! use stepcast::Hub;
 //!
-//! let hub = Hub::spawn_thread("127.0.0.1:0")?; // or Hub::spawn(..).await? in tokio
+//! let hub = Hub::spawn_blocking("127.0.0.1:0")?; // or Hub::spawn(..).await? in tokio
 //! println!("watch at {}", hub.url());
 //! for step in 1..=100 {
 //!     // model.step();
@@ -32,7 +32,7 @@
 //!   much is counted ([`ClientInfo::skipped`]). Other policies: [`Overflow`].
 //! - What one thread pushes, to one client and to everyone, arrives in the order of the calls.
 //! - Pages of other sites are kept out by default, and what other machines can reach has to be
-//!   said ([`HubBuilder::open_to_everyone`]).
+//!   said ([`HubBuilder::allow_remote`]).
 //! - The hub ends within a deadline, delivers first, and leaves nothing behind.
 //!
 //! # Endings

@@ -35,11 +35,11 @@ const CLOSE: Duration = Duration::from_millis(300);
 const PATIENT: Duration = Duration::from_secs(600);
 
 fn hub() -> Hub {
-    Hub::spawn_thread("127.0.0.1:0").unwrap()
+    Hub::spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 fn hub_with(timeouts: Timeouts) -> Hub {
-    Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap()
+    Hub::builder().timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 fn reason_for(events: &mut Events, client: ClientId) -> DisconnectReason {
@@ -193,7 +193,7 @@ fn violations() -> Vec<(String, Vec<u8>, u16)> {
 #[test]
 fn a_violation_is_answered_with_its_code_and_the_end_and_others_notice_nothing() {
     let limits = Limits::default().inbound_message(1000).inbound_fragments(3);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let bystander = Bystander::of(&hub);
     let violations = violations();
     assert!(violations.len() > 80);
@@ -772,7 +772,7 @@ fn panicking_destructors_of_messages_that_make_room_reach_no_push_and_leak_no_me
     static ARMED: AtomicBool = AtomicBool::new(false);
     let bomb = || bytes::Bytes::from_owner(Bomb(&ARMED, [0; 1000]));
     let limits = Limits::default().mailbox(8 << 10);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect(&hub);
     // Full, so that what is sent waits in its mailbox and is dropped by the pushes that follow.
     until("its socket to be full", || {

@@ -102,7 +102,7 @@ fn ten_thousand_connections_half_of_them_in_mid_handshake_leave_nothing() {
     const ROUNDS: usize = 20;
     const EACH: usize = 500;
     let _alone = alone();
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let before = (threads(), descriptors());
     let mut after_warming_up = 0;
@@ -148,7 +148,8 @@ fn a_crowd_in_the_middle_of_something_holds_a_bounded_memory_which_is_let_go() {
     let _alone = alone();
     let limits = Limits::default().handshakes(CROWD / 2).clients_per_address(CROWD);
     let timeouts = Timeouts::default().handshake(PATIENCE).keepalive(PATIENCE);
-    let hub = Hub::builder().limits(limits).timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let hub =
+        Hub::builder().limits(limits).timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let bystander = Bystander::of(&hub);
     let before = (descriptors(), resident());

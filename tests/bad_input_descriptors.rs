@@ -79,7 +79,7 @@ fn time_taken(mut stat: &File) -> u64 {
 fn out_of_descriptors() {
     tracing::subscriber::set_global_default(Warnings).unwrap();
     let limits = Limits::default().clients(6).handshakes(6); // for which there are enough
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
 
     // Nobody is connected, so nothing but its own clock makes the hub try again.
@@ -138,10 +138,10 @@ fn program() {
     tracing::subscriber::set_global_default(Warnings).unwrap();
     let long = Duration::from_secs(600); // peers do not answer pings while they wait for others
     let builder = Hub::builder().timeouts(Timeouts::default().keepalive(long).handshake(long));
-    let hub = builder.clone().spawn_thread("127.0.0.1:0").unwrap();
+    let hub = builder.clone().spawn_blocking("127.0.0.1:0").unwrap();
     assert_eq!(WARNINGS.load(Ordering::Relaxed), 1, "the default limits do not fit");
     let limits = Limits::default().clients(40).handshakes(20);
-    let other = builder.limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let other = builder.limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     assert_eq!(WARNINGS.load(Ordering::Relaxed), 1, "these limits fit");
 
     println!("\nhubs {} {}", hub.local_addr().unwrap(), other.local_addr().unwrap());

@@ -26,13 +26,13 @@ fn time_of(mut call: impl FnMut()) -> Duration {
 fn sending_to_an_unknown_or_gone_id_is_an_error_cheap_and_logged_once() {
     // What a push to the one client of another hub takes.
     let works = {
-        let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+        let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
         let (peer, message) = (Peer::connect(&hub), bytes::Bytes::from(vec![0; 1000]));
         time_of(|| hub.send(peer.id, message.clone()).unwrap())
     };
     let log = Log::of(Level::TRACE);
     tracing::subscriber::set_global_default(log.clone()).unwrap();
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     // Enough that looking through all of them would be seen.
     let mut peers: Vec<_> = (0..200).map(|_| Peer::connect(&hub)).collect();
     let gone = peers.pop().unwrap().id;

@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    drop(Hub::spawn_thread("127.0.0.1:0").unwrap()); // tokio keeps two descriptors for signals, once for the process
+    drop(Hub::spawn_blocking("127.0.0.1:0").unwrap()); // tokio keeps two descriptors for signals, once for the process
     one
 }
 
@@ -33,7 +33,7 @@ fn no_thread_and_no_socket_is_left_of_a_hub_that_has_ended() {
     let _alone = alone();
     let before = descriptors();
     for round in 0..10 {
-        let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+        let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
         let peers: Vec<_> = (0..20).map(|_| Peer::connect(&hub)).collect();
         let silent = TcpStream::connect(hub.local_addr().unwrap()).unwrap();
         hub.broadcast(vec![0; 100_000]);
@@ -72,7 +72,7 @@ impl Stuck {
             .shutdown(shutdown);
         let limits = Limits::default().mailbox(64 << 20);
         let builder = Hub::builder().page("x".repeat(16 << 20)).limits(limits).timeouts(timeouts);
-        let hub = builder.spawn_thread("127.0.0.1:0").unwrap();
+        let hub = builder.spawn_blocking("127.0.0.1:0").unwrap();
         let address = hub.local_addr().unwrap();
 
         // Strangers: who ask for nothing, for half of something, who take none of their answer, and

@@ -201,7 +201,7 @@ fn wait(hub: &Hub) {
 }
 
 fn start() -> Hub {
-    Hub::spawn_thread("127.0.0.1:0").unwrap()
+    Hub::spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 async fn start_async() -> Hub {
@@ -499,7 +499,7 @@ fn a_panic_aborts() -> Done {
 
 #[cfg(all(feature = "signal", unix))]
 fn computes_for_ever() -> Done {
-    let hub = Hub::builder().finish_on_signal().spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().finish_on_signal().spawn_blocking("127.0.0.1:0").unwrap();
     run(&hub);
     loop {
         thread::park();
@@ -509,7 +509,7 @@ fn computes_for_ever() -> Done {
 /// The viewers are those of the hub that hears no signal.
 #[cfg(all(feature = "signal", unix))]
 fn computes_with_two_hubs() -> Done {
-    let _listens = Hub::builder().finish_on_signal().spawn_thread("127.0.0.1:0").unwrap();
+    let _listens = Hub::builder().finish_on_signal().spawn_blocking("127.0.0.1:0").unwrap();
     let hub = start();
     run(&hub);
     loop {
@@ -519,7 +519,7 @@ fn computes_with_two_hubs() -> Done {
 
 #[cfg(all(feature = "signal", unix))]
 fn raises_after_the_end() -> Done {
-    let hub = Hub::builder().finish_on_signal().spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().finish_on_signal().spawn_blocking("127.0.0.1:0").unwrap();
     run(&hub);
     hub.finish("converged");
     hub.shutdown_blocking(PATIENCE);
@@ -533,7 +533,7 @@ fn raises_after_the_end() -> Done {
 fn holds_up_the_runtime() -> Done {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let hub = Hub::builder().finish_on_signal().runtime(runtime.handle().clone());
-    let hub = hub.spawn_thread("127.0.0.1:0").unwrap();
+    let hub = hub.spawn_blocking("127.0.0.1:0").unwrap();
     println!("{}", hub.local_addr().unwrap());
     runtime.block_on(async {
         let (read, has_read) = tokio::sync::oneshot::channel();
@@ -551,7 +551,7 @@ fn holds_up_the_runtime() -> Done {
 fn a_runtime_that_runs_it() -> Done {
     let runtime = Runtime::new()?;
     let hub = Hub::builder().runtime(runtime.handle().clone());
-    let hub = hub.spawn_thread("127.0.0.1:0").unwrap();
+    let hub = hub.spawn_blocking("127.0.0.1:0").unwrap();
     runtime.block_on(async {
         run(&hub);
         hub.shutdown().await;

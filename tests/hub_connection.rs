@@ -13,11 +13,11 @@ use stepcast::codec::{CloseCode, CloseFrame, Control, ControlPayload, Frame, Inc
 use stepcast::{DisconnectReason, Event, Hub, Limits, SendError, Timeouts};
 
 fn hub() -> Hub {
-    Hub::spawn_thread("127.0.0.1:0").unwrap()
+    Hub::spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 fn hub_with(timeouts: Timeouts) -> Hub {
-    Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap()
+    Hub::builder().timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 fn payload(bytes: &'static [u8]) -> ControlPayload {
@@ -64,7 +64,8 @@ fn a_close_without_a_code_is_answered_without_one() {
 fn a_client_that_closes_gets_the_close_before_what_has_not_begun() {
     let limits = Limits::default().mailbox(64 << 20);
     let timeouts = Timeouts::default().stall(PATIENCE * 9).close(PATIENCE);
-    let hub = Hub::builder().limits(limits).timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let hub =
+        Hub::builder().limits(limits).timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let mut peer = Peer::connect(&hub);
     let message = Bytes::from(vec![0; 1024]);
@@ -131,7 +132,7 @@ fn what_was_pushed_before_a_violation_goes_before_its_close() {
 fn too_many_messages_pings_or_pongs_a_second_close_with_1008() {
     for first in [0x81, 0x82, 0x89, 0x8a] {
         let limits = Limits::default().inbound_per_second(10);
-        let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+        let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
         let mut events = hub.events();
         let mut peer = Peer::connect(&hub);
         // Twenty may come at once; of two hundred some are too many on the slowest machine.
@@ -368,7 +369,7 @@ fn what_comes_with_the_request_is_answered_after_it() {
 #[test]
 fn a_peer_that_ends_its_side_after_it_has_asked_still_gets_its_answer() {
     use std::io::Read;
-    let hub = Hub::builder().page("the page").spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().page("the page").spawn_blocking("127.0.0.1:0").unwrap();
     for _ in 0..20 {
         let mut socket = TcpStream::connect(hub.local_addr().unwrap()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();

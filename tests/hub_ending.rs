@@ -21,7 +21,7 @@ use stepcast::{DisconnectReason, Event, Hub, SendError, Timeouts};
 /// A hub that waits long for clients that do not answer its Close.
 fn patient() -> Hub {
     let timeouts = Timeouts::default().close(PATIENCE).shutdown(PATIENCE);
-    Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap()
+    Hub::builder().timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 fn v1(hub: &Hub) -> V1 {
@@ -100,7 +100,7 @@ fn a_client_that_was_closed_before_and_is_owed_much_keeps_its_own_reason() {
 fn who_takes_an_answer_does_not_hold_up_the_end() {
     let timeouts = Timeouts::default().close(PATIENCE).stall(PATIENCE).shutdown(PATIENCE);
     let builder = Hub::builder().timeouts(timeouts).page("x".repeat(32 << 20));
-    let hub = builder.spawn_thread("127.0.0.1:0").unwrap();
+    let hub = builder.spawn_blocking("127.0.0.1:0").unwrap();
     let mut asks = TcpStream::connect(hub.local_addr().unwrap()).unwrap();
     asks.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     std::io::Read::read_exact(&mut asks, &mut [0; 8]).unwrap();
@@ -152,8 +152,8 @@ fn a_run_can_tell_a_client_that_left_from_a_hub_that_ends() {
     let hub = patient();
     let mut events = hub.events();
     let (leaves, stays, away) = (Peer::connect(&hub), Peer::connect(&hub), v1(&hub));
-    let [left, there, lost] = [leaves.id, stays.id, away.id].map(|id| hub.gone(id));
-    let ended = hub.ended();
+    let [left, there, lost] = [leaves.id, stays.id, away.id].map(|id| hub.gone_token(id));
+    let ended = hub.ended_token();
     drop(leaves);
     until("it to have gone", || left.is_cancelled());
     away.cut();
@@ -178,24 +178,25 @@ fn a_run_can_tell_a_client_that_left_from_a_hub_that_ends() {
         .collect();
     assert_eq!(reasons, [DisconnectReason::ByHub, DisconnectReason::ByHub]);
     assert!(!there.is_cancelled() && !lost.is_cancelled());
-    assert!(!hub.gone(stays.id).is_cancelled(), "it has not left");
-    assert!(hub.ended().is_cancelled());
+    assert!(!hub.gone_token(stays.id).is_cancelled(), "it has not left");
+    assert!(hub.ended_token().is_cancelled());
 }
 
 #[test]
 fn the_token_of_the_end_is_the_programs_own() {
     let hub = patient();
-    hub.ended().cancel();
-    assert!(!hub.ended().is_cancelled());
-    assert!(!Hub::disabled().ended().is_cancelled());
+    hub.ended_token().cancel();
+    assert!(!hub.ended_token().is_cancelled());
+    assert!(!Hub::disabled().ended_token().is_cancelled());
 }
 
 #[test]
 fn a_runtime_that_ends_with_its_hub_is_an_end_and_no_client_has_left() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let hub = Hub::builder().runtime(runtime.handle().clone()).spawn_thread("127.0.0.1:0").unwrap();
+    let hub =
+        Hub::builder().runtime(runtime.handle().clone()).spawn_blocking("127.0.0.1:0").unwrap();
     let peer = Peer::connect(&hub);
-    let (gone, ended) = (hub.gone(peer.id), hub.ended());
+    let (gone, ended) = (hub.gone_token(peer.id), hub.ended_token());
     drop(runtime);
     until("the end", || ended.is_cancelled());
     assert!(!gone.is_cancelled());
@@ -203,7 +204,7 @@ fn a_runtime_that_ends_with_its_hub_is_an_end_and_no_client_has_left() {
 
 #[test]
 fn a_weak_handle_and_events_keep_no_hub_alive() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let (weak, mut events) = (hub.downgrade(), hub.events());
     let same = weak.clone().upgrade().unwrap();
     assert_eq!(same.local_addr(), hub.local_addr());
@@ -217,7 +218,7 @@ fn a_weak_handle_and_events_keep_no_hub_alive() {
 #[test]
 fn a_hub_is_let_go_by_a_weak_handle_in_whatever_order() {
     // The thread that has upgraded is the last to hold the hub.
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect(&hub);
     let weak = hub.downgrade();
     let held = weak.upgrade().unwrap();

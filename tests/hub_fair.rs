@@ -30,7 +30,7 @@ fn drain(sockets: Vec<TcpStream>, stop: Arc<AtomicBool>) -> thread::JoinHandle<(
 #[test]
 fn a_viewer_of_a_quiet_feed_does_not_wait_for_the_followers_of_a_hot_one() {
     // Nobody is asked what it has read, so that the crowd takes as much as it can.
-    let hub = Hub::builder().freshness(Duration::ZERO).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().freshness(Duration::ZERO).spawn_blocking("127.0.0.1:0").unwrap();
     let [hot, quiet] = ["hot", "quiet"].map(|name| hub.feed(name).unwrap());
     let stop = Arc::new(AtomicBool::new(false));
     let crowd = (0..400).map(|_| Peer::connect_at(&hub, "/feed/hot").socket).collect();
@@ -60,7 +60,7 @@ fn a_viewer_of_a_quiet_feed_does_not_wait_for_the_followers_of_a_hot_one() {
 /// Thousands of feeds that are pushed to without pause are taken over in parts: between them the hub serves others.
 #[test]
 fn who_connects_does_not_wait_for_thousands_of_hot_feeds() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let pushing: Vec<_> = (0..2)
         .map(|thread| {

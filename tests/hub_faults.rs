@@ -119,9 +119,9 @@ fn session(hub: &Hub, socket: TcpStream, by: By) -> io::Result<()> {
 #[test]
 fn a_connection_cut_at_any_byte_of_either_way_leaves_nothing_and_disturbs_nobody() {
     let _alone = alone();
-    drop(Hub::spawn_thread("127.0.0.1:0").unwrap()); // tokio keeps two for signals, once for the process
+    drop(Hub::spawn_blocking("127.0.0.1:0").unwrap()); // tokio keeps two for signals, once for the process
     let before = descriptors();
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let state = hub.feed("state").unwrap();
     state.set("state", STATE).unwrap();
@@ -181,7 +181,7 @@ fn a_connection_that_falls_silent_anywhere_is_let_go_in_time() {
     let timeouts = timeouts.pong(patient).stall(patient);
     // A second more for a machine that is busy elsewhere.
     let deadline = quick + patient + patient + Duration::from_secs(1);
-    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let state = hub.feed("state").unwrap();
     state.set("state", STATE).unwrap();
@@ -278,7 +278,7 @@ fn next_messages(peer: &mut Peer, ping: &ControlPayload) -> [Message; 2] {
 #[test]
 fn what_comes_in_single_bytes_or_odd_pieces_is_whole_on_both_sides() {
     let _alone = alone();
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let short: &[usize] = &[0, 1, 125, 126, 300];
     let long: &[usize] = &[0, 125, 126, 4095, 4096, 65535, 65536];
@@ -296,7 +296,7 @@ fn what_comes_in_single_bytes_or_odd_pieces_is_whole_on_both_sides() {
 fn what_is_delayed_both_ways_is_whole_and_in_order() {
     const DELAY: Duration = Duration::from_millis(60);
     let _alone = alone();
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let way = Way::delayed(DELAY);
     let started = Instant::now();

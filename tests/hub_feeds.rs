@@ -14,7 +14,7 @@ use stepcast::{
 };
 
 fn hub() -> Hub {
-    Hub::spawn_thread("127.0.0.1:0").unwrap()
+    Hub::spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 fn texts(peer: &mut Peer, count: usize) -> Vec<String> {
@@ -99,7 +99,7 @@ fn on_everyones_feed_who_comes_gets_the_latest_values_and_of_the_log_what_comes(
 #[test]
 fn joining_leaves_no_hole_and_repeats_nothing() {
     let retention = Retention::default().messages(50);
-    let hub = Hub::builder().retention(retention).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().retention(retention).spawn_blocking("127.0.0.1:0").unwrap();
     let feed = hub.feed("run").unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let sender = {
@@ -216,10 +216,10 @@ fn what_one_thread_pushes_to_several_feeds_and_to_one_client_comes_in_its_order(
 #[test]
 fn a_rule_decides_who_may_follow_what_by_its_url_and_not_what_the_program_does() {
     let hub = Hub::builder()
-        .may_follow(|feed, request| {
+        .authorize_follow(|feed, request| {
             feed.starts_with("public/") || request.header("x-user") == Some(&b"ada"[..])
         })
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let answer = refusal(&hub, "/feed/secret");
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
@@ -253,7 +253,7 @@ fn names_that_are_none_are_errors_for_the_program_and_404_on_the_path() {
 #[test]
 fn beyond_the_limits_one_more_is_refused_and_the_others_stay() {
     let limits = Limits::default().feeds(4).feeds_per_client(2).keys(3).latest(2000);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect_at(&hub, "/feed/a"); // its first
     let (b, c) = (hub.feed("b").unwrap(), hub.feed("c").unwrap());
     hub.follow(peer.id, &b).unwrap();
@@ -269,8 +269,8 @@ fn beyond_the_limits_one_more_is_refused_and_the_others_stay() {
     let too_many = Err(SendError::TooManyFeeds { limit: 4 });
     assert_eq!(none.send("x"), too_many);
     assert_eq!(none.set("key", "x"), too_many);
-    assert_eq!(none.close("x"), too_many);
-    assert_eq!(none.send_wait_blocking("x", Duration::from_secs(20)), too_many);
+    assert_eq!(none.finish("x"), too_many);
+    assert_eq!(none.send_timeout_blocking("x", Duration::from_secs(20)), too_many);
     assert_eq!(hub.follow(peer.id, &none), Err(FollowError::TooManyFeeds { limit: 4 }));
     assert_eq!((none.name(), hub.stats().feeds_refused), ("e", 1));
     assert!(refusal(&hub, "/feed/e").starts_with("HTTP/1.1 503 "));
@@ -307,11 +307,11 @@ fn the_last_message_is_for_those_who_come_late_too_and_the_last() {
     let feed = hub.feed("run").unwrap();
     let mut early = Peer::connect_at(&hub, "/feed/run");
     feed.send("step 1").unwrap();
-    feed.close("converged").unwrap();
-    assert_eq!(feed.send("more"), Err(SendError::Closed));
-    assert_eq!(feed.set("key", "more"), Err(SendError::Closed));
-    assert_eq!(feed.close("twice"), Err(SendError::Closed));
-    assert_eq!(hub.feed("run").unwrap().send("more"), Err(SendError::Closed));
+    feed.finish("converged").unwrap();
+    assert_eq!(feed.send("more"), Err(SendError::Finished));
+    assert_eq!(feed.set("key", "more"), Err(SendError::Finished));
+    assert_eq!(feed.finish("twice"), Err(SendError::Finished));
+    assert_eq!(hub.feed("run").unwrap().send("more"), Err(SendError::Finished));
     let mut late = Peer::connect_at(&hub, "/feed/run");
     for peer in [&mut early, &mut late] {
         assert_eq!(texts(peer, 2), ["step 1", "converged"]);
@@ -323,7 +323,7 @@ fn the_last_message_is_for_those_who_come_late_too_and_the_last() {
 #[test]
 fn what_is_kept_is_bounded_in_messages() {
     let retention = Retention::default().messages(5);
-    let hub = Hub::builder().retention(retention).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().retention(retention).spawn_blocking("127.0.0.1:0").unwrap();
     let feed = hub.feed("run").unwrap();
     (0..100).for_each(|number| feed.send(format!("{number}")).unwrap());
     settle(&hub);
@@ -334,7 +334,7 @@ fn what_is_kept_is_bounded_in_messages() {
 #[test]
 fn what_is_kept_is_bounded_in_bytes_and_one_larger_message_is_kept_alone() {
     let limits = Limits::default().feed(100_000);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let feed = hub.feed("run").unwrap();
     for number in 0..20u8 {
         feed.send(vec![number; 20_000]).unwrap();
@@ -356,15 +356,18 @@ fn what_is_kept_is_bounded_in_bytes_and_one_larger_message_is_kept_alone() {
 fn what_is_kept_is_bounded_in_age_and_then_the_feed_goes_away() {
     let retention = Retention::default().age(Duration::from_millis(400));
     let timeouts = Timeouts::default().close(Duration::from_millis(500)); // looks every 100 ms
-    let hub =
-        Hub::builder().retention(retention).timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder()
+        .retention(retention)
+        .timeouts(timeouts)
+        .spawn_blocking("127.0.0.1:0")
+        .unwrap();
     let feed = hub.feed("run").unwrap();
     feed.send("old").unwrap();
     let mut peer = Peer::connect_at(&hub, "/feed/run");
     assert_eq!(peer.text(), "old");
     until("the old message to be gone", || hub.stats().memory == 0);
     let mut late = Peer::connect_at(&hub, "/feed/run");
-    feed.close("new").unwrap();
+    feed.finish("new").unwrap();
     assert_eq!((peer.text(), late.text()), ("new".into(), "new".into()));
 
     drop(feed);
@@ -380,7 +383,7 @@ fn what_is_kept_is_bounded_in_age_and_then_the_feed_goes_away() {
 #[test]
 fn a_feed_that_nobody_has_is_kept_as_long_as_its_messages() {
     let hub = hub();
-    hub.feed("run").unwrap().close("the result").unwrap();
+    hub.feed("run").unwrap().finish("the result").unwrap();
     settle(&hub);
     for _ in 0..3 {
         assert_eq!(Peer::connect_at(&hub, "/feed/run").text(), "the result");
@@ -391,14 +394,14 @@ fn a_feed_that_nobody_has_is_kept_as_long_as_its_messages() {
 #[test]
 fn at_the_limit_closed_feeds_make_way_and_the_newest_are_there_for_late_joiners() {
     let hub =
-        Hub::builder().limits(Limits::default().feeds(10)).spawn_thread("127.0.0.1:0").unwrap();
+        Hub::builder().limits(Limits::default().feeds(10)).spawn_blocking("127.0.0.1:0").unwrap();
     let open = hub.feed("open").unwrap();
     open.send("of the open one").unwrap();
     let mut peer = Peer::connect_at(&hub, "/feed/run/0");
     for run in 0..1000 {
         let feed = hub.feed(&format!("run/{run}")).unwrap();
         feed.set("state", format!("state {run}")).unwrap();
-        feed.close(format!("result {run}")).unwrap();
+        feed.finish(format!("result {run}")).unwrap();
         drop(feed);
         if run % 5 == 0 {
             settle(&hub);
@@ -419,8 +422,11 @@ fn at_the_limit_closed_feeds_make_way_and_the_newest_are_there_for_late_joiners(
 fn feeds_that_come_and_go_leave_nothing() {
     let retention = Retention::default().age(Duration::ZERO);
     let timeouts = Timeouts::default().close(Duration::from_millis(50));
-    let hub =
-        Hub::builder().retention(retention).timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder()
+        .retention(retention)
+        .timeouts(timeouts)
+        .spawn_blocking("127.0.0.1:0")
+        .unwrap();
     for number in 0..1_000_000 {
         let feed = hub.feed(&format!("run/{number}")).unwrap();
         if number % 10_000 == 0 {
@@ -461,7 +467,7 @@ fn a_disabled_hub_has_feeds_that_go_nowhere() {
     assert_eq!(hub.feed("").unwrap_err(), FeedError::InvalidName);
     feed.send("x").unwrap();
     feed.set("key", "x").unwrap();
-    hub.everyone().close("x").unwrap();
+    hub.everyone().finish("x").unwrap();
     let id = "4711".parse().unwrap();
     hub.follow(id, &feed).unwrap();
     hub.unfollow(id, &feed).unwrap();
@@ -471,7 +477,7 @@ fn a_disabled_hub_has_feeds_that_go_nowhere() {
 #[test]
 fn over_the_hubs_memory_limit_feeds_give_up_what_they_keep() {
     let limits = Limits::default().memory(4 << 20);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let feeds: Vec<Feed> = (0..64).map(|n| hub.feed(&format!("{n}")).unwrap()).collect();
     for round in 0..40u8 {
         for feed in &feeds {
@@ -495,7 +501,8 @@ fn over_the_hubs_memory_limit_feeds_give_up_what_they_keep() {
 fn a_slow_follower_of_a_feed_skips_and_the_others_do_not_notice() {
     let limits = Limits::default().feed(1 << 20);
     let timeouts = Timeouts::default().stall(Duration::from_secs(600));
-    let hub = Hub::builder().limits(limits).timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let hub =
+        Hub::builder().limits(limits).timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap();
     let feed = hub.feed("run").unwrap();
     let mut slow = Peer::connect_at(&hub, "/feed/run");
     let mut fast = Peer::connect_at(&hub, "/feed/run");
@@ -521,12 +528,12 @@ fn a_rule_that_panics_costs_the_request_and_is_asked_about_names_only() {
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
     let seen = Arc::clone(&asked);
     let hub = Hub::builder()
-        .may_follow(move |feed, _| {
+        .authorize_follow(move |feed, _| {
             seen.lock().unwrap().push(feed.to_owned());
             assert!(feed != "run", "no rule for this one");
             true
         })
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let mut events = hub.events();
     let before = Peer::connect(&hub);

@@ -17,7 +17,7 @@ const MIB: usize = 1 << 20;
 
 fn hub() -> Hub {
     let limits = Limits::default().mailbox(64 * MIB);
-    Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap()
+    Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 /// Reads so many bytes of messages, slowly, and then the rest.
@@ -86,7 +86,7 @@ fn clients_that_do_not_read_are_counted_when_the_time_is_up() {
 #[test]
 fn a_flush_is_not_kept_waiting_by_what_is_pushed_after_it() {
     // Where nobody is asked what it has read, something waits for their sockets all the time.
-    let hub = Hub::builder().freshness(Duration::ZERO).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().freshness(Duration::ZERO).spawn_blocking("127.0.0.1:0").unwrap();
     let done = AtomicBool::new(false);
     // They are behind all the time, so that something of theirs is always being written.
     let slow: Vec<_> = (0..4).map(|_| Peer::connect(&hub)).collect();
@@ -148,7 +148,8 @@ fn a_flush_while_the_hub_ends_still_waits_for_those_who_read() {
 #[test]
 fn a_flush_that_holds_up_the_runtime_of_its_hub_ends_in_its_time_all_the_same() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let hub = Hub::builder().runtime(runtime.handle().clone()).spawn_thread("127.0.0.1:0").unwrap();
+    let hub =
+        Hub::builder().runtime(runtime.handle().clone()).spawn_blocking("127.0.0.1:0").unwrap();
     let flushed = runtime.block_on(async { hub.flush_blocking(Duration::from_millis(50)) });
     assert_eq!(flushed, Err(FlushError::TimedOut { clients: 0 }));
     assert_eq!(runtime.block_on(hub.flush(PATIENCE)), Ok(()));

@@ -61,7 +61,7 @@ fn end_of(pid: i32) -> ExitStatus {
 
 fn spawn_hub() -> Hub {
     let timeouts = Timeouts::default().keepalive(FOR_EVER).stall(FOR_EVER);
-    Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap()
+    Hub::builder().timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 fn listening() -> HubBuilder {
@@ -72,7 +72,7 @@ fn listening() -> HubBuilder {
 }
 
 fn spawn_hub_that_listens() -> Hub {
-    listening().spawn_thread("127.0.0.1:0").unwrap()
+    listening().spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 /// What a child does with the handles that it has: each call would hang, fail, or reach the parent's viewers, were
@@ -81,17 +81,17 @@ fn use_handles(hub: &Hub, id: ClientId, feed: &Feed, mut events: Events) {
     hub.broadcast("from a child");
     assert_eq!(hub.send(id, "from a child"), Ok(()));
     assert_eq!(hub.set(id, "key", "from a child"), Ok(()));
-    assert_eq!(hub.send_wait_blocking(id, "from a child", FOR_EVER), Ok(()));
+    assert_eq!(hub.send_timeout_blocking(id, "from a child", FOR_EVER), Ok(()));
     assert_eq!(feed.send("from a child"), Ok(()));
     assert_eq!(feed.set("key", "from a child"), Ok(()));
-    assert_eq!(feed.send_wait_blocking("from a child", FOR_EVER), Ok(()));
-    assert_eq!(feed.clone().close("from a child"), Ok(()));
+    assert_eq!(feed.send_timeout_blocking("from a child", FOR_EVER), Ok(()));
+    assert_eq!(feed.clone().finish("from a child"), Ok(()));
     assert_eq!(hub.everyone().send("from a child"), Ok(()));
     assert_eq!(hub.feed("another").unwrap().send("from a child"), Ok(()));
     assert_eq!((hub.follow(id, feed), hub.unfollow(id, feed)), (Ok(()), Ok(())));
     assert_eq!((hub.client_count(), hub.clients(), hub.client(id)), (0, vec![], None));
     assert_eq!((hub.local_addr(), hub.url(), hub.stats()), (None, String::new(), Stats::default()));
-    assert!(!hub.gone(id).is_cancelled());
+    assert!(!hub.gone_token(id).is_cancelled());
     assert!(events.try_recv().is_none() && events.recv_blocking().is_none());
     assert!(hub.events().recv_blocking().is_none());
     assert_eq!(hub.disconnect(id, "by a child"), Ok(()));
@@ -207,7 +207,7 @@ fn the_hubs_end_frees_its_port_and_ends_its_viewers_while_a_forked_child_lives()
     assert_eq!(viewer.close_code(), 1001);
     viewer.socket.shutdown(Shutdown::Both).unwrap(); // of which the child has a copy, too
     end.join().unwrap();
-    let again = Hub::spawn_thread(address).unwrap();
+    let again = Hub::spawn_blocking(address).unwrap();
     drop(Peer::connect(&again));
     assert!(fork::waitpid_nohang(pid).unwrap().is_none(), "the child lives");
     ours.write_all(b"x").unwrap();
@@ -294,7 +294,8 @@ fn a_runtime_that_a_child_drops_leaves_the_parents_hub_and_its_viewers_alone() {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let hub = Hub::builder().runtime(runtime.handle().clone()).spawn_thread("127.0.0.1:0").unwrap();
+    let hub =
+        Hub::builder().runtime(runtime.handle().clone()).spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let connect = || {
         let peer = thread::spawn(move || Peer::connect_to(address));

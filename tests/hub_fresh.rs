@@ -34,14 +34,14 @@ fn look(hub: &Hub, slow: &mut Slow) {
 
 #[test]
 fn what_a_viewer_that_reads_50_kb_a_second_sees_is_fresh_and_it_gets_all_that_it_can_read() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     look(&hub, &mut Slow::connect(&hub, 50_000));
 }
 
 /// Far more is sent than it can read, so that it stays behind, and skips.
 #[test]
 fn who_stays_behind_what_is_sent_sees_fresh_values_all_the_same() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let mut slow = Slow::connect(&hub, 50_000);
     let (id, ending, began) = (slow.id(), AtomicBool::new(false), Instant::now());
     let everyone = hub.everyone();
@@ -80,7 +80,7 @@ fn who_stays_behind_what_is_sent_sees_fresh_values_all_the_same() {
 
 #[test]
 fn nor_does_a_proxy_that_takes_256_kib_ahead_make_it_stale() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let proxy = greedy_proxy(address);
     let peer = Peer::upgrade(TcpStream::connect(proxy).unwrap(), address);
@@ -89,7 +89,7 @@ fn nor_does_a_proxy_that_takes_256_kib_ahead_make_it_stale() {
 
 #[test]
 fn without_the_window_the_same_viewer_sees_what_is_stale() {
-    let hub = Hub::builder().freshness(Duration::ZERO).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().freshness(Duration::ZERO).spawn_blocking("127.0.0.1:0").unwrap();
     let mut slow = Slow::connect(&hub, 50_000);
     let model = Model::start(&hub);
     let mut oldest = Duration::ZERO;
@@ -104,7 +104,7 @@ fn who_says_nothing_of_what_it_has_is_cut() {
     let stall = Duration::from_millis(300);
     let hub = Hub::builder()
         .timeouts(Timeouts::default().stall(stall))
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let mut events = hub.events();
     let Peer { mut socket, id, .. } = Peer::connect(&hub);
@@ -142,7 +142,7 @@ fn reads_all_answering(answer: impl Fn(ControlPayload) -> ControlPayload) {
             Timeouts::default().stall(Duration::from_secs(2)).keepalive(Duration::from_millis(500)),
         )
         .overflow(Overflow::Refuse)
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let Peer { mut socket, id, .. } = Peer::connect(&hub);
     let limits = codec::Limits::default().max_frame(1 << 30).max_message(1 << 30);
@@ -151,7 +151,7 @@ fn reads_all_answering(answer: impl Fn(ControlPayload) -> ControlPayload) {
     for number in 0..2000_u32 {
         let mut message = number.to_be_bytes().to_vec();
         message.resize(1000, 0);
-        hub.send_wait_blocking(id, message, peer::PATIENCE).expect("it is there, and reads");
+        hub.send_timeout_blocking(id, message, peer::PATIENCE).expect("it is there, and reads");
         let mut is_there = false;
         while !is_there {
             match codec.decode(&mut received).unwrap() {

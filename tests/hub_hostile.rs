@@ -58,7 +58,7 @@ fn lateness(hub: &Hub, meanwhile: impl FnOnce()) -> Duration {
 }
 
 fn alone() -> Duration {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     lateness(&hub, || thread::sleep(Duration::from_secs(1)))
 }
 
@@ -67,7 +67,7 @@ fn clients_that_say_as_much_as_they_may_leave_an_honest_viewers_delay_where_it_w
     let _turn = by_itself();
     let without = alone();
     for kind in kinds(1) {
-        let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+        let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
         let mut hostile: Vec<_> =
             (0..HOSTILE).map(|_| V1::connect(&hub, &json!({"feeds": {}}))).collect();
         let with = lateness(&hub, || {
@@ -92,7 +92,7 @@ fn clients_that_say_far_more_than_they_may_leave_an_honest_viewers_delay_where_i
     let _turn = by_itself();
     let without = alone();
     for kind in kinds(250) {
-        let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+        let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
         let over = AtomicBool::new(false);
         let with = thread::scope(|scope| {
             scope.spawn(|| {

@@ -13,7 +13,7 @@ const UPGRADE: &str = "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 fn hub() -> Hub {
-    Hub::spawn_thread("127.0.0.1:0").unwrap()
+    Hub::spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 /// Sends a head, checks the answer's status, and returns it with the event that was told.
@@ -72,7 +72,7 @@ fn pages_of_the_same_host_and_of_listed_origins_come_in() {
         .allow_origin("https://app.example")
         .allow_origin("null")
         .allow_host("sim.lab.example")
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let host = hub.local_addr().unwrap();
     let mut events = hub.events();
@@ -98,7 +98,7 @@ fn pages_of_the_same_host_and_of_listed_origins_come_in() {
 #[test]
 fn one_client_more_than_the_limit_is_refused_with_503_until_one_leaves() {
     let hub =
-        Hub::builder().limits(Limits::default().clients(2)).spawn_thread("127.0.0.1:0").unwrap();
+        Hub::builder().limits(Limits::default().clients(2)).spawn_blocking("127.0.0.1:0").unwrap();
     let first = Peer::connect(&hub);
     let _second = Peer::connect(&hub);
     let host = hub.local_addr().unwrap();
@@ -112,7 +112,7 @@ fn one_client_more_than_the_limit_is_refused_with_503_until_one_leaves() {
 fn a_request_that_does_not_come_in_time_is_ended() {
     let timeout = Duration::from_millis(200);
     let short = Timeouts::default().handshake(timeout).close(timeout);
-    let hub = Hub::builder().timeouts(short).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().timeouts(short).spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     assert_eq!(exchange(address, b""), "", "nothing is answered to nothing");
     refused(&hub, "GET / HTTP/1.1\r\nHost: ", 408);
@@ -122,7 +122,7 @@ fn a_request_that_does_not_come_in_time_is_ended() {
 #[test]
 fn every_connection_has_the_whole_time_for_its_request_whoever_was_in_its_place() {
     let short = Timeouts::default().handshake(Duration::from_secs(1));
-    let hub = Hub::builder().page("").timeouts(short).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().page("").timeouts(short).spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let started = Instant::now();
     let mut silent = TcpStream::connect(address).unwrap();
@@ -145,7 +145,7 @@ fn every_connection_has_the_whole_time_for_its_request_whoever_was_in_its_place(
 fn peers_who_send_nothing_do_not_keep_others_out() {
     let hub = Hub::builder()
         .limits(Limits::default().handshakes(10))
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let address = hub.local_addr().unwrap();
     let mut silent: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -202,7 +202,7 @@ fn a_clients_messages_are_events() {
 #[test]
 fn who_sends_too_much_is_told_which_option_of_the_hub_that_is() {
     let limits = Limits::default().inbound_message(100).inbound_fragments(2);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     // Headers of frames with a key of zeros: 101 bytes at once, 100 and then 1, three frames of none.
     let at_once = [0x82, 0x80 + 101, 0, 0, 0, 0].to_vec();
     let together = [&[0x02, 0x80 + 100][..], &[0; 4 + 100], &[0x80, 0x81, 0, 0, 0, 0]].concat();
@@ -222,7 +222,7 @@ fn who_sends_too_much_is_told_which_option_of_the_hub_that_is() {
 
 #[test]
 fn an_echo_hub_sends_back_what_comes_as_what_it_was_and_in_its_order() {
-    let hub = Hub::builder().echo().spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().echo().spawn_blocking("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect(&hub);
     peer.send("text 中文");
     peer.send(vec![1u8, 2, 3]);
@@ -234,7 +234,7 @@ fn an_echo_hub_sends_back_what_comes_as_what_it_was_and_in_its_order() {
 
 #[test]
 fn a_hub_without_greeting_sends_nothing_that_was_not_pushed() {
-    let hub = Hub::builder().without_greeting().spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().without_greeting().spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -254,7 +254,7 @@ fn a_hub_without_greeting_sends_nothing_that_was_not_pushed() {
 #[test]
 fn events_that_nobody_takes_are_bounded_and_counted() {
     let limits = Limits::default().events(10).inbound_per_second(u32::MAX);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let mut peer = Peer::connect(&hub);
     for number in 0..1000 {
@@ -276,7 +276,7 @@ fn events_that_nobody_takes_are_bounded_and_counted() {
 
 #[test]
 fn what_is_known_about_a_client_is_what_it_sent() {
-    let hub = Hub::builder().keep_header("user-agent").spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().keep_header("user-agent").spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let address = hub.local_addr().unwrap();
     let mut socket = TcpStream::connect(address).unwrap();
@@ -326,7 +326,7 @@ fn a_browser_that_opens_the_address_gets_the_page_with_a_nonce_of_its_own() {
 #[test]
 #[cfg(feature = "page")]
 fn the_browsers_client_is_served_to_pages_that_may_connect_and_once_to_who_has_it() {
-    let hub = Hub::builder().allow_origin("app.example").spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().allow_origin("app.example").spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let get = |more: &str| {
         let head = format!("GET /stepcast.js HTTP/1.1\r\nHost: {address}\r\n{more}\r\n");
@@ -368,7 +368,7 @@ fn parts(hub: &Hub, request: &str) -> (String, String) {
 
 #[test]
 fn head_is_answered_as_get_is_without_content() {
-    let hub = Hub::builder().page("<p>my own").spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().page("<p>my own").spawn_blocking("127.0.0.1:0").unwrap();
     let long = "x".repeat(17_000);
     for (path, host) in [
         ("/", "localhost"),
@@ -396,7 +396,7 @@ fn the_script_too_is_answered_to_head() {
 
 #[test]
 fn the_health_checks_of_proxies_find_the_hub_well() {
-    let hub = Hub::builder().page("<p>my own").spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().page("<p>my own").spawn_blocking("127.0.0.1:0").unwrap();
     // HAProxy's `option httpchk`, alone and with a method; others; before them, what an old client leaves.
     for (status, request) in [
         (204, "OPTIONS / HTTP/1.0\r\n\r\n"),
@@ -428,9 +428,9 @@ fn a_proxy_that_is_trusted_says_which_host_was_asked_for() {
         String::from_utf8(status.to_vec()).unwrap()
     };
     let trusting =
-        Hub::builder().trusted_proxy([127, 0, 0, 1]).spawn_thread("127.0.0.1:0").unwrap();
+        Hub::builder().trusted_proxy([127, 0, 0, 1]).spawn_blocking("127.0.0.1:0").unwrap();
     assert_eq!(answer(&trusting), "HTTP/1.1 101");
-    let other = Hub::builder().trusted_proxy([10, 0, 0, 7]).spawn_thread("127.0.0.1:0").unwrap();
+    let other = Hub::builder().trusted_proxy([10, 0, 0, 7]).spawn_blocking("127.0.0.1:0").unwrap();
     assert_eq!(answer(&other), "HTTP/1.1 403");
 }
 
@@ -438,7 +438,7 @@ fn a_proxy_that_is_trusted_says_which_host_was_asked_for() {
 fn the_size_of_a_head_is_an_option() {
     let with = |bytes| {
         let limits = Limits::default().request_head(bytes);
-        Hub::builder().limits(limits).page("").spawn_thread("127.0.0.1:0").unwrap()
+        Hub::builder().limits(limits).page("").spawn_blocking("127.0.0.1:0").unwrap()
     };
     let cookie = "x".repeat(9000);
     let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n");
@@ -458,15 +458,15 @@ fn which_pages_may_frame_the_hubs_is_an_option_and_cannot_break_the_header() {
     };
     let own = || Hub::builder().page("<p>my own");
     let with =
-        |sources| policy(&own().frame_ancestors(sources).spawn_thread("127.0.0.1:0").unwrap());
-    assert_eq!(policy(&own().spawn_thread("127.0.0.1:0").unwrap()), "frame-ancestors 'self'");
+        |sources| policy(&own().frame_ancestors(sources).spawn_blocking("127.0.0.1:0").unwrap());
+    assert_eq!(policy(&own().spawn_blocking("127.0.0.1:0").unwrap()), "frame-ancestors 'self'");
     assert_eq!(with("'none'"), "frame-ancestors 'none'");
     for bad in ["'none'; script-src *", "a\r\nSet-Cookie: b", "a, b", "\u{fc}"] {
         assert_eq!(with(bad), "frame-ancestors 'self'", "{bad}");
     }
     if cfg!(feature = "page") {
         let hub =
-            Hub::builder().frame_ancestors("app.example").spawn_thread("127.0.0.1:0").unwrap();
+            Hub::builder().frame_ancestors("app.example").spawn_blocking("127.0.0.1:0").unwrap();
         assert_eq!(policy(&hub), "frame-ancestors app.example");
     }
 }
@@ -474,7 +474,7 @@ fn which_pages_may_frame_the_hubs_is_an_option_and_cannot_break_the_header() {
 #[test]
 fn a_client_on_v1_that_is_refused_is_told_why_by_a_bye() {
     let hub =
-        Hub::builder().limits(Limits::default().clients(1)).spawn_thread("127.0.0.1:0").unwrap();
+        Hub::builder().limits(Limits::default().clients(1)).spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let ask = |path: &str, origin: &str| {
         let head = format!(
@@ -508,7 +508,7 @@ fn a_client_on_v1_that_is_refused_is_told_why_by_a_bye() {
 
 #[test]
 fn a_page_of_the_users_own_is_served_in_its_place_and_runs_what_it_likes() {
-    let hub = Hub::builder().page("<p>my own").spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().page("<p>my own").spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let head = format!("GET /?a=b HTTP/1.1\r\nHost: {address}\r\n\r\n");
     let answer = exchange(address, head.as_bytes());
@@ -527,9 +527,8 @@ fn without_the_page_the_address_is_not_found() {
 
 #[test]
 fn loopback_addresses_are_not_counted_on_a_socket_for_both_kinds_either() {
-    let builder =
-        Hub::builder().open_to_everyone().limits(Limits::default().clients_per_address(1));
-    let Ok(hub) = builder.spawn_thread("[::]:0") else { return }; // a machine without IPv6
+    let builder = Hub::builder().allow_remote().limits(Limits::default().clients_per_address(1));
+    let Ok(hub) = builder.spawn_blocking("[::]:0") else { return }; // a machine without IPv6
     let port = hub.local_addr().unwrap().port();
     let addresses = [([127, 0, 0, 1], port).into(), ([127, 0, 0, 1], port).into()];
     let peers = addresses.map(Peer::connect_to);

@@ -18,7 +18,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 /// A hub that tells this subscriber.
 fn hub_with(subscriber: impl Subscriber + Send + Sync + 'static, limits: Limits) -> Hub {
     let builder = Hub::builder().limits(limits);
-    tracing::subscriber::with_default(subscriber, || builder.spawn_thread("127.0.0.1:0").unwrap())
+    tracing::subscriber::with_default(subscriber, || builder.spawn_blocking("127.0.0.1:0").unwrap())
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn each_kind_of_refused_push_is_counted_and_logged_once_with_size_and_limit() {
         .memory(1 << 20);
     let builder = Hub::builder().limits(limits).overflow(Overflow::Refuse);
     let hub = tracing::subscriber::with_default(warnings.clone(), || {
-        builder.spawn_thread("127.0.0.1:0").unwrap()
+        builder.spawn_blocking("127.0.0.1:0").unwrap()
     });
     let peer = Peer::connect(&hub);
     let nobody: ClientId = "4711".parse().unwrap();
@@ -82,14 +82,14 @@ fn each_kind_of_refused_push_is_counted_and_logged_once_with_size_and_limit() {
         assert!(feed.set(&"k".repeat(257), "x").is_err());
         let within = Duration::from_millis(1);
         while hub.send(peer.id, vec![0; 9000]) != Err(SendError::Full(peer.id)) {}
-        let timed_out = hub.send_wait_blocking(peer.id, vec![0; 9000], within);
+        let timed_out = hub.send_timeout_blocking(peer.id, vec![0; 9000], within);
         assert!(matches!(timed_out, Ok(()) | Err(SendError::TimedOut)), "{timed_out:?}");
     }
-    feed.close("the last").unwrap();
-    assert_eq!(feed.send("more"), Err(SendError::Closed));
+    feed.finish("the last").unwrap();
+    assert_eq!(feed.send("more"), Err(SendError::Finished));
     let counts = hub.stats().refused_pushes;
     assert_eq!((counts.too_large, counts.no_such_client, counts.too_many_values), (15, 6, 3));
-    assert_eq!((counts.key_too_long, counts.closed), (3, 1));
+    assert_eq!((counts.key_too_long, counts.finished), (3, 1));
     assert!(counts.full >= 3, "{counts:?}");
     hub.shutdown_blocking(Duration::from_millis(10));
     hub.broadcast("late");
@@ -101,7 +101,7 @@ fn each_kind_of_refused_push_is_counted_and_logged_once_with_size_and_limit() {
         ("bytes=9000 limit=1000", 1),
         ("bytes=1 limit=256", 1),
         ("a key has at most 256 bytes, got 257", 1),
-        ("the feed has been closed", 1),
+        ("the feed is finished", 1),
     ] {
         assert_eq!(lines().matches(what).count(), count, "{what}\n{}", lines());
     }
@@ -266,7 +266,7 @@ fn a_subscriber_that_drops_the_last_handle_does_not_wait_for_an_end_that_waits_f
     let is_quick = (0..10).any(|_| {
         let holder = Holder::default();
         let hub = hub_with(holder.clone(), Limits::default());
-        let (address, ended) = (hub.local_addr().unwrap(), hub.ended());
+        let (address, ended) = (hub.local_addr().unwrap(), hub.ended_token());
         *holder.hub.lock().unwrap() = Some(hub);
         exchange(address, format!("GET /no HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes());
         until("the drop", || holder.took.lock().unwrap().is_some());

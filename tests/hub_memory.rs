@@ -128,7 +128,7 @@ fn a_page_is_not_copied_for_those_who_ask_for_it_and_do_not_read_it() {
     const PEERS: usize = 200;
     let _alone = alone();
     for head in [GET, "GET /stepcast.js HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
-        let hub = patient().page("x".repeat(5 << 20)).spawn_thread("127.0.0.1:0").unwrap();
+        let hub = patient().page("x".repeat(5 << 20)).spawn_blocking("127.0.0.1:0").unwrap();
         let before = allocated();
         let peers: Vec<_> = (0..PEERS).map(|_| connect(hub.local_addr().unwrap(), head)).collect();
         peers.iter().for_each(first_byte);
@@ -146,7 +146,7 @@ fn keeper() -> HubBuilder {
 fn messages_count_what_they_take_however_small_and_on_both_wires() {
     let _alone = alone();
     for len in [1, 30, 1000] {
-        let hub = keeper().spawn_thread("127.0.0.1:0").unwrap();
+        let hub = keeper().spawn_blocking("127.0.0.1:0").unwrap();
         let feed = hub.feed("run").unwrap();
         let readers = one_of_each(&hub, "run");
         let before = held(&hub);
@@ -171,7 +171,7 @@ fn values_count_what_they_and_their_keys_take() {
     let _alone = alone();
     for len in [1, 100] {
         let limits = Limits::default().keys(10_000);
-        let hub = keeper().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+        let hub = keeper().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
         let feed = hub.feed("run").unwrap();
         let readers = one_of_each(&hub, "run");
         let before = held(&hub);
@@ -199,7 +199,7 @@ fn messages_that_never_end_take_a_quarter_of_the_memory_and_fail_no_push_and_no_
     const MEMORY: usize = 8 << 20;
     let _alone = alone();
     let limits = Limits::default().memory(MEMORY).inbound_per_second(u32::MAX);
-    let hub = patient().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = patient().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let feed = hub.feed("run").unwrap();
     let mut honest = Peer::connect(&hub);
@@ -231,7 +231,7 @@ fn events_that_nobody_takes_leave_room_for_messages_that_arrive() {
     const MEMORY: usize = 8 << 20;
     let _alone = alone();
     let limits = Limits::default().memory(MEMORY).events(1 << 20).inbound_per_second(u32::MAX);
-    let hub = patient().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = patient().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let mut peer = Peer::connect(&hub);
     for number in 1..=300 {
@@ -249,7 +249,7 @@ fn events_that_nobody_takes_leave_room_for_messages_that_arrive() {
 fn a_message_that_takes_too_long_to_arrive_closes_the_connection_though_pings_come_between() {
     let _alone = alone();
     let timeouts = Timeouts::default().frame(Duration::from_millis(200));
-    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap();
     let (part, ping) = ([0x01, 0x80, 0, 0, 0, 0], [0x89, 0x80, 0, 0, 0, 0]);
     let mut peer = Peer::connect(&hub);
     peer.socket.write_all(&part).unwrap();
@@ -272,7 +272,7 @@ fn long_paths_and_headers_are_counted_and_refused_where_there_is_no_memory_for_t
     let _alone = alone();
     let limits = Limits::default().memory(MEMORY).clients_per_address(1000);
     let builder = patient().limits(limits).keep_header("x-one").keep_header("X-One");
-    let hub = builder.may_follow(|_, _| true).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = builder.authorize_follow(|_, _| true).spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let head = |more: &str| {
         let (path, header) = ("p".repeat(LEN), "h".repeat(LEN));
@@ -324,7 +324,7 @@ fn whatever_peers_do_no_more_is_allocated_than_one_and_a_half_times_what_is_coun
     let _alone = alone();
     let limits = Limits::default().memory(MEMORY).keys(100_000).clients_per_address(1000);
     let builder = keeper().limits(limits).page("x".repeat(5 << 20));
-    let hub = builder.spawn_thread("127.0.0.1:0").unwrap();
+    let hub = builder.spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let readers = one_of_each(&hub, "run");
     let run = hub.feed("run").unwrap();
@@ -401,7 +401,7 @@ fn connections_that_take_nothing_make_way_before_a_feed_loses_anything() {
     let limits = Limits::default().memory(MEMORY);
     let timeouts = Timeouts::default().keepalive(LONG).stall(LONG).frame(LONG).pong(5 * TICK);
     let builder = keeper().limits(limits).timeouts(timeouts);
-    let hub = builder.spawn_thread("127.0.0.1:0").unwrap();
+    let hub = builder.spawn_blocking("127.0.0.1:0").unwrap();
     let kept = hub.feed("kept").unwrap();
     for number in 0..1100 {
         kept.send(format!("kept {number:01000}")).unwrap();

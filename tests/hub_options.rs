@@ -15,7 +15,7 @@ const MAX: usize = usize::MAX;
 /// Spawns it, and does a little of all that a hub does.
 fn serves(option: &str, builder: HubBuilder) {
     let hub =
-        builder.spawn_thread("127.0.0.1:0").unwrap_or_else(|error| panic!("{option}: {error}"));
+        builder.spawn_blocking("127.0.0.1:0").unwrap_or_else(|error| panic!("{option}: {error}"));
     let mut peer = Peer::connect(&hub);
     hub.broadcast("a");
     assert_eq!(peer.text(), "a", "{option}");
@@ -38,7 +38,7 @@ fn serves(option: &str, builder: HubBuilder) {
 }
 
 fn is_refused(option: &str, value: &str, builder: HubBuilder) {
-    let error = builder.spawn_thread("127.0.0.1:0").map(drop).expect_err(option);
+    let error = builder.spawn_blocking("127.0.0.1:0").map(drop).expect_err(option);
     let SpawnError::BadOption { option: named, value: told, .. } = &error else {
         panic!("{error}")
     };
@@ -97,7 +97,7 @@ fn without_any_limit_a_hub_serves_both_wires() {
     let all = all.outbound_message(MAX).mailbox(MAX).feed(MAX).latest(MAX).keys(MAX).feeds(MAX);
     let all = all.feeds_per_client(MAX).events(MAX).memory(MAX);
     serves("all limits", Hub::builder().limits(all.clone()));
-    let hub = Hub::builder().limits(all).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(all).spawn_blocking("127.0.0.1:0").unwrap();
     let _events = hub.events();
     let v1 = V1::connect(&hub, &json!({"feeds": {"": {}, "run": {}}}));
     for number in ["message", "feeds"].map(|limit| v1.hello["limits"][limit].as_u64().unwrap()) {
@@ -129,7 +129,7 @@ fn times_without_end_are_times_that_every_timer_can_wait_for() {
     let times = Timeouts::default().handshake(max).keepalive(max).pong(max).stall(max).frame(max);
     let times = times.close(max).grace(max).shutdown(max);
     serves("all timeouts", Hub::builder().timeouts(times.clone()));
-    let hub = Hub::builder().timeouts(times).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().timeouts(times).spawn_blocking("127.0.0.1:0").unwrap();
     let v1 = V1::connect(&hub, &json!({"feeds": {"": {}}}));
     let ping = v1.hello["ping"].as_u64().unwrap();
     assert!(ping > 0 && (ping + 10) * 1000 < 1 << 31, "{ping}");
@@ -144,7 +144,7 @@ fn whatever_is_kept_and_however_fresh_it_is_to_be_a_hub_serves() {
         for age in [Duration::ZERO, Duration::MAX] {
             let builder = Hub::builder().retention(retention.clone().age(age));
             serves("retention", builder.clone());
-            let hub = builder.spawn_thread("127.0.0.1:0").unwrap();
+            let hub = builder.spawn_blocking("127.0.0.1:0").unwrap();
             drop(V1::connect(&hub, &json!({"feeds": {"": {}, "run": {}}})));
         }
     }

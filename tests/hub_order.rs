@@ -23,7 +23,7 @@ struct Stepped {
 impl Stepped {
     fn new(builder: HubBuilder) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let hub = builder.runtime(runtime.handle().clone()).spawn_thread("127.0.0.1:0").unwrap();
+        let hub = builder.runtime(runtime.handle().clone()).spawn_blocking("127.0.0.1:0").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (far, _) = listener.accept().unwrap();
@@ -189,7 +189,7 @@ fn what_is_waiting_for_a_client_is_told() {
 #[test]
 fn a_peer_that_never_stops_sending_keeps_nobody_waiting() {
     let limits = Limits::default().inbound_per_second(u32::MAX);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect(&hub);
     let mut flooders = Vec::new();
     for _ in 0..2 {

@@ -34,7 +34,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         let hub = &self.hub;
         for client in hub.clients() {
-            let _ = (hub.set(client.id, "dropped", "one"), hub.gone(client.id));
+            let _ = (hub.set(client.id, "dropped", "one"), hub.gone_token(client.id));
         }
         let _ = (hub.stats(), hub.feed("run").map(|feed| feed.name().len()));
         self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -85,7 +85,7 @@ fn in_a_hot_loop_small_payloads_are_dropped_by_the_thread_that_pushes_them() {
         let _ = (asked.send(()), released.lock().unwrap().recv());
         true
     };
-    let hub = Hub::builder().may_follow(rule).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().authorize_follow(rule).spawn_blocking("127.0.0.1:0").unwrap();
     let (mut all, feed) = (Peer::connect(&hub), hub.feed("run").unwrap());
     let (sender, dropped) = mpsc::channel();
     thread::scope(|scope| {
@@ -120,7 +120,7 @@ fn in_a_hot_loop_small_payloads_are_dropped_by_the_thread_that_pushes_them() {
 #[test]
 fn a_payload_whose_destructor_calls_the_hub_and_panics_costs_nobody_anything() {
     let limits = Limits::default().mailbox(100_000).feed(200_000).keys(2);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut lender = Lender::new(&hub);
     let run = hub.feed("run").unwrap();
     let mut plain = Peer::connect_at(&hub, "/feed/run");
@@ -137,7 +137,7 @@ fn a_payload_whose_destructor_calls_the_hub_and_panics_costs_nobody_anything() {
                 let _ = hub.send(id, lender.lend(bytes));
             }
             let within = Duration::from_millis(1);
-            let _ = hub.send_wait_blocking(plain.id, lender.lend(bytes), within);
+            let _ = hub.send_timeout_blocking(plain.id, lender.lend(bytes), within);
         }
         if round % 10 == 9 {
             // It comes back, and has had all that was kept for it.
@@ -172,12 +172,12 @@ fn a_rule_whose_destructor_panics_leaves_an_end_that_comes() {
     }
     let bomb = Bomb;
     let rule = move |_: &str, _: &_| size_of_val(&bomb) == 0;
-    let hub = Hub::builder().may_follow(rule).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().authorize_follow(rule).spawn_blocking("127.0.0.1:0").unwrap();
     let (mut peer, before) = (Peer::connect(&hub), hub.stats().panics);
     hub.send(peer.id, "the last").unwrap();
     assert_eq!(peer.text(), "the last");
     drop(peer);
-    let ended = hub.ended();
+    let ended = hub.ended_token();
     hub.shutdown_blocking(peer::PATIENCE);
     assert!(ended.is_cancelled() && hub.stats().panics > before);
 }
@@ -191,7 +191,7 @@ fn tokens_and_flushes_whose_wakers_panic_cost_neither_the_program_nor_the_hub_an
             resume_unwind(Box::new("on purpose")); // a panic, without a line about it
         }
     }
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let (leaves, mut stays) = (Peer::connect(&hub), Peer::connect(&hub));
     let bad = Arc::new(Bad(AtomicUsize::new(0)));
     let woken = || bad.0.load(Ordering::SeqCst);
@@ -201,7 +201,7 @@ fn tokens_and_flushes_whose_wakers_panic_cost_neither_the_program_nor_the_hub_an
     let mut flushed = Box::pin(hub.flush(Duration::from_millis(50)));
     assert!(flushed.as_mut().poll(&mut cx).is_pending());
     until("the flush to be answered", || woken() == 1);
-    let (gone, ended) = (hub.gone(leaves.id), hub.ended());
+    let (gone, ended) = (hub.gone_token(leaves.id), hub.ended_token());
     let mut gone = Box::pin(gone.cancelled());
     assert!(gone.as_mut().poll(&mut cx).is_pending());
     drop(leaves);

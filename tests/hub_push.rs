@@ -8,7 +8,7 @@ use peer::{Peer, until};
 use stepcast::{Hub, Limits, Message, SendError, Text};
 
 fn hub() -> Hub {
-    Hub::spawn_thread("127.0.0.1:0").unwrap()
+    Hub::spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn every_length_form_arrives_whole_and_so_does_a_large_message() {
 fn what_one_thread_sends_to_one_client_and_to_everyone_arrives_in_its_order() {
     // Room for all of it: the thread may be far ahead of the viewer.
     let limits = Limits::default().mailbox(32 << 20).feed(32 << 20);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect(&hub);
     let id = peer.id;
     let sender = {
@@ -167,7 +167,7 @@ fn a_client_starts_at_the_live_end() {
 #[test]
 fn a_message_above_the_limit_is_refused_at_the_call_and_counted() {
     let limits = Limits::default().outbound_message(10);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect(&hub);
     let too_large = SendError::TooLarge { bytes: 11, limit: 10 };
     assert_eq!(hub.send(peer.id, "elevenbytes"), Err(too_large));
@@ -191,7 +191,7 @@ fn a_disabled_hub_takes_every_call() {
 }
 #[test]
 fn clients_that_have_gone_leave_no_descriptor_and_no_memory() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     for _ in 0..5 {
         let peers: Vec<_> = (0..50).map(|_| Peer::connect(&hub)).collect();
         for peer in &peers {

@@ -26,7 +26,7 @@ fn short(lines: &[Value]) -> Vec<(&str, &str)> {
 }
 
 fn hub() -> Hub {
-    Hub::spawn_thread("127.0.0.1:0").unwrap()
+    Hub::spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 #[test]
@@ -60,8 +60,8 @@ fn followers_are_told_in_order_late_joiners_get_no_removed_value_and_the_plain_w
     // A key that has been removed is a key like others.
     feed.set("a", "3").unwrap();
     assert_eq!(client.line("text")[2], "3");
-    feed.close("end").unwrap();
-    assert_eq!(feed.remove("a"), Err(SendError::Closed));
+    feed.finish("end").unwrap();
+    assert_eq!(feed.remove("a"), Err(SendError::Finished));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_client_that_comes_back_from_before_a_removal_that_is_forgotten_begins_anew(
 #[test]
 fn the_room_of_a_removed_key_is_free_at_once_and_a_run_that_sets_and_removes_goes_on_for_ever() {
     let limits = Limits::default().keys(2).latest(2000);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let feed = hub.feed("run").unwrap();
     let mut peer = Peer::connect_at(&hub, "/feed/run");
     for number in 0..20_000 {

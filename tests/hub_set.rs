@@ -16,7 +16,7 @@ const LARGE: usize = 40 << 20; // more than the sockets hold
 /// A hub whose stalled clients are not cut while a test looks at them.
 fn hub(limits: Limits) -> Hub {
     let timeouts = Timeouts::default().stall(PATIENT).frame(PATIENT).keepalive(PATIENT);
-    Hub::builder().limits(limits).timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap()
+    Hub::builder().limits(limits).timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 /// A client that is in the middle of a large message, so that nothing else can be under way.

@@ -53,7 +53,7 @@ fn viewers_that_vanish_one_or_hundreds_at_once_do_not_end_a_program_with_sigpipe
         assert!(status.success(), "{status}");
         return;
     }
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let feed = hub.feed("run").unwrap();
     // Small messages alone are written in one part.
     for (viewers, is_small) in [(1, false), (1, true), (300, false), (300, true), (300, false)] {

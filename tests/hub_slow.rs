@@ -20,7 +20,7 @@ fn patient() -> stepcast::HubBuilder {
 
 #[test]
 fn a_stalled_client_delays_neither_the_others_nor_the_pushing_thread() {
-    let hub = patient().spawn_thread("127.0.0.1:0").unwrap();
+    let hub = patient().spawn_blocking("127.0.0.1:0").unwrap();
     let stalled = Peer::connect(&hub);
     let mut reader = Peer::connect(&hub);
     let mut slowest_push = Duration::ZERO;
@@ -47,7 +47,7 @@ fn a_stalled_client_delays_neither_the_others_nor_the_pushing_thread() {
 #[test]
 fn a_client_that_fell_behind_skips_to_the_middle_and_then_gets_everything() {
     let limits = Limits::default().feed(1 << 20);
-    let hub = patient().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = patient().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut slow = Peer::connect(&hub);
     let mut fast = Peer::connect(&hub);
     let total = 4000u32;
@@ -75,7 +75,7 @@ fn a_client_that_fell_behind_skips_to_the_middle_and_then_gets_everything() {
 #[test]
 fn a_full_mailbox_loses_its_older_half_and_says_how_many() {
     let limits = Limits::default().mailbox(256 * 1024);
-    let hub = patient().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = patient().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect(&hub);
     let total = 3000u32;
     for number in 0..total {
@@ -100,7 +100,7 @@ fn a_full_mailbox_loses_its_older_half_and_says_how_many() {
 fn where_the_policy_is_to_refuse_a_full_mailbox_refuses_and_loses_nothing() {
     let limits = Limits::default().mailbox(256 * 1024);
     let hub =
-        patient().limits(limits).overflow(Overflow::Refuse).spawn_thread("127.0.0.1:0").unwrap();
+        patient().limits(limits).overflow(Overflow::Refuse).spawn_blocking("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect(&hub);
     let mut taken = 0u32;
     loop {
@@ -129,7 +129,7 @@ fn where_the_policy_is_to_disconnect_a_client_that_falls_behind_is_closed() {
         let hub = patient()
             .limits(limits)
             .overflow(Overflow::Disconnect)
-            .spawn_thread("127.0.0.1:0")
+            .spawn_blocking("127.0.0.1:0")
             .unwrap();
         let mut events = hub.events();
         let mut slow = Peer::connect(&hub);
@@ -156,7 +156,7 @@ fn where_the_policy_is_to_disconnect_a_client_that_falls_behind_is_closed() {
 #[test]
 fn over_the_hubs_memory_limit_sending_refuses_and_the_fullest_mailboxes_give_way() {
     let limits = Limits::default().mailbox(4 << 20).memory(8 << 20);
-    let hub = patient().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = patient().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let peers: Vec<_> = (0..8).map(|_| Peer::connect(&hub)).collect();
     let mut refused = 0;
     for _ in 0..2000 {
@@ -182,7 +182,7 @@ fn a_slow_reader_that_goes_on_reading_is_not_cut() {
         .pong(Duration::from_secs(3));
     for freshness in [Duration::from_millis(250), Duration::ZERO] {
         let hub = Hub::builder().timeouts(timeouts.clone()).freshness(freshness);
-        let hub = hub.spawn_thread("127.0.0.1:0").unwrap();
+        let hub = hub.spawn_blocking("127.0.0.1:0").unwrap();
         let mut slow = Slow::connect(&hub, 50_000);
         hub.broadcast(vec![0; 300_000]); // which takes six seconds by itself
         for _ in 0..8 << 10 {
@@ -197,7 +197,7 @@ fn a_slow_reader_that_goes_on_reading_is_not_cut() {
 #[test]
 fn stalled_clients_do_not_hold_more_than_the_hubs_memory_limit() {
     let limits = Limits::default().memory(16 << 20);
-    let hub = patient().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = patient().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut stalled = Vec::new();
     for _ in 0..12 {
         // Each gets stuck in a large message of its own, which nobody else holds any more.
@@ -217,7 +217,7 @@ fn stalled_clients_do_not_hold_more_than_the_hubs_memory_limit() {
 
 #[test]
 fn nothing_is_kept_when_the_last_client_has_gone() {
-    let hub = patient().spawn_thread("127.0.0.1:0").unwrap();
+    let hub = patient().spawn_blocking("127.0.0.1:0").unwrap();
     for _ in 0..3 {
         let stalled = Peer::connect(&hub);
         until("something to be kept for it", || {
@@ -233,7 +233,7 @@ fn nothing_is_kept_when_the_last_client_has_gone() {
 #[test]
 fn a_message_that_takes_too_long_to_be_taken_is_cut_though_it_moves() {
     let timeouts = Timeouts::default().frame(Duration::from_millis(500));
-    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let mut peer = Peer::connect(&hub);
     hub.send(peer.id, vec![0; 60 << 20]).unwrap();
@@ -255,7 +255,7 @@ fn a_message_that_takes_too_long_to_be_taken_is_cut_though_it_moves() {
 #[test]
 fn a_client_that_is_cut_is_reset_and_what_it_did_not_take_is_let_go() {
     let timeouts = Timeouts::default().stall(Duration::from_millis(200));
-    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect(&hub);
     hub.send(peer.id, vec![0; 40 << 20]).unwrap();
     until("the client to be cut", || hub.client(peer.id).is_none());
@@ -272,7 +272,7 @@ fn a_client_that_is_cut_is_reset_and_what_it_did_not_take_is_let_go() {
 
 #[test]
 fn a_new_client_is_not_sent_what_is_kept_for_a_slow_one() {
-    let hub = patient().spawn_thread("127.0.0.1:0").unwrap();
+    let hub = patient().spawn_blocking("127.0.0.1:0").unwrap();
     let stalled = Peer::connect(&hub);
     let mut fast = Peer::connect(&hub);
     while hub.stats().memory < 4 << 20 {
@@ -287,7 +287,7 @@ fn a_new_client_is_not_sent_what_is_kept_for_a_slow_one() {
 
 #[test]
 fn what_was_kept_for_a_slow_client_is_let_go_when_it_has_it() {
-    let hub = patient().spawn_thread("127.0.0.1:0").unwrap();
+    let hub = patient().spawn_blocking("127.0.0.1:0").unwrap();
     let mut slow = Peer::connect(&hub);
     let mut fast = Peer::connect(&hub);
     let mut count = 0;
@@ -306,7 +306,7 @@ fn what_was_kept_for_a_slow_client_is_let_go_when_it_has_it() {
 /// the peer's system puts off for 40 ms when the peer has something to say, too.
 #[test]
 fn small_messages_do_not_wait_for_each_others_acknowledgement() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let mut peer = Peer::connect(&hub);
     let mut times: Vec<_> = (0..25)
@@ -328,7 +328,7 @@ fn small_messages_do_not_wait_for_each_others_acknowledgement() {
 #[test]
 fn one_message_above_the_hubs_memory_reaches_who_reads_it() {
     let hub =
-        patient().limits(Limits::default().memory(1 << 20)).spawn_thread("127.0.0.1:0").unwrap();
+        patient().limits(Limits::default().memory(1 << 20)).spawn_blocking("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect(&hub);
     hub.broadcast(vec![7; 16 << 20]);
     assert_eq!(peer.message().len(), 16 << 20);

@@ -165,7 +165,7 @@ impl Load<'_> {
             feed.send("started")?;
             feed.set("progress", "1 %")?;
             if number % 3 == 0 {
-                feed.close("converged")?;
+                feed.finish("converged")?;
             }
             let mut feeds = self.feeds.lock().unwrap();
             feeds.push_back(feed);
@@ -407,7 +407,7 @@ fn a_hub_under_all_kinds_of_load_loses_nothing_and_ends_where_it_began() {
     let builder = Hub::builder()
         .limits(Limits::default().memory(MEMORY))
         .retention(Retention::default().messages(50).age(Duration::from_millis(500)));
-    let hub = builder.timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = builder.timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap();
     let (began, tally) = (has(), Tally::default());
     let mut sizes = Vec::new();
     for _ in 0..ROUNDS {

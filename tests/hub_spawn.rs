@@ -23,7 +23,7 @@ fn a_hub_is_a_handle_that_any_thread_can_have() {
 
 #[test]
 fn port_0_gives_a_free_port_and_the_url_names_it() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let port = hub.local_addr().unwrap().port();
     assert_ne!(port, 0);
     assert_eq!(hub.url(), format!("http://127.0.0.1:{port}/"));
@@ -31,7 +31,7 @@ fn port_0_gives_a_free_port_and_the_url_names_it() {
 
 #[test]
 fn the_url_of_a_hub_on_all_addresses_is_one_that_a_browser_can_open() {
-    let hub = Hub::builder().open_to_everyone().spawn_thread("0.0.0.0:0").unwrap();
+    let hub = Hub::builder().allow_remote().spawn_blocking("0.0.0.0:0").unwrap();
     let port = hub.local_addr().unwrap().port();
     assert_eq!(hub.url(), format!("http://127.0.0.1:{port}/"));
 }
@@ -40,7 +40,7 @@ fn the_url_of_a_hub_on_all_addresses_is_one_that_a_browser_can_open() {
 fn a_port_that_is_taken_is_an_error_that_names_it() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let error = Hub::spawn_thread(address).unwrap_err();
+    let error = Hub::spawn_blocking(address).unwrap_err();
     assert!(
         matches!(&error, SpawnError::Bind { error, .. } if error.kind() == ErrorKind::AddrInUse)
     );
@@ -51,10 +51,10 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
 #[test]
 fn an_address_beyond_this_machine_needs_a_rule() {
     for address in ["0.0.0.0:0", "[::]:0"] {
-        let error = Hub::spawn_thread(address).unwrap_err();
+        let error = Hub::spawn_blocking(address).unwrap_err();
         assert!(matches!(error, SpawnError::NotLoopback { .. }), "{error}");
         let text = error.to_string();
-        assert!(text.contains("127.0.0.1") && text.contains("open_to_everyone"), "{text}");
+        assert!(text.contains("127.0.0.1") && text.contains("allow_remote"), "{text}");
     }
     let runtime = Runtime::new().unwrap();
     assert!(runtime.block_on(Hub::spawn("0.0.0.0:0")).is_err());
@@ -63,7 +63,7 @@ fn an_address_beyond_this_machine_needs_a_rule() {
 #[test]
 fn an_address_that_is_none_is_an_error() {
     for address in ["localhost", "127.0.0.1:99999", ""] {
-        let error = Hub::spawn_thread(address).unwrap_err();
+        let error = Hub::spawn_blocking(address).unwrap_err();
         assert!(matches!(error, SpawnError::Address(_)), "{error}");
     }
 }
@@ -130,7 +130,7 @@ fn a_hub_runs_on_a_runtime_that_it_is_given_and_ends_with_it() {
         Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap(),
     ] {
         let hub =
-            Hub::builder().runtime(runtime.handle().clone()).spawn_thread("127.0.0.1:0").unwrap();
+            Hub::builder().runtime(runtime.handle().clone()).spawn_blocking("127.0.0.1:0").unwrap();
         let mut peer = Peer::connect(&hub);
         hub.send(peer.id, "one").unwrap();
         hub.broadcast("two");
@@ -145,7 +145,7 @@ fn a_hub_runs_on_a_runtime_that_it_is_given_and_ends_with_it() {
 
 #[test]
 fn shutting_down_delivers_what_was_pushed_and_closes_with_1001() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let mut peers: Vec<_> = (0..5).map(|_| Peer::connect(&hub)).collect();
     for number in 0..100 {
         hub.broadcast(number.to_string());
@@ -180,7 +180,7 @@ fn shutting_down_delivers_what_was_pushed_and_closes_with_1001() {
 #[test]
 fn shutting_down_waits_no_longer_than_it_was_told() {
     let timeouts = Timeouts::default().shutdown(Duration::from_millis(300));
-    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap();
     // Peers that never answer a Close, and one that reads nothing of what fills its socket.
     let mut peers: Vec<_> = (0..3).map(|_| Peer::connect(&hub)).collect();
     for _ in 0..64 {
@@ -197,7 +197,7 @@ fn shutting_down_waits_no_longer_than_it_was_told() {
 
 #[test]
 fn shutting_down_within_any_time_at_all_waits_for_every_reader() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect(&hub);
     hub.broadcast(vec![7; 20 << 20]); // more than the sockets hold
     let ending = thread::spawn(move || hub.shutdown_blocking(Duration::MAX));
@@ -209,7 +209,7 @@ fn shutting_down_within_any_time_at_all_waits_for_every_reader() {
 
 #[test]
 fn a_connection_that_never_asked_for_anything_does_not_hold_up_the_end() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let silent = TcpStream::connect(hub.local_addr().unwrap()).unwrap();
     drop(Peer::connect(&hub)); // accepted after it
     let started = Instant::now();
@@ -220,7 +220,7 @@ fn a_connection_that_never_asked_for_anything_does_not_hold_up_the_end() {
 
 #[test]
 fn a_client_that_is_cut_by_the_end_is_told_of() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let peer = Peer::connect(&hub);
     hub.send(peer.id, vec![0; 40 << 20]).unwrap(); // which it does not read
@@ -237,7 +237,7 @@ fn a_client_that_is_cut_by_the_end_is_told_of() {
 #[test]
 fn an_earlier_end_than_the_one_asked_for_first_counts() {
     let patient = Timeouts::default().shutdown(PATIENCE).close(PATIENCE);
-    let hub = Hub::builder().timeouts(patient).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().timeouts(patient).spawn_blocking("127.0.0.1:0").unwrap();
     let _peer = Peer::connect(&hub); // never answers the Close
     let ending = {
         let hub = hub.clone();
@@ -258,7 +258,7 @@ fn an_async_shutdown_on_a_runtime_that_was_given_waits_for_the_end() {
     let hub = Hub::builder()
         .timeouts(short)
         .runtime(runtime.handle().clone())
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let mut peer = Peer::connect(&hub); // never answers the Close
     runtime.block_on(hub.shutdown());
@@ -270,7 +270,7 @@ fn an_async_shutdown_on_a_runtime_that_was_given_waits_for_the_end() {
 /// The hub has nothing to do, and sleeps; its clocks go once a second.
 #[test]
 fn every_call_wakes_a_hub_that_sleeps() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let mut peers: Vec<_> = (0..5).map(|_| Peer::connect(&hub)).collect();
     let mut waited = [Duration::ZERO; 3];
     let mut timed = |kind: usize, call: &mut dyn FnMut()| {
@@ -300,7 +300,7 @@ fn every_call_wakes_a_hub_that_sleeps() {
     // Without being woken it would take most of a second each of the five times.
     assert!(waited.iter().all(|time| *time < Duration::from_secs(2)), "{waited:?}");
 
-    let idle = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let idle = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     thread::sleep(Duration::from_millis(30));
     let started = Instant::now();
     idle.shutdown_blocking(PATIENCE);
@@ -319,7 +319,7 @@ fn an_async_shutdown_can_be_awaited_on_a_current_thread_runtime() {
 
 #[test]
 fn dropping_the_last_handle_delivers_and_closes_and_dropping_another_does_not() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect(&hub);
     drop(hub.clone());
     hub.broadcast("the last words");
@@ -335,7 +335,7 @@ fn dropping_the_last_handle_delivers_and_closes_and_dropping_another_does_not() 
 
 #[test]
 fn dropping_the_last_handle_outside_a_runtime_waits_at_most_a_second() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let mut peer = Peer::connect(&hub); // never answers the Close
     let started = Instant::now();
     drop(hub);
@@ -366,7 +366,7 @@ fn dropping_the_last_handle_in_a_runtime_does_not_hold_up_its_thread() {
 fn a_programs_last_message_is_not_lost_by_returning_from_main() {
     const ADDRESS_FILE: &str = "STEPCAST_TEST_ADDRESS_FILE";
     if let Ok(file) = std::env::var(ADDRESS_FILE) {
-        let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+        let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
         std::fs::write(&file, hub.local_addr().unwrap().to_string()).unwrap();
         until("a viewer", || hub.client_count() > 0);
         hub.broadcast("the result");
@@ -401,7 +401,7 @@ fn a_hub_that_was_held_up_does_not_cut_those_who_answered() {
     let hub = Hub::builder()
         .timeouts(timeouts)
         .runtime(runtime.handle().clone())
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let address = hub.local_addr().unwrap();
     let (answered, answers) = std::sync::mpsc::channel();
@@ -439,7 +439,7 @@ fn a_runtime_that_lacks_what_the_hub_needs_is_an_error() {
         Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap(),
     ] {
         let builder = Hub::builder().runtime(runtime.handle().clone());
-        let error = builder.spawn_thread("127.0.0.1:0").unwrap_err();
+        let error = builder.spawn_blocking("127.0.0.1:0").unwrap_err();
         assert!(matches!(error, SpawnError::Runtime), "{error}");
         assert!(error.to_string().contains("enable_all"), "{error}");
     }

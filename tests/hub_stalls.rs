@@ -139,7 +139,7 @@ fn peers_that_fall_silent_are_cut_in_time_and_hold_a_bounded_memory_until_then()
     // A second more for a machine that is busy elsewhere.
     let deadline = keepalive + pong + stall + Duration::from_secs(1);
     let timeouts = Timeouts::default().keepalive(keepalive).pong(pong).stall(stall);
-    let hub = bounded().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = bounded().timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let bystander = Bystander::of(&hub);
     // With little pushed to them, and with more than they take.
@@ -176,7 +176,7 @@ fn peers_that_fall_silent_are_cut_in_time_and_hold_a_bounded_memory_until_then()
 fn peers_that_have_fallen_silent_delay_nobody_else() {
     const LOOK: Duration = Duration::from_millis(1500);
     let _alone = alone();
-    let hub = patient().spawn_thread("127.0.0.1:0").unwrap();
+    let hub = patient().spawn_blocking("127.0.0.1:0").unwrap();
     let p99 = |faulty: &[Faulty]| {
         let bystander = Bystander::of(&hub);
         let started = Instant::now();
@@ -207,7 +207,7 @@ fn peers_that_have_fallen_silent_delay_nobody_else() {
 fn a_hub_ends_on_time_while_peers_are_silent() {
     const WITHIN: Duration = Duration::from_millis(500);
     let _alone = alone();
-    let hub = patient().spawn_thread("127.0.0.1:0").unwrap();
+    let hub = patient().spawn_blocking("127.0.0.1:0").unwrap();
     let faulty = Faulty::all(&hub);
     let of = |fault| faulty.iter().find(|faulty| faulty.fault == fault).unwrap();
     let is_full = |fault| hub.client(of(fault).id).is_some_and(|client| client.skipped > 0);

@@ -17,7 +17,7 @@ const PATIENT: Duration = Duration::from_secs(600);
 fn hub() -> Hub {
     let limits = Limits::default().mailbox(256 * 1024).feed(256 * 1024);
     let timeouts = Timeouts::default().stall(PATIENT).frame(PATIENT).keepalive(PATIENT);
-    Hub::builder().limits(limits).timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap()
+    Hub::builder().limits(limits).timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 fn numbered(number: u32) -> Vec<u8> {
@@ -39,7 +39,7 @@ fn a_client_that_reads_slowly_gets_all_and_the_program_is_slowed_down_to_it() {
         let hub = hub.clone();
         thread::spawn(move || {
             for number in 0..600 {
-                hub.send_wait_blocking(id, numbered(number), PATIENCE).unwrap();
+                hub.send_timeout_blocking(id, numbered(number), PATIENCE).unwrap();
                 assert!(hub.stats().memory <= 1 << 20, "{}", hub.stats().memory);
             }
         })
@@ -65,7 +65,7 @@ fn at_a_feed_the_slowest_follower_counts_and_nobody_skips() {
             thread::spawn(move || (0..600).for_each(|n| assert_eq!(number_of(&mut fast), n)));
         let sender = thread::spawn(move || {
             for number in 0..600 {
-                feed.send_wait_blocking(numbered(number), PATIENCE).unwrap();
+                feed.send_timeout_blocking(numbered(number), PATIENCE).unwrap();
             }
         });
         for number in 0..600 {
@@ -115,9 +115,9 @@ fn a_peer_that_takes_nothing_or_drips_holds_nobody_past_the_deadline() {
             }
         }
     };
-    timed_out(&|| hub.send_wait_blocking(silent_id, numbered(0), within));
-    timed_out(&|| hub.send_wait_blocking(dripping_id, numbered(0), within));
-    timed_out(&|| feed.send_wait_blocking(numbered(0), within));
+    timed_out(&|| hub.send_timeout_blocking(silent_id, numbered(0), within));
+    timed_out(&|| hub.send_timeout_blocking(dripping_id, numbered(0), within));
+    timed_out(&|| feed.send_timeout_blocking(numbered(0), within));
     stop.store(true, Ordering::Relaxed);
     drop(silent);
     dripper.join().unwrap();
@@ -129,12 +129,12 @@ fn with_nobody_there_nobody_is_waited_for() {
     let feed = hub.feed("run").unwrap();
     let started = Instant::now();
     for number in 0..2000 {
-        feed.send_wait_blocking(numbered(number), PATIENCE).unwrap();
-        hub.everyone().send_wait_blocking(numbered(number), PATIENCE).unwrap();
+        feed.send_timeout_blocking(numbered(number), PATIENCE).unwrap();
+        hub.everyone().send_timeout_blocking(numbered(number), PATIENCE).unwrap();
     }
     assert!(started.elapsed() < PATIENCE);
     let gone = "4711".parse().unwrap();
-    let error = hub.send_wait_blocking(gone, "x", PATIENCE);
+    let error = hub.send_timeout_blocking(gone, "x", PATIENCE);
     assert_eq!(error, Err(SendError::NoSuchClient(gone)));
 }
 
@@ -146,7 +146,7 @@ fn who_waits_for_a_client_that_leaves_or_a_hub_that_ends_is_told() {
     let fill = |hub: Hub| {
         thread::spawn(move || {
             loop {
-                if let Err(error) = hub.send_wait_blocking(id, numbered(0), PATIENCE) {
+                if let Err(error) = hub.send_timeout_blocking(id, numbered(0), PATIENCE) {
                     return error;
                 }
             }
@@ -164,7 +164,7 @@ fn who_waits_for_a_client_that_leaves_or_a_hub_that_ends_is_told() {
     hub.follow(peer.id, &feed).unwrap();
     let waiting = thread::spawn(move || {
         loop {
-            if let Err(error) = feed.send_wait_blocking(numbered(0), PATIENCE) {
+            if let Err(error) = feed.send_timeout_blocking(numbered(0), PATIENCE) {
                 return error;
             }
         }
@@ -184,11 +184,11 @@ fn waiting_needs_nothing_of_the_programs_runtime_and_can_be_given_up() {
     let mut taken = 0;
     runtime.block_on(async {
         let within = Duration::from_millis(200);
-        while hub.send_wait(peer.id, numbered(taken), within).await.is_ok() {
+        while hub.send_timeout(peer.id, numbered(taken), within).await.is_ok() {
             taken += 1;
         }
         // Given up before there is room: not taken.
-        let mut given_up = Box::pin(hub.send_wait(peer.id, numbered(u32::MAX), PATIENCE));
+        let mut given_up = Box::pin(hub.send_timeout(peer.id, numbered(u32::MAX), PATIENCE));
         std::future::poll_fn(|cx| {
             assert!(given_up.as_mut().poll(cx).is_pending());
             std::task::Poll::Ready(())
@@ -207,10 +207,13 @@ fn waiting_loses_nothing_for_anybody_whatever_the_policy() {
     for overflow in [Overflow::SkipOldest, Overflow::Refuse, Overflow::Disconnect] {
         let limits = Limits::default().mailbox(100 * 1024);
         let hub =
-            Hub::builder().limits(limits).overflow(overflow).spawn_thread("127.0.0.1:0").unwrap();
+            Hub::builder().limits(limits).overflow(overflow).spawn_blocking("127.0.0.1:0").unwrap();
         let mut peer = Peer::connect(&hub);
         let mut taken = 0;
-        while hub.send_wait_blocking(peer.id, numbered(taken), Duration::from_millis(100)).is_ok() {
+        while hub
+            .send_timeout_blocking(peer.id, numbered(taken), Duration::from_millis(100))
+            .is_ok()
+        {
             taken += 1;
         }
         for number in 0..taken {
@@ -227,22 +230,22 @@ fn a_large_message_that_waits_comes_before_small_ones_that_come_later() {
     let mut peer = Peer::connect(&hub);
     let id = peer.id;
     let mut filled = 0;
-    while hub.send_wait_blocking(id, numbered(filled), Duration::from_millis(100)).is_ok() {
+    while hub.send_timeout_blocking(id, numbered(filled), Duration::from_millis(100)).is_ok() {
         filled += 1;
     }
     let large = {
         let hub = hub.clone();
-        thread::spawn(move || hub.send_wait_blocking(id, vec![1; 200 * 1024], PATIENCE))
+        thread::spawn(move || hub.send_timeout_blocking(id, vec![1; 200 * 1024], PATIENCE))
     };
     // It has begun to wait when others that come after it do not get through either.
     let waiting = Duration::from_millis(50);
     until("the large one to wait", || {
-        hub.send_wait_blocking(id, vec![2; 1], waiting) == Err(SendError::TimedOut)
+        hub.send_timeout_blocking(id, vec![2; 1], waiting) == Err(SendError::TimedOut)
     });
     let small = {
         let hub = hub.clone();
         thread::spawn(move || {
-            (0..1000).for_each(|_| hub.send_wait_blocking(id, vec![3; 1], PATIENCE).unwrap());
+            (0..1000).for_each(|_| hub.send_timeout_blocking(id, vec![3; 1], PATIENCE).unwrap());
         })
     };
     let mut lens = Vec::new();
@@ -270,15 +273,15 @@ fn pushes_that_wait_are_not_woken_while_there_is_no_room() {
     let hub = hub();
     let stuck = Peer::connect(&hub);
     let mut busy = Peer::connect(&hub);
-    while hub.send_wait_blocking(stuck.id, numbered(0), Duration::from_millis(100)).is_ok() {}
+    while hub.send_timeout_blocking(stuck.id, numbered(0), Duration::from_millis(100)).is_ok() {}
     let woken = Arc::new(Woken(0.into()));
     let waker = Arc::clone(&woken).into();
     let mut cx = std::task::Context::from_waker(&waker);
     let mut waits: Vec<_> =
-        (0..1000).map(|_| Box::pin(hub.send_wait(stuck.id, numbered(0), PATIENT))).collect();
+        (0..1000).map(|_| Box::pin(hub.send_timeout(stuck.id, numbered(0), PATIENT))).collect();
     assert!(waits.iter_mut().all(|wait| wait.as_mut().poll(&mut cx).is_pending()));
     for number in 0..1000 {
-        hub.send_wait_blocking(busy.id, number.to_string(), PATIENCE).unwrap();
+        hub.send_timeout_blocking(busy.id, number.to_string(), PATIENCE).unwrap();
         assert_eq!(busy.text(), number.to_string());
     }
     assert_eq!(woken.0.load(Ordering::SeqCst), 0);
@@ -297,7 +300,7 @@ fn a_push_that_waits_on_the_thread_that_the_hub_needs_waits_no_longer_than_it_sa
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let limits = Limits::default().mailbox(64 * 1024).feed(64 * 1024);
     let builder = Hub::builder().limits(limits).runtime(runtime.handle().clone());
-    let hub = builder.spawn_thread("127.0.0.1:0").unwrap();
+    let hub = builder.spawn_blocking("127.0.0.1:0").unwrap();
     let connecting = hub.clone();
     let peer = thread::spawn(move || Peer::connect(&connecting));
     let peer = runtime.block_on(async {
@@ -310,7 +313,10 @@ fn a_push_that_waits_on_the_thread_that_the_hub_needs_waits_no_longer_than_it_sa
         let (feed, within) = (hub.feed("run").unwrap(), Duration::from_millis(50));
         hub.send(peer.id, numbered(0)).unwrap();
         hub.send(peer.id, numbered(1)).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(hub.send_wait_blocking(peer.id, numbered(2), within), Err(SendError::TimedOut));
-        assert_eq!(feed.send_wait_blocking(numbered(0), within), Err(SendError::TimedOut));
+        assert_eq!(
+            hub.send_timeout_blocking(peer.id, numbered(2), within),
+            Err(SendError::TimedOut)
+        );
+        assert_eq!(feed.send_timeout_blocking(numbered(0), within), Err(SendError::TimedOut));
     });
 }

@@ -14,7 +14,7 @@ use stepcast::codec::Message;
 use stepcast::{DisconnectReason, Event, Hub, Limits, Overflow, Retention, Timeouts};
 
 fn hub() -> Hub {
-    Hub::spawn_thread("127.0.0.1:0").unwrap()
+    Hub::spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn what_is_acknowledged_is_not_kept_and_what_is_not_comes_again() {
 #[test]
 fn a_full_mailbox_of_which_the_acknowledgement_was_lost_makes_room_for_who_comes_back_with_it() {
     let limits = Limits::default().mailbox(10 * (34 + 320));
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     for number in 0..10 {
         hub.send(client.id, format!("{number}: {}", "x".repeat(30))).unwrap();
@@ -141,7 +141,7 @@ fn a_full_mailbox_of_which_the_acknowledgement_was_lost_makes_room_for_who_comes
 fn who_comes_back_when_nothing_is_kept_of_what_it_missed_is_told_so_at_once() {
     let hub = Hub::builder()
         .retention(Retention::default().messages(0))
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let mut events = hub.events();
     let run = hub.feed("run").unwrap();
@@ -174,7 +174,7 @@ fn a_client_that_the_program_has_closed_stays_closed_when_it_comes_back_before_i
 #[test]
 fn the_end_of_who_was_closed_takes_nothing_from_what_has_its_mailboxs_place() {
     let retention = Retention::default().messages(0).age(Duration::from_millis(10));
-    let hub = Hub::builder().retention(retention).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().retention(retention).spawn_blocking("127.0.0.1:0").unwrap();
     let feeds = hub.stats().feeds;
     let closed = V1::connect(&hub, &json!({"feeds": {}}));
     hub.send(closed.id, vec![0; 32 << 20]).unwrap(); // which it does not read
@@ -210,7 +210,7 @@ fn a_client_that_was_sent_nothing_yet_has_a_mailbox_all_the_same() {
 #[test]
 fn what_a_client_that_is_there_misses_of_its_mailbox_it_was_too_slow_for() {
     let limits = Limits::default().mailbox(1000);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     let last = 20_000;
     for number in 1..=last {
@@ -279,10 +279,10 @@ fn who_is_taken_over_is_told_for_good_and_its_end_does_not_touch_the_new_one() {
 fn after_the_grace_period_a_client_has_gone_and_a_run_can_hang_on_that() {
     let timeouts =
         Timeouts::default().grace(Duration::from_millis(200)).close(Duration::from_millis(100));
-    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let client = V1::connect(&hub, &json!({"feeds": {}}));
-    let (id, gone) = (client.id, hub.gone(client.id));
+    let (id, gone) = (client.id, hub.gone_token(client.id));
     hub.send(id, "waiting").unwrap();
     let before = client.cut();
     event(&mut events, |event| matches!(event, Event::Detached { .. }).then_some(()));
@@ -292,7 +292,7 @@ fn after_the_grace_period_a_client_has_gone_and_a_run_can_hang_on_that() {
         _ => None,
     });
     assert_eq!(reason, DisconnectReason::Lost);
-    assert!(gone.is_cancelled() && hub.gone(id).is_cancelled());
+    assert!(gone.is_cancelled() && hub.gone_token(id).is_cancelled());
     assert_eq!((hub.client_count(), hub.stats().memory), (0, 0));
     let back = before.come_back(&hub, json!({}), json!({}));
     assert_eq!(back.hello["resumed"], false);
@@ -302,7 +302,7 @@ fn after_the_grace_period_a_client_has_gone_and_a_run_can_hang_on_that() {
 fn a_client_that_closes_for_good_is_gone_at_once() {
     let hub = hub();
     let client = V1::connect(&hub, &json!({"feeds": {}}));
-    let gone = hub.gone(client.id);
+    let gone = hub.gone_token(client.id);
     client.close(1000);
     until("it to be gone", || gone.is_cancelled());
     assert_eq!(hub.client_count(), 0);
@@ -326,9 +326,9 @@ fn what_is_no_line_is_an_error_and_the_tenth_closes() {
 #[test]
 fn a_feed_that_is_not_for_a_client_is_refused_and_the_others_stay() {
     let hub = Hub::builder()
-        .may_follow(|feed, _| feed != "secret")
+        .authorize_follow(|feed, _| feed != "secret")
         .limits(Limits::default().feeds_per_client(2))
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {"a": {}}}));
     assert_eq!(client.line("feed")["name"], "a");
@@ -405,7 +405,7 @@ fn a_hub_that_ends_says_when_to_come_back_and_a_program_that_is_done_says_so() {
 fn who_does_not_say_hello_is_turned_away() {
     let hub = Hub::builder()
         .timeouts(Timeouts::default().handshake(Duration::from_millis(200)))
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let mut silent = V1::upgrade(&hub);
     assert_eq!(silent.line("bye")["code"], 4502);
@@ -419,7 +419,7 @@ fn who_does_not_say_hello_is_turned_away() {
 #[test]
 fn who_is_away_makes_way_for_who_comes() {
     let hub =
-        Hub::builder().limits(Limits::default().clients(3)).spawn_thread("127.0.0.1:0").unwrap();
+        Hub::builder().limits(Limits::default().clients(3)).spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let stays = V1::connect(&hub, &json!({"feeds": {}}));
     for _ in 0..10 {
@@ -447,7 +447,7 @@ fn a_feed_that_is_left_and_asked_for_again_in_one_breath_begins_anew() {
 #[test]
 fn who_asks_and_reads_nothing_is_closed_before_the_answers_grow() {
     let limits = Limits::default().inbound_per_second(u32::MAX);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     let names: Vec<String> =
@@ -468,7 +468,7 @@ fn who_asks_and_reads_nothing_is_closed_before_the_answers_grow() {
 #[test]
 fn answers_that_a_full_socket_takes_in_parts_come_whole_and_in_the_order_of_the_questions() {
     let limits = Limits::default().inbound_per_second(u32::MAX).feeds_per_client(100);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     let name = |number: usize| format!("\n{}", 1_000_000 - number); // not as they would be sorted
     let mut asked = 0;
@@ -513,7 +513,7 @@ fn a_client_that_the_program_closes_does_not_come_back_though_its_connection_is_
 fn what_was_broadcast_while_nobody_was_there_is_told_as_missed() {
     let timeouts =
         Timeouts::default().grace(Duration::from_millis(50)).close(Duration::from_millis(50));
-    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let mut client = V1::connect(&hub, &json!({"feeds": {"": {}}}));
     client.line("feed");
@@ -576,8 +576,8 @@ fn who_comes_back_follows_what_the_rule_says_then() {
     let open = Arc::new(AtomicBool::new(true));
     let rule = Arc::clone(&open);
     let hub = Hub::builder()
-        .may_follow(move |feed, _| feed != "run" || rule.load(Ordering::Relaxed))
-        .spawn_thread("127.0.0.1:0")
+        .authorize_follow(move |feed, _| feed != "run" || rule.load(Ordering::Relaxed))
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}, "other": {}}}));
     client.line("feed");
@@ -599,11 +599,11 @@ fn what_the_program_asks_for_while_a_hello_is_answered_holds() {
     let act: Arc<Mutex<Option<Act>>> = Arc::default();
     let rule = Arc::clone(&act);
     let hub = Hub::builder()
-        .may_follow(move |_, _| {
+        .authorize_follow(move |_, _| {
             rule.lock().unwrap().take().into_iter().for_each(|act| act());
             true
         })
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let [left, own, begun] = ["left", "own", "begun"].map(|name| hub.feed(name).unwrap());
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
@@ -632,7 +632,7 @@ fn what_the_program_asks_for_while_a_hello_is_answered_holds() {
 #[test]
 fn values_that_one_client_was_given_are_kept_for_it_and_bounded() {
     let hub =
-        Hub::builder().limits(Limits::default().keys(10)).spawn_thread("127.0.0.1:0").unwrap();
+        Hub::builder().limits(Limits::default().keys(10)).spawn_blocking("127.0.0.1:0").unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     for number in 0..100 {
         hub.set(client.id, &number.to_string(), "value").unwrap();
@@ -650,7 +650,7 @@ fn what_was_sent_before_a_disconnect_comes_before_it_also_where_there_was_no_roo
     let hub = Hub::builder()
         .overflow(Overflow::Refuse)
         .limits(Limits::default().mailbox(11_000))
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     let text = "x".repeat(1500);
@@ -683,7 +683,7 @@ fn who_was_too_slow_and_comes_back_can_be_sent_to_again() {
     let hub = Hub::builder()
         .limits(Limits::default().mailbox(1000))
         .overflow(Overflow::Disconnect)
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let mut events = hub.events();
     let client = V1::connect(&hub, &json!({"feeds": {}}));
@@ -701,7 +701,7 @@ fn who_was_too_slow_and_comes_back_can_be_sent_to_again() {
 #[test]
 fn who_finds_the_hub_full_may_come_back_and_nobody_gets_in_by_anothers_id() {
     let hub =
-        Hub::builder().limits(Limits::default().clients(1)).spawn_thread("127.0.0.1:0").unwrap();
+        Hub::builder().limits(Limits::default().clients(1)).spawn_blocking("127.0.0.1:0").unwrap();
     let mut late = [V1::upgrade(&hub), V1::upgrade(&hub)];
     let there = V1::connect(&hub, &json!({"feeds": {}}));
     let (id, epoch) = (there.hello["id"].clone(), there.hello["epoch"].clone());
@@ -719,7 +719,7 @@ fn who_overflows_its_mailbox_while_it_is_away_is_said_to_have_been_too_slow() {
     let hub = Hub::builder()
         .overflow(Overflow::Disconnect)
         .limits(Limits::default().mailbox(1000))
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let mut events = hub.events();
     let away = V1::connect(&hub, &json!({"feeds": {}})).cut();
@@ -737,13 +737,13 @@ fn who_is_closed_by_the_program_while_it_is_too_slow_does_not_come_back() {
     let hub = Hub::builder()
         .overflow(Overflow::Disconnect)
         .limits(Limits::default().mailbox(1000))
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     for _ in 0..20 {
         let client = V1::connect(&hub, &json!({"feeds": {}}));
         while hub.send(client.id, "x".repeat(100)).is_ok() {}
         hub.disconnect(client.id, "enough").expect("it is not gone: it may come back");
-        let gone = hub.gone(client.id);
+        let gone = hub.gone_token(client.id);
         until("it to be gone", || gone.is_cancelled());
     }
 }
@@ -804,12 +804,12 @@ fn who_follows_as_much_as_it_may_makes_no_feed_and_asks_no_rule() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let rule = Arc::clone(&asked);
     let hub = Hub::builder()
-        .may_follow(move |feed, _| {
+        .authorize_follow(move |feed, _| {
             rule.lock().unwrap().push(feed.to_owned());
             true
         })
         .limits(Limits::default().feeds_per_client(2))
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {"a": {}, "b": {}}}));
     client.line("feed");
@@ -832,12 +832,12 @@ fn a_rule_that_panics_costs_a_client_the_feed_that_it_asked_for() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     let hub = Hub::builder()
-        .may_follow(move |feed, _| {
+        .authorize_follow(move |feed, _| {
             count.fetch_add(1, Ordering::Relaxed);
             assert!(feed != "run", "no rule for this one");
             true
         })
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let mut events = hub.events();
     let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}, "\n": {}}}));

@@ -16,7 +16,7 @@ const LIVING: usize = 128 << 10;
 
 fn spawn(overflow: Overflow) -> Hub {
     let limits = Limits::default().memory(MEMORY);
-    Hub::builder().overflow(overflow).limits(limits).spawn_thread("127.0.0.1:0").unwrap()
+    Hub::builder().overflow(overflow).limits(limits).spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 fn lost(hub: &Hub, events: &mut Events, clients: Vec<V1>) -> Vec<Identity> {

@@ -127,7 +127,7 @@ fn session(hub: &Hub, name: &str, cut: Cut, up: Way, down: Way) -> (usize, usize
 
 /// Every cut of this kind, at every byte of this connection.
 fn cut_everywhere(cut: Cut, end: End) {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let (up, down) = session(&hub, "run/whole", cut, Way::default(), Way::default());
     let mut reached = 0;
     for after in 0..up {

@@ -38,7 +38,7 @@ fn comes_back(client: &mut Follower, hub: &Hub, name: &str, all: usize) {
 
 #[test]
 fn a_client_that_was_away_while_much_was_sent_gets_all_of_it() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let feed = hub.feed("run").unwrap();
     let mut watcher = Peer::connect_at(&hub, "/feed/run");
@@ -62,7 +62,7 @@ fn a_client_that_was_away_while_much_was_sent_gets_all_of_it() {
 fn what_was_under_way_when_nobody_was_told_of_the_cut_comes_again() {
     // Longer than a busy machine keeps a client of this test from running.
     let timeouts = Timeouts::default().stall(Duration::from_secs(2));
-    let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().timeouts(timeouts).spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let feed = hub.feed("run").unwrap();
     let mut watcher = Peer::connect_at(&hub, "/feed/run");
@@ -84,7 +84,7 @@ fn what_was_under_way_when_nobody_was_told_of_the_cut_comes_again() {
 
 #[test]
 fn what_was_under_way_to_a_client_that_was_not_behind_comes_again() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let feed = hub.feed("run").unwrap();
     let mut client = Follower::of(&["run"]);
@@ -107,7 +107,8 @@ fn nothing_is_kept_for_a_client_that_has_gone_for_good() {
     let timeouts =
         Timeouts::default().grace(Duration::from_millis(100)).close(Duration::from_millis(100));
     let limits = Limits::default();
-    let hub = Hub::builder().timeouts(timeouts).limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub =
+        Hub::builder().timeouts(timeouts).limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut events = hub.events();
     let feed = hub.feed("run").unwrap();
     let mut client = Follower::of(&["run"]);

@@ -12,7 +12,7 @@ use serde_json::json;
 use stepcast::{Event, Hub, Limits, Overflow, Timeouts};
 
 fn hub() -> Hub {
-    Hub::spawn_thread("127.0.0.1:0").unwrap()
+    Hub::spawn_blocking("127.0.0.1:0").unwrap()
 }
 
 #[test]
@@ -20,11 +20,11 @@ fn a_line_that_names_more_than_a_client_may_follow_is_refused_whole_and_asks_no_
     let asked = Arc::new(Mutex::new(0));
     let rule = Arc::clone(&asked);
     let hub = Hub::builder()
-        .may_follow(move |_, _| {
+        .authorize_follow(move |_, _| {
             *rule.lock().unwrap() += 1;
             true
         })
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let named = |count: usize| -> serde_json::Map<_, _> {
         (0..count).map(|number| (number.to_string(), json!({}))).collect()
@@ -48,7 +48,7 @@ fn a_line_that_names_more_than_a_client_may_follow_is_refused_whole_and_asks_no_
 #[test]
 fn what_is_answered_and_not_read_counts_in_the_hubs_memory() {
     let limits = Limits::default().inbound_per_second(u32::MAX);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     hub.send(client.id, vec![0; 32 << 20]).unwrap(); // which it does not read
     until("it to be under way", || hub.stats().bytes_out > 100_000);
@@ -65,7 +65,7 @@ fn what_is_answered_and_not_read_counts_in_the_hubs_memory() {
 fn each_line_each_name_and_each_4_kib_count_in_the_rate() {
     let hub = Hub::builder()
         .limits(Limits::default().inbound_per_second(100))
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let follow: serde_json::Map<_, _> = (0..60).map(|n| (format!("\n{n}"), json!({}))).collect();
     let too_many: serde_json::Map<_, _> = (0..65).map(|n| (n.to_string(), json!({}))).collect();
@@ -98,7 +98,7 @@ fn each_line_each_name_and_each_4_kib_count_in_the_rate() {
 #[test]
 fn who_has_asked_for_more_than_its_rate_in_its_hello_can_go_on_at_once() {
     let limits = Limits::default().inbound_per_second(10); // and 20 at once
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let feeds: serde_json::Map<_, _> = (0..60).map(|n| (n.to_string(), json!({}))).collect();
     let mut client = V1::connect(&hub, &json!({"feeds": feeds}));
     client.say_text(r#"{"hello":0}"#);
@@ -109,7 +109,7 @@ fn who_has_asked_for_more_than_its_rate_in_its_hello_can_go_on_at_once() {
 #[test]
 fn answers_to_one_line_are_as_many_as_its_socket_takes() {
     let limits = Limits::default().feeds_per_client(250);
-    let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     let feeds: serde_json::Map<_, _> = (0..250).map(|n| (format!("{n:0250}"), json!({}))).collect();
     client.say(&json!({"follow": feeds})); // with answers of 70 KB
@@ -134,12 +134,12 @@ fn a_client_that_reads_its_mail_and_never_acknowledges_it_gets_all_of_it() {
             .limits(Limits::default().mailbox(4000))
             .overflow(Overflow::Refuse)
             .freshness(freshness)
-            .spawn_thread("127.0.0.1:0")
+            .spawn_blocking("127.0.0.1:0")
             .unwrap();
         let mut client = V1::connect(&hub, &json!({"feeds": {}}));
         for number in 1..=500 {
             let message = format!("{number:0100}");
-            hub.send_wait_blocking(client.id, message.clone(), peer::PATIENCE).unwrap();
+            hub.send_timeout_blocking(client.id, message.clone(), peer::PATIENCE).unwrap();
             assert_eq!(client.line("text"), json!([0, number, message]));
         }
         let most = 2 * (4000 + 200);
@@ -152,12 +152,12 @@ fn an_answered_ping_acknowledges_the_mail_before_it_and_not_what_comes_after() {
     let hub = Hub::builder()
         .limits(Limits::default().mailbox(1000))
         .overflow(Overflow::Refuse)
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let mut events = hub.events();
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     for number in 1..=20 {
-        hub.send_wait_blocking(client.id, format!("{number:0200}"), peer::PATIENCE).unwrap();
+        hub.send_timeout_blocking(client.id, format!("{number:0200}"), peer::PATIENCE).unwrap();
         assert_eq!(client.line("text")[1], number);
     }
     // The last is not among what it has said that it has.
@@ -205,7 +205,7 @@ fn answers_to_the_hubs_pings_do_not_count_in_the_rate() {
             .limits(Limits::default().inbound_per_second(1))
             .timeouts(Timeouts::default().keepalive(Duration::from_millis(50)))
             .freshness(freshness)
-            .spawn_thread("127.0.0.1:0")
+            .spawn_blocking("127.0.0.1:0")
             .unwrap();
         let mut client = V1::connect(&hub, &json!({"feeds": {}}));
         for number in 1..=200 {
@@ -225,7 +225,7 @@ fn answers_to_the_hubs_pings_do_not_count_in_the_rate() {
 fn a_program_that_permits_large_messages_need_not_raise_the_rate_for_them() {
     let hub = Hub::builder()
         .limits(Limits::default().inbound_message(16 << 20))
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     client.say(&json!({"text": "x".repeat(15 << 20)}));

@@ -89,7 +89,7 @@ struct Run {
 fn start() -> (Hub, Vec<Feed>) {
     let hub = Hub::builder()
         .limits(Limits::default().feed(BOUND).mailbox(BOUND))
-        .spawn_thread("127.0.0.1:0")
+        .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let feeds = FEEDS.iter().map(|name| match *name {
         "" => hub.everyone(),

@@ -19,7 +19,7 @@ const LARGE: usize = 32 << 20;
 /// the old one break.
 #[test]
 fn the_late_end_of_a_connection_that_was_taken_over_does_not_touch_the_new_one() {
-    let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
     let mut events = hub.events();
     let run = hub.feed("run").unwrap();
@@ -28,7 +28,7 @@ fn the_late_end_of_a_connection_that_was_taken_over_does_not_touch_the_new_one()
     client.connect(socket, address).unwrap();
     client.read_until(|client| client.follows() == 1).unwrap();
     let id = client.id().unwrap();
-    let gone = hub.gone(id);
+    let gone = hub.gone_token(id);
     let stuck = client.abandon();
     link.down.stall();
     run.send(vec![b'x'; LARGE]).unwrap();
@@ -77,7 +77,7 @@ fn at_another_hub_a_client_is_a_new_one_and_every_feed_begins_anew() {
     let mut ids = Vec::new();
     for start in 0..5 {
         // The same program again, with the same feeds and numbers.
-        let hub = Hub::spawn_thread("127.0.0.1:0").unwrap();
+        let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
         let run = hub.feed("run").unwrap();
         for number in 0..10 {
             run.send(format!("{start} {number}")).unwrap();

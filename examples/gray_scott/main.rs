@@ -96,7 +96,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let hub = match Hub::spawn_thread(options.addr) {
+    let hub = match Hub::spawn_blocking(options.addr) {
         Ok(hub) => hub,
         Err(error) => {
             eprintln!("gray_scott: {error}");

@@ -17,7 +17,7 @@ use super::driver::Driver;
 use super::engine::Engine;
 use super::id::IdSource;
 use super::listener::{self, Listener};
-use super::reception::{MayFollow, Reception};
+use super::reception::{FollowRule, Reception};
 use super::shared::{Ending, Shared};
 use super::{Hub, Limits, Overflow, Retention, SpawnError, Timeouts};
 use crate::handshake::{Request, Rules};
@@ -31,7 +31,7 @@ use crate::page::Page;
 /// let hub = Hub::builder()
 ///     .allow_origin("https://dashboard.example")
 ///     .keep_header("user-agent")
-///     .spawn_thread("127.0.0.1:0")?;
+///     .spawn_blocking("127.0.0.1:0")?;
 /// # Ok::<(), stepcast::SpawnError>(())
 /// ```
 #[derive(Clone)]
@@ -41,7 +41,7 @@ pub struct HubBuilder {
     timeouts: Timeouts,
     overflow: Overflow,
     retention: Retention,
-    may_follow: Option<MayFollow>,
+    authorize_follow: Option<FollowRule>,
     rules: Rules,
     page: Page,
     frame_ancestors: Box<str>,
@@ -50,7 +50,7 @@ pub struct HubBuilder {
     greet: bool,
     echo: bool,
     freshness: Duration,
-    open_to_everyone: bool,
+    allow_remote: bool,
     runtime: Option<Handle>,
     watch: Watch,
 }
@@ -63,7 +63,7 @@ impl fmt::Debug for HubBuilder {
             .field("overflow", &self.overflow)
             .field("retention", &self.retention)
             .field("rules", &self.rules)
-            .field("open_to_everyone", &self.open_to_everyone)
+            .field("allow_remote", &self.allow_remote)
             .finish_non_exhaustive()
     }
 }
@@ -75,7 +75,7 @@ impl HubBuilder {
             timeouts: Timeouts::default(),
             overflow: Overflow::default(),
             retention: Retention::default(),
-            may_follow: None,
+            authorize_follow: None,
             rules: Rules::default(),
             page: Page::default(),
             frame_ancestors: "'self'".into(),
@@ -84,7 +84,7 @@ impl HubBuilder {
             greet: true,
             echo: false,
             freshness: Duration::from_millis(250),
-            open_to_everyone: false,
+            allow_remote: false,
             runtime: None,
             watch: Watch::NONE,
         }
@@ -145,15 +145,15 @@ impl HubBuilder {
     ///
     /// ```
     /// # use stepcast::Hub;
-    /// let builder = Hub::builder().may_follow(|feed, request| {
+    /// let builder = Hub::builder().authorize_follow(|feed, request| {
     ///     feed.starts_with("public/") || request.header("x-user").is_some()
     /// });
     /// ```
-    pub fn may_follow(
+    pub fn authorize_follow(
         mut self,
         rule: impl Fn(&str, &Request) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.may_follow = Some(Arc::new(rule));
+        self.authorize_follow = Some(Arc::new(rule));
         self
     }
 
@@ -191,12 +191,12 @@ impl HubBuilder {
     ///
     /// ```
     /// # use stepcast::Hub;
-    /// let hub = Hub::builder().open_to_everyone().spawn_thread("0.0.0.0:0")?;
-    /// assert!(Hub::spawn_thread("0.0.0.0:0").is_err());
+    /// let hub = Hub::builder().allow_remote().spawn_blocking("0.0.0.0:0")?;
+    /// assert!(Hub::spawn_blocking("0.0.0.0:0").is_err());
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
-    pub fn open_to_everyone(mut self) -> Self {
-        self.open_to_everyone = true;
+    pub fn allow_remote(mut self) -> Self {
+        self.allow_remote = true;
         self
     }
 
@@ -305,7 +305,7 @@ impl HubBuilder {
     /// ```
     /// # use stepcast::Hub;
     /// let runtime = tokio::runtime::Runtime::new().unwrap();
-    /// let hub = Hub::builder().runtime(runtime.handle().clone()).spawn_thread("127.0.0.1:0")?;
+    /// let hub = Hub::builder().runtime(runtime.handle().clone()).spawn_blocking("127.0.0.1:0")?;
     /// # hub.shutdown_blocking(std::time::Duration::from_secs(1));
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
@@ -332,7 +332,7 @@ impl HubBuilder {
     ///
     /// ```
     /// # use stepcast::Hub;
-    /// let hub = Hub::builder().finish_on_signal().spawn_thread("127.0.0.1:0")?;
+    /// let hub = Hub::builder().finish_on_signal().spawn_blocking("127.0.0.1:0")?;
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     #[cfg(all(feature = "signal", unix))]
@@ -362,17 +362,17 @@ impl HubBuilder {
         self.start(&addresses)
     }
 
-    /// Starts the hub from a program without async; see [`Hub::spawn_thread`].
+    /// Starts the hub from a program without async; see [`Hub::spawn_blocking`].
     ///
     /// # Errors
     ///
-    /// As [`Hub::spawn_thread`].
+    /// As [`Hub::spawn_blocking`].
     ///
     /// ```
-    /// let hub = stepcast::Hub::builder().spawn_thread(("127.0.0.1", 0))?;
+    /// let hub = stepcast::Hub::builder().spawn_blocking(("127.0.0.1", 0))?;
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
-    pub fn spawn_thread(self, address: impl StdToSocketAddrs) -> Result<Hub, SpawnError> {
+    pub fn spawn_blocking(self, address: impl StdToSocketAddrs) -> Result<Hub, SpawnError> {
         let addresses: Vec<_> = address.to_socket_addrs().map_err(SpawnError::Address)?.collect();
         self.start(&addresses)
     }
@@ -381,7 +381,7 @@ impl HubBuilder {
     fn start(self, addresses: &[SocketAddr]) -> Result<Hub, SpawnError> {
         let (limits, timeouts) = (self.limits.checked()?, self.timeouts.checked()?);
         let reachable = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
-        if let (Some(&address), false) = (reachable, self.open_to_everyone) {
+        if let (Some(&address), false) = (reachable, self.allow_remote) {
             return Err(SpawnError::NotLoopback { address });
         }
         let mut listener = Err(SpawnError::Address(io::Error::from(io::ErrorKind::NotFound)));
@@ -401,7 +401,7 @@ impl HubBuilder {
             greet: self.greet,
             echo: self.echo,
             freshness: freshness(self.freshness),
-            may_follow: self.may_follow,
+            authorize_follow: self.authorize_follow,
         };
         let engine = Engine::new(Arc::clone(&shared), &timeouts, &self.retention, reception);
         let watch = self.watch;

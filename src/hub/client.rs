@@ -19,7 +19,7 @@ use super::{ClientId, FollowError};
 /// What is known about one client.
 ///
 /// ```
-/// let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+/// let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
 /// for client in hub.clients() {
 ///     println!("{} from {}, {} bytes behind", client.id, client.address, client.queued_bytes);
 /// }

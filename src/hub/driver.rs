@@ -1037,7 +1037,7 @@ mod tests {
                 greet: true,
                 echo: false,
                 freshness: 250,
-                may_follow: None,
+                authorize_follow: None,
             };
             let engine = Engine::new(
                 Arc::clone(&shared),

@@ -584,7 +584,7 @@ pub(super) mod tests {
             greet: true,
             echo: false,
             freshness: 250,
-            may_follow: None,
+            authorize_follow: None,
         };
         Engine::new(Arc::new(shared), timeouts, &Retention::default(), reception)
     }

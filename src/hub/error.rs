@@ -10,9 +10,9 @@ use super::ClientId;
 /// ```
 /// use stepcast::{Hub, SpawnError};
 ///
-/// let error = Hub::spawn_thread("0.0.0.0:8002").unwrap_err();
+/// let error = Hub::spawn_blocking("0.0.0.0:8002").unwrap_err();
 /// assert!(matches!(error, SpawnError::NotLoopback { .. }));
-/// assert!(error.to_string().contains("open_to_everyone"));
+/// assert!(error.to_string().contains("allow_remote"));
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -23,7 +23,7 @@ pub enum SpawnError {
     /// The address is reachable from other machines, and nothing says who may connect.
     #[error(
         "{address} can be reached from other machines, and no rule says who may connect: bind to \
-         127.0.0.1:{port} for this machine alone, or call Hub::builder().open_to_everyone()",
+         127.0.0.1:{port} for this machine alone, or call Hub::builder().allow_remote()",
         port = address.port()
     )]
     NotLoopback {
@@ -78,7 +78,7 @@ fn advice(error: &io::Error) -> &'static str {
 /// ```
 /// use stepcast::{ClientId, Hub, SendError};
 ///
-/// let hub = Hub::spawn_thread("127.0.0.1:0")?;
+/// let hub = Hub::spawn_blocking("127.0.0.1:0")?;
 /// let id: ClientId = "4711".parse().unwrap();
 /// match hub.send(id, "step 41") {
 ///     Err(SendError::NoSuchClient(gone)) => assert_eq!(gone, id), // nobody to tell: go on
@@ -115,12 +115,12 @@ pub enum SendError {
     )]
     NoMemory,
     /// There was no room in time: for a push that waits, such as
-    /// [`Hub::send_wait`](crate::Hub::send_wait).
+    /// [`Hub::send_timeout`](crate::Hub::send_timeout).
     #[error("there was no room in time")]
     TimedOut,
     /// The feed has had its last message.
-    #[error("the feed has been closed")]
-    Closed,
+    #[error("the feed is finished")]
+    Finished,
     /// There were as many feeds as there may be when this one was asked for, all of them in use: it takes nothing.
     #[error(
         "there are {limit} feeds in use already, and this one takes nothing; see Limits::feeds"
@@ -163,7 +163,7 @@ pub(crate) const KEY_MAX: usize = 256;
 /// ```
 /// use stepcast::{FeedError, Hub};
 ///
-/// let hub = Hub::spawn_thread("127.0.0.1:0")?;
+/// let hub = Hub::spawn_blocking("127.0.0.1:0")?;
 /// assert_eq!(hub.feed("run\n42").unwrap_err(), FeedError::InvalidName);
 /// # Ok::<(), stepcast::SpawnError>(())
 /// ```
@@ -187,7 +187,7 @@ pub enum FeedError {
 /// ```
 /// use stepcast::{ClientId, FollowError, Hub};
 ///
-/// let hub = Hub::spawn_thread("127.0.0.1:0")?;
+/// let hub = Hub::spawn_blocking("127.0.0.1:0")?;
 /// let feed = hub.feed("run/42")?;
 /// let gone: ClientId = "4711".parse().unwrap();
 /// assert_eq!(hub.follow(gone, &feed), Err(FollowError::NoSuchClient(gone)));
@@ -265,6 +265,6 @@ mod tests {
     fn an_open_address_without_a_rule_is_an_error_that_names_the_ways_out() {
         let address = "0.0.0.0:8002".parse().unwrap();
         let text = SpawnError::NotLoopback { address }.to_string();
-        assert!(text.contains("127.0.0.1:8002") && text.contains("open_to_everyone"), "{text}");
+        assert!(text.contains("127.0.0.1:8002") && text.contains("allow_remote"), "{text}");
     }
 }

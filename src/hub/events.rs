@@ -149,7 +149,7 @@ impl fmt::Display for DisconnectReason {
 /// reader, and this ends, with `None`, when the hub has.
 ///
 /// ```
-/// let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+/// let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
 /// let mut events = hub.events();
 /// drop(hub);
 /// assert!(events.recv_blocking().is_none());
@@ -186,7 +186,7 @@ impl Events {
     /// Called in an async task it blocks that task's thread.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// let mut events = hub.events();
     /// std::thread::spawn(move || {
     ///     while let Some(event) = events.recv_blocking() {
@@ -214,7 +214,7 @@ impl Events {
     /// The next event if one is waiting.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// assert!(hub.events().try_recv().is_none());
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
@@ -228,7 +228,7 @@ impl Events {
     /// The next event, as a poll function: for a `Stream` of your own.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// # let mut events = hub.events();
     /// let next = std::future::poll_fn(|cx| events.poll_recv(cx));
     /// # drop(next);

@@ -32,14 +32,14 @@ use crate::codec::Message;
 /// keep the hub running.
 ///
 /// ```
-/// let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+/// let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
 /// let run = hub.feed("run/42")?;
 /// run.send("started")?;
 /// for step in 1..=100 {
 ///     // model.step();
 ///     run.set("progress", format!(r#"{{"progress":{step},"total":100}}"#))?;
 /// }
-/// run.close("converged")?;
+/// run.finish("converged")?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Feed {
@@ -76,7 +76,7 @@ impl Feed {
     /// Its name; empty for everyone's feed, and where the hub is disabled.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// assert_eq!(hub.feed("run/42")?.name(), "run/42");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -89,11 +89,11 @@ impl Feed {
     /// # Errors
     ///
     /// [`SendError::TooLarge`], [`SendError::NoMemory`] where the hub's memory limit is reached,
-    /// [`SendError::Closed`] after [`close`](Feed::close), [`SendError::ShutDown`]. None of these
+    /// [`SendError::Finished`] after [`finish`](Feed::finish), [`SendError::ShutDown`]. None of these
     /// should end a run: a program that has nothing to do about it writes `let _ = feed.send(..)`.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// let feed = hub.feed("run/42")?;
     /// feed.send("restart written at step 1000")?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -126,10 +126,10 @@ impl Feed {
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
     /// # let hub = stepcast::Hub::spawn("127.0.0.1:0").await?;
     /// let feed = hub.feed("run/42")?;
-    /// feed.send_wait(vec![0; 100_000], Duration::from_secs(5)).await?;
+    /// feed.send_timeout(vec![0; 100_000], Duration::from_secs(5)).await?;
     /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
-    pub async fn send_wait(
+    pub async fn send_timeout(
         &self,
         message: impl Into<Message>,
         within: Duration,
@@ -138,25 +138,25 @@ impl Feed {
         shared.push_wait(topic, message.into(), within).await
     }
 
-    /// As [`send_wait`](Feed::send_wait), for a program without async: the thread waits.
+    /// As [`send_timeout`](Feed::send_timeout), for a program without async: the thread waits.
     ///
     /// # Errors
     ///
-    /// As [`send_wait`](Feed::send_wait).
+    /// As [`send_timeout`](Feed::send_timeout).
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// let feed = hub.feed("run/42")?;
-    /// feed.send_wait_blocking(vec![0; 100_000], Duration::from_secs(5))?;
+    /// feed.send_timeout_blocking(vec![0; 100_000], Duration::from_secs(5))?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn send_wait_blocking(
+    pub fn send_timeout_blocking(
         &self,
         message: impl Into<Message>,
         within: Duration,
     ) -> Result<(), SendError> {
-        let taken = block_on_within(within, self.send_wait(message, within));
+        let taken = block_on_within(within, self.send_timeout(message, within));
         taken.unwrap_or(Err(SendError::TimedOut))
     }
 
@@ -174,7 +174,7 @@ impl Feed {
     /// value before is kept then.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// let feed = hub.feed("run/42")?;
     /// feed.set("residual", format!("{:e}", 3.2e-7))?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -191,10 +191,10 @@ impl Feed {
     ///
     /// # Errors
     ///
-    /// [`SendError::Closed`] and [`SendError::ShutDown`].
+    /// [`SendError::Finished`] and [`SendError::ShutDown`].
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// let feed = hub.feed("run/42")?;
     /// feed.set("phase/7", "meshing")?;
     /// feed.remove("phase/7")?;
@@ -216,13 +216,13 @@ impl Feed {
     ///
     /// ```
     /// # use stepcast::SendError;
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// let feed = hub.feed("run/42")?;
-    /// feed.close("converged")?;
-    /// assert_eq!(feed.send("more"), Err(SendError::Closed));
+    /// feed.finish("converged")?;
+    /// assert_eq!(feed.send("more"), Err(SendError::Finished));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn close(&self, message: impl Into<Message>) -> Result<(), SendError> {
+    pub fn finish(&self, message: impl Into<Message>) -> Result<(), SendError> {
         let Some(Inner { shared, topic }) = self.live() else { return Ok(()) };
         shared.push(topic, message.into(), true)
     }

@@ -20,7 +20,7 @@ const LONGEST: Duration = Duration::from_secs(20 * 24 * 60 * 60);
 /// use stepcast::{Hub, Limits};
 ///
 /// let limits = Limits::default().clients(50).inbound_message(4 * 1024);
-/// let hub = Hub::builder().limits(limits).spawn_thread("127.0.0.1:0")?;
+/// let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0")?;
 /// # Ok::<(), stepcast::SpawnError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,7 +228,7 @@ impl Limits {
 /// use stepcast::{Hub, Timeouts};
 ///
 /// let timeouts = Timeouts::default().keepalive(Duration::from_secs(10));
-/// let hub = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0")?;
+/// let hub = Hub::builder().timeouts(timeouts).spawn_blocking("127.0.0.1:0")?;
 /// # Ok::<(), stepcast::SpawnError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -337,7 +337,7 @@ impl Timeouts {
 /// use stepcast::{Hub, Retention};
 ///
 /// let retention = Retention::default().messages(1000).age(Duration::from_secs(3600));
-/// let hub = Hub::builder().retention(retention).spawn_thread("127.0.0.1:0")?;
+/// let hub = Hub::builder().retention(retention).spawn_blocking("127.0.0.1:0")?;
 /// # Ok::<(), stepcast::SpawnError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -369,7 +369,7 @@ impl Retention {
 /// ```
 /// use stepcast::{Hub, Overflow};
 ///
-/// let hub = Hub::builder().overflow(Overflow::Refuse).spawn_thread("127.0.0.1:0")?;
+/// let hub = Hub::builder().overflow(Overflow::Refuse).spawn_blocking("127.0.0.1:0")?;
 /// # Ok::<(), stepcast::SpawnError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -114,7 +114,7 @@ const GRACE: Duration = Duration::from_millis(100);
 /// ```
 /// use stepcast::Hub;
 ///
-/// let hub = Hub::spawn_thread("127.0.0.1:0")?;
+/// let hub = Hub::spawn_blocking("127.0.0.1:0")?;
 /// println!("watch at {}", hub.url());
 /// for step in 1..=100 {
 ///     // model.step();
@@ -145,7 +145,7 @@ impl Hub {
     /// # Errors
     ///
     /// [`SpawnError`], which says what to do: the address cannot be listened on; or it can be
-    /// reached from other machines, which [`HubBuilder::open_to_everyone`] has to permit.
+    /// reached from other machines, which [`HubBuilder::allow_remote`] has to permit.
     ///
     /// # Cancel safety
     ///
@@ -169,19 +169,19 @@ impl Hub {
     /// As [`spawn`](Hub::spawn).
     ///
     /// ```
-    /// let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// hub.broadcast("started");
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
-    pub fn spawn_thread(address: impl StdToSocketAddrs) -> Result<Self, SpawnError> {
-        Self::builder().spawn_thread(address)
+    pub fn spawn_blocking(address: impl StdToSocketAddrs) -> Result<Self, SpawnError> {
+        Self::builder().spawn_blocking(address)
     }
 
     /// Options, before a hub starts.
     ///
     /// ```
     /// # use stepcast::{Hub, Overflow};
-    /// let hub = Hub::builder().overflow(Overflow::Refuse).spawn_thread("127.0.0.1:0")?;
+    /// let hub = Hub::builder().overflow(Overflow::Refuse).spawn_blocking("127.0.0.1:0")?;
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn builder() -> HubBuilder {
@@ -194,7 +194,7 @@ impl Hub {
     /// ```
     /// use stepcast::Hub;
     ///
-    /// let hub = Hub::spawn_thread("127.0.0.1:99999").unwrap_or_else(|error| {
+    /// let hub = Hub::spawn_blocking("127.0.0.1:99999").unwrap_or_else(|error| {
     ///     eprintln!("no live view: {error}");
     ///     Hub::disabled()
     /// });
@@ -228,7 +228,7 @@ impl Hub {
     /// The address that the hub listens on; `None` where it is [disabled](Hub::disabled).
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// assert_ne!(hub.local_addr().unwrap().port(), 0);
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
@@ -240,7 +240,7 @@ impl Hub {
     /// hub is [disabled](Hub::disabled).
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// assert!(hub.url().starts_with("http://127.0.0.1:"));
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
@@ -270,7 +270,7 @@ impl Hub {
     /// ```
     /// use stepcast::{ClientId, Hub, SendError};
     ///
-    /// let hub = Hub::spawn_thread("127.0.0.1:0")?;
+    /// let hub = Hub::spawn_blocking("127.0.0.1:0")?;
     /// let id: ClientId = "4711".parse().unwrap(); // from the request that started the run
     /// assert_eq!(hub.send(id, "step 41 of 100"), Err(SendError::NoSuchClient(id)));
     /// # Ok::<(), stepcast::SpawnError>(())
@@ -298,7 +298,7 @@ impl Hub {
     /// ```
     /// use stepcast::{ClientId, Hub, SendError};
     ///
-    /// let hub = Hub::spawn_thread("127.0.0.1:0")?;
+    /// let hub = Hub::spawn_blocking("127.0.0.1:0")?;
     /// let id: ClientId = "4711".parse().unwrap(); // from the request that started the run
     /// for step in 1..=100 {
     ///     // model.step();
@@ -326,7 +326,7 @@ impl Hub {
     ///
     /// ```
     /// # use stepcast::ClientId;
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// # let id: ClientId = "4711".parse().unwrap();
     /// let _ = hub.remove(id, "progress");
     /// # Ok::<(), stepcast::SpawnError>(())
@@ -357,43 +357,43 @@ impl Hub {
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
     /// # let hub = Hub::spawn("127.0.0.1:0").await?;
     /// # let id: ClientId = "4711".parse().unwrap();
-    /// if let Err(error) = hub.send_wait(id, vec![0; 100_000], Duration::from_secs(5)).await {
+    /// if let Err(error) = hub.send_timeout(id, vec![0; 100_000], Duration::from_secs(5)).await {
     ///     eprintln!("goes on without: {error}");
     /// }
     /// # Ok::<(), stepcast::SpawnError>(()) }).unwrap();
     /// ```
-    pub async fn send_wait(
+    pub async fn send_timeout(
         &self,
         id: ClientId,
         message: impl Into<Message>,
         within: Duration,
     ) -> Result<(), SendError> {
         let Some(shared) = self.shared() else { return Ok(()) };
-        shared.send_wait(id, message.into(), within).await
+        shared.send_timeout(id, message.into(), within).await
     }
 
-    /// As [`send_wait`](Hub::send_wait), for a program without async: the thread waits.
+    /// As [`send_timeout`](Hub::send_timeout), for a program without async: the thread waits.
     ///
     /// # Errors
     ///
-    /// As [`send_wait`](Hub::send_wait).
+    /// As [`send_timeout`](Hub::send_timeout).
     ///
     /// ```
     /// # use std::time::Duration;
     /// # use stepcast::{ClientId, Hub, SendError};
-    /// # let hub = Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = Hub::spawn_blocking("127.0.0.1:0")?;
     /// let id: ClientId = "4711".parse().unwrap();
-    /// let gone = hub.send_wait_blocking(id, "step 41", Duration::from_secs(5));
+    /// let gone = hub.send_timeout_blocking(id, "step 41", Duration::from_secs(5));
     /// assert_eq!(gone, Err(SendError::NoSuchClient(id)));
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
-    pub fn send_wait_blocking(
+    pub fn send_timeout_blocking(
         &self,
         id: ClientId,
         message: impl Into<Message>,
         within: Duration,
     ) -> Result<(), SendError> {
-        let taken = waiters::block_on_within(within, self.send_wait(id, message, within));
+        let taken = waiters::block_on_within(within, self.send_timeout(id, message, within));
         taken.unwrap_or(Err(SendError::TimedOut))
     }
 
@@ -407,7 +407,7 @@ impl Hub {
     /// every ten seconds at most.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// hub.broadcast("converged");
     /// hub.broadcast(vec![0u8, 1, 2]);
     /// # Ok::<(), stepcast::SpawnError>(())
@@ -427,13 +427,13 @@ impl Hub {
     /// [`FeedError::InvalidName`]: the name is empty, longer than 256 bytes or has control characters. A name that is
     /// written into the program has none of that; another is no reason to end a run.
     ///
-    /// Where there are [`Limits::feeds`] already, the closed feed goes first that has been without a handle for longest, also
+    /// Where there are [`Limits::feeds`] already, the finished feed goes first that has been without a handle for longest, also
     /// before its [`Retention`] is over; then the open feed of which this is true. A client that follows a feed has a
     /// handle. Where all feeds are in use, the new one takes nothing: its pushes return
     /// [`SendError::TooManyFeeds`], there is an error in the log, and [`Stats::feeds_refused`] counts it.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// let feed = hub.feed("run/42")?;
     /// feed.send("started")?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -456,7 +456,7 @@ impl Hub {
     /// it. Whoever comes gets its latest values, and of its log what comes then.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// hub.everyone().set("state", "warming up")?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -477,7 +477,7 @@ impl Hub {
     /// ```
     /// use stepcast::{ClientId, FollowError, Hub};
     ///
-    /// # let hub = Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = Hub::spawn_blocking("127.0.0.1:0")?;
     /// let run = hub.feed("run/42")?;
     /// let id: ClientId = "4711".parse().unwrap(); // from the request that started the run
     /// assert_eq!(hub.follow(id, &run), Err(FollowError::NoSuchClient(id)));
@@ -497,7 +497,7 @@ impl Hub {
     ///
     /// ```
     /// # use stepcast::{ClientId, FollowError, Hub};
-    /// # let hub = Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = Hub::spawn_blocking("127.0.0.1:0")?;
     /// # let run = hub.feed("run/42")?;
     /// # let id: ClientId = "4711".parse().unwrap();
     /// let _ = hub.unfollow(id, &run);
@@ -512,7 +512,7 @@ impl Hub {
     /// message that nobody would get.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// if hub.client_count() > 0 {
     ///     hub.broadcast(format!("residual {:e}", 1e-9));
     /// }
@@ -525,7 +525,7 @@ impl Hub {
     /// What is known about every client, in no order; those included that are away and may come back.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// assert!(hub.clients().is_empty());
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
@@ -537,7 +537,7 @@ impl Hub {
     /// What is known about one client, if it is there, or away and may come back.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// assert!(hub.client("4711".parse().unwrap()).is_none());
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
@@ -550,11 +550,11 @@ impl Hub {
     /// has gone; on the plain wire it goes with its connection. Of a client that is not there it is cancelled already.
     ///
     /// The hub's end does not cancel it, nor is a token cancelled that is asked for after that: what ends is the view of the
-    /// run, and [`ended`](Hub::ended) says so.
+    /// run, and [`ended_token`](Hub::ended_token) says so.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
-    /// let gone = hub.gone("4711".parse().unwrap());
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+    /// let gone = hub.gone_token("4711".parse().unwrap());
     /// for step in 0..1000 {
     ///     if gone.is_cancelled() {
     ///         break; // nobody waits for the result
@@ -563,7 +563,7 @@ impl Hub {
     /// }
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
-    pub fn gone(&self, id: ClientId) -> CancellationToken {
+    pub fn gone_token(&self, id: ClientId) -> CancellationToken {
         match self.shared() {
             Some(shared) => shared.gone_token(id),
             None => CancellationToken::new(), // nobody is ever there, and no run is to end for that
@@ -572,17 +572,17 @@ impl Hub {
 
     /// Returns a token that is cancelled when the hub begins to end, whoever ended it: from then on pushes fail.
     ///
-    /// A run that nobody waits for can end with [`gone`](Hub::gone); one whose view ends may go on, and write its results.
+    /// A run that nobody waits for can end with [`gone_token`](Hub::gone_token); one whose view ends may go on, and write its results.
     ///
     /// ```
-    /// let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
-    /// let ended = hub.ended();
+    /// let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+    /// let ended = hub.ended_token();
     /// assert!(!ended.is_cancelled());
     /// hub.finish("converged");
     /// assert!(ended.is_cancelled());
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
-    pub fn ended(&self) -> CancellationToken {
+    pub fn ended_token(&self) -> CancellationToken {
         match self.shared() {
             Some(shared) => shared.ended.child_token(), // whose `cancel` is its own
             None => CancellationToken::new(),
@@ -600,7 +600,7 @@ impl Hub {
     ///
     /// ```
     /// # use stepcast::{ClientId, Hub};
-    /// # let hub = Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = Hub::spawn_blocking("127.0.0.1:0")?;
     /// # let id: ClientId = "4711".parse().unwrap();
     /// let _ = hub.disconnect(id, "the run is over");
     /// # Ok::<(), stepcast::SpawnError>(())
@@ -633,7 +633,7 @@ impl Hub {
     /// ```
     /// use stepcast::Event;
     ///
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// let mut events = hub.events();
     /// std::thread::spawn(move || {
     ///     while let Some(event) = events.recv_blocking() {
@@ -655,7 +655,7 @@ impl Hub {
     /// What the hub has done so far.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// println!("{:?}", hub.stats());
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
@@ -698,7 +698,7 @@ impl Hub {
     /// later ones do not change that. Wait for the end by dropping the last handle or by `shutdown`.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// hub.broadcast(r#"{"residual":1e-9}"#);
     /// hub.finish("converged after 41 steps");
     /// # Ok::<(), stepcast::SpawnError>(())
@@ -719,7 +719,7 @@ impl Hub {
     /// the thread may have caught.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// # fn run(_: &stepcast::Hub) -> Result<(), std::io::Error> { Err(std::io::ErrorKind::StorageFull.into()) }
     /// if let Err(error) = run(&hub) {
     ///     hub.fail(&error.to_string());
@@ -735,7 +735,7 @@ impl Hub {
     /// Returns a handle that does not keep the hub alive: for a thread that reads events, or a panic hook.
     ///
     /// ```
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// let weak = hub.downgrade();
     /// drop(hub);
     /// assert!(weak.upgrade().is_none());
@@ -793,7 +793,7 @@ impl Hub {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// hub.broadcast("the last words");
     /// hub.flush_blocking(Duration::from_secs(1)).unwrap();
     /// # Ok::<(), stepcast::SpawnError>(())
@@ -807,7 +807,7 @@ impl Hub {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// hub.broadcast("done");
     /// hub.shutdown_blocking(Duration::from_secs(2));
     /// # Ok::<(), stepcast::SpawnError>(())

@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(stand.dropped(), 2, "replaced in a feed, and refused by it");
         shared.push(&feed, stand.lent(9), true).unwrap();
         assert_eq!(stand.dropped(), 1, "evicted by a feed's last");
-        assert_eq!((push(9), stand.dropped()), (Err(SendError::Closed), 1));
+        assert_eq!((push(9), stand.dropped()), (Err(SendError::Finished), 1));
         shared.closed.store(true, Ordering::Relaxed);
         assert_eq!((push(9), stand.dropped()), (Err(SendError::ShutDown), 1));
         shared.broadcast(stand.lent(9));

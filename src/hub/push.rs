@@ -282,7 +282,7 @@ impl Shared {
     }
 
     /// As [`send`](Self::send), when the client's mailbox has room.
-    pub(crate) async fn send_wait(
+    pub(crate) async fn send_timeout(
         &self,
         id: ClientId,
         message: Message,

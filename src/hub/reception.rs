@@ -33,17 +33,17 @@ pub(crate) struct Reception {
     /// For how many milliseconds' worth a client's window is; zero: there is none.
     pub(crate) freshness: u32,
     /// Who may follow which feed by naming it.
-    pub(crate) may_follow: Option<MayFollow>,
+    pub(crate) authorize_follow: Option<FollowRule>,
 }
 
 impl Drop for Reception {
     fn drop(&mut self) {
-        program::let_go(self.may_follow.take()); // with what the program has put into it
+        program::let_go(self.authorize_follow.take()); // with what the program has put into it
     }
 }
 
 /// The program's rule for that.
-pub(crate) type MayFollow = Arc<dyn Fn(&str, &Request) -> bool + Send + Sync>;
+pub(crate) type FollowRule = Arc<dyn Fn(&str, &Request) -> bool + Send + Sync>;
 
 /// The rule has panicked: that costs who asked for the feed, and nobody else.
 struct Panicked;
@@ -118,7 +118,7 @@ impl Engine {
             Some(name) => {
                 topic::check_name(&name).map_err(|_| Refusal::not_found(request.path()))?;
                 if !self
-                    .may_follow(&name, Some(request))
+                    .authorize_follow(&name, Some(request))
                     .map_err(|Panicked| Refusal::new(Status::InternalError, RULE_PANICKED))?
                 {
                     return Err(Refusal::new(Status::Forbidden, "this feed is not for you"));
@@ -238,7 +238,7 @@ impl Engine {
         let address = self.forget_session(client);
         self.shared.registry.remove(client.id);
         let token = self.shared.gone.lock().remove(&client.id);
-        // Clients that go with the hub have not left; see `Hub::ended`.
+        // Clients that go with the hub have not left; see `Hub::ended_token`.
         let goes_with_hub = self.goodbye.is_some() && reason == DisconnectReason::ByHub;
         if let Some(token) = token.filter(|_| !goes_with_hub) {
             let _ = program::run(|| token.cancel()); // which wakes tasks of the program's
@@ -262,12 +262,12 @@ impl Engine {
 
     /// Whether the program has a rule about who may follow what.
     pub(crate) fn has_rule(&self) -> bool {
-        self.reception.may_follow.is_some()
+        self.reception.authorize_follow.is_some()
     }
 
     /// Whether the program's rule lets whoever sent this request follow the feed of this name, which can be one.
-    fn may_follow(&self, name: &str, request: Option<&Request>) -> Result<bool, Panicked> {
-        let Some(rule) = &self.reception.may_follow else { return Ok(true) };
+    fn authorize_follow(&self, name: &str, request: Option<&Request>) -> Result<bool, Panicked> {
+        let Some(rule) = &self.reception.authorize_follow else { return Ok(true) };
         let Some(request) = request else { return Ok(false) };
         program::run(|| rule(name, request)).map_err(|panic| {
             self.rule_failed.lock().warn(self.now, |left_out| {
@@ -296,7 +296,7 @@ impl Engine {
             return Ok(Topics::clone_handle(self.shared.topics.everyone()));
         }
         topic::check_name(name).map_err(|error| refused(&error))?;
-        match self.may_follow(name, request) {
+        match self.authorize_follow(name, request) {
             Ok(true) => {}
             Ok(false) => return Err(("forbidden", "this feed is not for you".to_owned())),
             Err(Panicked) => {

@@ -25,6 +25,9 @@ use super::{Limits, Overflow, Retention, SendError, Timeouts};
 use crate::codec::{self, Incoming, Message, MessageCodec, Role};
 use crate::handshake::{HeadLimits, Request, RequestReader, Rules};
 use crate::page::Page;
+
+/// What a finished feed answers to each push.
+const ENDED: Result<(), SendError> = Err(SendError::Finished);
 use crate::wire::Wire;
 
 pub(super) fn engine(limits: Limits, retention: &Retention) -> Engine {
@@ -38,7 +41,7 @@ pub(super) fn engine(limits: Limits, retention: &Retention) -> Engine {
         greet: true,
         echo: false,
         freshness: 250,
-        may_follow: None,
+        authorize_follow: None,
     };
     Engine::new(Arc::new(shared), &Timeouts::default(), retention, reception)
 }
@@ -226,7 +229,7 @@ struct ModelFeed {
     /// `None`: removed.
     latest_pending: BTreeMap<u8, Option<usize>>,
     lost: u64,
-    closed: bool,
+    finished: bool,
     /// What came before this position may have given way to other things in memory.
     relieved: usize,
 }
@@ -377,36 +380,36 @@ impl World {
                     // Behind what has not been taken over it keeps its place.
                     Ok(()) if feed == 0 && nobody && model.pending.is_empty() => {}
                     Ok(()) => {
-                        assert!(!model.closed);
+                        assert!(!model.finished);
                         model.pending.push_back((self.pushed.len(), cost));
                         self.pushed.push(To::Log(feed));
                     }
-                    other => assert!(other == Err(SendError::Closed) && model.closed, "{other:?}"),
+                    other => assert!(other == ENDED && model.finished, "{other:?}"),
                 }
             }
             Op::Set(feed, key, size) => {
                 let (message, model) = (self.message(size), &mut self.feeds[feed]);
                 match shared.set(&self.topics[feed], &key.to_string(), message) {
                     Ok(()) => {
-                        assert!(!model.closed);
+                        assert!(!model.finished);
                         model.latest_pending.insert(key, Some(self.pushed.len()));
                         self.pushed.push(To::Key(feed, key));
                     }
-                    other => assert!(other == Err(SendError::Closed) && model.closed, "{other:?}"),
+                    other => assert!(other == ENDED && model.finished, "{other:?}"),
                 }
             }
             Op::Remove(feed, key) => {
                 let model = &mut self.feeds[feed];
                 match shared.remove(&self.topics[feed], &key.to_string()) {
                     Ok(()) => drop(model.latest_pending.insert(key, None)),
-                    other => assert!(other == Err(SendError::Closed) && model.closed, "{other:?}"),
+                    other => assert!(other == ENDED && model.finished, "{other:?}"),
                 }
             }
             Op::Close(feed) => {
                 let message = self.message(1);
                 let cost = message.len() + ENTRY_OVERHEAD;
                 shared.push(&self.topics[feed], message, true).unwrap();
-                self.feeds[feed].closed = true;
+                self.feeds[feed].finished = true;
                 self.feeds[feed].pending.push_back((self.pushed.len(), cost));
                 self.pushed.push(To::Log(feed));
             }

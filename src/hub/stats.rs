@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A snapshot of a hub's counters, from its start on.
 ///
 /// ```
-/// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+/// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
 /// let stats = hub.stats();
 /// assert_eq!(stats.accepted, 0);
 /// # Ok::<(), stepcast::SpawnError>(())
@@ -49,7 +49,7 @@ pub struct Stats {
 /// Pushes that were not taken, by why: one number for each kind of [`SendError`](crate::SendError).
 ///
 /// ```
-/// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+/// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
 /// let _ = hub.send("4711".parse().unwrap(), "to nobody");
 /// assert_eq!(hub.stats().refused_pushes.no_such_client, 1);
 /// # Ok::<(), stepcast::SpawnError>(())
@@ -67,8 +67,8 @@ pub struct RefusedPushes {
     pub no_memory: u64,
     /// For which there was no room in time.
     pub timed_out: u64,
-    /// To a feed that has been closed.
-    pub closed: u64,
+    /// To a feed that is finished.
+    pub finished: u64,
     /// Latest values beyond the limits on them.
     pub too_many_values: u64,
     /// Latest values whose key is too long.

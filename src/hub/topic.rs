@@ -170,7 +170,7 @@ impl Inbox {
         match (self.closed, self.refused, self.finished) {
             (true, ..) => Err(SendError::ShutDown),
             (false, Some(limit), _) => Err(SendError::TooManyFeeds { limit }),
-            (false, None, true) => Err(SendError::Closed),
+            (false, None, true) => Err(SendError::Finished),
             (false, None, false) => Ok(()),
         }
     }

@@ -16,7 +16,7 @@ use super::{Hub, Inner, process_end};
 /// ```
 /// use stepcast::{Event, Hub};
 ///
-/// let hub = Hub::spawn_thread("127.0.0.1:0")?;
+/// let hub = Hub::spawn_blocking("127.0.0.1:0")?;
 /// let (mut events, weak) = (hub.events(), hub.downgrade());
 /// let commands = std::thread::spawn(move || {
 ///     while let Some(event) = events.recv_blocking() {
@@ -34,7 +34,7 @@ use super::{Hub, Inner, process_end};
 /// A panic hook that says so, for programs that end with any panic:
 ///
 /// ```
-/// # let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+/// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
 /// let weak = hub.downgrade();
 /// let before = std::panic::take_hook();
 /// std::panic::set_hook(Box::new(move |panic| {
@@ -62,7 +62,7 @@ impl WeakHub {
     /// there. A [disabled](Hub::disabled) hub is always returned.
     ///
     /// ```
-    /// let hub = stepcast::Hub::spawn_thread("127.0.0.1:0")?;
+    /// let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
     /// let weak = hub.downgrade();
     /// assert_eq!(weak.upgrade().unwrap().url(), hub.url());
     /// drop(hub);

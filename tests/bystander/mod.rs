@@ -146,7 +146,7 @@ pub mod cpu {
             static ONE: Mutex<()> = Mutex::new(());
             let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
             let before = hub_threads();
-            let hub = builder.spawn_thread("127.0.0.1:0").unwrap();
+            let hub = builder.spawn_blocking("127.0.0.1:0").unwrap();
             let mut new = None;
             until("the hub's thread to have its name", || {
                 new = hub_threads().difference(&before).next().cloned();

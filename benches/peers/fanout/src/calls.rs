@@ -57,7 +57,7 @@ fn nanoseconds(call: impl FnOnce()) -> u64 {
 /// A hub whose thread is on the other core.
 pub fn hub(builder: stepcast::HubBuilder) -> Hub {
     sys::pin(OTHERS);
-    let hub = builder.spawn_thread("127.0.0.1:0").expect("a port");
+    let hub = builder.spawn_blocking("127.0.0.1:0").expect("a port");
     // It has been started; what it starts with is on its own thread.
     sys::pin(CALLER);
     hub

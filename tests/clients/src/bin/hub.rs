@@ -51,9 +51,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let hub = Hub::builder()
         .limits(limits)
         .page("<!doctype html><title>clients</title>")
-        .spawn_thread("127.0.0.1:0")?;
+        .spawn_blocking("127.0.0.1:0")?;
     let timeouts = Timeouts::default().keepalive(KEEPALIVE).pong(PONG);
-    let pinging = Hub::builder().timeouts(timeouts).spawn_thread("127.0.0.1:0")?;
+    let pinging = Hub::builder().timeouts(timeouts).spawn_blocking("127.0.0.1:0")?;
 
     let events = hub.events();
     let serving = thread::spawn({

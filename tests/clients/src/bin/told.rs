@@ -64,7 +64,7 @@ enum What {
 fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".into());
     let limits = Limits::default().events(100_000);
-    let hub = Hub::builder().limits(limits).spawn_thread(address)?;
+    let hub = Hub::builder().limits(limits).spawn_blocking(address)?;
     let events = hub.events();
     let telling = thread::spawn(move || tell(events));
     let is_cut = watch::Sender::new(false);

@@ -12,7 +12,7 @@ impl Stepcast {
         if clients > 10_000 {
             limits = limits.clients(clients); // the only one that is not the default
         }
-        Self(Hub::builder().limits(limits).spawn_thread("127.0.0.1:0").expect("a port"))
+        Self(Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").expect("a port"))
     }
 }
 
