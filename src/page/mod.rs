@@ -125,15 +125,24 @@ pub(crate) fn script<'a>(if_none_match: impl Iterator<Item = &'a [u8]>) -> Resul
     answer(status, &headers, body)
 }
 
-/// A script without the lines that are comments as a whole: a seventh of what would travel. The package for npm
-/// has them.
+/// A script without its comments and its indentation: a fifth of what would travel. The package for npm has them.
+///
+/// What ends a line counts as a comment where no quotation mark follows, so that no part of a string does. No
+/// string of the script may have several lines.
 #[cfg(feature = "page")]
 fn without_comments(script: &str) -> String {
-    let is_comment = |line: &&str| {
-        let line = line.trim_ascii();
-        line.starts_with("//") || line.starts_with("/**") && line.ends_with("*/")
-    };
-    script.split_inclusive('\n').filter(|line| !is_comment(line)).collect()
+    let is_comment = |line: &str| line.starts_with("/**") && line.ends_with("*/");
+    let mut code = String::with_capacity(script.len());
+    for line in script.lines().map(str::trim_ascii).filter(|line| !is_comment(line)) {
+        let comment = line.find("//").filter(|&at| at == 0 || line[..at].ends_with(' '));
+        let comment = comment.filter(|&at| !line[at..].contains(['\'', '"', '`']) || at == 0);
+        let line = line[..comment.unwrap_or(line.len())].trim_ascii_end();
+        if !line.is_empty() {
+            code.push_str(line);
+            code.push('\n');
+        }
+    }
+    code
 }
 
 /// The page of this crate, in which only the script and the style that came with it run: each
@@ -171,7 +180,16 @@ mod tests {
 
     #[test]
     fn the_script_is_served_without_its_comments_and_with_all_of_its_code() {
-        let source = "// a\nlet b = 1; // c\n  /** d */\n  e(`//`);\n\n/** f\n// g";
-        assert_eq!(without_comments(source), "let b = 1; // c\n  e(`//`);\n\n/** f\n");
+        let source = "// it's a\nlet b = 1; // c\n  /** d */\n  e(`//`);\n\n  f(' // '); // not it's\n\
+            'http://g';\n/** h\n// i";
+        let served = "let b = 1;\ne(`//`);\nf(' // '); // not it's\n'http://g';\n/** h\n";
+        assert_eq!(without_comments(source), served);
+    }
+
+    #[test]
+    fn no_string_of_the_script_has_several_lines() {
+        let script = include_str!("stepcast.js");
+        let odd = script.lines().find(|line| line.matches('`').count() % 2 == 1);
+        assert_eq!(odd, None);
     }
 }
