@@ -579,7 +579,7 @@ fn watch(row: &Row) {
     program.stdin.take().unwrap().write_all(b"x").unwrap();
 
     assert_eq!(plain.text(), "LAST");
-    assert_eq!(v1.line("text")[2], "LAST");
+    assert_eq!(v1.line("text")[3], "LAST");
     let told = match row.told {
         Told::Ended => Some((1001, 4000, "the hub has ended")),
         Told::Finished(reason) => Some((1000, 4503, reason)),

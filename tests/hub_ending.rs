@@ -50,7 +50,7 @@ fn the_first_word_says_how_the_hub_ended_after_what_was_pushed_before_it() {
         end(&hub);
         hub.finish("too late");
         hub.fail("too late");
-        assert_eq!((plain.text().as_str(), v1.line("text")[2].as_str()), ("LAST", Some("LAST")));
+        assert_eq!((plain.text().as_str(), v1.line("text")[3].as_str()), ("LAST", Some("LAST")));
         let close = plain.close_frame().unwrap();
         assert_eq!((close.code().get(), close.reason()), (plain_code, reason));
         assert_eq!(bye(&mut v1), (json!(v1_code), reason.to_owned()));

@@ -10,7 +10,7 @@ use stepcast::{Event, Hub, Limits, SendError};
 
 /// What comes up to the message that says so.
 fn up_to_end(client: &mut V1) -> Vec<Value> {
-    let is_end = |line: &Value| line["text"][2] == "end";
+    let is_end = |line: &Value| line["text"][3] == "end";
     std::iter::from_fn(|| Some(client.any_line()).filter(|line| !is_end(line))).collect()
 }
 
@@ -18,9 +18,9 @@ fn up_to_end(client: &mut V1) -> Vec<Value> {
 fn short(lines: &[Value]) -> Vec<(&str, &str)> {
     let of = |line: &'_ Value| -> Option<(&'static str, String)> {
         let removed =
-            line.get("removed").map(|line| ("removed", line[2].as_str().unwrap().to_owned()));
+            line.get("removed").map(|line| ("removed", line[3].as_str().unwrap().to_owned()));
         removed
-            .or_else(|| line.get("text").map(|line| ("text", line[2].as_str().unwrap().to_owned())))
+            .or_else(|| line.get("text").map(|line| ("text", line[3].as_str().unwrap().to_owned())))
     };
     lines.iter().filter_map(of).map(|(kind, text)| (kind, &*text.leak())).collect()
 }
@@ -41,7 +41,7 @@ fn followers_are_told_in_order_late_joiners_get_no_removed_value_and_the_plain_w
     let stamp = [client.line("text")[1].as_u64(), client.line("text")[1].as_u64()][1];
     feed.remove("a").unwrap();
     let removed = client.line("removed");
-    assert!(removed[2] == "a" && removed[1].as_u64() > stamp, "{removed}");
+    assert!(removed[3] == "a" && removed[1].as_u64() > stamp, "{removed}");
     feed.remove("a").unwrap(); // it has none
     feed.remove("never set").unwrap();
     feed.remove(&"x".repeat(999)).unwrap();
@@ -59,7 +59,7 @@ fn followers_are_told_in_order_late_joiners_get_no_removed_value_and_the_plain_w
 
     // A key that has been removed is a key like others.
     feed.set("a", "3").unwrap();
-    assert_eq!(client.line("text")[2], "3");
+    assert_eq!(client.line("text")[3], "3");
     feed.finish("end").unwrap();
     assert_eq!(feed.remove("a"), Err(SendError::Finished));
 }
@@ -149,15 +149,15 @@ fn a_value_for_one_client_is_removed_for_it_alone() {
     for id in [client.id, peer.id] {
         hub.set(id, "key", "value").unwrap();
     }
-    assert_eq!((client.line("text")[2].clone(), peer.text()), ("value".into(), "value".into()));
+    assert_eq!((client.line("text")[3].clone(), peer.text()), ("value".into(), "value".into()));
     hub.remove(client.id, "key").unwrap();
     let removed = client.line("removed");
-    assert_eq!((&removed[0], &removed[2]), (&0.into(), &"key".into()));
+    assert_eq!((&removed[0], &removed[3]), (&0.into(), &"key".into()));
     hub.remove(peer.id, "key").unwrap(); // it has it, and the plain wire has no keys
     for id in [client.id, peer.id] {
         hub.send(id, "end").unwrap();
     }
-    assert_eq!((client.line("text")[2].clone(), peer.text()), ("end".into(), "end".into()));
+    assert_eq!((client.line("text")[3].clone(), peer.text()), ("end".into(), "end".into()));
     // What waits behind much is removed on the plain wire, too.
     hub.send(peer.id, vec![0; 16 << 20]).unwrap();
     until("it to be under way", || hub.stats().bytes_out > 100_000);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lines::V1;
+use lines::{V1, untimed};
 use peer::{event, until};
 use serde_json::json;
 use stepcast::codec::Message;
@@ -33,12 +33,12 @@ fn a_new_client_is_told_who_it_is_and_follows_what_it_asked_for() {
     let feed = client.line("feed");
     assert_eq!((&feed["name"], &feed["how"]), (&json!("run/42"), &json!("snapshot")));
     let (alias, seq) = (feed["alias"].clone(), feed["seq"].as_u64().unwrap());
-    assert_eq!(client.line("text"), json!([alias, seq + 1, "kept"]));
+    assert_eq!(untimed(client.line("text")), json!([alias, seq + 1, "kept"]));
     let value = client.line("json");
-    assert_eq!((&value[0], &value[2], &value[3]), (&alias, &json!({"step": 41}), &json!("state")));
+    assert_eq!((&value[0], &value[3], &value[4]), (&alias, &json!({"step": 41}), &json!("state")));
     run.send(vec![1, 2, 3]).unwrap();
     let frame = client.binary();
-    assert_eq!((frame[0], &frame[15..]), (1, &[1, 2, 3][..]));
+    assert_eq!((frame[0], &frame[23..]), (1, &[1, 2, 3][..]));
     assert_eq!(u64::from_be_bytes(frame[5..13].try_into().unwrap()), seq + 2);
 }
 
@@ -52,7 +52,7 @@ fn lines_that_are_pending_together_share_a_frame() {
     let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}}}));
     client.line("feed");
     for number in 0..100 {
-        assert_eq!(client.line("text")[2], number.to_string());
+        assert_eq!(client.line("text")[3], number.to_string());
     }
     assert!(client.frames < 10, "{}", client.frames);
 }
@@ -95,7 +95,7 @@ fn a_client_that_comes_back_goes_on_behind_what_it_has() {
     assert_eq!(client.line("feed")["how"], "resumed");
     let mut texts: Vec<_> = (0..7).map(|_| client.line("text")).collect();
     texts.sort_by_key(|text| (text[0].as_u64(), text.get(3).is_some(), text[1].as_u64()));
-    let said: Vec<_> = texts.iter().map(|text| text[2].as_str().unwrap()).collect();
+    let said: Vec<_> = texts.iter().map(|text| text[3].as_str().unwrap()).collect();
     assert_eq!(said, ["two", "three", "new", "two", "three", "two", "three"]);
     assert_eq!(hub.client_count(), 1);
 }
@@ -106,7 +106,7 @@ fn what_is_acknowledged_is_not_kept_and_what_is_not_comes_again() {
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     for text in ["a", "b", "c"] {
         hub.send(client.id, text).unwrap();
-        assert_eq!(client.line("text")[2], text);
+        assert_eq!(client.line("text")[3], text);
     }
     assert!(hub.stats().memory > 0);
     client.say(&json!({"ack": {"seq": 2}}));
@@ -115,7 +115,7 @@ fn what_is_acknowledged_is_not_kept_and_what_is_not_comes_again() {
     let mut client = client.cut().come_back(&hub, json!({}), json!({}));
     let gap = client.line("gap");
     assert_eq!(gap, json!({"alias": 0, "from": 1, "to": 2, "why": "expired"}));
-    assert_eq!(client.line("text"), json!([0, 3, "c"]));
+    assert_eq!(untimed(client.line("text")), json!([0, 3, "c"]));
     client.say(&json!({"ack": {"seq": 3}}));
     until("nothing to be kept", || hub.stats().memory == 0);
 }
@@ -185,7 +185,7 @@ fn the_end_of_who_was_closed_takes_nothing_from_what_has_its_mailboxs_place() {
     assert_eq!(new.line("feed")["name"], "fresh");
     drop(closed);
     hub.feed("fresh").unwrap().send("here").unwrap();
-    assert_eq!(new.line("text")[2], "here");
+    assert_eq!(new.line("text")[3], "here");
     new.close(1000);
     until("the feed to be gone", || hub.stats().feeds == feeds);
 }
@@ -202,9 +202,9 @@ fn a_client_that_was_sent_nothing_yet_has_a_mailbox_all_the_same() {
     hub.set(before.id, "key", "new").unwrap();
     let mut client = before.come_back(&hub, json!({}), json!({}));
     let value = client.line("text");
-    assert_eq!((&value[0], &value[2], &value[3]), (&json!(0), &json!("new"), &json!("key")));
+    assert_eq!((&value[0], &value[3], &value[4]), (&json!(0), &json!("new"), &json!("key")));
     hub.send(client.id, "first").unwrap();
-    assert_eq!(client.line("text"), json!([0, 1, "first"]));
+    assert_eq!(untimed(client.line("text")), json!([0, 1, "first"]));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn what_a_client_that_is_there_misses_of_its_mailbox_it_was_too_slow_for() {
             next = gap["to"].as_u64().unwrap() + 1;
             gaps += 1;
         } else {
-            assert_eq!(line["text"], json!([0, next, next.to_string()]));
+            assert_eq!(untimed(line["text"].clone()), json!([0, next, next.to_string()]));
             client.say(&json!({"ack": {"seq": next}}));
             next += 1;
         }
@@ -267,7 +267,7 @@ fn who_is_taken_over_is_told_for_good_and_its_end_does_not_touch_the_new_one() {
     hub.send(new.id, "still there").unwrap();
     hub.broadcast("to all");
     assert_eq!(new.line("feed")["how"], "snapshot");
-    let texts = [new.line("text")[2].clone(), new.line("text")[2].clone()];
+    let texts = [new.line("text")[3].clone(), new.line("text")[3].clone()];
     assert!(texts.contains(&json!("still there")) && texts.contains(&json!("to all")), "{texts:?}");
     assert_eq!(hub.client_count(), 1);
     while let Some(event) = events.try_recv() {
@@ -343,7 +343,7 @@ fn a_feed_that_is_not_for_a_client_is_refused_and_the_others_stay() {
     client.say(&json!({"unfollow": ["b"]}));
     client.line("unfollowed");
     hub.feed("a").unwrap().send("still").unwrap();
-    assert_eq!(client.line("text")[2], "still");
+    assert_eq!(client.line("text")[3], "still");
 }
 
 #[test]
@@ -353,11 +353,11 @@ fn who_leaves_a_feed_and_asks_for_it_again_at_once_is_told_of_both() {
     run.send("kept").unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}}}));
     let alias = client.line("feed")["alias"].clone();
-    assert_eq!(client.line("text")[2], "kept");
+    assert_eq!(client.line("text")[3], "kept");
     client.say_text("{\"unfollow\":[\"run\"]}\n{\"follow\":{\"run\":{}}}");
     assert_eq!(client.line("unfollowed"), json!({"alias": alias}));
     assert_eq!(client.line("feed")["how"], "snapshot");
-    assert_eq!(client.line("text")[2], "kept");
+    assert_eq!(client.line("text")[3], "kept");
 }
 
 #[test]
@@ -369,7 +369,7 @@ fn the_program_can_have_a_client_follow_and_hears_what_it_says() {
     hub.follow(client.id, &run).unwrap();
     run.send("here").unwrap();
     assert_eq!(client.line("feed")["name"], "run");
-    assert_eq!(client.line("text")[2], "here");
+    assert_eq!(client.line("text")[3], "here");
     hub.unfollow(client.id, &run).unwrap();
     client.line("unfollowed");
     client.say(&json!({"text": "stop"}));
@@ -441,7 +441,7 @@ fn a_feed_that_is_left_and_asked_for_again_in_one_breath_begins_anew() {
     client.line("unfollowed");
     assert_eq!(client.line("feed")["name"], "run");
     run.send("still").unwrap();
-    assert_eq!(client.line("text")[2], "still");
+    assert_eq!(client.line("text")[3], "still");
 }
 
 #[test]
@@ -485,7 +485,7 @@ fn answers_that_a_full_socket_takes_in_parts_come_whole_and_in_the_order_of_the_
         assert_eq!(client.line("error")["feed"], name(number));
     }
     hub.send(client.id, "still there").unwrap();
-    assert_eq!(client.line("text")[2], "still there");
+    assert_eq!(client.line("text")[3], "still there");
 }
 
 fn until_detached(events: &mut stepcast::Events) {
@@ -529,7 +529,7 @@ fn what_was_broadcast_while_nobody_was_there_is_told_as_missed() {
     hub.broadcast("b");
     let gap = client.line("gap");
     assert_eq!((&gap["from"], &gap["to"]), (&json!(seq + 1), &json!(seq + 5)));
-    assert_eq!(client.line("text")[2], "b");
+    assert_eq!(client.line("text")[3], "b");
 }
 
 #[test]
@@ -566,7 +566,7 @@ fn a_feed_that_a_client_has_left_while_it_was_away_is_not_begun_again() {
     for feed in &feeds {
         feed.send(feed.name().to_owned()).unwrap();
     }
-    let mut texts = [client.line("text"), client.line("text")].map(|line| line[2].clone());
+    let mut texts = [client.line("text"), client.line("text")].map(|line| line[3].clone());
     texts.sort_by_key(ToString::to_string);
     assert_eq!(texts, ["kept", "told"]);
 }
@@ -589,7 +589,7 @@ fn who_comes_back_follows_what_the_rule_says_then() {
     assert!(answers[0].contains("forbidden") && answers[1].contains("other"), "{answers:?}");
     hub.feed("run").unwrap().send("secret").unwrap();
     hub.feed("other").unwrap().send("for all").unwrap();
-    assert_eq!(client.line("text")[2], "for all");
+    assert_eq!(client.line("text")[3], "for all");
 }
 
 #[test]
@@ -624,7 +624,7 @@ fn what_the_program_asks_for_while_a_hello_is_answered_holds() {
     for feed in [&left, &own, &begun, &left, &own, &begun] {
         feed.send(feed.name().to_owned()).unwrap();
     }
-    let mut texts = [(); 4].map(|()| client.line("text")[2].clone().to_string());
+    let mut texts = [(); 4].map(|()| client.line("text")[3].clone().to_string());
     texts.sort();
     assert_eq!(texts, [r#""begun""#, r#""begun""#, r#""own""#, r#""own""#]);
 }
@@ -636,12 +636,12 @@ fn values_that_one_client_was_given_are_kept_for_it_and_bounded() {
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     for number in 0..100 {
         hub.set(client.id, &number.to_string(), "value").unwrap();
-        assert_eq!(client.line("text")[3], number.to_string());
+        assert_eq!(client.line("text")[4], number.to_string());
     }
     until("the older ones to be let go", || hub.stats().memory < 10 * 600);
     let mut client = client.cut().come_back(&hub, json!({}), json!({}));
     for number in 90..100 {
-        assert_eq!(client.line("text")[3], number.to_string());
+        assert_eq!(client.line("text")[4], number.to_string());
     }
 }
 
@@ -675,7 +675,7 @@ fn json_of_several_lines_is_one_line() {
     let mut client = V1::connect(&hub, &json!({"feeds": {"": {}}}));
     client.line("feed");
     hub.broadcast(Message::Json("{\n  \"a\":\r\n  [1,\n2]\n}".into()));
-    assert_eq!(client.line("json")[2], json!({"a": [1, 2]}));
+    assert_eq!(client.line("json")[3], json!({"a": [1, 2]}));
 }
 
 #[test]
@@ -782,12 +782,12 @@ fn who_asks_for_what_it_follows_is_told_where_it_stands_and_given_nothing_twice(
     let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}}}));
     let alias = client.line("feed")["alias"].clone();
     let one = client.line("text")[1].clone();
-    assert_eq!(client.line("text")[2], "first");
+    assert_eq!(client.line("text")[3], "first");
     client.say(&json!({"follow": {"run": {}}}));
     let feed = client.line("feed");
     assert_eq!(feed, json!({"name": "run", "alias": alias, "seq": one, "how": "resumed"}));
     run.send("two").unwrap();
-    assert_eq!(client.line("text")[2], "two");
+    assert_eq!(client.line("text")[3], "two");
 
     // What the program has it follow it can ask for, too.
     let told = hub.feed("told").unwrap();
@@ -796,7 +796,7 @@ fn who_asks_for_what_it_follows_is_told_where_it_stands_and_given_nothing_twice(
     client.say(&json!({"follow": {"told": {}}}));
     assert_eq!(client.line("feed")["how"], "resumed");
     told.send("three").unwrap();
-    assert_eq!(client.line("text")[2], "three");
+    assert_eq!(client.line("text")[3], "three");
 }
 
 #[test]
@@ -851,5 +851,5 @@ fn a_rule_that_panics_costs_a_client_the_feed_that_it_asked_for() {
     client.say(&json!({"follow": {"other": {}}}));
     assert_eq!(client.line("feed")["name"], "other");
     hub.feed("other").unwrap().send("it goes on").unwrap();
-    assert_eq!(client.line("text")[2], "it goes on");
+    assert_eq!(client.line("text")[3], "it goes on");
 }

@@ -61,7 +61,7 @@ fn mail_for_clients_that_are_away_leaves_the_rest_of_the_memory_to_the_living() 
             assert_eq!(value, Err(SendError::NoMemory), "values are mail, too");
             // A client that comes back is living: its mail leaves the share, and makes room in it.
             let mut back = absent[0].come_back(&hub, json!({}), json!({}));
-            assert!(back.line("text")[2].as_str().unwrap().starts_with("0 "));
+            assert!(back.line("text")[3].as_str().unwrap().starts_with("0 "));
             assert_eq!(hub.send(absent[1].id, "x".repeat(10_000)), Ok(()));
             continue;
         }
@@ -70,7 +70,7 @@ fn mail_for_clients_that_are_away_leaves_the_rest_of_the_memory_to_the_living() 
         let mut back = absent[0].come_back(&hub, json!({}), json!({}));
         let told = back.line("gap");
         assert_eq!(told["from"], 1, "{told}");
-        while back.line("text")[2] != "the newest" {}
+        while back.line("text")[3] != "the newest" {}
     }
 }
 

@@ -24,6 +24,7 @@ use super::reception::Reception;
 use super::session::Sessions;
 use super::shared::Shared;
 use super::takeover::Round;
+use super::times::Times;
 use super::topic::Topic;
 use super::warnings::Warnings;
 use super::{ClientId, Overflow, Retention, Timeouts, program};
@@ -103,6 +104,7 @@ pub(crate) struct Engine {
     pub(crate) work: usize,
     /// What of the callers' pushes is being taken over.
     pub(super) round: Round,
+    pub(super) times: Times,
     /// An emptied queue of everyone's feed, for its inbox.
     pub(super) spare_queue: Queue,
     /// Feeds whose newest part was pushed after the driver took its stamp.
@@ -167,6 +169,7 @@ impl Engine {
             scratch: BytesMut::new(),
             work: 0,
             round: Round::default(),
+            times: Times::new(millis(timeouts.grace)),
             spare_queue: Queue::default(),
             hidden: Vec::new(),
             touched: Vec::new(),

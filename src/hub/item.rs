@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use super::budget::{Budget, Charge};
 use super::queue::Entry;
 use crate::codec::Message;
-use crate::wire::v1::{self, Form};
+use crate::wire::v1::{self, Form, Head};
 use crate::wire::{Frame, plain};
 
 /// Who has more than this of logs before it gets the latest values first: they are what it is about, and
@@ -35,6 +35,8 @@ pub(crate) struct Kept {
 pub(crate) struct Item {
     /// On the plain wire.
     pub(crate) frame: Frame,
+    /// When it was taken over, in the driver's milliseconds.
+    pub(super) at: u64,
     is_json: bool,
     /// Of a latest value.
     pub(super) key: Option<Arc<str>>,
@@ -63,18 +65,20 @@ impl Item {
     pub(super) fn new(
         entry: Entry,
         key: Option<Arc<str>>,
+        at: u64,
         cost: usize,
         budget: &Arc<Budget>,
     ) -> Self {
         let is_json = matches!(*entry.message, Message::Json(_));
-        Self { frame: encode(entry, cost, budget), is_json, key, form: OnceLock::new() }
+        Self { frame: encode(entry, cost, budget), at, is_json, key, form: OnceLock::new() }
     }
 
     /// The end of a key's value, which only clients on `stepcast.v1` are told.
-    pub(super) fn removal(alias: u32, stamp: u64, key: Arc<str>, budget: &Arc<Budget>) -> Self {
-        let form = Counted::new(v1::removed(alias, stamp, &key), budget);
+    pub(super) fn removal(head: Head, key: Arc<str>, budget: &Arc<Budget>) -> Self {
+        let form = Counted::new(v1::removed(head, &key), budget);
         let form = OnceLock::from(Box::new(form));
-        Self { frame: Frame::default(), is_json: false, key: Some(key), form }
+        let (frame, at) = (Frame::default(), head.at);
+        Self { frame, at, is_json: false, key: Some(key), form }
     }
 
     /// Whether it is one.
@@ -96,7 +100,8 @@ impl Item {
     pub(super) fn form(&self, alias: u32, number: u64, budget: &Arc<Budget>) -> &Form {
         let counted = self.form.get_or_init(|| {
             let message = v1::message_of(&self.frame, self.is_json);
-            let form = v1::message(alias, number, &message, self.key.as_deref());
+            let head = Head { alias, number, at: self.at };
+            let form = v1::message(head, &message, self.key.as_deref());
             Box::new(Counted::new(form, budget))
         });
         &counted.form
@@ -119,7 +124,7 @@ pub(super) mod tests {
     use super::*;
 
     pub(crate) fn item(frame: Frame) -> Item {
-        Item { frame, is_json: false, key: None, form: OnceLock::new() }
+        Item { frame, at: 0, is_json: false, key: None, form: OnceLock::new() }
     }
 
     pub(crate) fn frame(byte: u8, len: usize) -> Frame {

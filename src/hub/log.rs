@@ -12,7 +12,7 @@ use super::queue::{ENTRY_OVERHEAD, Entry};
 use super::topic::{self, Change, Topic};
 use super::window::{Slot, Window};
 use crate::wire::Wire;
-use crate::wire::v1::{Form, Had, MAILBOX};
+use crate::wire::v1::{Form, Had, Head, MAILBOX};
 
 /// The search for the slowest follower of a feed, and what it has found. Until that one moves on no other can have become
 /// slower, but one that has come since. Who comes or goes does not begin it anew: followers know who has been asked.
@@ -78,21 +78,22 @@ impl Log {
     }
 
     /// Takes over the message with this number.
-    pub(crate) fn push(&mut self, number: u64, entry: Entry, now: u64, budget: &Arc<Budget>) {
+    pub(crate) fn push(&mut self, number: u64, entry: Entry, at: u64, budget: &Arc<Budget>) {
         let (stamp, cost) = (entry.stamp, Entry::cost(&entry.message));
-        let item = Item::new(entry, None, cost, budget);
+        let item = Item::new(entry, None, at, cost, budget);
         self.newest = number;
-        self.window.push(Slot { stamp, number, at: now, cost, before: 0, item });
+        self.window.push(Slot { stamp, number, cost, before: 0, item });
     }
 
     /// Takes over what has become of a key, which is counted in the budget.
-    pub(crate) fn change(&mut self, key: Arc<str>, change: Change, budget: &Arc<Budget>) {
+    pub(crate) fn change(&mut self, key: Arc<str>, change: Change, at: u64, budget: &Arc<Budget>) {
         let (cost, known) = (change.cost(&key), Arc::clone(&key));
         let Change { stamp, message } = change;
         let item = if let Some(message) = message {
-            Item::new(Entry { stamp, message }, Some(known), cost, budget)
+            Item::new(Entry { stamp, message }, Some(known), at, cost, budget)
         } else {
-            let removal = Item::removal(self.topic.alias, stamp, known, budget);
+            let head = Head { alias: self.topic.alias, number: stamp, at };
+            let removal = Item::removal(head, known, budget);
             budget.sub(cost); // what is kept of it is counted by itself
             removal
         };
@@ -426,7 +427,9 @@ pub(super) mod tests {
         let (mut log, _) = log(Kept { messages: 3, age: 100 });
         for stamp in 0..10 {
             let (at, frame) = (stamp * 10, frame(0, 10));
-            log.window.push(Slot { at, ..slot(stamp, 10, frame) });
+            let mut slot = slot(stamp, 10, frame);
+            slot.item.at = at;
+            log.window.push(slot);
         }
         log.reveal(10);
         assert_eq!(log.start(false, u64::MAX, u64::MAX, 90), Cursor { log: 7, latest: 0 });
@@ -453,7 +456,7 @@ pub(super) mod tests {
             |stamp, text: &'static str| Entry { stamp, message: Message::from(text).into() };
         let set = |log: &mut Log, key: &str, entry: Entry| {
             let change = Change { stamp: entry.stamp, message: Some(entry.message) };
-            log.change(key.into(), change, &budget);
+            log.change(key.into(), change, 0, &budget);
         };
         log.push(1, entry(0, "a"), 0, &budget);
         set(&mut log, "x", entry(1, "x1"));
@@ -490,7 +493,7 @@ pub(super) mod tests {
         let (mut log, budget) = log(ALL);
         let mut change = |key: u64, stamp, message: Option<&'static str>| {
             let message = message.map(|text| Message::from(text).into());
-            log.change(key.to_string().into(), Change { stamp, message }, &budget);
+            log.change(key.to_string().into(), Change { stamp, message }, 0, &budget);
         };
         change(0, 1, Some("x"));
         // From the newest to the oldest.

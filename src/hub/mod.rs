@@ -53,6 +53,7 @@ mod stats;
 mod stop_signal;
 mod sync;
 mod takeover;
+mod times;
 mod topic;
 mod waiters;
 mod warnings;

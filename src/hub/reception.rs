@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::addresses::Place;
 use super::budget::Charge;
 use super::client::{Client, Details};
 use super::connection::refused;
-use super::engine::Engine;
+use super::engine::{Engine, millis};
 use super::events::{DisconnectReason, Event};
 use super::topic::{self, Topic, Topics};
 use super::{ClientId, FeedError, program};
@@ -313,11 +314,15 @@ impl Engine {
     /// What a client on `stepcast.v1` is told first of all.
     pub(crate) fn greet_v1(&self, lines: &mut Lines, id: ClientId, resumed: bool) {
         let limits = &self.shared.limits;
+        // Anew each time, so that it is right after the machine's clock was set.
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         lines.hello(&Greeting {
             id: id.get(),
             key: &self.shared.ids.key_of(id),
             epoch: &self.sessions.epoch,
             resumed,
+            base: millis(unix).saturating_sub(self.now),
+            now: self.now,
             ping: self.timeouts.keepalive.div_ceil(1000),
             message: limits.inbound_message,
             feeds: limits.feeds_per_client,

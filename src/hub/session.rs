@@ -235,10 +235,12 @@ impl Engine {
         let Some(mut mail) = mail else { return false };
         log.newest += mail.lost;
         while let Some(entry) = mail.log.pop() {
-            log.push(log.newest + 1, entry, now, &self.shared.budget);
+            let at = self.times.of(entry.stamp, now);
+            log.push(log.newest + 1, entry, at, &self.shared.budget);
         }
         for (key, change) in mail.take_values() {
-            log.change(key, change, &self.shared.budget);
+            let at = self.times.of(change.stamp, now);
+            log.change(key, change, at, &self.shared.budget);
         }
         // What the client has had leaves no trace among the values that wait, so they are bounded here once more.
         log.latest.give_way(self.shared.limits.keys, bound);

@@ -111,6 +111,7 @@ impl Engine {
         // The stamp first: whatever was stamped before it is in its inbox, and that inbox's feed is
         // among the news, by the time that these are looked at.
         self.round.upto = self.shared.stamps.load(Ordering::Acquire);
+        self.times.note(self.round.upto, self.now);
         std::mem::swap(&mut *self.shared.news.lock(), &mut self.round.news);
         self.round.stage = Stage::Feeds;
     }
@@ -216,7 +217,7 @@ impl Engine {
                 part.number += 1;
                 log.push(part.number, entry, part.at, &self.shared.budget);
             } else if let Some((key, change)) = part.values.next() {
-                log.change(key, change, &self.shared.budget);
+                log.change(key, change, part.at, &self.shared.budget);
             }
         }
     }

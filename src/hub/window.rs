@@ -10,8 +10,6 @@ pub(super) struct Slot {
     pub(super) stamp: u64,
     /// Its sequence number. Where messages were lost before they could be taken over, some are not there.
     pub(super) number: u64,
-    /// When it was taken over, in the driver's milliseconds.
-    pub(super) at: u64,
     /// What it counts in the window's bound: the same as in the queue that it came from, so that
     /// what fits there fits here.
     pub(super) cost: usize,
@@ -139,9 +137,9 @@ impl Window {
     }
 
     /// The position before which a client that stands at `position` has everything, if at most so many bytes of
-    /// lines are under way to it. (The shortest line, of an empty message, has 19 bytes.)
+    /// lines are under way to it. (The shortest line, of an empty message, has 21 bytes.)
     pub(super) fn before(&self, position: u64, under_way: u32) -> u64 {
-        const COST_OF_A_BYTE: u64 = ENTRY_OVERHEAD as u64 / 19 + 1;
+        const COST_OF_A_BYTE: u64 = ENTRY_OVERHEAD as u64 / 21 + 1;
         let index = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let total = self.slots.get(index).map_or(self.total, |slot| slot.before);
         let had = total.saturating_sub(u64::from(under_way) * COST_OF_A_BYTE);
@@ -152,7 +150,7 @@ impl Window {
     /// Where what is kept for those who come late begins, of what is before this position.
     pub(super) fn kept_from(&self, kept: Kept, now: u64, end: u64) -> u64 {
         let most = end.saturating_sub(kept.messages as u64).max(self.first);
-        let old = self.slots.partition_point(|slot| slot.at + kept.age <= now) as u64;
+        let old = self.slots.partition_point(|slot| slot.item.at + kept.age <= now) as u64;
         most.max(self.first + old).min(end)
     }
 
@@ -163,7 +161,7 @@ impl Window {
 
     /// Whether anything in it is younger than this, in milliseconds.
     pub(super) fn is_younger(&self, age: u64, now: u64) -> bool {
-        self.slots.back().is_some_and(|slot| slot.at + age > now)
+        self.slots.back().is_some_and(|slot| slot.item.at + age > now)
     }
 
     /// Forgets what comes before this position, so many messages at most: how many.
@@ -209,7 +207,7 @@ pub(super) mod tests {
     use crate::wire::Frame;
 
     pub(crate) fn slot(stamp: u64, cost: usize, frame: Frame) -> Slot {
-        Slot { stamp, number: stamp + 1, at: 0, cost, before: 0, item: item(frame) }
+        Slot { stamp, number: stamp + 1, cost, before: 0, item: item(frame) }
     }
 
     #[test]
@@ -221,13 +219,13 @@ pub(super) mod tests {
 
     #[test]
     fn who_has_bytes_under_way_has_received_what_was_before_them_whatever_the_messages_are() {
-        for (payload, under_way) in [(0, 100), (0, 19), (80, 8192), (5000, 8192), (80, 0)] {
+        for (payload, under_way) in [(0, 100), (0, 21), (80, 8192), (5000, 8192), (80, 0)] {
             let mut window = Window::new(1 << 30);
             let cost = payload + ENTRY_OVERHEAD;
             (0..1000).for_each(|stamp| window.push(slot(stamp, cost, frame(0, 10))));
             window.reveal(1000);
             let received = window.before(900, under_way);
-            let lines = u64::from(under_way).div_ceil(payload as u64 + 19); // at most
+            let lines = u64::from(under_way).div_ceil(payload as u64 + 21); // at most
             assert!(received + lines <= 900, "{payload} {under_way}: {received}");
             assert!(under_way > 0 || received == 900);
         }

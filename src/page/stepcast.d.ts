@@ -243,11 +243,19 @@ export interface HubEvents extends FeedEvents {
   bye: Bye;
 }
 
+/**
+ * When the hub was given it: milliseconds as of `Date.now()`, by this machine's clock, however wrong it is. So
+ * `Date.now() - time` is its age, also of what was sent while this client was away. Two tabs agree but for the time
+ * that their connections took to begin.
+ */
+export type Time = number;
+
 /** A message of a log. Each comes once and in order; where some are left out, a `gap` comes first. */
 export interface Message<T = any> {
   feed: string | null;
   /** consecutive in each feed. */
   seq: number;
+  time: Time;
   data: T;
 }
 
@@ -255,6 +263,7 @@ export interface Message<T = any> {
 export interface Value<T = any> {
   feed: string | null;
   key: string;
+  time: Time;
   data: T;
 }
 
@@ -262,6 +271,7 @@ export interface Value<T = any> {
 export interface Removed {
   feed: string | null;
   key: string;
+  time: Time;
 }
 
 /** The messages `from` to `to`, both included, do not come. */
@@ -367,7 +377,10 @@ export interface State {
   /** When something came last; `Infinity` until it has asked whether a living page is it, and when it has left. */
   heard: number;
   doubt: boolean;
+  /** When the hub was told who this is, and then when it answered. */
   since: number;
+  /** The moment from which the hub's times count, by the clock of the inputs. */
+  zero: number;
   attempts: number;
   timeout: number;
   minRetry: number;

@@ -18,7 +18,8 @@ export function initial(feeds = [''], record, { timeout = 5000, minRetry = 500, 
     acked: seq ?? 0, ackAt: 0,
     greeted: false, // whether this connection has our hello
     heard: Infinity, doubt: false, // when something came, whether the network has gone since
-    since: 0, attempts: 0, timeout, minRetry, maxRetry, ping: 25_000, limit: FEEDS,
+    // Since when it is open, or has asked to be; when the hub's times begin, by this machine's clock.
+    since: 0, zero: 0, attempts: 0, timeout, minRetry, maxRetry, ping: 25_000, limit: FEEDS,
   };
   for (const name of feeds) state.feeds.set(name, { wanted: true });
   return state;
@@ -50,7 +51,7 @@ class Turn {
 
   opened() {
     const { feeds, state: { id, key, epoch } } = this;
-    Object.assign(this.state, { greeted: true, heard: this.now });
+    Object.assign(this.state, { greeted: true, heard: this.now, since: this.now });
     for (const [name, { alias, asked, ...feed }] of feeds) {
       if (feed.wanted === false) feeds.delete(name);
       else if (alias || asked) feeds.set(name, feed);
@@ -173,7 +174,7 @@ class Turn {
     if (state.ackAt && this.now >= state.ackAt) this.ack();
   }
 
-  $hello({ id, key, epoch, resumed, ping, limits }) {
+  $hello({ id, key, epoch, resumed, now, ping, limits }) {
     const { state, feeds } = this;
     if (!resumed) this.renew();
     if (epoch !== state.epoch) { // what it has of feeds, or was given, means nothing there
@@ -185,7 +186,7 @@ class Turn {
       }
     }
     Object.assign(state, {
-      id: number(id), key, epoch, resumed, since: this.now, ping: 1000 * number(ping), most: limits.message, limit: limits.feeds,
+      id: number(id), key, epoch, resumed, since: this.now, zero: Math.round((state.since + this.now) / 2) - number(now), ping: 1000 * number(ping), most: limits.message, limit: limits.feeds,
     });
     this.store(true);
     this.check();
@@ -218,14 +219,15 @@ class Turn {
     else if (wanted) this.want({ name, wanted });
   }
 
-  $text([alias, at, data, key]) {
-    if (key === undefined) this.move(alias, { seq: number(at) }, 'message', { seq: at, data });
-    else this.move(alias, { set: number(at) }, 'value', { key, data });
+  $text([alias, seq, at, data, key]) {
+    const time = this.state.zero + number(at);
+    if (key === undefined) this.move(alias, { seq: number(seq) }, 'message', { seq, time, data });
+    else this.move(alias, { set: number(seq) }, 'value', { key, time, data });
   }
 
   $json(body) { this.$text(body); }
 
-  $removed([alias, at, key]) { this.move(alias, { set: number(at) }, 'removed', { key }); }
+  $removed([alias, set, at, key]) { this.move(alias, { set: number(set) }, 'removed', { key, time: this.state.zero + number(at) }); }
 
   $gap({ alias, from, to, why }) { this.move(alias, { seq: number(to) }, 'gap', { from, to, why }); }
 
@@ -256,9 +258,9 @@ class Turn {
     const view = new DataView(data);
     const kind = view.getUint8(0);
     if (kind !== 1 && kind !== 2) return;
-    const length = view.getUint16(13);
-    const key = new TextDecoder('utf-8', { ignoreBOM: true }).decode(new Uint8Array(data, 15, length));
-    this.$text([view.getUint32(1), Number(view.getBigUint64(5)), data.slice(15 + length), kind === 2 ? key : undefined]);
+    const length = view.getUint16(21), long = (at) => Number(view.getBigUint64(at));
+    const key = new TextDecoder('utf-8', { ignoreBOM: true }).decode(new Uint8Array(data, 23, length));
+    this.$text([view.getUint32(1), long(5), long(13), data.slice(23 + length), kind === 2 ? key : undefined]);
   }
 
   renew() {

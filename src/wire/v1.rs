@@ -23,7 +23,7 @@ pub(crate) const PROTOCOL: &str = "stepcast.v1";
 pub(crate) const MAILBOX: u32 = 0;
 
 /// Bytes of a binary frame before the key.
-const BINARY_HEAD: usize = 15;
+const BINARY_HEAD: usize = 23;
 
 /// What a message of a feed has become: a line, of which several share a frame, or a frame of its own.
 #[derive(Debug, Clone)]
@@ -41,12 +41,34 @@ impl Form {
     }
 }
 
-/// A message of a feed's log, with its sequence number, or the value of a key, with its stamp.
-pub(crate) fn message(alias: u32, number: u64, message: &Message, key: Option<&str>) -> Form {
+/// What stands before every message, value and removal.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head {
+    /// Of its feed.
+    pub(crate) alias: u32,
+    /// The sequence number of a message, or the stamp of a value or a removal.
+    pub(crate) number: u64,
+    /// When the hub took it over, in milliseconds since the moment that `hello` names.
+    pub(crate) at: u64,
+}
+
+impl Head {
+    fn put(self, line: &mut Vec<u8>) {
+        put(line, &self.alias);
+        line.push(b',');
+        put(line, &self.number);
+        line.push(b',');
+        put(line, &self.at);
+        line.push(b',');
+    }
+}
+
+/// A message of a feed's log, or the value of a key.
+pub(crate) fn message(head: Head, message: &Message, key: Option<&str>) -> Form {
     let kind = match message {
         Message::Binary(bytes) => {
             let kind = if key.is_some() { 2 } else { 1 };
-            return Form::Frame(binary(kind, alias, number, key.unwrap_or_default(), bytes));
+            return Form::Frame(binary(kind, head, key.unwrap_or_default(), bytes));
         }
         Message::Text(_) => "text",
         Message::Json(_) => "json",
@@ -54,10 +76,7 @@ pub(crate) fn message(alias: u32, number: u64, message: &Message, key: Option<&s
     let text = message.as_text().unwrap_or_default();
     let mut line = Vec::with_capacity(text.len() + text.len() / 8 + 48);
     let _ = write!(line, r#"{{"{kind}":["#);
-    put(&mut line, &alias);
-    line.push(b',');
-    put(&mut line, &number);
-    line.push(b',');
+    head.put(&mut line);
     if matches!(message, Message::Json(_)) {
         // Between lines stands a line feed, and in JSON only between tokens.
         let bytes = text.bytes();
@@ -74,23 +93,25 @@ pub(crate) fn message(alias: u32, number: u64, message: &Message, key: Option<&s
 }
 
 /// The end of a key's value: clients that have an older one forget it.
-pub(crate) fn removed(alias: u32, stamp: u64, key: &str) -> Form {
+pub(crate) fn removed(head: Head, key: &str) -> Form {
     let mut line = Vec::with_capacity(key.len() + 48);
-    let _ = write!(line, r#"{{"removed":[{alias},{stamp},"#);
+    line.extend_from_slice(br#"{"removed":["#);
+    head.put(&mut line);
     put(&mut line, key);
     line.extend_from_slice(b"]}");
     Form::Line(line.into_boxed_slice().into())
 }
 
-fn binary(kind: u8, alias: u32, number: u64, key: &str, payload: &Bytes) -> Frame {
+fn binary(kind: u8, of: Head, key: &str, payload: &Bytes) -> Frame {
     let key_len = u16::try_from(key.len()).unwrap_or_default(); // keys are shorter: see `Shared::set`
     let before = BINARY_HEAD + usize::from(key_len);
     let header = FrameHeader::server(OpCode::Binary, true, before + payload.len());
     let mut head = BytesMut::with_capacity(header.as_ref().len() + before);
     head.put_slice(header.as_ref());
     head.put_u8(kind);
-    head.put_u32(alias);
-    head.put_u64(number);
+    head.put_u32(of.alias);
+    head.put_u64(of.number);
+    head.put_u64(of.at);
     head.put_u16(key_len);
     head.put_slice(&key.as_bytes()[..usize::from(key_len)]);
     Frame::new(head.freeze(), payload.clone())
@@ -183,7 +204,7 @@ impl Lines {
     }
 
     pub(crate) fn hello(&mut self, hello: &Greeting<'_>) {
-        let Greeting { id, key, epoch, resumed, ping, message, feeds } = hello;
+        let Greeting { id, key, epoch, resumed, base, now, ping, message, feeds } = hello;
         let line = self.next();
         line.reserve(256); // with the feeds that most follow
         line.extend_from_slice(br#"{"hello":{"id":"#);
@@ -192,10 +213,8 @@ impl Lines {
         put_hex(line, key);
         line.extend_from_slice(br#"","epoch":""#);
         put_hex(line, epoch);
-        let _ = write!(
-            line,
-            r#"","resumed":{resumed},"ping":{ping},"limits":{{"message":{message},"feeds":{feeds}}}}}}}"#
-        );
+        let _ = write!(line, r#"","resumed":{resumed},"base":{base},"now":{now},"ping":{ping},"#);
+        let _ = write!(line, r#""limits":{{"message":{message},"feeds":{feeds}}}}}}}"#);
     }
 
     pub(crate) fn feed(&mut self, name: &str, alias: u32, seq: u64, resumed: bool) {
@@ -253,6 +272,10 @@ pub(crate) struct Greeting<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) epoch: &'a [u8],
     pub(crate) resumed: bool,
+    /// The moment from which times count, in milliseconds since the Unix epoch.
+    pub(crate) base: u64,
+    /// Milliseconds since then.
+    pub(crate) now: u64,
     /// In seconds.
     pub(crate) ping: u64,
     pub(crate) message: usize,
@@ -572,6 +595,11 @@ mod tests {
             .collect()
     }
 
+    fn place(means: &Value) -> Head {
+        let number = means["seq"].as_u64().or(means["stamp"].as_u64()).unwrap();
+        Head { alias: u32_of(&means["alias"]), number, at: means["at"].as_u64().unwrap() }
+    }
+
     fn u32_of(value: &Value) -> u32 {
         u32::try_from(value.as_u64().unwrap()).unwrap()
     }
@@ -585,6 +613,8 @@ mod tests {
                     key: &bytes(means["key"].as_str().unwrap()),
                     epoch: &bytes(means["epoch"].as_str().unwrap()),
                     resumed: means["resumed"].as_bool().unwrap(),
+                    base: means["base"].as_u64().unwrap(),
+                    now: means["now"].as_u64().unwrap(),
                     ping: means["ping"].as_u64().unwrap(),
                     message: usize::try_from(means["limits"]["message"].as_u64().unwrap()).unwrap(),
                     feeds: usize::try_from(means["limits"]["feeds"].as_u64().unwrap()).unwrap(),
@@ -633,7 +663,7 @@ mod tests {
         for (line, means) in from_hub("messages") {
             let message_given = if means["form"] == "json" {
                 // As the program wrote it: from the line, since numbers have more than one form.
-                let start = line.match_indices(',').nth(1).unwrap().0 + 1;
+                let start = line.match_indices(',').nth(2).unwrap().0 + 1;
                 let end = match means["key"].as_str() {
                     Some(key) => line.len() - 3 - serde_json::to_string(key).unwrap().len(),
                     None => line.len() - 2,
@@ -642,15 +672,12 @@ mod tests {
             } else {
                 Message::from(means["data"].as_str().unwrap().to_owned())
             };
-            let number = means["seq"].as_u64().or(means["stamp"].as_u64()).unwrap();
-            let form =
-                message(u32_of(&means["alias"]), number, &message_given, means["key"].as_str());
+            let form = message(place(&means), &message_given, means["key"].as_str());
             let Form::Line(written) = form else { panic!("{form:?}") };
             assert_eq!(written, line);
         }
         for (line, means) in from_hub("removed") {
-            let (stamp, key) = (means["stamp"].as_u64().unwrap(), means["key"].as_str().unwrap());
-            let form = removed(u32_of(&means["alias"]), stamp, key);
+            let form = removed(place(&means), means["key"].as_str().unwrap());
             let Form::Line(written) = form else { panic!("{form:?}") };
             assert_eq!(written, line);
         }
@@ -659,8 +686,7 @@ mod tests {
             let Some(kind @ 1..=2) = means["kind"].as_u64() else { continue };
             let payload = Message::from(bytes(means["payload_hex"].as_str().unwrap()));
             let key = means["key"].as_str().filter(|_| kind == 2);
-            let number = means["seq"].as_u64().or(means["stamp"].as_u64()).unwrap();
-            let form = message(u32_of(&means["alias"]), number, &payload, key);
+            let form = message(place(means), &payload, key);
             let Form::Frame(frame) = form else { panic!("{form:?}") };
             let whole: Vec<u8> = frame.parts().flatten().copied().collect();
             assert_eq!(whole[2..], bytes(fixture["hex"].as_str().unwrap()), "{fixture}");

@@ -39,7 +39,7 @@ async function play(t) {
       if (!object.hello) return;
       const { id, key } = object.hello;
       const who = id && key === `key of ${id}` ? id : ++ids;
-      const hello = { id: who, key: `key of ${who}`, epoch: '5e1f00d2a4b3c687', resumed: who === id, ping: 25, limits: { message: 65536, feeds: 64 } };
+      const hello = { id: who, key: `key of ${who}`, epoch: '5e1f00d2a4b3c687', resumed: who === id, base: 0, now: 0, ping: 25, limits: { message: 65536, feeds: 64 } };
       socket.send(JSON.stringify({ hello }));
     });
   });
@@ -61,7 +61,7 @@ test('it connects to where the module came from, and a request tells the id', as
 test('a reload resumes, from what was acknowledged of the mailbox on', async (t) => {
   const { page, complaints, connections, idOf } = await play(t);
   await idOf(page);
-  connections[0].socket.send('{"text":[0,12,"mine"]}\n{"text":[0,980,"running","state"]}');
+  connections[0].socket.send('{"text":[0,12,0,"mine"]}\n{"text":[0,980,0,"running","state"]}');
   await until('the ack', () => connections[0].said.some(({ ack }) => ack?.seq === 12));
   await page.reload();
   assert.equal(await idOf(page), 1);
@@ -106,7 +106,7 @@ test('without https, where a page has no locks, a copy asks the first, too', asy
 test('bytes arrive as an ArrayBuffer, and a page that was left and come back to is the same client', async (t) => {
   const { page, connections, base, idOf } = await play(t);
   await idOf(page);
-  const frame = Buffer.from('0100000000000000000000000100000102', 'hex');
+  const frame = Buffer.from('010000000000000000000000010000000000000000' + '00000102', 'hex');
   connections[0].socket.send(frame);
   assert.deepEqual(
     await until('the bytes', () => page.evaluate(() => heard.length && [...new Uint8Array(heard[0].data)])), [1, 2]);

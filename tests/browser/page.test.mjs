@@ -32,6 +32,9 @@ async function openPage(t) {
   return { page, complaints, hub: (await hub()).greet(), next: hub, hubs, base };
 }
 
+/** What a message of now has for its time. */
+const NOW = 86_400_000;
+
 /** What the wire `stepcast.v1` asks of a hub, for one page that follows everyone's feed. */
 class Hub {
   seq = 0;
@@ -44,7 +47,7 @@ class Hub {
   say(object) { this.socket.send(JSON.stringify(object)); }
 
   greet({ id = 7, epoch = '5e1f00d2a4b3c687', resumed = false, seq = 0, how = 'snapshot' } = {}) {
-    this.say({ hello: { id, key: '0'.repeat(32), epoch, resumed, ping: 25, limits: { message: 65536, feeds: 64 } } });
+    this.say({ hello: { id, key: '0'.repeat(32), epoch, resumed, base: 0, now: NOW, ping: 25, limits: { message: 65536, feeds: 64 } } });
     this.say({ feed: { name: '', alias: 1, seq, how } });
     this.seq = seq;
     return this;
@@ -52,8 +55,8 @@ class Hub {
 
   send(data) {
     this.seq += 1;
-    if (typeof data === 'string') return this.say({ text: [1, this.seq, data] });
-    const head = Buffer.from('01000000010000000000000000' + '0000', 'hex');
+    if (typeof data === 'string') return this.say({ text: [1, this.seq, NOW, data] });
+    const head = Buffer.from(`01${'00000001'}${'00'.repeat(8 + 8 + 2)}`, 'hex');
     head.writeUInt32BE(this.seq, 9);
     this.socket.send(Buffer.concat([head, data]));
   }
@@ -161,14 +164,25 @@ test('a flood leaves two hundred lines, the newest, and a page that answers', as
   assert.deepEqual(complaints, []);
 });
 
+test('a message of the past has the time at which it was sent', async (t) => {
+  const { page, complaints, hub } = await openPage(t);
+  hub.say({ text: [1, 1, NOW - 7_200_000, 'two hours ago'] });
+  const found = await until('the line', () => page.evaluate(() => {
+    const [time, text] = document.querySelector('#log li:last-child')?.children ?? [];
+    return text?.textContent === 'two hours ago' && Date.now() - Date.parse(time.dateTime);
+  }));
+  assert.ok(found >= 7_200_000 && found < 7_260_000, `${found}`);
+  assert.deepEqual(complaints, []);
+});
+
 test('what is JSON, what has a key, and what was left out', async (t) => {
   const { page, complaints, hub } = await openPage(t);
-  hub.say({ json: [1, 1, { progress: 1, total: 8, phase: 'warm' }] });
-  hub.say({ text: [1, 90, '{"progress":2,"total":8}', 'state'] }); // drawn, so no line
-  hub.say({ text: [1, 91, 'cooling', 'phase'] });
+  hub.say({ json: [1, 1, 0, { progress: 1, total: 8, phase: 'warm' }] });
+  hub.say({ text: [1, 90, 0, '{"progress":2,"total":8}', 'state'] }); // drawn, so no line
+  hub.say({ text: [1, 91, 0, 'cooling', 'phase'] });
   hub.say({ gap: { alias: 1, from: 2, to: 2, why: 'slow' } });
   hub.say({ gap: { alias: 1, from: 3, to: 80, why: 'expired' } });
-  hub.say({ text: [0, 1, 'for this client alone'] });
+  hub.say({ text: [0, 1, 0, 'for this client alone'] });
   const now = await until('all of them', async () => {
     const now = await seen(page);
     return now.lines.at(-1)?.endsWith('for this client alone') && now;

@@ -11,11 +11,11 @@ const asObject = (values) => Object.fromEntries(values);
 
 test('messages, values and gaps say which feed they are of: null is the mailbox', () => {
   const tab = open();
-  tab.socket.say({ text: [0, 1, 'mine'] }, { json: [1, 1, { all: 1 }] }, { json: [1, 5, 0.4, 'stiffness'] }, { gap: { alias: 0, from: 2, to: 3, why: 'slow' } });
+  tab.socket.say({ text: [0, 1, 0, 'mine'] }, { json: [1, 1, 0, { all: 1 }] }, { json: [1, 5, 0, 0.4, 'stiffness'] }, { gap: { alias: 0, from: 2, to: 3, why: 'slow' } });
   assert.deepEqual(tab.events, [
-    { type: 'message', feed: null, seq: 1, data: 'mine' },
-    { type: 'message', feed: '', seq: 1, data: { all: 1 } },
-    { type: 'value', feed: '', key: 'stiffness', data: 0.4 },
+    { type: 'message', feed: null, seq: 1, time: tab.clock.now(), data: 'mine' },
+    { type: 'message', feed: '', seq: 1, time: tab.clock.now(), data: { all: 1 } },
+    { type: 'value', feed: '', key: 'stiffness', time: tab.clock.now(), data: 0.4 },
     { type: 'gap', feed: null, from: 2, to: 3, why: 'slow' },
   ]);
 });
@@ -28,9 +28,9 @@ test('on returns what takes the listener off, and the hub is an EventTarget, too
     assert.ok(event instanceof CustomEvent);
     heard.push(event.detail.seq);
   }, { once: true });
-  tab.socket.say({ text: [1, 1, 'a'] });
+  tab.socket.say({ text: [1, 1, 0, 'a'] });
   off();
-  tab.socket.say({ text: [1, 2, 'b'] });
+  tab.socket.say({ text: [1, 2, 0, 'b'] });
   assert.deepEqual(heard, ['a', 1]);
 });
 
@@ -45,13 +45,13 @@ test('a listener may be for one event, or until a signal, also of a feed', () =>
   run.on('message', ({ data }) => heard.push(`once ${data}`), { once: true });
   all.on('message', ({ data }) => heard.push(`until ${data}`), { signal: controller.signal });
   run.on('message', ({ data }) => heard.push(`until ${data}`), controller);
-  tab.socket.say({ text: [1, 1, 'a'] }, { text: [3, 1, 'b'] }, { text: [3, 2, 'c'] });
+  tab.socket.say({ text: [1, 1, 0, 'a'] }, { text: [3, 1, 0, 'b'] }, { text: [3, 2, 0, 'c'] });
   assert.deepEqual(heard.splice(0), ['hub once a', 'until a', 'once b', 'until b', 'until c']);
   run.close();
-  tab.socket.say({ unfollowed: { alias: 3 } }, { text: [1, 2, 'd'] });
+  tab.socket.say({ unfollowed: { alias: 3 } }, { text: [1, 2, 0, 'd'] });
   assert.deepEqual(heard.splice(0), ['until d']);
   controller.abort();
-  tab.socket.say({ text: [1, 3, 'e'] });
+  tab.socket.say({ text: [1, 3, 0, 'e'] });
   assert.deepEqual(heard, []);
 });
 
@@ -63,18 +63,18 @@ test('off takes a listener off where on was given it, and there alone', () => {
   const listener = ({ data }) => heard.push(data);
   for (const each of [tab.hub, run, run, other]) each.on('message', listener);
   tab.hub.on('gap', listener);
-  tab.socket.say({ text: [3, 1, 'a'] });
+  tab.socket.say({ text: [3, 1, 0, 'a'] });
   assert.deepEqual(heard.splice(0), ['a', 'a', 'a', 'a']);
   run.off('message', listener);
-  tab.socket.say({ text: [3, 2, 'b'] });
+  tab.socket.say({ text: [3, 2, 0, 'b'] });
   assert.deepEqual(heard.splice(0), ['b', 'b']);
   tab.hub.off('message', listener);
   tab.hub.off('message', () => {});
-  tab.socket.say({ text: [3, 3, 'c'] }, { gap: { alias: 3, from: 4, to: 5, why: 'slow' } });
+  tab.socket.say({ text: [3, 3, 0, 'c'] }, { gap: { alias: 3, from: 4, to: 5, why: 'slow' } });
   assert.deepEqual(heard.splice(0), ['c', undefined]);
   other.close();
   other.on('message', listener);
-  tab.socket.say({ text: [3, 6, 'd'] });
+  tab.socket.say({ text: [3, 6, 0, 'd'] });
   assert.deepEqual(heard, []);
 });
 
@@ -87,7 +87,7 @@ test('a listener whose signal was aborted before is never called, and one that i
   signal.removeEventListener = () => { left -= 1; };
   tab.hub.on('message', () => assert.fail(), { signal })();
   assert.equal(left, 0);
-  tab.socket.say({ text: [1, 1, 'a'] });
+  tab.socket.say({ text: [1, 1, 0, 'a'] });
 });
 
 /** What a loop over a feed has, and how it ended. */
@@ -110,10 +110,10 @@ test('a loop over a feed has its messages in order, and ends with the run', asyn
   const run = tab.hub.feed('run/42');
   tab.socket.say(follows(3));
   const { has, ended } = loop(run);
-  tab.socket.say({ text: [3, 1, 'a'] }, { text: [1, 1, 'not of this feed'] }, { text: [3, 2, 'b'] });
+  tab.socket.say({ text: [3, 1, 0, 'a'] }, { text: [1, 1, 0, 'not of this feed'] }, { text: [3, 2, 0, 'b'] });
   await settled();
   assert.deepEqual(has, [[1, 'a'], [2, 'b']]);
-  tab.socket.say({ text: [3, 3, 'c'] }, { bye: { code: 4503, reason: 'done' } });
+  tab.socket.say({ text: [3, 3, 0, 'c'] }, { bye: { code: 4503, reason: 'done' } });
   assert.equal(await ended, 'ended');
   assert.deepEqual(has.slice(2), [[3, 'c']]);
 });
@@ -121,7 +121,7 @@ test('a loop over a feed has its messages in order, and ends with the run', asyn
 test('a loop over a feed throws where the run has failed, after the last message', async () => {
   const tab = open();
   const { has, ended } = loop(tab.hub.feed(''));
-  tab.socket.say({ text: [1, 1, 'a'] }, { bye: { code: 4504, reason: 'diverged' } });
+  tab.socket.say({ text: [1, 1, 0, 'a'] }, { bye: { code: 4504, reason: 'diverged' } });
   assert.equal(await ended, 'Error: failed: 4504 diverged');
   assert.deepEqual(has, [[1, 'a']]);
 });
@@ -155,7 +155,7 @@ test('a loop that is left leaves no listener', async () => {
   tab.hub.removeEventListener = (...rest) => { listeners -= 1; removeEventListener.apply(tab.hub, rest); };
   const { ended } = loop(run, { most: 1 });
   assert.equal(listeners, 2);
-  tab.socket.say({ text: [3, 1, 'a'] });
+  tab.socket.say({ text: [3, 1, 0, 'a'] });
   assert.equal(await ended, 'left');
   assert.equal(listeners, 0);
 });
@@ -165,7 +165,7 @@ test('a loop that is slower than the messages come has the newest thousand', asy
   const run = tab.hub.feed('run/42');
   tab.socket.say(follows(3));
   const slow = loop(run);
-  for (let seq = 1; seq <= 1500; seq += 1) tab.socket.say({ text: [3, seq, 'x'] });
+  for (let seq = 1; seq <= 1500; seq += 1) tab.socket.say({ text: [3, seq, 0, 'x'] });
   tab.socket.say({ bye: { code: 4503, reason: 'done' } });
   assert.equal(await slow.ended, 'ended');
   assert.deepEqual(slow.has.map(([seq]) => seq), Array.from({ length: 1000 }, (_, i) => 501 + i));
@@ -179,13 +179,13 @@ test('a handle that is made later follows at once, and has the events of its fee
   const heard = [];
   for (const type of ['message', 'value', 'gap', 'feed', 'error']) run.on(type, (detail) => heard.push([type, detail]));
   tab.socket.say(
-    { feed: { name: 'run/42', alias: 3, seq: 6, how: 'snapshot' } }, { text: [3, 7, 'a'] }, { text: [1, 1, 'not of this feed'] },
-    { text: [3, 8, 'x', 'key'] }, { gap: { alias: 3, from: 8, to: 9, why: 'expired' } }, { error: { code: 'full', feed: 'run/42', reason: '' } },
+    { feed: { name: 'run/42', alias: 3, seq: 6, how: 'snapshot' } }, { text: [3, 7, 0, 'a'] }, { text: [1, 1, 0, 'not of this feed'] },
+    { text: [3, 8, 0, 'x', 'key'] }, { gap: { alias: 3, from: 8, to: 9, why: 'expired' } }, { error: { code: 'full', feed: 'run/42', reason: '' } },
   );
   assert.deepEqual(heard, [
     ['feed', { feed: 'run/42', how: 'snapshot' }],
-    ['message', { feed: 'run/42', seq: 7, data: 'a' }],
-    ['value', { feed: 'run/42', key: 'key', data: 'x' }],
+    ['message', { feed: 'run/42', seq: 7, time: tab.clock.now(), data: 'a' }],
+    ['value', { feed: 'run/42', key: 'key', time: tab.clock.now(), data: 'x' }],
     ['gap', { feed: 'run/42', from: 8, to: 9, why: 'expired' }],
     ['error', { code: 'full', feed: 'run/42', reason: '' }],
   ]);
@@ -203,13 +203,13 @@ test('handles of one name share one following, and the last to close ends it', (
   a.close();
   a.close();
   a.on('message', () => heard.push('closed'));
-  tab.socket.say({ text: [3, 1, ''] });
+  tab.socket.say({ text: [3, 1, 0, ''] });
   assert.deepEqual(heard, ['b']);
   assert.equal(said().length, 1);
   b.close();
   assert.deepEqual(said().slice(1), [{ unfollow: ['run/42'] }]);
   tab.events = [];
-  tab.socket.say({ text: [3, 2, 'under way'] }, { text: [3, 3, 'x', 'key'] }, { unfollowed: { alias: 3 } });
+  tab.socket.say({ text: [3, 2, 0, 'under way'] }, { text: [3, 3, 0, 'x', 'key'] }, { unfollowed: { alias: 3 } });
   assert.equal(said().length, 2);
   assert.deepEqual(tab.events, []);
   assert.deepEqual(tab.hub.feed('run/42').values.size, 0);
@@ -231,7 +231,7 @@ test('a feed that is left and followed before the hub has answered is asked for 
   const second = tab.hub.feed('run/42');
   second.on('message', ({ seq }) => heard.push(seq));
   assert.deepEqual(asked(tab), [{ follow: { 'run/42': {} } }]);
-  tab.socket.say(follows(3), { text: [3, 1, 'a'] }, { text: [3, 9, 'x', 'key'] });
+  tab.socket.say(follows(3), { text: [3, 1, 0, 'a'] }, { text: [3, 9, 0, 'x', 'key'] });
   assert.deepEqual(heard, [1]);
   assert.deepEqual(asObject(second.values), { key: 'x' });
   assert.deepEqual(tab.take('feed'), [{ feed: 'run/42', how: 'snapshot' }]);
@@ -242,9 +242,9 @@ test('a feed that is left before the hub has answered is left then, without a wo
   const tab = open();
   tab.hub.feed('run/42').close();
   assert.equal(asked(tab).length, 1);
-  tab.socket.say(follows(3), { text: [3, 1, 'a'] });
+  tab.socket.say(follows(3), { text: [3, 1, 0, 'a'] });
   assert.deepEqual(asked(tab).slice(1), [{ unfollow: ['run/42'] }]);
-  tab.socket.say({ text: [3, 2, 'b'] }, { unfollowed: { alias: 3 } });
+  tab.socket.say({ text: [3, 2, 0, 'b'] }, { unfollowed: { alias: 3 } });
   assert.deepEqual(tab.events, []);
   tab.back();
   assert.deepEqual(Object.keys(tab.socket.hello.feeds), ['']);
@@ -255,16 +255,16 @@ test('what is under way of a feed that was left is not for its successor, which 
   tab.hub.feed('run/42').close();
   tab.hub.feed('run/42').close();
   const run = tab.hub.feed('run/42');
-  tab.socket.say(follows(3), { text: [3, 1, 'a'] });
+  tab.socket.say(follows(3), { text: [3, 1, 0, 'a'] });
   run.close();
   const again = tab.hub.feed('run/42');
   assert.deepEqual(asked(tab).slice(1), [{ unfollow: ['run/42'] }]);
   tab.events = [];
-  tab.socket.say({ text: [3, 2, 'b'] }, { text: [3, 10, 'y', 'key'] }, { gap: { alias: 3, from: 3, to: 4, why: 'slow' } });
+  tab.socket.say({ text: [3, 2, 0, 'b'] }, { text: [3, 10, 0, 'y', 'key'] }, { gap: { alias: 3, from: 3, to: 4, why: 'slow' } });
   assert.deepEqual([tab.events, again.values.size], [[], 0]);
   tab.socket.say({ unfollowed: { alias: 3 } });
   assert.deepEqual(asked(tab).slice(2), [{ follow: { 'run/42': {} } }]);
-  tab.socket.say(follows(3), { text: [3, 1, 'a'] }, { text: [3, 2, 'b'] });
+  tab.socket.say(follows(3), { text: [3, 1, 0, 'a'] }, { text: [3, 2, 0, 'b'] });
   assert.deepEqual(tab.take('message').map(({ seq }) => seq), [1, 2]);
   assert.deepEqual(tab.take('feed').map(({ how }) => how), ['snapshot']);
 });
@@ -272,7 +272,7 @@ test('what is under way of a feed that was left is not for its successor, which 
 test('a lost connection answers what was asked: the next hello names what the page wants then', () => {
   const tab = open();
   for (const name of ['left', 'followed again', 'never answered']) tab.hub.feed(name);
-  tab.socket.say(follows(3, 'left'), follows(4, 'followed again'), { text: [4, 1, 'a'] });
+  tab.socket.say(follows(3, 'left'), follows(4, 'followed again'), { text: [4, 1, 0, 'a'] });
   tab.hub.feed('left'); // one of two handles
   tab.back({ resumed: true });
   assert.deepEqual(tab.socket.hello.feeds, { '': { seq: 0 }, left: { seq: 0 }, 'followed again': { seq: 1 }, 'never answered': {} });
@@ -293,26 +293,26 @@ test('a feed that was refused may be left, and asked for again', () => {
 
 test('values are current when their event comes, whoever asks and whenever', () => {
   const tab = open();
-  tab.socket.say({ text: [1, 5, 'a', 'state'] }, { text: [1, 6, 'b', 'state'] }, { json: [1, 7, 0.5, '__proto__'] });
+  tab.socket.say({ text: [1, 5, 0, 'a', 'state'] }, { text: [1, 6, 0, 'b', 'state'] }, { json: [1, 7, 0, 0.5, '__proto__'] });
   const everyone = tab.hub.feed('');
   assert.deepEqual([...everyone.values], [['state', 'b'], ['__proto__', 0.5]]);
   const seen = [];
   everyone.on('value', ({ key, data }) => seen.push(everyone.values.get(key) === data));
-  tab.socket.say({ text: [1, 8, 'c', 'state'] }, { text: [1, 9, 'd', 'state'] });
+  tab.socket.say({ text: [1, 8, 0, 'c', 'state'] }, { text: [1, 9, 0, 'd', 'state'] });
   assert.deepEqual(seen, [true, true]);
 });
 
 test('a snapshot clears the values, and a resumed feed keeps them', () => {
   const tab = open();
   const { values } = tab.hub.feed('');
-  tab.socket.say({ text: [1, 5, 'a', 'old'] });
+  tab.socket.say({ text: [1, 5, 0, 'a', 'old'] });
   tab.back();
-  tab.socket.say({ feed: { name: '', alias: 1, seq: 0, how: 'resumed' } }, { text: [1, 6, 'b', 'new'] });
+  tab.socket.say({ feed: { name: '', alias: 1, seq: 0, how: 'resumed' } }, { text: [1, 6, 0, 'b', 'new'] });
   assert.deepEqual(asObject(values), { old: 'a', new: 'b' });
   tab.back({ resumed: false, id: 1, key: 'k', epoch: 'e' });
   let size;
   tab.hub.on('feed', ({ feed, how }) => { if (feed === '') size = [how, values.size]; });
-  tab.socket.say({ feed: { name: '', alias: 9, seq: 0, how: 'snapshot' } }, { text: [9, 2, 'c', 'newest'] });
+  tab.socket.say({ feed: { name: '', alias: 9, seq: 0, how: 'snapshot' } }, { text: [9, 2, 0, 'c', 'newest'] });
   assert.deepEqual(size, ['snapshot', 0]);
   assert.deepEqual(asObject(values), { newest: 'c' });
   // Nothing from before the snapshot is said to be had.
@@ -325,11 +325,11 @@ test('a value that the program removes is forgotten, and its feed is told', () =
   const all = tab.hub.feed('');
   const heard = [];
   all.on('removed', ({ feed, key }) => heard.push([feed, key, all.values.has(key)]));
-  tab.socket.say({ text: [1, 5, 'a', 'old'] }, { text: [1, 6, 'b', 'new'] }, { text: [0, 7, 'mine', 'old'] }, { removed: [1, 8, 'old'] });
+  tab.socket.say({ text: [1, 5, 0, 'a', 'old'] }, { text: [1, 6, 0, 'b', 'new'] }, { text: [0, 7, 0, 'mine', 'old'] }, { removed: [1, 8, 0, 'old'] });
   assert.deepEqual(asObject(all.values), { new: 'b' });
   assert.deepEqual(heard, [['', 'old', false]]);
   assert.deepEqual(tab.take('removed'), [{ feed: '', key: 'old' }]);
-  tab.socket.say({ removed: [0, 9, 'old'] }, { text: [1, 10, 'c', 'old'] });
+  tab.socket.say({ removed: [0, 9, 0, 'old'] }, { text: [1, 10, 0, 'c', 'old'] });
   assert.deepEqual(tab.take('removed'), [{ feed: null, key: 'old' }]);
   assert.deepEqual(asObject(all.values), { new: 'b', old: 'c' });
   tab.back();
@@ -339,16 +339,16 @@ test('a value that the program removes is forgotten, and its feed is told', () =
 test('a removal that is not newer than the value, or of a value that the page does not have, is not told', () => {
   const tab = open();
   const { values } = tab.hub.feed('');
-  tab.socket.say({ text: [1, 5, 'a', 'key'] }, { removed: [1, 4, 'key'] }, { removed: [1, 5, 'key'] }, { removed: [1, 6, 'never had'] });
+  tab.socket.say({ text: [1, 5, 0, 'a', 'key'] }, { removed: [1, 4, 0, 'key'] }, { removed: [1, 5, 0, 'key'] }, { removed: [1, 6, 0, 'never had'] });
   assert.deepEqual(asObject(values), { key: 'a' });
   assert.deepEqual(tab.take('removed'), []);
 });
 
 test('a feed that is followed may be said to go on again, and nothing is delivered twice', () => {
   const tab = open();
-  tab.socket.say({ text: [1, 1, 'a'] }, { text: [1, 5, 'x', 'key'] });
-  tab.socket.say({ feed: { name: '', alias: 1, seq: 0, how: 'resumed' } }, { text: [1, 1, 'a'] }, { text: [1, 5, 'x', 'key'] });
-  tab.socket.say({ gap: { alias: 1, from: 1, to: 1, why: 'slow' } }, { text: [1, 2, 'b'] }, { text: [1, 7, 'y', 'key'] });
+  tab.socket.say({ text: [1, 1, 0, 'a'] }, { text: [1, 5, 0, 'x', 'key'] });
+  tab.socket.say({ feed: { name: '', alias: 1, seq: 0, how: 'resumed' } }, { text: [1, 1, 0, 'a'] }, { text: [1, 5, 0, 'x', 'key'] });
+  tab.socket.say({ gap: { alias: 1, from: 1, to: 1, why: 'slow' } }, { text: [1, 2, 0, 'b'] }, { text: [1, 7, 0, 'y', 'key'] });
   assert.deepEqual(tab.take('message').map(({ seq }) => seq), [1, 2]);
   assert.deepEqual(tab.take('value').map(({ data }) => data), ['x', 'y']);
   assert.deepEqual(tab.take('gap'), []);
@@ -389,7 +389,7 @@ test('a hello names 64 feeds at most, and the rest is asked for when the hub has
 
 test('a snapshot forgets the stamp, so that a loss right after it loses no value', () => {
   const tab = open();
-  tab.socket.say({ text: [1, 5, 'a', 'key'] }, { feed: { name: '', alias: 2, seq: 3, how: 'snapshot' } });
+  tab.socket.say({ text: [1, 5, 0, 'a', 'key'] }, { feed: { name: '', alias: 2, seq: 3, how: 'snapshot' } });
   tab.back();
   assert.deepEqual(tab.socket.hello.feeds, { '': { seq: 3 } });
 });
@@ -397,13 +397,13 @@ test('a snapshot forgets the stamp, so that a loss right after it loses no value
 test('the program may have it follow, and follow no more', () => {
   const tab = open();
   const follow = { feed: { name: 'run/7', alias: 7, seq: 2, how: 'snapshot' } };
-  tab.socket.say(follow, { text: [7, 3, 'a'] }, { text: [7, 9, 'x', 'key'] });
+  tab.socket.say(follow, { text: [7, 3, 0, 'a'] }, { text: [7, 9, 0, 'x', 'key'] });
   assert.equal(tab.take('message').at(-1).feed, 'run/7');
   assert.deepEqual(asObject(tab.hub.feed('run/7').values), { key: 'x' }, 'known before there was a handle');
   assert.equal(tab.socket.said.length, 1, 'nothing to ask for');
   tab.back();
   assert.deepEqual(tab.socket.hello.feeds['run/7'], { seq: 3, set: 9 });
-  tab.socket.say({ feed: { name: 'run/8', alias: 8, seq: 0, how: 'snapshot' } }, { unfollowed: { alias: 8 } }, { text: [8, 1, 'x'] });
+  tab.socket.say({ feed: { name: 'run/8', alias: 8, seq: 0, how: 'snapshot' } }, { unfollowed: { alias: 8 } }, { text: [8, 1, 0, 'x'] });
   assert.deepEqual(tab.take('feed').at(-1), { feed: 'run/8', how: 'unfollowed' });
   assert.deepEqual(tab.take('message'), []);
   tab.back();
@@ -412,24 +412,24 @@ test('the program may have it follow, and follow no more', () => {
 
 test('the values of a feed that is followed no more are freed', () => {
   const tab = open();
-  const value = (alias, stamp) => ({ text: [alias, stamp, 'x', 'key'] });
+  const value = (alias, stamp) => ({ text: [alias, stamp, 0, 'x', 'key'] });
   tab.socket.say(follows(7, 'run/7'), value(7, 9), { unfollowed: { alias: 7 } });
   assert.equal(tab.hub.feed('run/7').values.size, 0);
   // One that is left by a listener, while more is to be told of it.
   const run = tab.hub.feed('run/8');
   run.on('value', () => run.close());
-  tab.socket.say(follows(8, 'run/8'), value(8, 10), value(8, 11), { text: [8, 12, 'y', 'another'] });
+  tab.socket.say(follows(8, 'run/8'), value(8, 10), value(8, 11), { text: [8, 12, 0, 'y', 'another'] });
   tab.socket.say({ unfollowed: { alias: 8 } });
   assert.equal(tab.hub.feed('run/8').values.size, 0);
 });
 
 test('what the program had it follow ends with the program, and is not asked of the next one', () => {
   const tab = open();
-  tab.socket.say(follows(7, 'run/7'), { text: [7, 9, 'x', 'key'] });
+  tab.socket.say(follows(7, 'run/7'), { text: [7, 9, 0, 'x', 'key'] });
   tab.back({ resumed: false, id: 815, epoch: 'another' });
   assert.deepEqual(tab.take('feed').filter(({ feed }) => feed === 'run/7').at(-1), { feed: 'run/7', how: 'unfollowed' });
   // The hello named it, to go on with it if the program was the same.
-  tab.socket.say(follows(1, ''), follows(2, 'run/7'), { text: [2, 1, 'x', 'key'] });
+  tab.socket.say(follows(1, ''), follows(2, 'run/7'), { text: [2, 1, 0, 'x', 'key'] });
   assert.deepEqual(asked(tab), [{ unfollow: ['run/7'] }]);
   assert.deepEqual(tab.take('value').length, 1, 'that of before');
   tab.socket.say({ unfollowed: { alias: 2 } });
@@ -438,7 +438,7 @@ test('what the program had it follow ends with the program, and is not asked of 
 
 test('what the program has it follow no more is asked for again where the page still wants it', () => {
   const tab = open();
-  tab.socket.say({ text: [1, 1, 'a'] }, { text: [1, 5, 'x', 'key'] }, { unfollowed: { alias: 1 } }, { text: [1, 2, 'not any more'] });
+  tab.socket.say({ text: [1, 1, 0, 'a'] }, { text: [1, 5, 0, 'x', 'key'] }, { unfollowed: { alias: 1 } }, { text: [1, 2, 0, 'not any more'] });
   assert.deepEqual(tab.take('feed'), [{ feed: '', how: 'unfollowed' }]);
   assert.equal(tab.take('message').length, 1);
   tab.back();
@@ -447,9 +447,9 @@ test('what the program has it follow no more is asked for again where the page s
 
 test('a feed that goes on keeps what was had of it, and nothing comes of it before it is said to go on', () => {
   const tab = open();
-  tab.socket.say({ text: [1, 1, 'a'] }, { text: [1, 5, 'x', 'key'] });
+  tab.socket.say({ text: [1, 1, 0, 'a'] }, { text: [1, 5, 0, 'x', 'key'] });
   tab.back();
-  tab.socket.say({ text: [1, 7, 'whose?'] }, { feed: { name: '', alias: 1, seq: 1, how: 'resumed' } }, { text: [1, 2, 'b'] });
+  tab.socket.say({ text: [1, 7, 0, 'whose?'] }, { feed: { name: '', alias: 1, seq: 1, how: 'resumed' } }, { text: [1, 2, 0, 'b'] });
   assert.deepEqual(tab.take('message').map(({ data }) => data), ['a', 'b']);
   tab.back();
   assert.deepEqual(tab.socket.hello.feeds, { '': { seq: 2, set: 5 } });
@@ -485,22 +485,22 @@ test('a listener may call the hub: what comes of it is told after what it was to
   const order = [];
   tab.hub.on('message', ({ seq }) => {
     order.push(`first ${seq}`);
-    if (seq === 1) tab.socket.say({ text: [1, 3, 'c'] }); // as if it came meanwhile
+    if (seq === 1) tab.socket.say({ text: [1, 3, 0, 'c'] }); // as if it came meanwhile
   });
   tab.hub.on('message', ({ seq }) => order.push(`second ${seq}`));
-  tab.socket.say({ text: [1, 1, 'a'] }, { text: [1, 2, 'b'] });
+  tab.socket.say({ text: [1, 1, 0, 'a'] }, { text: [1, 2, 0, 'b'] });
   assert.deepEqual(order, ['first 1', 'second 1', 'first 2', 'second 2', 'first 3', 'second 3']);
 });
 
 test('ack is said at most once a second, and only of what is new', () => {
   const tab = open();
   const acks = () => tab.socket.said.filter(({ ack }) => ack).map(({ ack }) => ack);
-  tab.socket.say({ text: [1, 1, 'not of the mailbox'] }, { text: [0, 3, 'nor is this one in its log', 'key'] });
+  tab.socket.say({ text: [1, 1, 0, 'not of the mailbox'] }, { text: [0, 3, 0, 'nor is this one in its log', 'key'] });
   tab.clock.pass(5000);
   assert.deepEqual(acks(), []);
   let seq = 0;
   for (let time = 0; time < 10_000; time += 100) {
-    tab.socket.say({ text: [0, ++seq, ''] });
+    tab.socket.say({ text: [0, ++seq, 0, ''] });
     tab.clock.pass(100);
     assert.ok(acks().length <= (time + 100) / 1000);
   }
@@ -518,9 +518,9 @@ test('ack is said at most once a second, and only of what is new', () => {
 
 test('an ack whose timer is late goes with the next frame', () => {
   const tab = open();
-  tab.socket.say({ text: [0, 1, ''] });
+  tab.socket.say({ text: [0, 1, 0, ''] });
   tab.clock.sleep(60_000);
-  tab.socket.say({ text: [0, 2, ''] });
+  tab.socket.say({ text: [0, 2, 0, ''] });
   assert.deepEqual(tab.socket.said.at(-1), { ack: { seq: 2 } });
   tab.clock.pass(5000);
   assert.equal(tab.socket.said.filter(({ ack }) => ack).length, 1);
@@ -530,7 +530,7 @@ test('an ack that is due while a connection is replaced waits for the next one',
   const page = new Page(t);
   const tab = open();
   t.after(() => tab.hub.close());
-  tab.socket.say({ text: [0, 1, ''] });
+  tab.socket.say({ text: [0, 1, 0, ''] });
   page.tell('offline');
   page.tell('online');
   assert.equal(tab.sockets.length, 2);
@@ -544,7 +544,7 @@ test('an ack that is due while a connection is replaced waits for the next one',
 
 test('what could not be acknowledged is acknowledged after a reconnection', () => {
   const tab = open();
-  tab.socket.say({ text: [0, 1, ''] });
+  tab.socket.say({ text: [0, 1, 0, ''] });
   tab.back();
   tab.clock.pass(999);
   assert.equal(tab.socket.said.length, 1);

@@ -15,8 +15,10 @@ function run(state, ...inputs) {
 }
 
 const frame = (...objects) => ({ type: 'frame', data: objects.map((one) => JSON.stringify(one)).join('\n') });
-const hello = (rest) => frame({ hello: { id: 4711, key: KEY, epoch: EPOCH, resumed: false, ping: 25, limits: { message: 65536, feeds: 64 }, ...rest } });
+const hello = (rest) => frame({ hello: { id: 4711, key: KEY, epoch: EPOCH, resumed: false, base: 0, now: 600_000, ping: 25, limits: { message: 65536, feeds: 64 }, ...rest } });
 const opened = (feeds) => run(initial(feeds), { type: 'pageshow' }, { type: 'opened' }).state;
+
+const BEGUN = at.now - 600_000; // the hub's moment 0, by this machine's clock
 
 /** Connected, following everyone's feed and two more, by the greatest alias, too. */
 function connected() {
@@ -43,7 +45,7 @@ each('hello', 'from_hub', ({ line, means }) => {
   const [[event, status]] = emitted(effects);
   assert.equal(event, 'status');
   assert.deepEqual([status.state, status.id, status.epoch, status.resumed], ['open', means.id, means.epoch, means.resumed]);
-  assert.deepEqual([state.key, state.ping, state.most], [means.key, 1000 * means.ping, means.limits.message]);
+  assert.deepEqual([state.key, state.zero, state.ping, state.most], [means.key, at.now - means.now, 1000 * means.ping, means.limits.message]);
 });
 
 each('hello', 'from_client', ({ line, means }) => {
@@ -52,12 +54,12 @@ each('hello', 'from_client', ({ line, means }) => {
   let state = initial(Object.keys(feeds), reloaded ? { id, key, epoch, seq: mail.seq } : null);
   if (id && !reloaded) {
     const lines = [];
-    if (mail.seq) lines.push({ text: [0, mail.seq, ''] });
-    if (mail.set) lines.push({ text: [0, mail.set, '', 'key'] });
+    if (mail.seq) lines.push({ text: [0, mail.seq, 0, ''] });
+    if (mail.set) lines.push({ text: [0, mail.set, 0, '', 'key'] });
     Object.entries(feeds).forEach(([name, { seq, set }], i) => {
       if (seq === undefined) return;
       lines.push({ feed: { name, alias: i + 1, seq, how: 'snapshot' } });
-      if (set) lines.push({ text: [i + 1, set, '', 'key'] });
+      if (set) lines.push({ text: [i + 1, set, 0, '', 'key'] });
     });
     state = run(state, { type: 'pageshow' }, { type: 'opened' }, hello({ id, key, epoch }), frame(...lines), { type: 'closed', code: 1006, reason: '' }).state;
   }
@@ -82,10 +84,10 @@ each('messages', 'from_hub', ({ line, means }) => {
   const feed = names.get(means.alias);
   const { seq, set } = state.feeds.get(feed);
   if (means.key === undefined) {
-    assert.deepEqual(emitted(effects), [['message', { feed, seq: means.seq, data: means.data }]]);
+    assert.deepEqual(emitted(effects), [['message', { feed, seq: means.seq, time: BEGUN + means.at, data: means.data }]]);
     assert.equal(seq, means.seq);
   } else {
-    assert.deepEqual(emitted(effects), [['value', { feed, key: means.key, data: means.data }]]);
+    assert.deepEqual(emitted(effects), [['value', { feed, key: means.key, time: BEGUN + means.at, data: means.data }]]);
     assert.equal(set, means.stamp);
   }
   assert.equal(Object.keys(JSON.parse(line))[0], means.form);
@@ -94,7 +96,7 @@ each('messages', 'from_hub', ({ line, means }) => {
 each('removed', 'from_hub', ({ line, means }) => {
   const { state, effects } = run(connected(), { type: 'frame', data: line });
   const feed = names.get(means.alias);
-  assert.deepEqual(emitted(effects), [['removed', { feed, key: means.key }]]);
+  assert.deepEqual(emitted(effects), [['removed', { feed, key: means.key, time: BEGUN + means.at }]]);
   assert.equal(state.feeds.get(feed).set, means.stamp);
 });
 
@@ -148,7 +150,7 @@ each('follow', 'from_client', ({ line, means }) => {
 each('ack', 'from_client', ({ line, means }) => {
   assert.deepEqual(JSON.parse(line), { ack: means });
   if (means.set) return; // which this client never says; see `ack` there
-  const { state } = run(connected(), frame({ text: [0, means.seq, ''] }, { text: [0, 980, '', 'key'] }));
+  const { state } = run(connected(), frame({ text: [0, means.seq, 0, ''] }, { text: [0, 980, 0, '', 'key'] }));
   const [data] = sent(run(state, { type: 'ack', now: at.now + 1000 }).effects);
   assert.deepEqual(JSON.parse(data), JSON.parse(line));
 });
@@ -158,8 +160,9 @@ each('binary', 'binary', ({ hex, means }) => {
   const { effects } = run(connected(), { type: 'frame', data: bytes.buffer });
   const [[event, { data, ...detail }]] = emitted(effects);
   const feed = names.get(means.alias);
-  if (means.kind === 1) assert.deepEqual([event, detail], ['message', { feed, seq: means.seq }]);
-  else assert.deepEqual([event, detail], ['value', { feed, key: means.key }]);
+  const time = BEGUN + means.at;
+  if (means.kind === 1) assert.deepEqual([event, detail], ['message', { feed, seq: means.seq, time }]);
+  else assert.deepEqual([event, detail], ['value', { feed, key: means.key, time }]);
   assert.ok(data instanceof ArrayBuffer);
   assert.equal(Buffer.from(data).toString('hex'), means.payload_hex);
 });
@@ -182,7 +185,7 @@ test('what is not known is ignored, and so are members that are not known', () =
   const state = connected();
   const before = structuredClone(state);
   const odd = ['{"probe":1}', '{}', '{"__proto__":{}}', '{"constructor":[]}', '{"toString":1}', '', '[]', '7',
-    '{"text":[99,1,"a feed that is not followed"]}', '{"gap":{"alias":99,"from":1,"to":2,"why":"slow"}}', '{"unfollowed":{"alias":99}}'];
+    '{"text":[99,1,0,"a feed that is not followed"]}', '{"gap":{"alias":99,"from":1,"to":2,"why":"slow"}}', '{"unfollowed":{"alias":99}}'];
   const { state: after, effects } = run(state, { type: 'frame', data: odd.join('\n') });
   assert.deepEqual(effects, []);
   assert.deepEqual(after, { ...before, heard: at.now });
@@ -191,14 +194,14 @@ test('what is not known is ignored, and so are members that are not known', () =
 });
 
 test('what is malformed is told, and what comes after it counts', () => {
-  const wrong = ['{"text":', 'null', '{"text":5}', '{"text":["3",42,""]}', '{"text":[3,"42",""]}', '{"text":[3]}',
-    '{"json":[3,9007199254740992,0]}', '{"feed":{"name":"x"}}', '{"gap":{"alias":3}}', '{"hello":null}', '{"hello":{}}', '{"error":null}', '{"bye":null}', '{"bye":{}}'];
+  const wrong = ['{"text":', 'null', '{"text":5}', '{"text":["3",42,0,""]}', '{"text":[3,"42",0,""]}', '{"text":[3]}', '{"text":[3,42,"0",""]}',
+    '{"json":[3,9007199254740992,0,0]}', '{"feed":{"name":"x"}}', '{"gap":{"alias":3}}', '{"hello":null}', '{"hello":{}}', '{"error":null}', '{"bye":null}', '{"bye":{}}'];
   for (const line of wrong) {
-    const { effects } = run(connected(), { type: 'frame', data: `${line}\n{"text":[3,42,"after"]}` });
+    const { effects } = run(connected(), { type: 'frame', data: `${line}\n{"text":[3,42,0,"after"]}` });
     const [[event, { code, reason }], message, ...others] = emitted(effects);
     assert.deepEqual([event, code], ['error', 'malformed'], line);
     assert.ok(reason.length > 0);
-    assert.deepEqual(message, ['message', { feed: 'run/42', seq: 42, data: 'after' }]);
+    assert.deepEqual(message, ['message', { feed: 'run/42', seq: 42, time: BEGUN, data: 'after' }]);
     assert.deepEqual(others, []);
   }
 });
@@ -211,11 +214,11 @@ test('a binary frame of another kind is ignored, and one that is too short is to
     assert.deepEqual(run(connected(), frameOf([kind, ...bytes.subarray(1)])).effects, []);
     assert.deepEqual(run(connected(), frameOf([kind])).effects, []);
   }
-  for (let length = 0; length < 15; length++) {
+  for (let length = 0; length < 23; length++) {
     const [[event, { code }]] = emitted(run(connected(), frameOf(bytes.subarray(0, length))).effects);
     assert.deepEqual([event, code], ['error', 'malformed'], `${length} bytes`);
   }
-  const longKey = [2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 9, 0, 200, 1, 2];
+  const longKey = [2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 7, 0, 200, 1, 2];
   assert.equal(emitted(run(connected(), frameOf(longKey)).effects)[0][1].code, 'malformed');
 });
 
@@ -228,7 +231,7 @@ test('no input changes the state that it is given', () => {
     { type: 'pageshow', lost: true }, { type: 'closed', code: 1006, reason: '' }, { type: 'closed', code: 4500, reason: '' },
     { type: 'want', name: 'x', wanted: true }, { type: 'want', name: 'run/42', wanted: false }, { type: 'say', data: 'x' },
   ];
-  const { state } = run(connected(), frame({ text: [0, 1, ''] }));
+  const { state } = run(connected(), frame({ text: [0, 1, 0, ''] }));
   const before = structuredClone(state);
   for (const input of inputs) {
     reduce(state, Object.freeze({ ...at, ...input }));

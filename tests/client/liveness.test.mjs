@@ -100,7 +100,7 @@ test('a ping is answered at once, before anybody is told anything', () => {
   const tab = open();
   let answered;
   tab.hub.on('message', () => { answered = tab.socket.said.some(({ pong }) => pong); });
-  tab.socket.say({ text: [1, 1, 'a'] }, { ping: [131072, 16384, 40213] });
+  tab.socket.say({ text: [1, 1, 0, 'a'] }, { ping: [131072, 16384, 40213] });
   assert.equal(answered, true);
   assert.deepEqual(tab.socket.said.slice(1), [{ pong: [131072, 16384, 40213] }]);
 });
@@ -207,7 +207,7 @@ test('to be offline does not close, and what was heard since proves the connecti
   const { page, tab } = openPage(t);
   page.tell('offline');
   assert.equal(tab.hub.state, 'open');
-  tab.socket.say({ text: [1, 1, 'x'] });
+  tab.socket.say({ text: [1, 1, 0, 'x'] });
   page.tell('online');
   assert.equal(tab.sockets.length, 1);
 });
@@ -226,7 +226,7 @@ const ends = { finished: 4503, failed: 4504 };
 for (const [state, code] of Object.entries(ends)) {
   const end = (t) => {
     const { page, tab } = openPage(t);
-    tab.socket.say({ text: [1, 1, 'x'] }, { text: [1, 2, 'y', 'key'] });
+    tab.socket.say({ text: [1, 1, 0, 'x'] }, { text: [1, 2, 0, 'y', 'key'] });
     tab.socket.say({ bye: { code, reason: 'the message' } });
     tab.events = [];
     return { page, tab };
@@ -252,7 +252,7 @@ for (const [state, code] of Object.entries(ends)) {
       const { page, tab } = end(t);
       sign(page);
       tab.socket.welcome({ id: 815, epoch: 'another' });
-      tab.socket.say({ feed: { name: '', alias: 1, seq: 0, how: 'snapshot' } }, { text: [1, 1, 'of the new run'] });
+      tab.socket.say({ feed: { name: '', alias: 1, seq: 0, how: 'snapshot' } }, { text: [1, 1, 0, 'of the new run'] });
       assert.deepEqual(tab.take('status').map(({ state, id, epoch }) => [state, id, epoch]), [['open', 815, 'another']]);
       assert.deepEqual(tab.take('message').map(({ data }) => data), ['of the new run']);
       assert.equal(tab.hub.feed('').values.size, 0);

@@ -57,7 +57,7 @@ test('status is the last that was told, the same object until the next', () => {
   tab.hub.on('status', (status) => told.push([status, tab.hub.status]));
   tab.socket.welcome();
   const before = tab.hub.status;
-  tab.socket.say({ text: [1, 1, 'x'] });
+  tab.socket.say({ text: [1, 1, 0, 'x'] });
   assert.equal(tab.hub.status, before);
   tab.socket.end();
   assert.deepEqual(told.map(([{ state }]) => state), ['open', 'waiting']);
@@ -104,7 +104,7 @@ test('a lost connection is resumed with all that the client has', async () => {
   const tab = open({ feeds: ['', 'run/42', 'never answered'] });
   tab.socket.say(
     { feed: { name: '', alias: 1, seq: 38, how: 'snapshot' } }, { feed: { name: 'run/42', alias: 3, seq: 0, how: 'snapshot' } },
-    { text: [1, 39, 'a'] }, { text: [1, 40, 'b'] }, { text: [3, 977, 'x', 'key'] }, { text: [0, 12, 'mine'] }, { text: [0, 980, 'y', 'key'] },
+    { text: [1, 39, 0, 'a'] }, { text: [1, 40, 0, 'b'] }, { text: [3, 977, 0, 'x', 'key'] }, { text: [0, 12, 0, 'mine'] }, { text: [0, 980, 0, 'y', 'key'] },
     { gap: { alias: 3, from: 1, to: 7, why: 'slow' } },
   );
   tab.socket.end();
@@ -118,7 +118,7 @@ test('a lost connection is resumed with all that the client has', async () => {
     id: 4711, key: KEY, epoch: EPOCH, mail: { seq: 12, set: 980 },
     feeds: { '': { seq: 40 }, 'run/42': { seq: 7, set: 977 }, 'never answered': {} },
   });
-  tab.socket.say({ hello: { id: 4711, key: KEY, epoch: EPOCH, resumed: true, ping: 25, limits: { message: 1, feeds: 1 } } });
+  tab.socket.say({ hello: { id: 4711, key: KEY, epoch: EPOCH, resumed: true, base: 0, now: 0, ping: 25, limits: { message: 1, feeds: 1 } } });
   const [, status] = tab.take('status');
   assert.deepEqual([status.state, status.resumed, status.id], ['open', true, 4711]);
   assert.deepEqual(tab.take('feed').at(-1), { feed: null, how: 'resumed' });
@@ -126,7 +126,7 @@ test('a lost connection is resumed with all that the client has', async () => {
 
 test('at a hub that was started again it is another client, with nothing from before', async () => {
   const tab = open();
-  tab.socket.say({ text: [1, 40, 'b'] }, { text: [1, 977, 'x', 'key'] }, { text: [0, 12, 'mine'] });
+  tab.socket.say({ text: [1, 40, 0, 'b'] }, { text: [1, 977, 0, 'x', 'key'] }, { text: [0, 12, 0, 'mine'] });
   tab.back({ id: 815, key: 'another', epoch: 'another', resumed: false });
   assert.equal(tab.hub.client, 815);
   assert.equal(await tab.hub.id, 4711);
@@ -138,7 +138,7 @@ test('at a hub that was started again it is another client, with nothing from be
 
 test('after the grace period it is another client, whose feeds go on', () => {
   const tab = open();
-  tab.socket.say({ text: [1, 40, 'b'] }, { text: [0, 12, 'mine'] });
+  tab.socket.say({ text: [1, 40, 0, 'b'] }, { text: [0, 12, 0, 'mine'] });
   tab.back({ id: 815, key: 'another', resumed: false });
   tab.back({ id: 815, key: 'another' });
   assert.deepEqual(tab.socket.hello, { id: 815, key: 'another', epoch: EPOCH, mail: {}, feeds: { '': { seq: 40 } } });
@@ -194,7 +194,7 @@ test('a thousand clients that lose their hub come back evenly spread', () => {
 test('bye says how it ends, whatever becomes of the Close frame', () => {
   const tab = open();
   const { socket } = tab;
-  socket.say({ bye: { code: 4000, reason: 'restarting', retry: 3200 } }, { text: [1, 1, 'after the end'] });
+  socket.say({ bye: { code: 4000, reason: 'restarting', retry: 3200 } }, { text: [1, 1, 0, 'after the end'] });
   assert.deepEqual(tab.take('bye'), [{ code: 4000, reason: 'restarting', retry: 3200 }]);
   const [status] = tab.take('status');
   assert.deepEqual([status.state, status.code, status.reason, status.retry], ['waiting', 4000, 'restarting', 3200]);
@@ -241,7 +241,7 @@ for (const [code, state] of [[4503, 'finished'], [4504, 'failed']]) {
   test(`${code}: the run has ${state}, so the client says so with the program's message, keeps what it has and retries no more`, async () => {
     for (const end of [(tab) => tab.socket.end(code, 'why'), (tab) => tab.socket.say({ bye: { code, reason: 'why', retry: 10 } })]) {
       const tab = open();
-      tab.socket.say({ text: [1, 1, 'x'] }, { text: [1, 2, 'y', 'key'] });
+      tab.socket.say({ text: [1, 1, 0, 'x'] }, { text: [1, 2, 0, 'y', 'key'] });
       const { socket } = tab;
       end(tab);
       assert.deepEqual(tab.take('status'), [{ state, id: 4711, resumed: false, epoch: EPOCH, retry: null, code, reason: 'why' }]);
@@ -336,7 +336,7 @@ test('without an id, an end for good rejects the promise of one', async () => {
 test('close is for good, with code 1000, and nothing more is told', () => {
   const tab = open();
   tab.hub.on('message', () => tab.hub.close());
-  tab.socket.say({ text: [1, 1, 'a'] }, { text: [1, 2, 'b'] });
+  tab.socket.say({ text: [1, 1, 0, 'a'] }, { text: [1, 2, 0, 'b'] });
   assert.equal(tab.socket.closing, 1000);
   assert.deepEqual(tab.take('message').length, 1);
   const [status] = tab.take('status');
@@ -353,7 +353,7 @@ test('a page that disconnects does not come back by itself, and is the same clie
   const page = new Page(t);
   const tab = open();
   t.after(() => tab.hub.close());
-  tab.socket.say({ text: [1, 1, 'a'] }, { text: [1, 5, 'x', 'key'] }, { text: [0, 12, 'mine'] });
+  tab.socket.say({ text: [1, 1, 0, 'a'] }, { text: [1, 5, 0, 'x', 'key'] }, { text: [0, 12, 0, 'mine'] });
   tab.hub.disconnect();
   assert.equal(tab.socket.closing, 'none', 'with no code, so that the hub waits for it');
   assert.deepEqual(tab.take('status').map(({ state, retry, reason }) => [state, retry, reason]), [['waiting', null, 'left']]);

@@ -16,10 +16,10 @@ function helloOf(tab) {
 test('a reload resumes the client, and asks for its feeds as having nothing', (t) => {
   const page = new Page(t);
   const first = open();
-  first.socket.say({ text: [1, 40, 'b'] }, { text: [1, 977, 'x', 'key'] }, { text: [0, 12, 'mine'] }, { text: [0, 980, 'y', 'key'] });
+  first.socket.say({ text: [1, 40, 0, 'b'] }, { text: [1, 977, 0, 'x', 'key'] }, { text: [0, 12, 0, 'mine'] }, { text: [0, 980, 0, 'y', 'key'] });
   first.clock.pass(1000);
   assert.deepEqual(first.socket.said.at(-1), { ack: { seq: 12 } });
-  first.socket.say({ text: [0, 13, 'not acknowledged'] });
+  first.socket.say({ text: [0, 13, 0, 'not acknowledged'] });
   leave(page);
   assert.equal(first.socket.closing, 'none', 'with no code, so that the hub waits for it');
 
@@ -27,7 +27,7 @@ test('a reload resumes the client, and asks for its feeds as having nothing', (t
   t.after(() => second.hub.close());
   assert.deepEqual(helloOf(second), { id: 4711, key: KEY, epoch: EPOCH, mail: { seq: 12 }, feeds: { '': {} } });
   second.socket.welcome({ resumed: true });
-  second.socket.say({ text: [0, 13, 'not acknowledged'] }, { text: [0, 980, 'y', 'key'] });
+  second.socket.say({ text: [0, 13, 0, 'not acknowledged'] }, { text: [0, 980, 0, 'y', 'key'] });
   assert.deepEqual(second.take('message').map(({ data }) => data), ['not acknowledged']);
   assert.deepEqual(second.take('value').map(({ data }) => data), ['y']);
 });
@@ -35,7 +35,7 @@ test('a reload resumes the client, and asks for its feeds as having nothing', (t
 test('an answer to a ping acknowledges the mailbox, so that a reload asks for what comes after it', (t) => {
   const page = new Page(t);
   const first = open();
-  first.socket.say({ text: [0, 12, 'mine'] }, { ping: [1, 2, 3] }, { text: [0, 13, 'not acknowledged'] });
+  first.socket.say({ text: [0, 12, 0, 'mine'] }, { ping: [1, 2, 3] }, { text: [0, 13, 0, 'not acknowledged'] });
   leave(page);
   const second = new Tab({ storage: first.storage });
   t.after(() => second.hub.close());
@@ -106,7 +106,7 @@ for (const [way, pages] of Object.entries(ways)) {
     const { page, crash } = tabs(t);
     const first = await page(new Storage());
     first.socket.welcome();
-    first.socket.say({ text: [0, 12, 'mine'] });
+    first.socket.say({ text: [0, 12, 0, 'mine'] });
     first.clock.pass(1000);
     first.socket.say({ ping: [0] });
     crash();
@@ -272,7 +272,7 @@ test('from the back/forward cache it comes back with all that it has', (t) => {
   const page = new Page(t);
   const tab = open();
   t.after(() => tab.hub.close());
-  tab.socket.say({ text: [1, 40, 'b'] }, { text: [1, 977, 'x', 'key'] }, { text: [0, 13, 'mine'] });
+  tab.socket.say({ text: [1, 40, 0, 'b'] }, { text: [1, 977, 0, 'x', 'key'] }, { text: [0, 13, 0, 'mine'] });
   leave(page, true);
   assert.equal(tab.socket.closing, 'none');
   assert.equal(tab.clock.armed, 0);
@@ -302,7 +302,7 @@ test('where another page is the client when it comes back from the cache, it is 
   t.after(() => browser());
   browser({ locks: locks.page() });
   const tab = open({ connect: await another() });
-  tab.socket.say({ text: [1, 40, 'b'] }, { text: [0, 13, 'mine'] });
+  tab.socket.say({ text: [1, 40, 0, 'b'] }, { text: [0, 13, 0, 'mine'] });
   leave(page, true);
   const other = new Tab({ storage: tab.storage.copy(), connect: await another() });
   assert.equal(helloOf(other).id, 4711);
@@ -311,7 +311,7 @@ test('where another page is the client when it comes back from the cache, it is 
   tab.clock.pass(300);
   t.after(() => { tab.hub.close(); other.hub.close(); });
   assert.deepEqual(helloOf(tab), { epoch: EPOCH, feeds: { '': { seq: 40 } } });
-  tab.socket.say({ hello: { id: 815, key: 'its own', epoch: EPOCH, resumed: false, ping: 25, limits: {} } });
+  tab.socket.say({ hello: { id: 815, key: 'its own', epoch: EPOCH, resumed: false, base: 0, now: 0, ping: 25, limits: {} } });
   assert.equal(tab.hub.client, 815);
   assert.equal(tab.storage.record.id, 815);
 });

@@ -16,13 +16,13 @@ const off: () => void = hub.on('status', ({ state, retry, reason }: Status) => {
 off();
 hub.addEventListener('gap', (event) => console.log(event.detail.to - event.detail.from));
 hub.addEventListener('something else', () => {});
-hub.on('message', ({ feed, seq, data }) => console.log(feed === null ? 'mine' : feed.length, seq + 1, data.any.thing));
+hub.on('message', ({ feed, seq, time, data }) => console.log(feed === null ? 'mine' : feed.length, seq + 1, new Date(time), data.any.thing));
 hub.on('error', ({ code, feed, reason }) => console.log(code, feed?.length, reason));
 hub.on('bye', ({ retry }) => console.log(retry));
 
 const run: Feed = hub.feed('run/42');
 run.on('value', ({ key, data }) => console.log(key.length, data));
-run.on('removed', ({ feed, key }) => console.log(feed, key.length));
+run.on('removed', ({ feed, key, time }) => console.log(feed, key.length, Date.now() - time));
 run.on('feed', ({ how }) => { if (how === 'snapshot') console.log(run.values.size); });
 for (const [key, data] of run.values) console.log(key, data);
 const heard = ({ seq }: { seq: number }) => console.log(seq);

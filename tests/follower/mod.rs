@@ -258,10 +258,10 @@ impl Follower {
     fn binary(&mut self, bytes: &[u8]) {
         let alias = u32::from_be_bytes(bytes[1..5].try_into().unwrap());
         let number = u64::from_be_bytes(bytes[5..13].try_into().unwrap());
-        let key = usize::from(u16::from_be_bytes(bytes[13..15].try_into().unwrap()));
+        let key = usize::from(u16::from_be_bytes(bytes[21..23].try_into().unwrap()));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let key_text = (bytes[0] == 2).then(|| text(&bytes[15..15 + key]));
-        self.has(alias.into()).message(number, text(&bytes[15 + key..]), key_text);
+        let key_text = (bytes[0] == 2).then(|| text(&bytes[23..23 + key]));
+        self.has(alias.into()).message(number, text(&bytes[23 + key..]), key_text);
     }
 
     fn hear(&mut self, line: &str) {
@@ -270,8 +270,8 @@ impl Follower {
         let number = |name: &str| body[name].as_u64().unwrap();
         match kind.as_str() {
             "text" | "json" => {
-                let text = body[2].as_str().map_or_else(|| body[2].to_string(), str::to_owned);
-                let key = body.get(3).map(|key| key.as_str().unwrap().to_owned());
+                let text = body[3].as_str().map_or_else(|| body[3].to_string(), str::to_owned);
+                let key = body.get(4).map(|key| key.as_str().unwrap().to_owned());
                 let alias = body[0].as_u64().unwrap();
                 self.has(alias).message(body[1].as_u64().unwrap(), text, key);
             }
