@@ -711,6 +711,9 @@ impl Driver {
         if self.engine.relieve_absent() {
             return; // there is more to be had in the next turn
         }
+        if !shared.starved.load(Ordering::Relaxed) && !shared.budget.is_over() {
+            return self.relieve_later(); // only the absent had to lose something
+        }
         if shared.outboxes.is_over() {
             self.give_up_stuck(|_| shared.outboxes.is_over());
             if !shared.outboxes.is_over() && !shared.budget.is_over() {
@@ -725,7 +728,11 @@ impl Driver {
         if shared.budget.is_over() {
             self.give_up_stuck(|given_up| given_up == 0);
         }
-        if shared.budget.is_tight() || shared.absent.is_tight() {
+        self.relieve_later();
+    }
+
+    fn relieve_later(&mut self) {
+        if self.engine.shared.budget.is_tight() || self.engine.shared.absent.is_tight() {
             self.relieve_at = self.engine.now + RELIEF_EVERY;
         }
     }
@@ -1005,6 +1012,7 @@ mod tests {
     use crate::hub::id::IdSource;
     use crate::hub::item::Kept;
     use crate::hub::log::Log;
+    use crate::hub::queue::Entry;
     use crate::hub::reception::Reception;
     use crate::hub::shared::Ending;
     use crate::hub::topic::Topic;
@@ -1064,6 +1072,7 @@ mod tests {
             })
         }
 
+        #[track_caller]
         fn turn_until(&mut self, holds: impl Fn(&Self) -> bool) -> Turn {
             let started = Instant::now();
             loop {
@@ -1103,6 +1112,7 @@ mod tests {
             let names: Vec<_> =
                 feeds.iter().map(|feed| format!("\"{}\":{{}}", feed.name())).collect();
             let hello = format!("{{\"hello\":{{\"feeds\":{{{}}}}}}}", names.join(","));
+            let hello = format!("{hello:<126}"); // so that its length has two bytes
             let length = u16::try_from(hello.len()).unwrap().to_be_bytes();
             let head = [&[0x81, 0xfe][..], &length, &[0; 4]].concat();
             socket.write_all(&[&head, hello.as_bytes()].concat()).unwrap();
@@ -1301,6 +1311,39 @@ mod tests {
         drop(driver);
         drop(Ending(Arc::clone(&shared)));
         assert_eq!(shared.budget.used(), 0);
+    }
+
+    #[test]
+    fn what_thousands_of_hot_feeds_have_taken_over_is_bounded_and_everyones_is_not_cut_for_it() {
+        const FEEDS: usize = 1000;
+        let limits = Limits::default().memory(64 << 20);
+        let mut stand = Stand::with(limits);
+        let viewer = stand.connect(1);
+        let feeds: Vec<_> = (0..FEEDS)
+            .map(|number| stand.shared.topics.get(&number.to_string()).unwrap())
+            .collect();
+        let push = |number: usize| {
+            let (feed, text) = (&feeds[number % FEEDS], format!("{}", number / FEEDS));
+            stand.shared.push(feed, text.into(), false).unwrap();
+        };
+        (0..FEEDS).for_each(push); // from here on all of them are known to be hot
+        for number in 0..200 * FEEDS {
+            push(number);
+            if number < 300 {
+                stand.shared.broadcast("to everyone".into());
+            }
+        }
+        let waits = |feed: &Arc<Topic>| feed.inbox.lock().queue.len();
+        let all = feeds.iter().map(waits).sum::<usize>();
+        let most = (64 << 20) / 4 / Entry::cost(&"".into());
+        assert!(all <= most && all > most / 3, "{all} messages wait of {most}");
+        assert_eq!(waits(stand.shared.topics.everyone()), 300);
+        for feed in &feeds {
+            let mut queue = std::mem::take(&mut feed.inbox.lock().queue);
+            let newest = std::iter::from_fn(|| queue.pop()).last().unwrap();
+            assert_eq!(newest.message.as_text(), Some("199"), "the oldest make room");
+        }
+        drop(viewer);
     }
 
     #[test]
@@ -1594,6 +1637,39 @@ mod tests {
         stand.turn();
         assert!(stand.log_of(&run).bytes() <= before / 2, "{before}");
         stand.shared.push(&run, "x".repeat(1000).into(), false).unwrap();
+    }
+
+    #[test]
+    fn nobody_who_is_connected_loses_anything_for_the_mail_of_the_absent() {
+        const LIMIT: usize = 64 << 20;
+        let mut stand = Stand::with(Limits::default().memory(LIMIT).mailbox(LIMIT));
+        stand.driver.engine.reception.freshness = 0; // as much as its socket takes
+        let run = stand.shared.topics.get("run").unwrap();
+        let _stuck = stand.connect_at("run", 1);
+        let away = stand.connect_v1(&[]);
+        let id = stand.shared.registry.all().iter().find(|c| c.has_session()).unwrap().id;
+        let is_away = |stand: &Stand| {
+            stand.shared.registry.get(id).is_some_and(|client| client.mailbox.lock().away)
+        };
+        drop(away);
+        stand.turn_until(is_away);
+        for _ in 0..13 {
+            stand.shared.send(id, vec![0; 1 << 20].into()).unwrap(); // 13 of 16 MiB
+        }
+        for _ in 0..16 {
+            stand.shared.push(&run, vec![0; 1 << 20].into(), false).unwrap(); // more than the socket takes
+            stand.turn();
+        }
+        let is_stuck =
+            |stand: &Stand| stand.driver.connections.iter().any(|(_, c)| c.stuck_since().is_some());
+        assert!(is_stuck(&stand), "or this test shows nothing");
+        stand.driver.epoch -= Duration::from_millis(2 * stand.driver.engine.timeouts.tick);
+        stand.shared.outboxes.add(LIMIT / 4 + 1);
+        stand.shared.absent.add(4 << 20);
+        assert!(stand.shared.absent.is_over() && !stand.shared.budget.is_over());
+        stand.turn_until(|stand| !stand.shared.absent.is_tight());
+        stand.turn();
+        assert_eq!(stand.shared.registry.count(), 2, "the absent one, and the stuck one");
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Shared {
 
     /// Appends what is counted in the budget already.
     fn append(&self, topic: &Arc<Topic>, message: Payload, last: bool) -> Result<(), SendError> {
-        let (cost, bound) = (Entry::cost(&message), self.limits.feed);
+        let (cost, bound) = (Entry::cost(&message), self.inbox_bound(topic));
         let (mut evicted, mut copied) = (Evicted::default(), None);
         let taken = {
             let mut inbox = topic.inbox.lock();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) topics: Topics,
     /// Feeds whose inbox has become one that holds something, each once.
     pub(crate) news: Lock<FeedNews>,
+    /// What the inbox of one feed may hold of messages, in bytes: see [`share_inboxes`](Self::share_inboxes).
+    inbox: AtomicUsize,
     pub(crate) registry: Registry,
     pub(crate) mail: Lock<MailNews>,
     pub(crate) commands: Lock<Vec<Command>>,
@@ -114,6 +116,7 @@ impl Shared {
         let stamps = Arc::new(AtomicU64::new(0));
         let budget = Budget::new(limits.memory);
         let inbound = budget.share(4);
+        let inbox = AtomicUsize::new(limits.feed);
         Self {
             process: Process::current(),
             outboxes: budget.share(4),
@@ -127,6 +130,7 @@ impl Shared {
             overflow,
             stamps,
             news: Lock::default(),
+            inbox,
             registry: Registry::default(),
             mail: Lock::default(),
             commands: Lock::default(),
@@ -163,8 +167,29 @@ impl Shared {
     pub(super) fn tell(&self, topic: &Arc<Topic>, inbox: &mut Inbox) {
         if !std::mem::replace(&mut inbox.told, true) {
             topic.make_known();
-            self.news.lock().push(Arc::clone(topic));
+            let mut news = self.news.lock();
+            news.push(Arc::clone(topic));
+            self.share_inboxes(news.len());
         }
+    }
+
+    /// The driver: the feeds that have something to take over, in exchange for an empty list.
+    pub(crate) fn take_news(&self, list: &mut FeedNews) {
+        let mut news = self.news.lock();
+        std::mem::swap(&mut *news, list);
+        self.share_inboxes(0);
+    }
+
+    /// So many feeds wait to be taken over: their inboxes share a quarter of the memory. However many are hot, what the
+    /// driver has to go through before it comes to the others' messages is bounded.
+    fn share_inboxes(&self, feeds: usize) {
+        let bound = (self.limits.memory / 4 / feeds.max(1)).min(self.limits.feed);
+        self.inbox.store(bound, Ordering::Relaxed);
+    }
+
+    /// What the inbox of a feed may hold now. Everyone's, of which there is one, has the whole bound of a feed.
+    pub(super) fn inbox_bound(&self, topic: &Topic) -> usize {
+        if topic.is_everyones() { self.limits.feed } else { self.inbox.load(Ordering::Relaxed) }
     }
 
     /// The driver: from now on it has to be rung for, if there is no push that it has not seen, under

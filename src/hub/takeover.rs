@@ -112,7 +112,7 @@ impl Engine {
         // among the news, by the time that these are looked at.
         self.round.upto = self.shared.stamps.load(Ordering::Acquire);
         self.times.note(self.round.upto, self.now);
-        std::mem::swap(&mut *self.shared.news.lock(), &mut self.round.news);
+        self.shared.take_news(&mut self.round.news);
         self.round.stage = Stage::Feeds;
     }
 
