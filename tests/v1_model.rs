@@ -270,14 +270,19 @@ impl Run {
         if !self.client.is_connected() {
             self.connect();
         }
-        (0..FEEDS.len()).for_each(|feed| self.send(feed, 1));
+        for (feed, pushed) in self.feeds.iter().zip(&mut self.pushed) {
+            feed.finish(pushed.sent.to_string()).unwrap();
+            pushed.sent += 1;
+        }
         self.mail(1);
         let (pushed, mailed) = (&self.pushed, &self.mailed);
         let is_whole = |client: &Follower| {
             let mut feeds =
                 FEEDS.iter().zip(pushed).filter(|(name, _)| client.wants.contains(**name));
-            feeds.all(|(name, pushed)| is_all(&client.feeds[*name], pushed))
-                && is_all(&client.mail, mailed)
+            feeds.all(|(name, pushed)| {
+                let has = &client.feeds[*name];
+                has.ended && is_all(has, pushed)
+            }) && is_all(&client.mail, mailed)
         };
         while !is_whole(&self.client) {
             self.client.ack().unwrap(); // or there is no room for more

@@ -75,15 +75,27 @@ impl Item {
 
     /// The end of a key's value, which only clients on `stepcast.v1` are told.
     pub(super) fn removal(head: Head, key: Arc<str>, budget: &Arc<Budget>) -> Self {
-        let form = Counted::new(v1::removed(head, &key), budget);
-        let form = OnceLock::from(Box::new(form));
-        let (frame, at) = (Frame::default(), head.at);
-        Self { frame, at, is_json: false, key: Some(key), form }
+        Self::only_on_v1(v1::removed(head, &key), head.at, Some(key), budget)
     }
 
-    /// Whether it is one.
+    /// The end of a feed, as well.
+    pub(super) fn end(head: Head, budget: &Arc<Budget>) -> Self {
+        Self::only_on_v1(v1::ended(head), head.at, None, budget)
+    }
+
+    fn only_on_v1(form: Form, at: u64, key: Option<Arc<str>>, budget: &Arc<Budget>) -> Self {
+        let form = OnceLock::from(Box::new(Counted::new(form, budget)));
+        Self { frame: Frame::default(), at, is_json: false, key, form }
+    }
+
+    /// Whether it is the end of a value, and not a value.
     pub(super) fn is_removal(&self) -> bool {
         self.frame.is_empty() // a message has a header at least
+    }
+
+    /// Whether it is the end of a feed.
+    pub(super) fn is_end(&self) -> bool {
+        self.frame.is_empty() && self.key.is_none()
     }
 
     /// Bytes, of a value its key included.

@@ -100,6 +100,12 @@ impl Log {
         self.latest.set(key, stamp, item);
     }
 
+    /// Takes over that the feed was finished with this stamp.
+    pub(crate) fn finish(&mut self, stamp: u64, at: u64, budget: &Arc<Budget>) {
+        let head = Head { alias: self.topic.alias, number: stamp, at };
+        self.latest.end.get_or_insert_with(|| (stamp, Item::end(head, budget)));
+    }
+
     /// Makes readable what was stamped before this.
     pub(crate) fn reveal(&mut self, stamp: u64) {
         self.window.reveal(stamp);
@@ -149,25 +155,34 @@ impl Log {
     }
 
     /// The stamp and the message that come next at a cursor, and the cursor after them: by the order of the stamps, or
-    /// the values first. `removals`: removed values are told, as they are on `stepcast.v1`.
+    /// the values first. `v1`: removed values are told, and the feed's end after all else.
     pub(crate) fn next(
         &self,
         at: Cursor,
         upto: u64,
         values_first: bool,
-        removals: bool,
+        v1: bool,
     ) -> Option<(u64, &Item, Cursor)> {
         let logged = self.window.get(at.log);
-        let set = self.latest.next(at.latest, upto, removals);
+        let set = self.latest.next(at.latest, upto, v1);
         match (logged, set) {
             (Some((stamp, item)), set)
                 if set.is_none_or(|(of_set, _)| stamp < of_set && !values_first) =>
             {
                 Some((stamp, item, Cursor { log: at.log + 1, ..at }))
             }
-            (_, Some((stamp, item))) => Some((stamp, item, Cursor { latest: stamp + 1, ..at })),
-            (_, None) => None,
+            (_, None) if !v1 => None,
+            (_, set) => {
+                let (stamp, item) = set.or_else(|| self.latest.end(at.latest, upto))?;
+                Some((stamp, item, Cursor { latest: stamp + 1, ..at }))
+            }
         }
+    }
+
+    /// The number that the next message at a position has; at the end of a finished feed, the one that it would have.
+    pub(crate) fn number_at(&self, position: u64) -> Option<u64> {
+        let after_all = || self.latest.end.as_ref().map(|_| self.newest + 1);
+        self.window.number(position).or_else(after_all)
     }
 
     /// What everyone at this cursor is owed, if it pays to have it together: when the one before who `asks` was at this
@@ -206,7 +221,8 @@ impl Log {
         self.batches[index].as_ref()
     }
 
-    /// The form on `stepcast.v1` of what lies between these cursors, and its sequence number if it is of the log.
+    /// The form on `stepcast.v1` of what lies between these cursors, and its sequence number if it is of the log; of
+    /// the end, the one that comes after the last message.
     pub(crate) fn form<'a>(
         &'a self,
         item: &'a Item,
@@ -214,7 +230,8 @@ impl Log {
         (at, after): (Cursor, Cursor),
         budget: &Arc<Budget>,
     ) -> (&'a Form, Option<u64>) {
-        let number = (after.log != at.log).then(|| self.window.number(at.log)).flatten();
+        let is_numbered = after.log != at.log || item.is_end();
+        let number = if is_numbered { self.number_at(at.log) } else { None };
         (item.form(self.topic.alias, number.unwrap_or(stamp), budget), number)
     }
 
@@ -276,7 +293,8 @@ impl Log {
             ENTRY_OVERHEAD + key + item.frame.len() + item.form_bytes()
         };
         let values = self.latest.values.values().map(of_value);
-        let removals = self.latest.removals.values().map(Item::form_bytes);
+        let end = self.latest.end.iter().map(|(_, item)| item);
+        let removals = self.latest.removals.values().chain(end).map(Item::form_bytes);
         self.window.counted() + values.sum::<usize>() + removals.sum::<usize>()
     }
 
@@ -296,6 +314,8 @@ pub(crate) struct Latest {
     values: BTreeMap<u64, Item>,
     /// The ends of values: what clients are told that have them.
     removals: BTreeMap<u64, Item>,
+    /// The feed's end, after all else.
+    end: Option<(u64, Item)>,
     /// Of each key the stamp of its value, or of its removal.
     stamps: HashMap<Arc<str>, u64>,
     /// The stamp of the youngest removal that has been forgotten.
@@ -361,12 +381,20 @@ impl Latest {
         items.get(&stamp).map(|item| (stamp, item))
     }
 
+    /// The feed's end, if it was stamped from `from` on and before `upto`.
+    fn end(&self, from: u64, upto: u64) -> Option<(u64, &Item)> {
+        let end = self.end.as_ref().filter(|(stamp, _)| (from..upto).contains(stamp));
+        end.map(|(stamp, item)| (*stamp, item))
+    }
+
     /// Whether all that there is was stamped before this.
     pub(crate) fn all_before(&self, stamp: u64) -> bool {
         let all_before = |items: &BTreeMap<u64, Item>| {
             items.last_key_value().is_none_or(|(last, _)| *last < stamp)
         };
-        all_before(&self.values) && all_before(&self.removals)
+        all_before(&self.values)
+            && all_before(&self.removals)
+            && self.end.as_ref().is_none_or(|(end, _)| *end < stamp)
     }
 }
 
@@ -486,6 +514,35 @@ pub(super) mod tests {
             batch.after(batch.within(usize::MAX, usize::MAX)).0,
             Cursor { log: 3, latest: 7 }
         );
+    }
+
+    #[test]
+    fn the_end_of_a_feed_comes_once_after_all_else_and_shows_what_is_missing_before_it() {
+        let (mut log, budget) = log(ALL);
+        let entry = |stamp| Entry { stamp, message: Message::from("x").into() };
+        (1..=3).for_each(|number| log.push(number, entry(number), 7, &budget));
+        log.change("key".into(), Change { stamp: 4, message: Some(entry(4).message) }, 7, &budget);
+        log.finish(6, 7, &budget);
+        log.finish(8, 9, &budget);
+        log.reveal(6);
+        assert!(!log.latest.all_before(6) && log.latest.all_before(7));
+        let at = Cursor { log: 2, latest: 5 };
+        let upto = |upto, v1| log.next(at, upto, true, v1).map(|(stamp, ..)| stamp);
+        assert_eq!(
+            [upto(6, true), upto(9, true), upto(9, false)],
+            [Some(3); 3],
+            "not the end first"
+        );
+        let end = Cursor { log: 3, latest: 5 };
+        assert!(
+            log.next(end, 6, false, true).is_none() && log.next(end, 9, false, false).is_none()
+        );
+        log.window.drop_before(3, 3); // as where memory is short
+        let (stamp, item, after) = log.next(end, 9, false, true).expect("the end");
+        let (form, number) = log.form(item, stamp, (end, after), &budget);
+        assert_eq!((stamp, number, after), (6, Some(4), Cursor { log: 3, latest: 7 }));
+        assert!(matches!(form, Form::Line(line) if line == r#"{"ended":[1,6,7]}"#), "{form:?}");
+        assert!(log.next(after, 9, false, true).is_none(), "once");
     }
 
     #[test]

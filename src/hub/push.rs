@@ -121,7 +121,7 @@ impl Shared {
                 copied = inbox.queue.push(Entry { stamp, message });
                 inbox.newest += 1;
                 inbox.owed = inbox.owed.map(|owed| owed + cost);
-                inbox.finished = last;
+                inbox.finished = last.then(|| self.draw_stamp());
             }
             taken
         };

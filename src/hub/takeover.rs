@@ -57,6 +57,8 @@ struct Part {
     at: u64,
     queue: Queue,
     values: hash_map::IntoIter<Arc<str>, Change>,
+    /// The stamp of the feed's end.
+    end: Option<u64>,
 }
 
 impl Engine {
@@ -181,12 +183,13 @@ impl Engine {
         } else {
             Queue::default()
         };
-        let (queue, lost, values, newest) = {
+        let (queue, lost, values, newest, end) = {
             let mut inbox = topic.inbox.lock();
             inbox.told = false;
             let queue = std::mem::replace(&mut inbox.queue, empty);
             let values = inbox.latest.as_mut().map(|latest| latest.take_pending());
-            (queue, std::mem::take(&mut inbox.lost), values.unwrap_or_default(), inbox.newest)
+            let lost = std::mem::take(&mut inbox.lost);
+            (queue, lost, values.unwrap_or_default(), inbox.newest, inbox.finished)
         };
         let log = &mut self.logs[place];
         log.lost += lost;
@@ -194,8 +197,8 @@ impl Engine {
             self.round.fresh.push(place);
         }
         let number = newest - queue.len() as u64;
-        self.round.part =
-            Some(Part { place, number, at: self.now, queue, values: values.into_iter() });
+        let values = values.into_iter();
+        self.round.part = Some(Part { place, number, at: self.now, queue, values, end });
     }
 
     /// Moves the next entries of an inbox into its log; whether there are no more.
@@ -203,6 +206,9 @@ impl Engine {
         let log = &mut self.logs[part.place]; // which stays while it is being filled
         loop {
             if part.queue.is_empty() && part.values.len() == 0 {
+                if let Some(end) = part.end {
+                    log.finish(end, part.at, &self.shared.budget);
+                }
                 if log.topic.is_everyones() {
                     self.spare_queue = part.queue;
                 }

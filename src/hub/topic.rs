@@ -58,8 +58,8 @@ pub(crate) struct Inbox {
     pub(crate) told: bool,
     /// There was no place for it in the table, which has so many: it takes nothing, and nobody can follow it.
     pub(crate) refused: Option<usize>,
-    /// After the feed's last message.
-    pub(crate) finished: bool,
+    /// After the feed's last message: the stamp of the end.
+    pub(crate) finished: Option<u64>,
     /// After the hub's end.
     pub(crate) closed: bool,
 }
@@ -167,7 +167,7 @@ impl Latest {
 impl Inbox {
     /// Whether something may be pushed.
     pub(crate) fn accepts(&self) -> Result<(), SendError> {
-        match (self.closed, self.refused, self.finished) {
+        match (self.closed, self.refused, self.finished.is_some()) {
             (true, ..) => Err(SendError::ShutDown),
             (false, Some(limit), _) => Err(SendError::TooManyFeeds { limit }),
             (false, None, true) => Err(SendError::Finished),
@@ -272,7 +272,7 @@ impl Table {
     fn put_down(&mut self, topic: &Arc<Topic>) {
         let is_there = self.named.get(topic.name()).is_some_and(|known| Arc::ptr_eq(known, topic));
         if is_there && topic.idle.load(Ordering::Relaxed) == IN_USE {
-            let is_open = u64::from(!topic.inbox.lock().finished);
+            let is_open = u64::from(topic.inbox.lock().finished.is_none());
             let key = is_open << 62 | self.count;
             self.count += 1;
             topic.idle.store(key, Ordering::Relaxed);
@@ -518,7 +518,7 @@ mod tests {
     fn idle(topics: &Topics, name: &str, is_closed: bool) -> Arc<Topic> {
         let topic = topics.get(name).unwrap();
         topic.make_known();
-        topic.inbox.lock().finished = is_closed;
+        topic.inbox.lock().finished = is_closed.then_some(0);
         topics.drop_handle(&topic);
         topic
     }

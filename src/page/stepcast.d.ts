@@ -203,7 +203,7 @@ export interface ListenerOptions {
  * A feed that is followed.
  *
  * `for await (const message of feed)` has its messages from then on. A thousand of them wait for a loop that is
- * slower than they come; then the oldest is left out, which `seq` shows. The loop ends when the run has finished, or this
+ * slower than they come; then the oldest is left out, which `seq` shows. The loop ends when the feed or the run has finished, or this
  * handle or the connection was closed by the page. Where the run has failed, or the hub has ended the connection for good, it throws an
  * Error, after the last message.
  */
@@ -211,6 +211,11 @@ export interface Feed<T = any> extends AsyncIterable<Message<T>> {
   readonly name: string;
   /** The latest values, by key: always current, also while no listener is there. */
   readonly values: ReadonlyMap<string, T>;
+  /**
+   * Whether the program has finished the feed, and all of it has come. A handle that is made after that
+   * hears no `ended`.
+   */
+  readonly ended: boolean;
   /** Like `Hub.on`, with the events of this feed only. */
   on<K extends keyof FeedEvents<T>>(
     type: K,
@@ -234,6 +239,7 @@ export interface FeedEvents<T = any> {
   value: Value<T>;
   removed: Removed;
   gap: Gap;
+  ended: Ended;
   feed: FeedNotice;
   error: ErrorNotice;
 }
@@ -281,6 +287,12 @@ export interface Gap {
   to: number;
   /** `slow`: this client was too far behind. `expired`: they are not kept any more. */
   why: 'slow' | 'expired' | (string & {});
+}
+
+/** The program has finished this feed: nothing comes after what has come. */
+export interface Ended {
+  feed: string | null;
+  time: Time;
 }
 
 /** From here on this feed is followed, or no more. */

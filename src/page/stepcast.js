@@ -229,6 +229,8 @@ class Turn {
 
   $removed([alias, set, at, key]) { this.move(alias, { set: number(set) }, 'removed', { key, time: this.state.zero + number(at) }); }
 
+  $ended([alias, set, at]) { this.move(alias, { set: number(set) }, 'ended', { time: this.state.zero + number(at) }); }
+
   $gap({ alias, from, to, why }) { this.move(alias, { seq: number(to) }, 'gap', { from, to, why }); }
 
   /** A pong is an ack, too. */
@@ -417,6 +419,7 @@ class Connection extends EventTarget {
     };
     const handle = {
       name, values: feed.values, close, [DISPOSE]: close,
+      get ended() { return feed.ended; },
       on: (type, fn, options) => this.on(type, fn, signal.aborted ? { signal } : options, name, handle),
       off: (type, fn) => this.off(type, fn, handle),
       async *[Symbol.asyncIterator]() {
@@ -428,6 +431,7 @@ class Connection extends EventTarget {
             if (waiting.length > WAITING) waiting.shift();
             wake?.();
           }),
+          handle.on('ended', () => wake?.()),
           hub.on('status', () => wake?.()),
         ];
         signal.addEventListener('abort', () => wake?.());
@@ -436,7 +440,7 @@ class Connection extends EventTarget {
             const { state, code, reason } = hub.status;
             if (signal.aborted) return;
             else if (waiting.length) yield waiting.shift();
-            else if (state === 'finished' || state === 'closed' && !code) return;
+            else if (feed.ended || state === 'finished' || state === 'closed' && !code) return;
             else if (state === 'failed' || state === 'closed') throw new Error(`${state}: ${code} ${reason}`);
             else await new Promise((resolve) => { wake = resolve; });
           }
@@ -491,7 +495,7 @@ class Connection extends EventTarget {
   }
 
   #feed(name) {
-    if (!this.#feeds.has(name)) this.#feeds.set(name, { handles: 0, values: new Map() });
+    if (!this.#feeds.has(name)) this.#feeds.set(name, { handles: 0, values: new Map(), ended: false });
     return this.#feeds.get(name);
   }
 
@@ -571,7 +575,11 @@ class Connection extends EventTarget {
     const { values, handles } = this.#feeds.get(feed) ?? {};
     if (event === 'value') values?.set(key, data);
     if (event === 'removed' && !values?.delete(key)) return;
-    if (how === 'snapshot') this.#feed(feed).values.clear();
+    if (event === 'ended') this.#feed(feed).ended = true;
+    if (how === 'snapshot') {
+      this.#feed(feed).values.clear();
+      this.#feed(feed).ended = false;
+    }
     if (how === 'unfollowed' && !handles) this.#feeds.delete(feed);
     this.dispatchEvent(new CustomEvent(event, { detail }));
   }

@@ -41,12 +41,12 @@ impl Form {
     }
 }
 
-/// What stands before every message, value and removal.
+/// What every message, value, removal and end begins with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Head {
     /// Of its feed.
     pub(crate) alias: u32,
-    /// The sequence number of a message, or the stamp of a value or a removal.
+    /// The sequence number of a message, or the stamp of all else.
     pub(crate) number: u64,
     /// When the hub took it over, in milliseconds since the moment that `hello` names.
     pub(crate) at: u64,
@@ -59,7 +59,6 @@ impl Head {
         put(line, &self.number);
         line.push(b',');
         put(line, &self.at);
-        line.push(b',');
     }
 }
 
@@ -77,6 +76,7 @@ pub(crate) fn message(head: Head, message: &Message, key: Option<&str>) -> Form 
     let mut line = Vec::with_capacity(text.len() + text.len() / 8 + 48);
     let _ = write!(line, r#"{{"{kind}":["#);
     head.put(&mut line);
+    line.push(b',');
     if matches!(message, Message::Json(_)) {
         // Between lines stands a line feed, and in JSON only between tokens.
         let bytes = text.bytes();
@@ -97,7 +97,17 @@ pub(crate) fn removed(head: Head, key: &str) -> Form {
     let mut line = Vec::with_capacity(key.len() + 48);
     line.extend_from_slice(br#"{"removed":["#);
     head.put(&mut line);
+    line.push(b',');
     put(&mut line, key);
+    line.extend_from_slice(b"]}");
+    Form::Line(line.into_boxed_slice().into())
+}
+
+/// The end of a feed: nothing comes after it.
+pub(crate) fn ended(head: Head) -> Form {
+    let mut line = Vec::with_capacity(64);
+    line.extend_from_slice(br#"{"ended":["#);
+    head.put(&mut line);
     line.extend_from_slice(b"]}");
     Form::Line(line.into_boxed_slice().into())
 }
@@ -595,7 +605,7 @@ mod tests {
             .collect()
     }
 
-    fn place(means: &Value) -> Head {
+    fn head(means: &Value) -> Head {
         let number = means["seq"].as_u64().or(means["stamp"].as_u64()).unwrap();
         Head { alias: u32_of(&means["alias"]), number, at: means["at"].as_u64().unwrap() }
     }
@@ -672,13 +682,17 @@ mod tests {
             } else {
                 Message::from(means["data"].as_str().unwrap().to_owned())
             };
-            let form = message(place(&means), &message_given, means["key"].as_str());
+            let form = message(head(&means), &message_given, means["key"].as_str());
             let Form::Line(written) = form else { panic!("{form:?}") };
             assert_eq!(written, line);
         }
         for (line, means) in from_hub("removed") {
-            let form = removed(place(&means), means["key"].as_str().unwrap());
+            let form = removed(head(&means), means["key"].as_str().unwrap());
             let Form::Line(written) = form else { panic!("{form:?}") };
+            assert_eq!(written, line);
+        }
+        for (line, means) in from_hub("ended") {
+            let Form::Line(written) = ended(head(&means)) else { panic!("{line}") };
             assert_eq!(written, line);
         }
         for fixture in fixtures("binary")["binary"].as_array().unwrap() {
@@ -686,7 +700,7 @@ mod tests {
             let Some(kind @ 1..=2) = means["kind"].as_u64() else { continue };
             let payload = Message::from(bytes(means["payload_hex"].as_str().unwrap()));
             let key = means["key"].as_str().filter(|_| kind == 2);
-            let form = message(place(means), &payload, key);
+            let form = message(head(means), &payload, key);
             let Form::Frame(frame) = form else { panic!("{form:?}") };
             let whole: Vec<u8> = frame.parts().flatten().copied().collect();
             assert_eq!(whole[2..], bytes(fixture["hex"].as_str().unwrap()), "{fixture}");

@@ -118,6 +118,26 @@ test('a loop over a feed has its messages in order, and ends with the run', asyn
   assert.deepEqual(has.slice(2), [[3, 'c']]);
 });
 
+test('a feed that the program has finished says so, to handles that come later, too, until it is another one', async () => {
+  const tab = open();
+  const [run, told] = [tab.hub.feed('run/42'), []];
+  run.on('ended', (detail) => told.push(detail));
+  const loop = (async () => { for await (const { data } of run) told.push(data); })();
+  tab.socket.say({ feed: { name: 'run/42', alias: 3, seq: 0, how: 'snapshot' } }, { text: [3, 1, 0, 'a'] });
+  assert.deepEqual([run.ended, told], [false, []]);
+  tab.socket.say({ text: [3, 2, 0, 'b'] }, { ended: [3, 9, 7] });
+  await loop;
+  assert.deepEqual([run.ended, told], [true, [{ feed: 'run/42', time: tab.clock.now() + 7 }, 'a', 'b']]);
+  const late = tab.hub.feed('run/42');
+  for await (const message of late) assert.fail(`${message}`);
+  tab.back();
+  assert.deepEqual(tab.socket.hello.feeds['run/42'], { seq: 2, set: 9 });
+  tab.socket.say({ feed: { name: 'run/42', alias: 3, seq: 2, how: 'resumed' } });
+  assert.deepEqual([run.ended, late.ended], [true, true]);
+  tab.socket.say({ feed: { name: 'run/42', alias: 5, seq: 0, how: 'snapshot' } });
+  assert.deepEqual([run.ended, late.ended, told.length], [false, false, 3]);
+});
+
 test('a loop over a feed throws where the run has failed, after the last message', async () => {
   const tab = open();
   const { has, ended } = loop(tab.hub.feed(''));
@@ -154,7 +174,7 @@ test('a loop that is left leaves no listener', async () => {
   tab.hub.addEventListener = (...rest) => { listeners += 1; addEventListener.apply(tab.hub, rest); };
   tab.hub.removeEventListener = (...rest) => { listeners -= 1; removeEventListener.apply(tab.hub, rest); };
   const { ended } = loop(run, { most: 1 });
-  assert.equal(listeners, 2);
+  assert.equal(listeners, 3);
   tab.socket.say({ text: [3, 1, 0, 'a'] });
   assert.equal(await ended, 'left');
   assert.equal(listeners, 0);

@@ -100,6 +100,13 @@ each('removed', 'from_hub', ({ line, means }) => {
   assert.equal(state.feeds.get(feed).set, means.stamp);
 });
 
+each('ended', 'from_hub', ({ line, means }) => {
+  const { state, effects } = run(connected(), { type: 'frame', data: line });
+  const feed = names.get(means.alias);
+  assert.deepEqual(emitted(effects), [['ended', { feed, time: BEGUN + means.at }]]);
+  assert.equal(state.feeds.get(feed).set, means.stamp);
+});
+
 each('messages', 'from_client', ({ line, means }) => {
   assert.equal(typeof means.data === 'string' ? 'text' : 'json', means.form);
   const [data] = sent(run(connected(), { type: 'say', data: means.data }).effects);
@@ -168,7 +175,7 @@ each('binary', 'binary', ({ hex, means }) => {
 });
 
 test('all examples in one frame mean what they mean one by one', () => {
-  const lines = ['messages', 'removed', 'gap', 'ping', 'error'].flatMap((subject) => fixtures(subject).from_hub.map(({ line }) => line));
+  const lines = ['messages', 'removed', 'ended', 'gap', 'ping', 'error'].flatMap((subject) => fixtures(subject).from_hub.map(({ line }) => line));
   const apart = [];
   let state = connected();
   for (const data of lines) {
@@ -195,7 +202,7 @@ test('what is not known is ignored, and so are members that are not known', () =
 
 test('what is malformed is told, and what comes after it counts', () => {
   const wrong = ['{"text":', 'null', '{"text":5}', '{"text":["3",42,0,""]}', '{"text":[3,"42",0,""]}', '{"text":[3]}', '{"text":[3,42,"0",""]}',
-    '{"json":[3,9007199254740992,0,0]}', '{"feed":{"name":"x"}}', '{"gap":{"alias":3}}', '{"hello":null}', '{"hello":{}}', '{"error":null}', '{"bye":null}', '{"bye":{}}'];
+    '{"json":[3,9007199254740992,0,0]}', '{"feed":{"name":"x"}}', '{"gap":{"alias":3}}', '{"ended":[3]}', '{"ended":3}', '{"hello":null}', '{"hello":{}}', '{"error":null}', '{"bye":null}', '{"bye":{}}'];
   for (const line of wrong) {
     const { effects } = run(connected(), { type: 'frame', data: `${line}\n{"text":[3,42,0,"after"]}` });
     const [[event, { code, reason }], message, ...others] = emitted(effects);
@@ -223,7 +230,7 @@ test('a binary frame of another kind is ignored, and one that is too short is to
 });
 
 test('no input changes the state that it is given', () => {
-  const lines = ['hello', 'feed', 'messages', 'gap', 'ping', 'error', 'bye'].flatMap((subject) => fixtures(subject).from_hub.map(({ line }) => line));
+  const lines = ['hello', 'feed', 'messages', 'ended', 'gap', 'ping', 'error', 'bye'].flatMap((subject) => fixtures(subject).from_hub.map(({ line }) => line));
   const inputs = [
     ...lines.map((data) => ({ type: 'frame', data })),
     { type: 'frame', data: `${lines.join('\n')}` },

@@ -203,7 +203,7 @@ export class Tab {
       },
       ...options,
     });
-    for (const type of ['message', 'value', 'removed', 'gap', 'feed', 'status', 'error', 'bye']) {
+    for (const type of ['message', 'value', 'removed', 'gap', 'ended', 'feed', 'status', 'error', 'bye']) {
       this.hub.on(type, (detail) => this.events.push({ type, ...detail }));
     }
   }

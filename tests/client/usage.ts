@@ -23,6 +23,7 @@ hub.on('bye', ({ retry }) => console.log(retry));
 const run: Feed = hub.feed('run/42');
 run.on('value', ({ key, data }) => console.log(key.length, data));
 run.on('removed', ({ feed, key, time }) => console.log(feed, key.length, Date.now() - time));
+run.on('ended', ({ time }) => console.log(run.ended, new Date(time)));
 run.on('feed', ({ how }) => { if (how === 'snapshot') console.log(run.values.size); });
 for (const [key, data] of run.values) console.log(key, data);
 const heard = ({ seq }: { seq: number }) => console.log(seq);

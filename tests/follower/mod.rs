@@ -29,6 +29,8 @@ pub struct Has {
     pub values: BTreeMap<String, String>,
     /// How often it has begun anew.
     pub snapshots: usize,
+    /// Whether the program has finished it.
+    pub ended: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,7 @@ impl Has {
     }
 
     fn message(&mut self, number: u64, text: String, key: Option<String>) {
+        assert!(!self.ended, "{text} after the end");
         if let Some(key) = key {
             assert!(
                 self.set.is_none_or(|last| number > last),
@@ -69,9 +72,14 @@ impl Has {
 
     fn gap(&mut self, from: u64, to: u64) {
         assert_eq!(from, self.seq.unwrap_or(0) + 1, "a gap begins where the last message was");
-        assert!(to >= from, "{from} to {to}");
+        assert!(to >= from && !self.ended, "{from} to {to}");
         self.seq = Some(to);
         self.log.push(Entry::Gap(from, to));
+    }
+
+    fn end(&mut self, stamp: u64) {
+        assert!(!self.ended && self.set.is_none_or(|last| stamp > last), "it ends once");
+        (self.ended, self.set) = (true, Some(stamp));
     }
 
     pub fn texts(&self) -> Vec<&str> {
@@ -275,6 +283,7 @@ impl Follower {
                 let alias = body[0].as_u64().unwrap();
                 self.has(alias).message(body[1].as_u64().unwrap(), text, key);
             }
+            "ended" => self.has(body[0].as_u64().unwrap()).end(body[1].as_u64().unwrap()),
             "gap" => self.has(number("alias")).gap(number("from"), number("to")),
             "ping" => {
                 let _ = self.say(&json!({"pong": body})); // if the hub has gone, what is read next says so

@@ -478,7 +478,7 @@ impl Connection {
             }
             if let Some(follow) = open.follows.at(follow.place()) {
                 follow.cursor = after;
-                follow.see(number.unwrap_or_default());
+                follow.see(number.unwrap_or_default().min(log.newest));
             }
         }
         if let Some(lines) = joined.take() {

@@ -165,7 +165,7 @@ impl Connection {
                 Wire::Plain => open.follows.only(),
                 Wire::V1 => open.follows.only_owed(engine).filter(|follow| {
                     let log = engine.logs.get(follow.place());
-                    let next = log.and_then(|log| log.window.number(follow.cursor.log));
+                    let next = log.and_then(|log| log.number_at(follow.cursor.log));
                     !next.is_some_and(|next| follow.misses(next)) // what is missing is to be said first
                 }),
             };
