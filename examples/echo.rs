@@ -13,8 +13,8 @@ fn main() -> Result<(), stepcast::SpawnError> {
         .inbound_fragments(65_537)
         .inbound_per_second(u32::MAX)
         .mailbox(64 << 20);
-    let hub = Hub::builder().limits(limits).without_greeting().echo().spawn_blocking(address)?;
-    println!("echoing at {}", hub.url());
+    let hub = Hub::builder().limits(limits).without_greeting().echo().spawn_blocking(&address)?;
+    println!("echoing at {address}");
     let mut events = hub.events();
     while events.recv_blocking().is_some() {}
     Ok(())

@@ -7,7 +7,9 @@ use stepcast::Hub;
 fn main() -> Result<(), stepcast::SpawnError> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8002".to_owned());
     let hub = Hub::spawn_blocking(address)?;
-    println!("watch it at {}", hub.url());
+    for url in hub.urls() {
+        println!("watch it at {url}");
+    }
 
     // The area under 4 / (1 + x^2) from 0 to 1, in 1000 parts of 20 million strips each.
     let (parts, strips) = (1000, 20_000_000);

@@ -9,7 +9,9 @@
 //! use stepcast::Hub;
 //!
 //! let hub = Hub::spawn_blocking("127.0.0.1:0")?; // or Hub::spawn(..).await? in tokio
-//! println!("watch at {}", hub.url());
+//! for url in hub.urls() {
+//!     println!("watch at {url}");
+//! }
 //! for step in 1..=100 {
 //!     // model.step();
 //!     hub.broadcast(format!(r#"{{"progress":{step},"total":100}}"#));

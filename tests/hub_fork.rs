@@ -5,7 +5,7 @@
 mod peer;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -90,7 +90,7 @@ fn use_handles(hub: &Hub, id: ClientId, feed: &Feed, mut events: Events) {
     assert_eq!(hub.feed("another").unwrap().send("from a child"), Ok(()));
     assert_eq!((hub.follow(id, feed), hub.unfollow(id, feed)), (Ok(()), Ok(())));
     assert_eq!((hub.client_count(), hub.clients(), hub.client(id)), (0, vec![], None));
-    assert_eq!((hub.local_addr(), hub.url(), hub.stats()), (None, String::new(), Stats::default()));
+    assert_eq!((hub.local_addr(), hub.url(), hub.stats()), (None, None, Stats::default()));
     assert!(!hub.gone_token(id).is_cancelled());
     assert!(events.try_recv().is_none() && events.recv_blocking().is_none());
     assert!(hub.events().recv_blocking().is_none());
@@ -197,8 +197,13 @@ fn the_hubs_end_frees_its_port_and_ends_its_viewers_while_a_forked_child_lives()
     if !is_program(name) {
         return;
     }
-    let hub = spawn_hub();
-    let address = hub.local_addr().unwrap();
+    let mut addresses: [SocketAddr; 2] =
+        [([127, 0, 0, 1], 0).into(), ([0, 0, 0, 0, 0, 0, 0, 1], 0).into()];
+    let hub = listening().spawn_blocking(&addresses[..]).unwrap();
+    let port = hub.local_addr().unwrap().port();
+    for address in &mut addresses {
+        address.set_port(port);
+    }
     let mut viewer = Peer::connect(&hub);
     let (mut ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -207,7 +212,7 @@ fn the_hubs_end_frees_its_port_and_ends_its_viewers_while_a_forked_child_lives()
     assert_eq!(viewer.close_code(), 1001);
     viewer.socket.shutdown(Shutdown::Both).unwrap(); // of which the child has a copy, too
     end.join().unwrap();
-    let again = Hub::spawn_blocking(address).unwrap();
+    let again = Hub::spawn_blocking(&addresses[..]).unwrap();
     drop(Peer::connect(&again));
     assert!(fork::waitpid_nohang(pid).unwrap().is_none(), "the child lives");
     ours.write_all(b"x").unwrap();

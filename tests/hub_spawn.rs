@@ -2,8 +2,7 @@
 
 mod peer;
 
-use std::io::ErrorKind;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,53 +18,6 @@ fn is_handle<T: Clone + Send + Sync + 'static>(_: &T) {}
 #[test]
 fn a_hub_is_a_handle_that_any_thread_can_have() {
     is_handle(&Hub::disabled());
-}
-
-#[test]
-fn port_0_gives_a_free_port_and_the_url_names_it() {
-    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
-    let port = hub.local_addr().unwrap().port();
-    assert_ne!(port, 0);
-    assert_eq!(hub.url(), format!("http://127.0.0.1:{port}/"));
-}
-
-#[test]
-fn the_url_of_a_hub_on_all_addresses_is_one_that_a_browser_can_open() {
-    let hub = Hub::builder().allow_remote().spawn_blocking("0.0.0.0:0").unwrap();
-    let port = hub.local_addr().unwrap().port();
-    assert_eq!(hub.url(), format!("http://127.0.0.1:{port}/"));
-}
-
-#[test]
-fn a_port_that_is_taken_is_an_error_that_names_it() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
-    let error = Hub::spawn_blocking(address).unwrap_err();
-    assert!(
-        matches!(&error, SpawnError::Bind { error, .. } if error.kind() == ErrorKind::AddrInUse)
-    );
-    let text = error.to_string();
-    assert!(text.contains(&address.to_string()) && text.contains("port 0"), "{text}");
-}
-
-#[test]
-fn an_address_beyond_this_machine_needs_a_rule() {
-    for address in ["0.0.0.0:0", "[::]:0"] {
-        let error = Hub::spawn_blocking(address).unwrap_err();
-        assert!(matches!(error, SpawnError::NotLoopback { .. }), "{error}");
-        let text = error.to_string();
-        assert!(text.contains("127.0.0.1") && text.contains("allow_remote"), "{text}");
-    }
-    let runtime = Runtime::new().unwrap();
-    assert!(runtime.block_on(Hub::spawn("0.0.0.0:0")).is_err());
-}
-
-#[test]
-fn an_address_that_is_none_is_an_error() {
-    for address in ["localhost", "127.0.0.1:99999", ""] {
-        let error = Hub::spawn_blocking(address).unwrap_err();
-        assert!(matches!(error, SpawnError::Address(_)), "{error}");
-    }
 }
 
 /// The model computes in a task that never awaits; the viewer gets what it pushes all the same.

@@ -104,7 +104,10 @@ fn main() -> ExitCode {
         }
     };
     let Options { steps, size, .. } = options;
-    println!("{steps} steps of {size} x {size} cells: watch them at {}", hub.url());
+    println!("{steps} steps of {size} x {size} cells");
+    for url in hub.urls() {
+        println!("watch them at {url}");
+    }
     match run(&hub, &options) {
         Ok(message) => {
             println!("{message}");

@@ -78,4 +78,5 @@ pub use request::{Request, RequestReader};
 pub(crate) use response::{ALLOWED, http_head};
 pub use response::{InvalidHeader, Status, http_response};
 pub use rules::Rules;
+pub(crate) use rules::machine_name;
 pub use upgrade::{NotOffered, Upgrade, accept_key};

@@ -239,9 +239,13 @@ fn is_listed(listed: &str, origin: &[u8], parsed: Option<&Origin<'_>>) -> bool {
     }
 }
 
-fn machine_name() -> Option<&'static str> {
+/// The machine's own name, if it can stand in a URL. It is asked for once per process.
+pub(crate) fn machine_name() -> Option<&'static str> {
     static NAME: OnceLock<Option<String>> = OnceLock::new();
-    NAME.get_or_init(system_name).as_deref()
+    let is_host = |name: &String| {
+        Authority::parse(name.as_bytes()).is_some_and(|parsed| parsed.host.text == name)
+    };
+    NAME.get_or_init(|| system_name().filter(is_host)).as_deref()
 }
 
 #[cfg(unix)]

@@ -12,11 +12,12 @@ use std::time::Duration;
 use tokio::net::ToSocketAddrs;
 use tokio::runtime::{self, Handle};
 
+use super::bind::bind;
 use super::descriptors::Room;
 use super::driver::Driver;
 use super::engine::Engine;
 use super::id::IdSource;
-use super::listener::{self, Listener};
+use super::listener::Listener;
 use super::reception::{FollowRule, Reception};
 use super::shared::{Ending, Shared};
 use super::{Hub, Limits, Overflow, Retention, SpawnError, Timeouts};
@@ -356,10 +357,16 @@ impl HubBuilder {
     /// let hub = stepcast::Hub::builder().spawn("127.0.0.1:0").await?;
     /// # Ok::<(), stepcast::SpawnError>(()) }).unwrap();
     /// ```
-    pub async fn spawn(self, address: impl ToSocketAddrs) -> Result<Hub, SpawnError> {
-        let addresses = tokio::net::lookup_host(address).await.map_err(SpawnError::Address)?;
-        let addresses: Vec<_> = addresses.collect();
-        self.start(&addresses)
+    pub async fn spawn(self, address: impl ToSocketAddrs + fmt::Debug) -> Result<Hub, SpawnError> {
+        let given = format!("{address:?}");
+        let found = if Handle::try_current().is_ok() {
+            look_up(address).await
+        } else {
+            // Tokio looks up a name on a runtime only. Without one the thread waits.
+            let runtime = runtime::Builder::new_current_thread().build();
+            runtime.and_then(|runtime| runtime.block_on(look_up(address)))
+        };
+        self.start(given, found)
     }
 
     /// Starts the hub from a program without async; see [`Hub::spawn_blocking`].
@@ -372,26 +379,35 @@ impl HubBuilder {
     /// let hub = stepcast::Hub::builder().spawn_blocking(("127.0.0.1", 0))?;
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
-    pub fn spawn_blocking(self, address: impl StdToSocketAddrs) -> Result<Hub, SpawnError> {
-        let addresses: Vec<_> = address.to_socket_addrs().map_err(SpawnError::Address)?.collect();
-        self.start(&addresses)
+    pub fn spawn_blocking(
+        self,
+        address: impl StdToSocketAddrs + fmt::Debug,
+    ) -> Result<Hub, SpawnError> {
+        let given = format!("{address:?}");
+        self.start(given, address.to_socket_addrs().map(Iterator::collect))
     }
 
-    /// Listens on the first of these that works.
-    fn start(self, addresses: &[SocketAddr]) -> Result<Hub, SpawnError> {
+    /// Listens on all addresses that were found for what the program gave.
+    fn start(self, given: String, found: io::Result<Vec<SocketAddr>>) -> Result<Hub, SpawnError> {
+        let found = found.and_then(|found| match found.as_slice() {
+            [] => Err(io::Error::new(io::ErrorKind::NotFound, "no address found")),
+            _ => Ok(found),
+        });
+        let addresses = found.map_err(|error| SpawnError::Address { given, error })?;
         let (limits, timeouts) = (self.limits.checked()?, self.timeouts.checked()?);
         let reachable = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
         if let (Some(&address), false) = (reachable, self.allow_remote) {
             return Err(SpawnError::NotLoopback { address });
         }
-        let mut listener = Err(SpawnError::Address(io::Error::from(io::ErrorKind::NotFound)));
-        for address in addresses {
-            listener = listener.or_else(|_| listener::bind(*address));
-        }
-        let listener = listener?;
-        let address = listener.local_addr().map_err(SpawnError::System)?;
+        let sockets = bind(&addresses)?;
+        let addresses: Box<[_]> = sockets
+            .iter()
+            .map(std::net::TcpListener::local_addr)
+            .collect::<io::Result<_>>()
+            .map_err(SpawnError::System)?;
         let ids = IdSource::new().map_err(|error| SpawnError::System(io::Error::other(error)))?;
         let shared = Arc::new(Shared::new(limits, self.overflow, ids));
+        let has_page = self.page.response(&self.frame_ancestors).is_ok();
         let reception = Reception {
             rules: self.rules,
             page: self.page,
@@ -407,12 +423,14 @@ impl HubBuilder {
         let watch = self.watch;
         let thread = match self.runtime {
             Some(handle) => {
-                start_on(&handle, listener, engine, watch)?;
+                start_on(&handle, sockets, engine, watch)?;
                 None
             }
-            None => Some(start_thread(listener, engine, watch)?),
+            None => Some(start_thread(sockets, engine, watch)?),
         };
-        tracing::info!(%address, "hub listening");
+        for address in &addresses {
+            tracing::info!(%address, "hub listening");
+        }
         if let Some(Room { clients, handshakes }) = shared.descriptors.lack(&shared.limits) {
             tracing::warn!(
                 clients,
@@ -421,8 +439,12 @@ impl HubBuilder {
                 `Limits::clients` and `Limits::handshakes`"
             );
         }
-        Ok(Hub::new(shared, address, thread, timeouts.shutdown))
+        Ok(Hub::new(shared, addresses, has_page, thread, timeouts.shutdown))
     }
+}
+
+async fn look_up(address: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host(address).await?.collect())
 }
 
 /// In milliseconds: zero only where nothing was wanted.
@@ -461,7 +483,7 @@ impl Watch {
 
 fn start_on(
     handle: &Handle,
-    listener: std::net::TcpListener,
+    sockets: Vec<std::net::TcpListener>,
     engine: Engine,
     watch: Watch,
 ) -> Result<(), SpawnError> {
@@ -469,7 +491,7 @@ fn start_on(
     // Tokio says that a driver is missing by panicking, and says so here instead of in the task.
     let listener = panic::catch_unwind(|| {
         drop(tokio::time::sleep(Duration::ZERO));
-        Listener::new(listener)
+        Listener::new(sockets)
     });
     let listener = listener.map_err(|_| SpawnError::Runtime)?.map_err(SpawnError::System)?;
     let watch = watch.begin().map_err(SpawnError::System)?;
@@ -483,7 +505,7 @@ fn start_on(
 }
 
 fn start_thread(
-    listener: std::net::TcpListener,
+    sockets: Vec<std::net::TcpListener>,
     engine: Engine,
     watch: Watch,
 ) -> Result<JoinHandle<()>, SpawnError> {
@@ -494,7 +516,7 @@ fn start_thread(
         .map_err(SpawnError::System)?;
     let listener = {
         let _context = runtime.enter();
-        Listener::new(listener)
+        Listener::new(sockets)
     };
     let watch = watch.begin();
     let runtime = Background(Some(runtime));

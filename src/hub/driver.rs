@@ -1008,6 +1008,7 @@ mod tests {
     use super::*;
     use crate::codec::{CloseCode, CloseFrame};
     use crate::handshake::Rules;
+    use crate::hub::bind::bind;
     use crate::hub::events::Event;
     use crate::hub::id::IdSource;
     use crate::hub::item::Kept;
@@ -1054,10 +1055,10 @@ mod tests {
                 reception,
             );
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-            let socket = listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-            let address = socket.local_addr().unwrap();
+            let sockets = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+            let address = sockets[0].local_addr().unwrap();
             let context = runtime.enter();
-            let mut driver = Driver::new(engine, Listener::new(socket).unwrap());
+            let mut driver = Driver::new(engine, Listener::new(sockets).unwrap());
             driver.slice = PATIENCE; // how slow the machine is does not matter here
             drop(context);
             Self { driver, shared, address, runtime }

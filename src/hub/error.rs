@@ -1,9 +1,11 @@
 //! What can go wrong for the program that owns a hub.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
 use super::ClientId;
+use super::bind::no_family;
 
 /// Why a hub could not start. Its text says what to do.
 ///
@@ -14,12 +16,22 @@ use super::ClientId;
 /// assert!(matches!(error, SpawnError::NotLoopback { .. }));
 /// assert!(error.to_string().contains("allow_remote"));
 /// ```
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug` gives that text, too: it is what `fn main() -> Result<(), SpawnError>` prints.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SpawnError {
     /// The address was not understood, or its name is not known.
-    #[error("no address to listen on: {0}; give one such as \"127.0.0.1:8002\"")]
-    Address(io::Error),
+    #[error(
+        "cannot listen on {given}: {error}; give an address and a port, such as \"127.0.0.1:8002\""
+    )]
+    Address {
+        /// What was given, as `Debug` shows it: a text in quotes.
+        given: String,
+        /// What the lookup said.
+        #[source]
+        error: io::Error,
+    },
     /// The address is reachable from other machines, and nothing says who may connect.
     #[error(
         "{address} can be reached from other machines, and no rule says who may connect: bind to \
@@ -33,9 +45,10 @@ pub enum SpawnError {
     /// Listening failed.
     #[error("cannot listen on {address}: {error}; {}", advice(error))]
     Bind {
-        /// The address asked for.
+        /// The address asked for: of a name that has several, the one that failed.
         address: SocketAddr,
         /// What the operating system said.
+        #[source]
         error: io::Error,
     },
     /// An option has a value with which the hub could serve nobody, such as a limit of 0 clients.
@@ -53,7 +66,13 @@ pub enum SpawnError {
     Runtime,
     /// The operating system gave no thread, no event queue, or no random bytes.
     #[error("cannot start the hub: {0}")]
-    System(io::Error),
+    System(#[source] io::Error),
+}
+
+impl fmt::Debug for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -63,7 +82,9 @@ fn advice(error: &io::Error) -> &'static str {
              another port, or use port 0 to get a free one"
         }
         io::ErrorKind::PermissionDenied => "choose a port above 1023",
-        io::ErrorKind::AddrNotAvailable => {
+        kind if kind == io::ErrorKind::AddrNotAvailable
+            || error.raw_os_error() == Some(no_family()) =>
+        {
             "this machine does not have that address: use 127.0.0.1, or 0.0.0.0 for all it has"
         }
         _ => "choose another address, or use port 0 to get a free port",

@@ -5,39 +5,16 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 use tokio::net::TcpStream;
 
-use super::SpawnError;
 use super::journal::Journal;
 use super::warnings::Warnings;
 use sys::Incoming;
 
-/// Connections that the kernel keeps for us while we are busy: those of a thousand viewers who
-/// reload at once. Linux cuts it to `net.core.somaxconn`.
-const BACKLOG: i32 = 1024;
-
 /// How long to leave the listener alone after an error, in milliseconds: doubled each time.
 const FIRST_PAUSE: u64 = 10;
 const LONGEST_PAUSE: u64 = 1000;
-
-/// Opens a listening socket.
-pub(crate) fn bind(address: SocketAddr) -> Result<std::net::TcpListener, SpawnError> {
-    let open = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // On Unix: connections of an earlier run that linger must not keep the port. On Windows
-        // the option means something else, and there the port is free at once.
-        #[cfg(unix)]
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        #[cfg(any(target_os = "android", target_os = "linux"))]
-        prepare(&socket); // which every connection inherits, so that no accept has to
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
-    open().map_err(|error| SpawnError::Bind { address, error })
-}
 
 /// Has small messages leave at once instead of waiting for the peer's acknowledgement, and the kernel
 /// take only what it can soon send: newer messages do not wait in it behind older ones, and a
@@ -55,6 +32,14 @@ fn prepare(socket: &Socket) {
     }
 }
 
+/// Prepares a listening socket where every connection inherits that, so that no accept has to do it.
+pub(crate) fn prepare_listening(socket: &Socket) {
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    prepare(socket);
+    #[cfg(not(any(target_os = "android", target_os = "linux")))]
+    let _ = socket;
+}
+
 /// Where connections do not take after the listener, each is prepared by itself.
 pub(crate) fn prepare_accepted(stream: &TcpStream) {
     #[cfg(not(any(target_os = "android", target_os = "linux")))]
@@ -63,9 +48,13 @@ pub(crate) fn prepare_accepted(stream: &TcpStream) {
     let _ = stream;
 }
 
-/// The hub's listener. No error ends it: where the program has taken all descriptors, it waits until some are free.
+/// The hub's listener, at all of its addresses. No error ends it: where the program has taken all descriptors, it
+/// waits until some are free.
 pub(crate) struct Listener {
-    incoming: Incoming,
+    /// One for each address.
+    incoming: Box<[Incoming]>,
+    /// Whose turn it is: the addresses take turns, so that a flood at one does not keep out clients of another.
+    next: usize,
     /// Not before this time, in the driver's milliseconds.
     paused_until: u64,
     pause: u64,
@@ -73,14 +62,16 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    pub(crate) fn new(listener: std::net::TcpListener) -> io::Result<Self> {
-        let incoming = Incoming::new(listener)?;
-        Ok(Self { incoming, paused_until: 0, pause: 0, warnings: Warnings::default() })
+    pub(crate) fn new(sockets: Vec<std::net::TcpListener>) -> io::Result<Self> {
+        let incoming = sockets.into_iter().map(Incoming::new).collect::<io::Result<_>>()?;
+        Ok(Self { incoming, next: 0, paused_until: 0, pause: 0, warnings: Warnings::default() })
     }
 
     /// Ends listening, for a child process, too, that was forked meanwhile and holds the socket: the port is free then.
     pub(crate) fn close(self) {
-        let _ = self.incoming.socket().shutdown(Shutdown::Both);
+        for incoming in &self.incoming {
+            let _ = incoming.socket().shutdown(Shutdown::Both);
+        }
     }
 
     /// When the pause after an error ends, if there is one.
@@ -96,7 +87,7 @@ impl Listener {
         journal: &Arc<Journal>,
     ) -> Poll<(TcpStream, SocketAddr)> {
         while now >= self.paused_until {
-            match self.incoming.poll_accept(cx) {
+            match self.poll_each(cx) {
                 Poll::Ready(Ok(accepted)) => {
                     self.pause = 0;
                     return Poll::Ready(accepted);
@@ -119,6 +110,18 @@ impl Listener {
                     self.paused_until = now + self.pause;
                 }
                 Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The next connection, or error, at any address. When nobody is there, each address wakes.
+    fn poll_each(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        for _ in 0..self.incoming.len() {
+            let at = self.next;
+            self.next = (at + 1) % self.incoming.len();
+            if let Poll::Ready(accepted) = self.incoming[at].poll_accept(cx) {
+                return Poll::Ready(accepted);
             }
         }
         Poll::Pending
@@ -244,14 +247,20 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::hub::bind::bind;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
 
     #[tokio::test]
     async fn whoever_waits_is_accepted_whoever_comes_then_wakes_and_nobody_is_accepted_in_vain() {
-        let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = socket.local_addr().unwrap();
-        let mut listener = Listener::new(socket).unwrap();
+        let sockets = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let address = sockets[0].local_addr().unwrap();
+        let mut listener = Listener::new(sockets).unwrap();
         let journal = Journal::new();
         let mut accepted = 0;
         for batch in [3, 1, 70] {
@@ -267,13 +276,46 @@ mod tests {
             let more = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx, 0, &journal))).await;
             assert!(more.is_pending());
             #[cfg(any(target_os = "android", target_os = "linux"))]
-            assert_eq!(listener.incoming.tried, accepted);
+            assert_eq!(listener.incoming[0].tried, accepted);
+        }
+    }
+
+    #[tokio::test]
+    async fn addresses_take_turns_so_that_a_flood_at_one_keeps_nobody_out_at_another() {
+        let sockets = bind(&["127.0.0.1:0", "127.0.0.2:0"].map(|a| a.parse().unwrap())).unwrap();
+        let at: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        let mut listener = Listener::new(sockets).unwrap();
+        let journal = Journal::new();
+        let mut clients = Vec::new();
+        for address in [at[0]; 20].into_iter().chain([at[1]; 2]) {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut order = Vec::new();
+        let accepts = async {
+            for _ in &clients {
+                let (stream, _) = poll_fn(|cx| listener.poll_accept(cx, 0, &journal)).await;
+                order.push(stream.local_addr().unwrap());
+            }
+        };
+        timeout(PATIENCE, accepts).await.expect("all clients are accepted");
+        let second: Vec<_> = (0..order.len()).filter(|index| order[*index] == at[1]).collect();
+        assert!(second.len() == 2 && second[1] < 4, "{second:?}");
+        // When nobody is there, a client wakes whichever address it comes to.
+        for address in [at[1], at[0]] {
+            let accepts = tokio::spawn(async move {
+                let accepted = poll_fn(|cx| listener.poll_accept(cx, 0, &Journal::new())).await;
+                (listener, accepted)
+            });
+            tokio::task::yield_now().await; // now it waits
+            clients.push(TcpStream::connect(address).await.unwrap());
+            let accepted = timeout(PATIENCE, accepts).await;
+            listener = accepted.expect("an address that wakes").unwrap().0;
         }
     }
 
     #[tokio::test]
     async fn a_connection_sends_at_once_and_the_kernel_takes_little_ahead() {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap().remove(0);
         let address = listener.local_addr().unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());

@@ -8,6 +8,7 @@
 mod addresses;
 mod away;
 mod batch;
+mod bind;
 mod budget;
 mod builder;
 mod client;
@@ -55,13 +56,14 @@ mod sync;
 mod takeover;
 mod times;
 mod topic;
+mod urls;
 mod waiters;
 mod warnings;
 mod weak;
 mod window;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as StdToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs as StdToSocketAddrs};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -116,7 +118,9 @@ const GRACE: Duration = Duration::from_millis(100);
 /// use stepcast::Hub;
 ///
 /// let hub = Hub::spawn_blocking("127.0.0.1:0")?;
-/// println!("watch at {}", hub.url());
+/// for url in hub.urls() {
+///     println!("watch at {url}");
+/// }
 /// for step in 1..=100 {
 ///     // model.step();
 ///     hub.broadcast(format!(r#"{{"progress":{step},"total":100}}"#));
@@ -130,23 +134,32 @@ pub struct Hub {
 
 struct Inner {
     shared: Arc<Shared>,
-    address: SocketAddr,
+    /// Where it listens: one address at least.
+    addresses: Box<[SocketAddr]>,
+    /// Whether a browser finds a page there.
+    has_page: bool,
     thread: Lock<Option<JoinHandle<()>>>,
     /// How long the end may take when nobody says.
     shutdown: Duration,
 }
 
 impl Hub {
-    /// Starts a hub that listens on `address`, from async code on tokio.
+    /// Starts a hub that listens on `address`, from async code.
     ///
     /// The hub has a thread of its own for its I/O, so that viewers do not wait for a model that
     /// computes inside a task and never awaits; [`HubBuilder::runtime`] changes that. Port 0 means
     /// a free port, which [`local_addr`](Hub::local_addr) tells.
     ///
+    /// A name with several addresses, such as `localhost` (`127.0.0.1` and `[::1]`), or a slice of addresses is
+    /// listened on at all of them, with one free port if they have port 0. Where the machine lacks IPv6, or
+    /// IPv4, its addresses are passed over. `[::]` alone takes IPv4, too.
+    ///
+    /// Outside tokio the lookup of a name holds up the thread.
+    ///
     /// # Errors
     ///
-    /// [`SpawnError`], which says what to do: the address cannot be listened on; or it can be
-    /// reached from other machines, which [`HubBuilder::allow_remote`] has to permit.
+    /// [`SpawnError`], which says what to do: the address, or one of several, cannot be listened on; or it
+    /// can be reached from other machines, which [`HubBuilder::allow_remote`] has to permit.
     ///
     /// # Cancel safety
     ///
@@ -159,7 +172,7 @@ impl Hub {
     /// hub.shutdown().await;
     /// # Ok::<(), stepcast::SpawnError>(()) }).unwrap();
     /// ```
-    pub async fn spawn(address: impl ToSocketAddrs) -> Result<Self, SpawnError> {
+    pub async fn spawn(address: impl ToSocketAddrs + fmt::Debug) -> Result<Self, SpawnError> {
         Self::builder().spawn(address).await
     }
 
@@ -174,7 +187,7 @@ impl Hub {
     /// hub.broadcast("started");
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
-    pub fn spawn_blocking(address: impl StdToSocketAddrs) -> Result<Self, SpawnError> {
+    pub fn spawn_blocking(address: impl StdToSocketAddrs + fmt::Debug) -> Result<Self, SpawnError> {
         Self::builder().spawn_blocking(address)
     }
 
@@ -208,13 +221,15 @@ impl Hub {
 
     fn new(
         shared: Arc<Shared>,
-        address: SocketAddr,
+        addresses: Box<[SocketAddr]>,
+        has_page: bool,
         thread: Option<JoinHandle<()>>,
         shutdown: Duration,
     ) -> Self {
         process_end::register(&shared);
         let thread = Lock::new(thread);
-        Self { inner: Some(Arc::new(Inner { shared, address, thread, shutdown })) }
+        let inner = Inner { shared, addresses, has_page, thread, shutdown };
+        Self { inner: Some(Arc::new(inner)) }
     }
 
     /// What is behind the handle, unless there is nothing, or another process has it.
@@ -226,7 +241,8 @@ impl Hub {
         self.live().map(|inner| &*inner.shared)
     }
 
-    /// The address that the hub listens on; `None` where it is [disabled](Hub::disabled).
+    /// Returns the address that the hub listens on, the first one if it listens on several; `None` where
+    /// the hub is [disabled](Hub::disabled).
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -234,26 +250,42 @@ impl Hub {
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.live().map(|inner| inner.address)
+        self.live().map(|inner| inner.addresses[0])
     }
 
-    /// Where to point a browser on this machine, such as `http://127.0.0.1:8002/`; empty where the
-    /// hub is [disabled](Hub::disabled).
+    /// Returns the URL of the hub's page for a browser on this machine, such as
+    /// `http://127.0.0.1:8002/`: the first of [`urls`](Hub::urls). `None` where nothing is to be opened.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::builder().page("").spawn_blocking("127.0.0.1:0")?;
+    /// assert!(hub.url().unwrap().starts_with("http://127.0.0.1:"));
+    /// assert_eq!(stepcast::Hub::disabled().url(), None);
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn url(&self) -> Option<String> {
+        self.urls().into_iter().next()
+    }
+
+    /// Returns every URL under which browsers can open the hub's page, those for this machine first.
+    ///
+    /// A hub on `0.0.0.0` or `[::]` has the loopback address, the addresses by which this machine reaches
+    /// others, and the machine's name, which other machines may know or not. The list is empty where
+    /// nothing is to be opened: the hub is [disabled](Hub::disabled), or has no page (without the feature
+    /// `page` and [`HubBuilder::page`]).
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
-    /// assert!(hub.url().starts_with("http://127.0.0.1:"));
+    /// for url in hub.urls() {
+    ///     println!("watch at {url}");
+    /// }
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
-    pub fn url(&self) -> String {
+    pub fn urls(&self) -> Vec<String> {
         process_end::watch();
-        let Some(mut address) = self.local_addr() else { return String::new() };
-        match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
+        match self.live() {
+            Some(inner) if inner.has_page => urls::of(&inner.addresses),
+            _ => Vec::new(),
         }
-        format!("http://{address}/")
     }
 
     /// Sends a message to one client.
