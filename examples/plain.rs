@@ -10,8 +10,7 @@ fn main() -> Result<(), stepcast::SpawnError> {
     // have to be said.
     let hub = Hub::builder().allow_remote().allow_origin("null").spawn_blocking(address)?;
     let mut events = hub.events();
-    let port = hub.local_addr().map_or(0, |address| address.port());
-    println!("open examples/plain.html, which connects to port {port}");
+    println!("open examples/plain.html, which connects to {}", hub.url().unwrap_or_default());
     while let Some(event) = events.recv_blocking() {
         if let Event::Connected { id } = event {
             let _ = hub.send(id, format!("hello, client {id}: nobody else gets this"));
