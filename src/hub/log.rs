@@ -40,6 +40,8 @@ pub(crate) struct Log {
     pub(crate) followers: Followers,
     /// Messages lost before they could be taken over, not yet counted for the followers.
     pub(crate) lost: u64,
+    /// How many of these are directly before the next message that is taken over.
+    pub(super) hole: u64,
     /// Whether it is on the list of the round that is under way, and on the engine's list of what can be trimmed.
     pub(super) fresh: bool,
     pub(super) touched: bool,
@@ -64,6 +66,7 @@ impl Log {
             latest: Latest::default(),
             followers: Followers::default(),
             lost: 0,
+            hole: 0,
             fresh: false,
             touched: false,
             survey: None,
@@ -82,7 +85,8 @@ impl Log {
         let (stamp, cost) = (entry.stamp, Entry::cost(&entry.message));
         let item = Item::new(entry, None, at, cost, budget);
         self.newest = number;
-        self.window.push(Slot { stamp, number, cost, before: 0, item });
+        let lost = std::mem::take(&mut self.hole);
+        self.window.push(Slot { stamp, number, lost, cost, before: 0, item });
     }
 
     /// Takes over what has become of a key, which is counted in the budget.

@@ -193,6 +193,7 @@ impl Engine {
         };
         let log = &mut self.logs[place];
         log.lost += lost;
+        log.hole += lost; // the oldest made room
         if !std::mem::replace(&mut log.fresh, true) {
             self.round.fresh.push(place);
         }

@@ -10,6 +10,8 @@ pub(super) struct Slot {
     pub(super) stamp: u64,
     /// Its sequence number. Where messages were lost before they could be taken over, some are not there.
     pub(super) number: u64,
+    /// How many directly before it are not.
+    pub(super) lost: u64,
     /// What it counts in the window's bound: the same as in the queue that it came from, so that
     /// what fits there fits here.
     pub(super) cost: usize,
@@ -116,6 +118,11 @@ impl Window {
         self.slot(position).map(|slot| slot.number)
     }
 
+    /// How many messages directly before the one at a position were lost before they could be taken over.
+    pub(crate) fn lost_before(&self, position: u64) -> u64 {
+        self.slot(position).map_or(0, |slot| slot.lost)
+    }
+
     /// The sequence number of what is before a position, if it is kept still.
     pub(crate) fn number_before(&self, position: u64) -> Option<u64> {
         self.number(position.checked_sub(1)?)
@@ -207,7 +214,7 @@ pub(super) mod tests {
     use crate::wire::Frame;
 
     pub(crate) fn slot(stamp: u64, cost: usize, frame: Frame) -> Slot {
-        Slot { stamp, number: stamp + 1, cost, before: 0, item: item(frame) }
+        Slot { stamp, number: stamp + 1, lost: 0, cost, before: 0, item: item(frame) }
     }
 
     #[test]

@@ -285,8 +285,11 @@ export interface Gap {
   feed: string | null;
   from: number;
   to: number;
-  /** `slow`: this client was too far behind. `expired`: they are not kept any more. */
-  why: 'slow' | 'expired' | (string & {});
+  /**
+   * `slow`: this client was too far behind. `expired`: they are not kept any more. `lost`: the program
+   * was faster than the hub, and nobody has had them.
+   */
+  why: 'slow' | 'expired' | 'lost' | (string & {});
 }
 
 /** The program has finished this feed: nothing comes after what has come. */

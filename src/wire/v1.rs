@@ -168,7 +168,7 @@ impl Joined {
         self.0.extend_from_slice(line);
     }
 
-    /// Says what is missing between two messages, if anything is.
+    /// Says what is missing behind one message and before another, if anything is.
     pub(crate) fn gap(&mut self, alias: u32, last: u64, next: u64, why: &str) {
         if next > last + 1 {
             let mut lines = Lines::default();

@@ -182,6 +182,7 @@ test('what is JSON, what has a key, and what was left out', async (t) => {
   hub.say({ text: [1, 91, 0, 'cooling', 'phase'] });
   hub.say({ gap: { alias: 1, from: 2, to: 2, why: 'slow' } });
   hub.say({ gap: { alias: 1, from: 3, to: 80, why: 'expired' } });
+  hub.say({ gap: { alias: 1, from: 81, to: 82, why: 'lost' } });
   hub.say({ text: [0, 1, 0, 'for this client alone'] });
   const now = await until('all of them', async () => {
     const now = await seen(page);
@@ -195,6 +196,7 @@ test('what is JSON, what has a key, and what was left out', async (t) => {
     'phase: cooling',
     'message 2 left out: this page was too slow',
     'messages 3 to 80 left out: not kept any more',
+    'messages 81 to 82 left out: the program was faster than the hub',
     'for this client alone',
   ]);
   assert.deepEqual(complaints, []);

@@ -466,7 +466,11 @@ impl Connection {
             let (form, number) =
                 log.form(item, stamp, (follow.cursor, after), &engine.shared.budget);
             if let Some(number) = number {
-                joined.gap(log.topic.alias, follow.seen, number, follow.why.name());
+                let (alias, seen) = (log.topic.alias, follow.seen);
+                // The end of the hole nobody was given, however fast it reads.
+                let until = number - log.window.lost_before(follow.cursor.log);
+                joined.gap(alias, seen, until, follow.why.name());
+                joined.gap(alias, seen.max(until - 1), number, "lost");
             }
             taken += form.len();
             let (before, own) = joined.add(form);
