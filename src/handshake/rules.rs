@@ -118,7 +118,7 @@ impl Rules {
     /// 403 for a `Host` or an `Origin` that is not allowed; 400 for an `Origin` that is there twice or that is not of
     /// the form `scheme://host:port` (RFC 6454 section 6.2).
     pub fn check(&self, request: &Request) -> Result<(), Refusal> {
-        self.check_as(request, request.host_name())
+        self.judge(request, false)?
     }
 
     /// Whether a request may come in that a proxy has sent whose word counts: the host that the client asked the proxy
@@ -140,17 +140,23 @@ impl Rules {
     ///
     /// As [`check`](Self::check).
     pub fn check_forwarded(&self, request: &Request) -> Result<(), Refusal> {
-        match forwarded_host(request.head()) {
-            Some(host) => self.check_origin_of(request, host),
-            None => self.check(request),
-        }
+        self.judge(request, true)?
     }
 
-    fn check_as(&self, request: &Request, host: HostName<'_>) -> Result<(), Refusal> {
+    /// Checks the host, and gives what comes of the origin. A proxy that is `trusted` says which host was asked for.
+    pub(crate) fn judge(
+        &self,
+        request: &Request,
+        trusted: bool,
+    ) -> Result<Result<(), Refusal>, Refusal> {
+        if let Some(host) = forwarded_host(request.head()).filter(|_| trusted) {
+            return Ok(self.check_origin_of(request, host));
+        }
+        let host = request.host_name();
         if !(request.is_old() && host.text.is_empty()) {
             self.check_host(host)?;
         }
-        self.check_origin_of(request, host)
+        Ok(self.check_origin_of(request, host))
     }
 
     fn check_origin_of(&self, request: &Request, host: HostName<'_>) -> Result<(), Refusal> {

@@ -77,19 +77,25 @@ pub(crate) enum Answer {
 
 impl Engine {
     /// What a request gets.
-    pub(crate) fn decide(&self, request: &Request, address: SocketAddr) -> Result<Answer, Refusal> {
+    pub(crate) fn decide(
+        &mut self,
+        request: &Request,
+        address: SocketAddr,
+    ) -> Result<Answer, Refusal> {
         let Reception { rules, page, proxies, frame_ancestors, .. } = &self.reception;
-        if proxies.contains(&address.ip().to_canonical()) {
-            rules.check_forwarded(request)?;
-        } else {
-            rules.check(request)?;
+        let origin = rules.judge(request, proxies.contains(&address.ip().to_canonical()))?;
+        #[cfg(feature = "page")]
+        if !request.wants_upgrade()
+            && matches!((request.method(), request.path()), ("GET" | "HEAD", page::SCRIPT))
+        {
+            let shared = origin.map_err(|refusal| self.tell_refused(address, &refusal)).is_ok();
+            return page::script(request.headers("if-none-match"), shared).map(Answer::Page);
         }
+        origin?;
         if !request.wants_upgrade() {
             return match (request.method(), request.path()) {
                 ("OPTIONS", _) => page::options(),
                 ("GET" | "HEAD", "/") => page.response(frame_ancestors),
-                #[cfg(feature = "page")]
-                ("GET" | "HEAD", page::SCRIPT) => page::script(request.headers("if-none-match")),
                 ("GET" | "HEAD", path) => Err(Refusal::not_found(path)),
                 (method, _) => Err(Refusal::method_not_allowed(method)),
             }

@@ -86,11 +86,14 @@ fn answer(
 #[cfg(feature = "page")]
 pub(crate) const SCRIPT: &str = "/stepcast.js";
 
-/// The answer to `GET /stepcast.js`. A page of another origin may import it if it may connect. As a classic
-/// script, for which browsers send no `Origin`, other sites do not get it: nobody is to find out by it that
-/// a hub runs on this machine.
+/// The answer to `GET /stepcast.js`. Pages of other origins may import a `shared` script, as they may connect. Browsers
+/// keep any other script to the pages of its own origin, so that no site finds out that a hub runs on this machine.
+/// The hub's own page is among them behind a proxy that changes `Host`, and shows why its socket is refused.
 #[cfg(feature = "page")]
-pub(crate) fn script<'a>(if_none_match: impl Iterator<Item = &'a [u8]>) -> Result<Parts, Refusal> {
+pub(crate) fn script<'a>(
+    if_none_match: impl Iterator<Item = &'a [u8]>,
+    shared: bool,
+) -> Result<Parts, Refusal> {
     use sha1::{Digest as _, Sha1};
     use std::fmt::Write as _;
     use std::sync::OnceLock;
@@ -105,10 +108,13 @@ pub(crate) fn script<'a>(if_none_match: impl Iterator<Item = &'a [u8]>) -> Resul
         });
         (script.into(), tag + "\"")
     });
-    // Compared weakly (RFC 9110, section 13.1.2): a proxy that compresses marks the tag so.
+    // Compared weakly (RFC 9110, section 13.1.2): a proxy that compresses marks the tag so. Apache makes
+    // "tag-gzip" of it.
+    let own = tag.trim_end_matches('"').as_bytes();
     let is_tag = |known: &[u8]| {
         let known = known.trim_ascii();
-        known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag.as_bytes()
+        let rest = known.strip_prefix(b"W/").unwrap_or(known).strip_prefix(own);
+        known == b"*" || matches!(rest, Some([b'"'] | [b'-', .., b'"']))
     };
     // No tag of ours has a comma in it: one that is cut at its own is not ours.
     let known = { if_none_match }.any(|tags| tags.split(|byte| *byte == b',').any(is_tag));
@@ -119,10 +125,11 @@ pub(crate) fn script<'a>(if_none_match: impl Iterator<Item = &'a [u8]>) -> Resul
         ("ETag", tag),
         ("Cache-Control", "no-cache"), // asked for each time, and sent when it has changed
         NO_SNIFF,
+        ("Cross-Origin-Resource-Policy", "same-origin"), // for classic scripts, which come without an Origin
+        ("Vary", "Origin"),
         ("Access-Control-Allow-Origin", "*"),
-        ("Cross-Origin-Resource-Policy", "same-origin"), // of pages that import it none asks
     ];
-    answer(status, &headers, body)
+    answer(status, &headers[..headers.len() - usize::from(!shared)], body)
 }
 
 /// A script without its comments and its indentation: a fifth of what would travel. The package for npm has them.
