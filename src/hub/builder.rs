@@ -281,7 +281,8 @@ impl HubBuilder {
         self
     }
 
-    /// Names a proxy whose word counts, on this machine or another. May be called several times.
+    /// Names a proxy whose word counts, on this machine or another. May be called several times. The lines for usual
+    /// proxies are in `docs/proxies.md`.
     ///
     /// - The host that a browser asked it for, which it says by `X-Forwarded-Host` or `Forwarded`, stands for
     ///   `Host`, and is let in. So a page that is reached by another name than the hub's can open its socket.
