@@ -175,7 +175,7 @@ impl Engine {
             touched: Vec::new(),
             needed: Vec::new(),
             retention,
-            sessions: Sessions::new(),
+            sessions: Sessions::default(),
             held: Held::default(),
             at_end: 0,
             goodbye: None,

@@ -126,7 +126,7 @@ impl Log {
         now: u64,
     ) -> (Cursor, u64, bool) {
         let known = self.topic.origin..=self.newest;
-        if let Some(Had { seq: Some(seq), set }) = had.filter(|had| {
+        if let Some(Had { seq: Some(seq), set, .. }) = had.filter(|had| {
             // A mailbox cannot begin anew.
             let is_told = self.topic.alias == MAILBOX || self.latest.knows(had.set);
             had.seq.is_some_and(|seq| known.contains(&seq)) && is_told

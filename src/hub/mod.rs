@@ -16,6 +16,7 @@ mod connection;
 mod descriptors;
 mod driver;
 mod engine;
+mod epoch;
 mod error;
 mod events;
 mod feed;

@@ -313,7 +313,7 @@ mod tests {
         assert!(stand.engine.collect_mail(&stand.v1.clone(), place, 1));
         assert_eq!(stand.dropped(), 2, "the one had, and the other copied");
         // It acknowledges; and it goes.
-        stand.engine.resume(place, (1, 2), Some(Had { seq: Some(0), set: None }), u64::MAX);
+        stand.engine.resume(place, (1, 2), Some(Had { seq: Some(0), ..Had::default() }), u64::MAX);
         stand.engine.take_news();
         stand.engine.acknowledge(place, 2);
         for client in [Arc::clone(&stand.plain), Arc::clone(&stand.v1)] {

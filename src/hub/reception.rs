@@ -325,7 +325,7 @@ impl Engine {
         lines.hello(&Greeting {
             id: id.get(),
             key: &self.shared.ids.key_of(id),
-            epoch: &self.sessions.epoch,
+            epoch: self.shared.topics.epoch(),
             resumed,
             base: millis(unix).saturating_sub(self.now),
             now: self.now,

@@ -31,8 +31,6 @@ pub(crate) struct Sessions {
     count: usize,
     /// Those who are detached.
     pub(crate) away: Away,
-    /// Random for each start of a hub: what numbers mean ends with it.
-    pub(crate) epoch: [u8; 8],
     /// What all their mailboxes have in common.
     mailbox: Option<Arc<Topic>>,
     /// Connections whose client has another one now, by place and serial number.
@@ -40,12 +38,6 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    pub(crate) fn new() -> Self {
-        let mut epoch = [0; 8];
-        let _ = getrandom::fill(&mut epoch); // it has given random bytes for the ids a moment ago
-        Self { epoch, ..Self::default() }
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -100,7 +92,10 @@ impl Engine {
 
     /// The client that says this, if it is one of this hub's.
     fn known(&self, hello: &Hello) -> Option<Arc<Client>> {
-        let id = hello.id.and_then(ClientId::new).filter(|_| hello.is_of(&self.sessions.epoch))?;
+        let id = hello
+            .id
+            .and_then(ClientId::new)
+            .filter(|_| hello.epoch == Some(self.shared.topics.epoch()))?;
         let client = self.shared.registry.get(id).filter(|client| client.has_session())?;
         hello.has_key(&self.shared.ids.key_of(id)).then_some(client)
     }
@@ -273,7 +268,7 @@ mod tests {
         Hello {
             id: Some(client.id.get()),
             key: Some(hex(&engine.shared.ids.key_of(client.id))),
-            epoch: Some(hex(&engine.sessions.epoch)),
+            epoch: Some(engine.shared.topics.epoch()),
             ..Hello::default()
         }
     }

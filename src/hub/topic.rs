@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use super::epoch;
 use super::error::{FeedError, SendError};
 use super::lock::Lock;
 use super::program::Payload;
@@ -24,6 +25,8 @@ pub(crate) struct Topic {
     name: Box<str>,
     /// What stands for it on the wire `stepcast.v1`.
     pub(crate) alias: u32,
+    /// In which its numbers and stamps mean something.
+    pub(crate) epoch: u64,
     /// Its messages have the numbers after this: more than those of any feed that had its name before.
     pub(crate) origin: u64,
     pub(crate) inbox: Lock<Inbox>,
@@ -187,10 +190,11 @@ impl Inbox {
 }
 
 impl Topic {
-    fn new(name: &str, alias: u32, origin: u64) -> Self {
+    fn new(name: &str, alias: u32, epoch: u64, origin: u64) -> Self {
         Self {
             name: name.into(),
             alias,
+            epoch,
             origin,
             inbox: Lock::new(Inbox { newest: origin, ..Inbox::default() }),
             handles: AtomicUsize::new(0),
@@ -203,7 +207,7 @@ impl Topic {
 
     /// In place of a feed that there was no place for: with one handle, and in no table.
     pub(crate) fn refused(name: &str, limit: usize) -> Arc<Self> {
-        let topic = Self::new(name, MAILBOX, 0);
+        let topic = Self::new(name, MAILBOX, 0, 0);
         topic.handles.store(1, Ordering::Relaxed);
         topic.inbox.lock().refused = Some(limit);
         Arc::new(topic)
@@ -257,6 +261,8 @@ struct Table {
     count: u64,
     /// How many feeds have made way that the driver has not let go yet.
     leaving: usize,
+    /// The epoch of the newest feed.
+    epoch: u64,
 }
 
 impl Table {
@@ -328,10 +334,12 @@ const EVERYONE: u32 = 1;
 
 impl Topics {
     pub(crate) fn new(most: usize, stamps: Arc<AtomicU64>) -> Self {
-        let everyone = Topic::new("", EVERYONE, 0);
+        let epoch = epoch::begin();
+        let everyone = Topic::new("", EVERYONE, epoch, 0);
         everyone.make_known();
         let aliases = Lock::new(Aliases { last: EVERYONE, living: None });
-        Self { everyone: Arc::new(everyone), table: Lock::default(), most, stamps, aliases }
+        let table = Lock::new(Table { epoch, ..Table::default() });
+        Self { everyone: Arc::new(everyone), table, most, stamps, aliases }
     }
 
     /// The feed of this name, with one handle more. It is made if there is none, and where there are as many as there may be
@@ -367,7 +375,8 @@ impl Topics {
         }
         let alias = self.aliases.lock().give(&table.named);
         let origin = self.stamps.load(Ordering::Relaxed) + 2; // one more than any before it can have had
-        let topic = Arc::new(Topic::new(name, alias, origin));
+        table.epoch = epoch::after(table.epoch);
+        let topic = Arc::new(Topic::new(name, alias, table.epoch, origin));
         topic.handles.store(1, Ordering::Relaxed);
         table.named.insert(name.into(), Arc::clone(&topic));
         Ok(Found { topic, evicted })
@@ -375,13 +384,18 @@ impl Topics {
 
     /// A feed of one client alone, which nobody finds by a name.
     pub(crate) fn mailbox() -> Arc<Topic> {
-        let topic = Topic::new("a mailbox", MAILBOX, 0);
+        let topic = Topic::new("a mailbox", MAILBOX, 0, 0);
         topic.handles.store(1, Ordering::Relaxed); // it goes with its client
         Arc::new(topic)
     }
 
     pub(crate) fn everyone(&self) -> &Arc<Topic> {
         &self.everyone
+    }
+
+    /// The hub's, which is also that of everyone's feed, and of the mailboxes.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.everyone.epoch
     }
 
     pub(crate) fn count(&self) -> usize {

@@ -371,6 +371,8 @@ export interface Position {
   alias?: number;
   /** Whether the hub has been asked to follow it, or to leave it, and has not answered. */
   asked?: boolean;
+  /** In which `seq` and `set` mean something. */
+  epoch?: string;
   /** Number of the last message. */
   seq?: number;
   /** Stamp of the last value. */

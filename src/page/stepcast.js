@@ -66,7 +66,7 @@ class Turn {
     const room = Math.max(0, limit - feeds.size + 1 + idle.length);
     for (const [feed] of idle.splice(room)) if (most) this.emit('error', { code: 'full', feed, reason: `more than ${limit} feeds` });
     for (const [name, feed] of idle) feeds.set(name, { ...feed, asked: true });
-    return Object.fromEntries(idle.map(([name, { seq, set }]) => [name, { seq, set }]));
+    return Object.fromEntries(idle.map(([name, { epoch, seq, set }]) => [name, { epoch, seq, set }]));
   }
 
   closed({ code, reason, retry = 0 }) {
@@ -177,9 +177,8 @@ class Turn {
   $hello({ id, key, epoch, resumed, now, ping, limits }) {
     const { state, feeds } = this;
     if (!resumed) this.renew();
-    if (epoch !== state.epoch) { // what it has of feeds, or was given, means nothing there
-      for (const [name, { wanted, alias, asked }] of feeds) {
-        feeds.set(name, { wanted, alias, asked });
+    if (epoch !== state.epoch) { // that program has not said what it has this client follow
+      for (const [name, { wanted, alias }] of feeds) {
         if (wanted !== undefined || alias === 0) continue;
         this.emit('feed', { feed: name, how: 'unfollowed' });
         this.want({ name, wanted: false });
@@ -201,9 +200,9 @@ class Turn {
     if (Object.keys(follow).length) this.send({ follow });
   }
 
-  $feed({ name, alias, seq, how }) {
+  $feed({ name, alias, epoch, seq, how }) {
     const { wanted, asked, ...had } = this.feeds.get(name) ?? {};
-    this.feeds.set(name, { wanted, seq: number(seq), ...how === 'resumed' && had, alias: number(alias) });
+    this.feeds.set(name, { wanted, seq: number(seq), ...how === 'resumed' && had, alias: number(alias), epoch });
     if (wanted === false) this.want({ name, wanted });
     else this.emit('feed', { feed: name, how });
   }

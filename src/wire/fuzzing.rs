@@ -1,7 +1,5 @@
 //! What holds for any line of a client on `stepcast.v1`, for the fuzz target of that name and for a test.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::from_str;
@@ -44,7 +42,7 @@ pub(crate) fn check_line(line: &str, most: usize) {
 fn check_answers(name: &str) {
     let mut lines = [Lines::default(), Lines::default()];
     lines[0].error("invalid", Some(name), name);
-    lines[1].feed(name, 1, 2, true);
+    lines[1].feed(name, 1, 2, 3, true);
     for mut lines in lines {
         let frame = lines.take();
         let header = match frame[1] {
@@ -62,9 +60,15 @@ fn json(value: &(impl Serialize + ?Sized)) -> String {
 }
 
 fn of(had: &Had) -> String {
-    let numbers = [("seq", had.seq), ("set", had.set)].into_iter();
-    let numbers = numbers.filter_map(|(key, number)| Some((key, number?)));
-    json(&numbers.collect::<BTreeMap<_, _>>())
+    let epoch = had.epoch.map(|epoch| json(&format!("{epoch:016x}")));
+    let numbers = [
+        ("epoch", epoch),
+        ("seq", had.seq.map(|n| n.to_string())),
+        ("set", had.set.map(|n| n.to_string())),
+    ];
+    let members =
+        numbers.into_iter().filter_map(|(key, value)| Some(format!(r#""{key}":{}"#, value?)));
+    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]
@@ -91,6 +95,8 @@ mod tests {
             "\"pong\"",
             "\"seq\"",
             "\"set\"",
+            "\"epoch\"",
+            "\"0198c5d2a4b3c687\"",
             "\"feeds\"",
             "\"a\\n\"",
             "\"\\u2028\"",
@@ -115,7 +121,7 @@ mod tests {
             most in 0..4_usize,
         ) {
             check_line(&line, most);
-            let had = of(&Had { seq, set: None });
+            let had = of(&Had { seq, ..Had::default() });
             check_line(&format!(r#"{{"follow":{{{}:{had},"b":{{}}}}}}"#, json(&name)), most);
             check_line(&format!(r#"{{"unfollow":[{},{line}]}}"#, json(&name)), most);
             check_line(&format!(r#"{{"json":{line}}}"#), most);

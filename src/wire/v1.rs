@@ -222,17 +222,20 @@ impl Lines {
         line.extend_from_slice(br#","key":""#);
         put_hex(line, key);
         line.extend_from_slice(br#"","epoch":""#);
-        put_hex(line, epoch);
-        let _ = write!(line, r#"","resumed":{resumed},"base":{base},"now":{now},"ping":{ping},"#);
+        let _ = write!(
+            line,
+            r#"{epoch:016x}","resumed":{resumed},"base":{base},"now":{now},"ping":{ping},"#
+        );
         let _ = write!(line, r#""limits":{{"message":{message},"feeds":{feeds}}}}}}}"#);
     }
 
-    pub(crate) fn feed(&mut self, name: &str, alias: u32, seq: u64, resumed: bool) {
+    pub(crate) fn feed(&mut self, name: &str, alias: u32, epoch: u64, seq: u64, resumed: bool) {
         let how = if resumed { "resumed" } else { "snapshot" };
         let line = self.next();
         line.extend_from_slice(br#"{"feed":{"name":"#);
         put(line, name);
-        let _ = write!(line, r#","alias":{alias},"seq":{seq},"how":"{how}"}}}}"#);
+        let _ = write!(line, r#","alias":{alias},"epoch":"{epoch:016x}","#);
+        let _ = write!(line, r#""seq":{seq},"how":"{how}"}}}}"#);
     }
 
     pub(crate) fn unfollowed(&mut self, alias: u32) {
@@ -280,7 +283,7 @@ impl Lines {
 pub(crate) struct Greeting<'a> {
     pub(crate) id: u64,
     pub(crate) key: &'a [u8],
-    pub(crate) epoch: &'a [u8],
+    pub(crate) epoch: u64,
     pub(crate) resumed: bool,
     /// The moment from which times count, in milliseconds since the Unix epoch.
     pub(crate) base: u64,
@@ -320,6 +323,8 @@ pub(crate) enum Said {
 /// What a client has of a feed, or of its mailbox.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Had {
+    /// Of the feed.
+    pub(crate) epoch: Option<u64>,
     /// The last sequence number.
     pub(crate) seq: Option<u64>,
     /// The last stamp.
@@ -331,7 +336,7 @@ pub(crate) struct Hello {
     /// Who it was.
     pub(crate) id: Option<u64>,
     pub(crate) key: Option<String>,
-    pub(crate) epoch: Option<String>,
+    pub(crate) epoch: Option<u64>,
     pub(crate) mail: Had,
     /// Of what it names more than it may nothing is here.
     pub(crate) feeds: Vec<(String, Had)>,
@@ -339,11 +344,6 @@ pub(crate) struct Hello {
 }
 
 impl Hello {
-    /// Whether it speaks of the hub with this epoch.
-    pub(crate) fn is_of(&self, epoch: &[u8]) -> bool {
-        self.epoch.as_ref().is_some_and(|own| *own == hex(epoch))
-    }
-
     /// Whether its key is this one: a comparison that takes as long wherever they differ.
     pub(crate) fn has_key(&self, key: &[u8]) -> bool {
         let (own, given) = (hex(key), self.key.as_deref().unwrap_or_default());
@@ -515,7 +515,7 @@ fn hello(body: &str, most: usize) -> Option<Hello> {
         match &*key {
             "id" => hello.id = Some(number(value)?),
             "key" => hello.key = Some(from_str(value).ok()?),
-            "epoch" => hello.epoch = Some(from_str(value).ok()?),
+            "epoch" => hello.epoch = Some(epoch(value)?),
             "mail" => hello.mail = had(value)?,
             "feeds" => {
                 let feeds = feeds(value, most)?;
@@ -545,6 +545,7 @@ fn had(body: &str) -> Option<Had> {
     let mut had = Had::default();
     each_member(body, |key, value| {
         match &*key {
+            "epoch" => had.epoch = Some(epoch(value.get())?),
             "seq" => had.seq = Some(number(value.get())?),
             "set" => had.set = Some(number(value.get())?),
             _ => {}
@@ -552,6 +553,12 @@ fn had(body: &str) -> Option<Had> {
         Some(())
     })?;
     Some(had)
+}
+
+/// An epoch: 16 hexadecimal digits. What is none is that of no hub and of no feed.
+fn epoch(body: &str) -> Option<u64> {
+    let Name(text) = from_str(body).ok()?;
+    Some(u64::from_str_radix(&text, 16).ok().filter(|_| text.len() == 16).unwrap_or_default())
 }
 
 /// A number below 2^53.
@@ -610,6 +617,10 @@ mod tests {
         Head { alias: u32_of(&means["alias"]), number, at: means["at"].as_u64().unwrap() }
     }
 
+    fn epoch_of(value: &Value) -> Option<u64> {
+        value.as_str().map(|epoch| u64::from_str_radix(epoch, 16).unwrap())
+    }
+
     fn u32_of(value: &Value) -> u32 {
         u32::try_from(value.as_u64().unwrap()).unwrap()
     }
@@ -621,7 +632,7 @@ mod tests {
                 lines.hello(&Greeting {
                     id: means["id"].as_u64().unwrap(),
                     key: &bytes(means["key"].as_str().unwrap()),
-                    epoch: &bytes(means["epoch"].as_str().unwrap()),
+                    epoch: epoch_of(&means["epoch"]).unwrap(),
                     resumed: means["resumed"].as_bool().unwrap(),
                     base: means["base"].as_u64().unwrap(),
                     now: means["now"].as_u64().unwrap(),
@@ -638,6 +649,7 @@ mod tests {
                 "feed" => lines.feed(
                     means["name"].as_str().unwrap(),
                     alias,
+                    epoch_of(&means["epoch"]).unwrap(),
                     means["seq"].as_u64().unwrap(),
                     means["how"] == "resumed",
                 ),
@@ -709,7 +721,11 @@ mod tests {
 
     #[test]
     fn what_clients_say_is_understood_as_the_fixtures_have_it() {
-        let had = |value: &Value| Had { seq: value["seq"].as_u64(), set: value["set"].as_u64() };
+        let had = |value: &Value| Had {
+            epoch: epoch_of(&value["epoch"]),
+            seq: value["seq"].as_u64(),
+            set: value["set"].as_u64(),
+        };
         let feeds = |value: &Value| {
             let all = value.as_object().unwrap().iter();
             all.map(|(name, value)| (name.clone(), had(value))).collect::<Vec<_>>()
@@ -719,7 +735,7 @@ mod tests {
             let hello = Hello {
                 id: means["id"].as_u64(),
                 key: text("key"),
-                epoch: text("epoch"),
+                epoch: epoch_of(&means["epoch"]),
                 mail: had(&means["mail"]),
                 feeds: feeds(&means["feeds"]),
                 too_many: false,
@@ -774,7 +790,7 @@ mod tests {
 
     #[test]
     fn feeds_are_in_the_order_in_which_they_are_named_and_of_a_member_twice_the_last_counts() {
-        let had = |seq| Had { seq: Some(seq), set: None };
+        let had = |seq| Had { seq: Some(seq), ..Had::default() };
         let feeds = vec![("b".to_owned(), had(2)), ("a".to_owned(), had(0))];
         let follow = r#"{"follow":{"b":{"seq":1,"seq":2},"\u0061":{"seq":0}}}"#;
         assert_eq!(parse(follow, 2), Ok(Said::Follow(feeds)));
@@ -793,6 +809,21 @@ mod tests {
         {
             assert!(matches!(parse(malformed, 2), Err(Refused::Malformed(_))), "{malformed}");
         }
+    }
+
+    #[test]
+    fn an_epoch_has_sixteen_digits_and_anything_else_is_that_of_nothing() {
+        let hello = |epoch: &str| match parse(&format!(r#"{{"hello":{{"epoch":{epoch}}}}}"#), 1) {
+            Ok(Said::Hello(hello)) => hello.epoch,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(hello(r#""0198c5d2a4b3c687""#), Some(0x0198_c5d2_a4b3_c687));
+        for other in
+            [r#""198c5d2a4b3c687""#, r#""""#, r#""00198c5d2a4b3c687""#, r#""x198c5d2a4b3c687""#]
+        {
+            assert_eq!(hello(other), Some(0), "{other}");
+        }
+        assert!(matches!(parse(r#"{"hello":{"epoch":7}}"#, 1), Err(Refused::Malformed(_))));
     }
 
     #[test]

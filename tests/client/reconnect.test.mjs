@@ -124,16 +124,23 @@ test('a lost connection is resumed with all that the client has', async () => {
   assert.deepEqual(tab.take('feed').at(-1), { feed: null, how: 'resumed' });
 });
 
-test('at a hub that was started again it is another client, with nothing from before', async () => {
+test('at another hub it is another client, and says of which epoch it has what of a feed', async () => {
   const tab = open();
-  tab.socket.say({ text: [1, 40, 0, 'b'] }, { text: [1, 977, 0, 'x', 'key'] }, { text: [0, 12, 0, 'mine'] });
+  tab.socket.say({ feed: { name: '', alias: 1, epoch: EPOCH, seq: 39, how: 'snapshot' } }, { text: [1, 40, 0, 'b'] }, { text: [1, 977, 0, 'x', 'key'] }, { text: [0, 12, 0, 'mine'] });
   tab.back({ id: 815, key: 'another', epoch: 'another', resumed: false });
   assert.equal(tab.hub.client, 815);
   assert.equal(await tab.hub.id, 4711);
   assert.deepEqual(tab.take('feed').at(-1), { feed: null, how: 'snapshot' });
   // It is lost again before the hub has said how the feeds go on.
   tab.back({ id: 815, key: 'another', epoch: 'another' });
-  assert.deepEqual(tab.socket.hello, { id: 815, key: 'another', epoch: 'another', mail: {}, feeds: { '': {} } });
+  assert.deepEqual(tab.socket.hello, {
+    id: 815, key: 'another', epoch: 'another', mail: {}, feeds: { '': { epoch: EPOCH, seq: 40, set: 977 } },
+  });
+  // Made anew, also on the same connection.
+  tab.socket.say({ feed: { name: '', alias: 1, epoch: 'another', seq: 0, how: 'snapshot' } }, { text: [1, 1, 0, 'c'] });
+  tab.socket.say({ feed: { name: '', alias: 7, epoch: 'a third', seq: 90, how: 'snapshot' } }, { text: [1, 2, 0, 'of the old one'] });
+  tab.back({ id: 815, key: 'another', epoch: 'another' });
+  assert.deepEqual(tab.socket.hello.feeds, { '': { epoch: 'a third', seq: 90 } });
 });
 
 test('after the grace period it is another client, whose feeds go on', () => {

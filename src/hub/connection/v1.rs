@@ -170,7 +170,7 @@ impl Connection {
         let begun = engine.begin_session(&hello, details, address, connection);
         // What it was told to follow is looked at below; what it is told from here on, afterwards.
         begun.client.mailbox.lock().refollow = false;
-        let of_this_hub = hello.is_of(&engine.sessions.epoch);
+        let of_this_hub = hello.epoch == Some(engine.shared.topics.epoch());
         let mut lines_out = Lines::default();
         engine.greet_v1(&mut lines_out, begun.client.id, begun.resumed);
         let had = Some(hello.mail).filter(|_| begun.resumed);
@@ -196,7 +196,7 @@ impl Connection {
         // What it asked for when it was here last counts no more: it asks now, and may get other answers.
         let asked_before = begun.client.unfollow_own();
         for (name, had) in &hello.feeds {
-            self.follow_named(name, Some(*had).filter(|_| of_this_hub), engine, connection);
+            self.follow_named(name, *had, of_this_hub, engine, connection);
         }
         for topic in asked_before {
             engine.shared.drop_handle(&topic);
@@ -226,7 +226,7 @@ impl Connection {
         if !is_begun {
             // Who has not just come back was there all the time.
             let why = if had.is_some() { Why::Expired } else { Why::Slow };
-            let had = had.unwrap_or(Had { seq: Some(0), set: None });
+            let had = had.unwrap_or(Had { seq: Some(0), ..Had::default() });
             let (cursor, seen, _) = engine.resume(mail, connection, Some(had), u64::MAX);
             let mail = Follow::new(mail, cursor).behind(seen, why);
             open.begin(engine, mail);
@@ -326,7 +326,7 @@ impl Connection {
             Said::Follow(feeds) => {
                 let connection = (open.client.key(), self.serial);
                 for (name, had) in feeds {
-                    self.follow_named(&name, Some(had), engine, connection);
+                    self.follow_named(&name, had, true, engine, connection);
                 }
             }
             Said::Unfollow(names) => {
@@ -353,11 +353,12 @@ impl Connection {
         }
     }
 
-    /// The client asks for a feed.
+    /// The client asks for a feed. `of_this_hub`: what it has is, where it does not say of which epoch.
     fn follow_named(
         &mut self,
         name: &str,
-        had: Option<Had>,
+        had: Had,
+        of_this_hub: bool,
         engine: &mut Engine,
         connection: (usize, u32),
     ) {
@@ -384,9 +385,11 @@ impl Connection {
             }
         }
         let place = engine.log_of(&topic);
+        let counts = had.epoch.map_or(of_this_hub, |epoch| epoch == topic.epoch);
+        let had = Some(had).filter(|_| counts);
         match open.follows.at(place).map(|follow| follow.seen) {
             // It goes on where it is: all that it was given before goes before this answer.
-            Some(seen) => open.lines().feed(name, topic.alias, seen, true),
+            Some(seen) => open.lines().feed(name, topic.alias, topic.epoch, seen, true),
             None => self.begin_feed(place, (had, u64::MAX), engine, connection),
         }
     }
@@ -424,8 +427,8 @@ impl Connection {
         let Phase::Open(open) = &mut self.phase else { return };
         let (cursor, number, resumed) = engine.resume(place, connection, had, stamp);
         let topic = &engine.logs[place].topic;
-        let alias = topic.alias;
-        open.lines().feed(topic.name(), alias, number, resumed);
+        let (alias, epoch) = (topic.alias, topic.epoch);
+        open.lines().feed(topic.name(), alias, epoch, number, resumed);
         let follow = Follow::new(place, cursor).behind(number, Why::Expired);
         open.begin(engine, follow);
     }
