@@ -253,6 +253,7 @@ fn peers_leave_the_program_a_part_of_its_descriptors_whatever_its_limits_are_and
     until("another hub of the process to have room", || stats(&mut program)[3] == 40);
     let mut others = come(30, hubs[1]);
     let idle: Vec<_> = (0..400).map(|_| TcpStream::connect(hubs[0]).unwrap()).collect();
+    assert_eq!(come(1, hubs[0]).len(), 0); // who is answered after all of them are accepted
     until("another hub to have no room", || stats(&mut program)[3] < 30);
     assert_eq!((others.len(), come(5, hubs[1]).len()), (30, 0));
     assert_eq!(program.tell("checkpoint"), "0");
