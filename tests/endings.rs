@@ -358,7 +358,7 @@ fn an_events_thread_holds_it() -> Done {
 }
 
 fn answer(hub: &Hub, event: &Event) {
-    if let Event::Message { id, message } = event {
+    if let Event::Message { id, message, .. } = event {
         let _ = hub.send(*id, message.clone());
     }
 }

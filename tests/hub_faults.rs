@@ -59,7 +59,7 @@ fn program(hub: &Hub) -> JoinHandle<()> {
             match events.recv_blocking() {
                 Some(Event::Connected { id }) => assert!(connected.insert(id), "{id} came twice"),
                 Some(Event::Gone { id, .. }) => assert!(connected.remove(&id), "{id}"),
-                Some(Event::Message { id, message }) => match message.as_text() {
+                Some(Event::Message { id, message, .. }) => match message.as_text() {
                     // A viewer must not end a run: whoever has gone gets nothing.
                     Some("ask") => {
                         let _ = hub.send(id, ANSWER);
@@ -247,7 +247,7 @@ fn talk(hub: &Hub, events: &mut Events, peer: &mut Peer, sizes: &[usize]) {
         assert!(next_messages(peer, &ping) == expected, "what comes of {size} bytes");
         for expected in [Message::from(pattern(size)), "y".repeat(size).into()] {
             let said = event(events, |event| match event {
-                Event::Message { id: by, message } if by == id => Some(message),
+                Event::Message { id: by, message, .. } if by == id => Some(message),
                 Event::Gone { id: gone, .. } if gone == id => panic!("{event:?}"),
                 Event::Missed(_) => panic!("{event:?}"),
                 _ => None,

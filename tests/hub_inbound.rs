@@ -184,7 +184,7 @@ fn a_clients_messages_are_events() {
     peer.send("x".repeat(64 * 1024));
     let mut next = || {
         event(&mut events, |event| match event {
-            Event::Message { id: from, message } => {
+            Event::Message { id: from, message, .. } => {
                 assert_eq!(from, id);
                 Some(message)
             }

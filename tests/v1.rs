@@ -3,6 +3,7 @@
 mod lines;
 mod peer;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -382,6 +383,61 @@ fn the_program_can_have_a_client_follow_and_hears_what_it_says() {
     };
     assert_eq!(said(), Message::from("stop"));
     assert_eq!(said(), Message::Json(r#"{"rate":0.5}"#.into()));
+}
+
+#[test]
+fn a_message_says_which_feed_it_is_about_and_one_about_a_feed_that_is_not_followed_is_refused() {
+    let hub = hub();
+    let mut events = hub.events();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"": {}, "run": {}}}));
+    let mut aliases = BTreeMap::new();
+    for _ in 0..2 {
+        let feed = client.line("feed");
+        let alias = u32::try_from(feed["alias"].as_u64().unwrap()).unwrap();
+        aliases.insert(feed["name"].as_str().unwrap().to_owned(), alias);
+    }
+    let (all, run) = (aliases[""], aliases["run"]);
+    let bytes_to = |alias: u32| [&[1][..], &alias.to_be_bytes(), b"bytes"].concat();
+    client.say(&json!({"text": "about run", "to": run}));
+    client.say(&json!({"to": all, "json": {"to": run}}));
+    client.say_bytes(bytes_to(run));
+    client.say_bytes(bytes_to(0));
+    client.say(&json!({"text": "about none", "to": 0}));
+    client.say(&json!({"text": "not taken", "to": 99}));
+    client.say_bytes(bytes_to(99));
+    client.say_bytes(b"\x02of a later version".to_vec());
+    client.say(&json!({"unfollow": ["run"]}));
+    client.say(&json!({"text": "too late", "to": run}));
+    client.say(&json!({"text": "last"}));
+    let said: Vec<_> = (0..6)
+        .map(|_| {
+            event(&mut events, |event| match event {
+                Event::Message { feed, message, .. } => Some((feed, message)),
+                _ => None,
+            })
+        })
+        .collect();
+    let (of_run, bytes) = (Some("run".to_owned()), || Message::from(b"bytes".to_vec()));
+    let expected = [
+        (of_run.clone(), Message::from("about run")),
+        (Some(String::new()), Message::Json(json!({"to": run}).to_string().into())),
+        (of_run, bytes()),
+        (None, bytes()),
+        (None, "about none".into()),
+        (None, "last".into()),
+    ];
+    assert_eq!(said, expected);
+    for alias in [99, 99, run] {
+        if alias == run {
+            client.line("unfollowed");
+        }
+        let error = client.line("error");
+        assert_eq!((&error["code"], error["feed"].is_null()), (&json!("unknown"), true));
+        assert!(error["reason"].as_str().unwrap().ends_with(&format!("not {alias}")), "{error}");
+    }
+    // It goes on, however often that happens.
+    (0..20).for_each(|_| client.say(&json!({"text": "not taken", "to": 99})));
+    (0..20).for_each(|_| assert_eq!(client.line("error")["code"], "unknown"));
 }
 
 #[test]

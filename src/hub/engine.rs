@@ -225,15 +225,18 @@ impl Engine {
         bytes / (self.shared.limits.inbound_message / 16).max(4 * 1024)
     }
 
-    /// A client has sent a message: whoever listens is told.
-    pub(crate) fn tell_message(&self, id: ClientId, message: &Message) {
+    /// A client has sent a message, about a feed or about none: whoever listens is told.
+    pub(crate) fn tell_message(&self, id: ClientId, feed: Option<&Topic>, message: &Message) {
         self.shared.counters.received.add(1);
         if self.shared.listeners.any() {
-            let (bytes, kept) = (message.len() + EVENT_OVERHEAD, &self.shared.kept);
+            let feed = feed.map(Topic::name);
+            let bytes = message.len() + feed.map_or(0, str::len) + EVENT_OVERHEAD;
+            let kept = &self.shared.kept;
             if kept.try_add(bytes) {
                 let charge = Charge::adopt(kept, bytes);
                 let message = copy_with(message, |bytes| charge.attach(bytes));
-                self.shared.listeners.tell(|| Event::Message { id, message });
+                let feed = feed.map(str::to_owned);
+                self.shared.listeners.tell(|| Event::Message { id, feed, message });
             } else {
                 self.shared.listeners.miss();
             }

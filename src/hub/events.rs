@@ -58,6 +58,9 @@ pub enum Event {
     Message {
         /// The client's id.
         id: ClientId,
+        /// The name of the feed that the message is about, where the client on `stepcast.v1` has said so; the
+        /// feed that everyone follows has the empty name.
+        feed: Option<String>,
         /// What it sent.
         message: Message,
     },

@@ -671,7 +671,7 @@ impl Hub {
     /// let mut events = hub.events();
     /// std::thread::spawn(move || {
     ///     while let Some(event) = events.recv_blocking() {
-    ///         if let Event::Message { id, message } = event {
+    ///         if let Event::Message { id, message, .. } = event {
     ///             println!("{id} says {:?}", message.as_text());
     ///         }
     ///     }

@@ -20,7 +20,7 @@ use super::{Hub, Inner, process_end};
 /// let (mut events, weak) = (hub.events(), hub.downgrade());
 /// let commands = std::thread::spawn(move || {
 ///     while let Some(event) = events.recv_blocking() {
-///         let Event::Message { id, message } = event else { continue };
+///         let Event::Message { id, message, .. } = event else { continue };
 ///         let Some(hub) = weak.upgrade() else { break };
 ///         let _ = hub.send(id, format!("understood: {:?}", message.as_text()));
 ///     }

@@ -224,6 +224,8 @@ export interface Feed<T = any> extends AsyncIterable<Message<T>> {
   ): () => void;
   /** Like `Hub.off`, of what this handle's `on` was given. */
   off<K extends keyof FeedEvents<T>>(type: K, listener: (detail: FeedEvents<T>[K]) => void): void;
+  /** As `Hub.send`, about this feed: the program is told so. `false` also while it is not followed. */
+  send(data: unknown): boolean;
   /** Takes the listeners off. With the last handle of a name, its feed is followed no more. */
   close(): void;
   /** As `close`, for `using`. */
@@ -339,11 +341,11 @@ export interface Status {
 
 export interface ErrorNotice {
   /**
-   * From the hub: `malformed`, `forbidden`, `invalid`, `full`, and `failed`, where the program's rule
-   * about the feed has failed. From this module: `malformed`, when the hub sent what is no frame of the
+   * From the hub: `malformed`, `forbidden`, `invalid`, `full`, `failed`, where the program's rule
+   * about the feed has failed, and `unknown`, where a message was about a feed that was not followed any more. From this module: `malformed`, when the hub sent what is no frame of the
    * protocol; `too-long`, see `Hub.send`.
    */
-  code: 'malformed' | 'forbidden' | 'invalid' | 'full' | 'failed' | 'too-long' | (string & {});
+  code: 'malformed' | 'forbidden' | 'invalid' | 'full' | 'failed' | 'unknown' | 'too-long' | (string & {});
   /**
    * The feed that it is about. It is asked for again with the next connection. A client that wants more
    * feeds than it may follow goes on with the first of them, in the order in which they were asked for;
@@ -421,7 +423,8 @@ export type Input = { now: number; random: number; hidden: boolean } & (
   | { type: 'closed'; code: number; reason: string }
   | { type: TimerName }
   | { type: 'want'; name: string; wanted: boolean }
-  | { type: 'say'; data: unknown }
+  /** `feed`: what it is about. */
+  | { type: 'say'; data: unknown; feed?: string }
 );
 
 /** Input that comes by itself after some time. */

@@ -142,11 +142,20 @@ class Turn {
     }
   }
 
-  say({ data }) {
-    const { state } = this, kind = {}.toString.call(data);
-    if (!ArrayBuffer.isView(data) && !/ (ArrayBuffer|Blob|File)]/.test(kind)) {
-      data = json({ [typeof data === 'string' ? 'text' : 'json']: data ?? null });
-      if (data === '{}' || data === '{"json":{}}' && !/ Object]/.test(kind)) throw new TypeError(`${kind} cannot be sent`);
+  say({ data, feed }) {
+    const { state } = this, kind = {}.toString.call(data), to = this.feeds.get(feed)?.alias;
+    if (feed !== undefined && !to) return;
+    const head = Uint8Array.of(1, to >>> 24, to >>> 16, to >>> 8, to);
+    if (/ (Blob|File)]/.test(kind)) data = new Blob([head, data]);
+    else if (ArrayBuffer.isView(data) || / ArrayBuffer]/.test(kind)) {
+      const { buffer = data, byteOffset, byteLength } = data, bytes = new Uint8Array(5 + byteLength);
+      bytes.set(head);
+      bytes.set(new Uint8Array(buffer, byteOffset, byteLength), 5);
+      data = bytes;
+    } else {
+      const said = json(data ?? null);
+      if (!said || said === '{}' && !/ Object]/.test(kind)) throw new TypeError(`${kind} cannot be sent`);
+      data = `{"${typeof data === 'string' ? 'text' : 'json'}":${said}${to ? `,"to":${to}` : ''}}`;
     }
     const { size } = new Blob([data]);
     if (size > state.most) this.emit('error', { code: 'too-long', reason: `${size} bytes where the hub takes ${state.most}` });
@@ -325,7 +334,7 @@ class Turn {
 
 /** Half a surrogate pair becomes U+FFFD, as in `WebSocket.send`. */
 function json(value) {
-  return JSON.stringify(value).replace(/\\(ud...|.)/g, (escape, { length }) => length > 1 ? '\ufffd' : escape);
+  return JSON.stringify(value)?.replace(/\\(ud...|.)/g, (escape, { length }) => length > 1 ? '\ufffd' : escape);
 }
 
 function number(value) {
@@ -419,6 +428,7 @@ class Connection extends EventTarget {
     const handle = {
       name, values: feed.values, close, [DISPOSE]: close,
       get ended() { return feed.ended; },
+      send: (data) => !signal.aborted && this.#say(data, name),
       on: (type, fn, options) => this.on(type, fn, signal.aborted ? { signal } : options, name, handle),
       off: (type, fn) => this.off(type, fn, handle),
       async *[Symbol.asyncIterator]() {
@@ -451,9 +461,11 @@ class Connection extends EventTarget {
     return handle;
   }
 
-  send(data) {
+  send(data) { return this.#say(data); }
+
+  #say(data, feed) {
     return this.state === 'open' && this.#socket.readyState === 1
-      && this.#dispatch({ type: 'say', data }).some(({ type }) => type === 'send');
+      && this.#dispatch({ type: 'say', data, feed }).some(({ type }) => type === 'send');
   }
 
   disconnect() { this.#dispatch({ type: 'pagehide' }); }

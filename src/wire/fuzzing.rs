@@ -27,9 +27,11 @@ pub(crate) fn check_line(line: &str, most: usize) {
             }
             format!(r#"{{"unfollow":{}}}"#, json(names))
         }
-        Said::Message(Message::Text(text)) => format!(r#"{{"text":{}}}"#, json(text.as_str())),
-        Said::Message(message) => {
-            format!(r#"{{"json":{}}}"#, message.as_text().unwrap_or_default())
+        Said::Message(to, Message::Text(text)) => {
+            format!(r#"{{"to":{to},"text":{}}}"#, json(text.as_str()))
+        }
+        Said::Message(to, message) => {
+            format!(r#"{{"json":{},"to":{to}}}"#, message.as_text().unwrap_or_default())
         }
         Said::Ack(had) => format!(r#"{{"ack":{}}}"#, of(had)),
         Said::Pong(value) => format!(r#"{{"pong":{}}}"#, json(value)),
@@ -96,6 +98,7 @@ mod tests {
             "\"seq\"",
             "\"set\"",
             "\"epoch\"",
+            "\"to\"",
             "\"0198c5d2a4b3c687\"",
             "\"feeds\"",
             "\"a\\n\"",

@@ -312,8 +312,8 @@ pub(crate) enum Said {
     Hello(Hello),
     Follow(Vec<(String, Had)>),
     Unfollow(Vec<String>),
-    /// A message to the program.
-    Message(Message),
+    /// A message to the program, about the feed with this alias.
+    Message(u32, Message),
     Ack(Had),
     Pong([u64; 3]),
     /// Of a later version, or a pong to another question.
@@ -376,13 +376,25 @@ pub(crate) enum Refused {
 /// One line of a client, in which it may name so many feeds. No more of them are kept.
 pub(crate) fn parse(line: &str, most: usize) -> Result<Said, Refused> {
     let expected = |what| move || Refused::Malformed(what);
-    let mut members = (0, None);
+    let (mut says, mut to) = (None, None);
     let is_object = each_member(line, |key, value| {
-        members = (members.0 + 1, Some((key, value.get())));
-        (members.0 == 1).then_some(())
+        let before = match &*key {
+            "to" => to.replace(value.get()).map(|_| ()),
+            _ => says.replace((key, value.get())).map(|_| ()),
+        };
+        before.is_none().then_some(())
     });
-    let (Some(()), (1, Some((key, body)))) = (is_object, members) else {
+    let (Some(()), Some((key, body))) = (is_object, says) else {
         return Err(Refused::Malformed("expected a JSON object with one key"));
+    };
+    let to = match to {
+        Some(_) if !matches!(&*key, "text" | "json") => {
+            return Err(Refused::Malformed("expected \"to\" beside \"text\" or \"json\" only"));
+        }
+        Some(to) => {
+            from_str(to).ok().ok_or_else(expected("expected the alias of a feed in \"to\""))?
+        }
+        None => MAILBOX,
     };
     Ok(match &*key {
         "hello" => hello(body, most)
@@ -397,13 +409,22 @@ pub(crate) fn parse(line: &str, most: usize) -> Result<Said, Refused> {
         "text" => {
             let text: String =
                 from_str(body).ok().ok_or_else(expected("expected a string in \"text\""))?;
-            Said::Message(text.into())
+            Said::Message(to, text.into())
         }
-        "json" => Said::Message(Message::Json(body.to_owned().into())),
+        "json" => Said::Message(to, Message::Json(body.to_owned().into())),
         "ack" => Said::Ack(had(body).ok_or_else(expected("expected numbers in \"ack\""))?),
         "pong" => from_str(body).map_or(Said::Unknown, Said::Pong),
         _ => Said::Unknown,
     })
+}
+
+/// A binary frame of a client. `None`: it is of a later version.
+pub(crate) fn parse_binary(frame: &Bytes) -> Result<Option<(u32, Message)>, Refused> {
+    let Some(([kind, alias @ ..], _)) = frame.split_first_chunk::<5>() else {
+        return Err(Refused::Malformed("expected five bytes before the payload"));
+    };
+    let message = || Message::Binary(frame.slice(5..));
+    Ok((*kind == 1).then(|| (u32::from_be_bytes(*alias), message())))
 }
 
 /// A string that is borrowed where it can be.
@@ -745,7 +766,8 @@ mod tests {
             assert_eq!(said, hello);
         }
         for (line, means) in from_client("messages") {
-            let Ok(Said::Message(message)) = parse(&line, 64) else { panic!("{line}") };
+            let Ok(Said::Message(to, message)) = parse(&line, 64) else { panic!("{line}") };
+            assert_eq!(u64::from(to), means["to"].as_u64().unwrap_or_default());
             let text = message.as_text().unwrap();
             if means["form"] == "json" {
                 assert!(matches!(message, Message::Json(_)));
@@ -753,6 +775,12 @@ mod tests {
             } else {
                 assert_eq!(text, means["data"]);
             }
+        }
+        for fixture in fixtures("binary")["binary_from_client"].as_array().unwrap() {
+            let (hex, means) = (fixture["hex"].as_str().unwrap(), &fixture["means"]);
+            let payload = bytes(means["payload_hex"].as_str().unwrap());
+            let message = (u32_of(&means["to"]), Message::from(payload));
+            assert_eq!(parse_binary(&bytes(hex).into()), Ok(Some(message)));
         }
         for (line, means) in from_client("ack") {
             assert_eq!(parse(&line, 64), Ok(Said::Ack(had(&means))));
@@ -783,6 +811,12 @@ mod tests {
             assert!(parse(bad, 64).is_err(), "{bad}");
         }
         assert!(parse(r#"{"text":"a","text":"b"}"#, 64).is_err(), "one key twice");
+        for to in ["-1", "4294967296", "\"run\"", "null", "1,\"to\":1"] {
+            assert!(parse(&format!(r#"{{"text":"a","to":{to}}}"#), 64).is_err(), "{to}");
+        }
+        assert!(parse(r#"{"ack":{},"to":1}"#, 64).is_err() && parse(r#"{"to":1}"#, 64).is_err());
+        assert!((0..5).all(|length| parse_binary(&vec![1; length].into()).is_err()));
+        assert_eq!(parse_binary(&vec![2; 9].into()), Ok(None), "of another kind");
         for unknown in [r#"{"later":[1]}"#, r#"{"pong":"x"}"#] {
             assert_eq!(parse(unknown, 64), Ok(Said::Unknown));
         }

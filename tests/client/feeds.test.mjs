@@ -572,15 +572,35 @@ test('what could not be acknowledged is acknowledged after a reconnection', () =
   assert.deepEqual(tab.socket.said.at(-1), { ack: { seq: 1 } });
 });
 
-test('send: a string as text, bytes as they are, anything else as JSON', () => {
+test('send: a string as text, bytes behind a head of five, anything else as JSON', () => {
   const tab = open();
   const bytes = new Uint8Array([1, 2]);
   const wire = [bytes, bytes.buffer, new DataView(bytes.buffer), new Float64Array(2)];
   for (const data of ['two\nlines', ...wire, { a: [1] }, 3, null, undefined, false]) assert.equal(tab.hub.send(data), true);
   const [, text, ...others] = tab.socket.sent;
   assert.equal(text, '{"text":"two\\nlines"}');
-  wire.forEach((data, i) => assert.equal(others[i], data));
+  const [whole, floats] = [[1, 0, 0, 0, 0, 1, 2], [1, 0, 0, 0, 0, ...new Uint8Array(16)]];
+  assert.deepEqual(others.slice(0, 4).map((data) => [...data]), [whole, whole, whole, floats]);
+  // Of a part of a buffer that part alone.
+  tab.hub.send(new Uint8Array([1, 2, 3, 4]).subarray(1, 3));
+  assert.deepEqual([...tab.socket.sent.at(-1)], [1, 0, 0, 0, 0, 2, 3]);
   assert.deepEqual(others.slice(4), ['{"json":{"a":[1]}}', '{"json":3}', '{"json":null}', '{"json":null}', '{"json":false}']);
+});
+
+test('a message that a handle sends is about its feed, if that is followed', () => {
+  const tab = open();
+  const [run, all] = [tab.hub.feed('run/42'), tab.hub.feed('')];
+  assert.equal(run.send('too early'), false);
+  tab.socket.say({ feed: { name: 'run/42', alias: 66_051, seq: 0, how: 'snapshot' } });
+  const before = tab.socket.sent.length;
+  for (const [feed, data] of [[run, 'stop'], [run, { to: 7 }], [run, new Uint8Array([9])], [all, 'stop all']]) assert.equal(feed.send(data), true);
+  const [text, object, bytes, ofAll] = tab.socket.sent.slice(before);
+  assert.deepEqual([text, object, ofAll], ['{"text":"stop","to":66051}', '{"json":{"to":7},"to":66051}', '{"text":"stop all","to":1}']);
+  assert.deepEqual([...bytes], [1, 0, 1, 2, 3, 9]);
+  tab.socket.say({ unfollowed: { alias: 66_051 } });
+  assert.equal(run.send('too late'), false);
+  all.close();
+  assert.deepEqual([all.send('closed'), tab.socket.sent.length], [false, before + 4]);
 });
 
 test('send says whether there was a connection, and queues nothing', () => {
@@ -605,8 +625,8 @@ test('what is larger than the hub takes is refused here, as it would close the c
   const before = tab.socket.sent.length;
   assert.equal(tab.hub.send('1234567\u00e9'), true, '{"text":"1234567\u00e9"} is 19 characters and 20 bytes');
   assert.equal(tab.hub.send('12345678\u00e9'), false);
-  assert.equal(tab.hub.send(new Uint8Array(20)), true);
-  assert.equal(tab.hub.send(new Uint8Array(21)), false);
+  assert.equal(tab.hub.send(new Uint8Array(15)), true, 'and its head');
+  assert.equal(tab.hub.send(new Uint8Array(16)), false);
   assert.equal(tab.socket.sent.length, before + 2);
   assert.deepEqual(tab.take('error').map(({ code }) => code), ['too-long', 'too-long']);
 });
@@ -624,13 +644,18 @@ test('half a surrogate pair becomes U+FFFD, as in WebSocket.send, wherever it is
   ]);
 });
 
-test('bytes go as bytes, wherever they were made, and a Blob as it is', () => {
+test('bytes go as bytes, wherever they were made, and a Blob as one', async () => {
   const tab = new Tab();
   tab.socket.welcome({ limits: { message: 20, feeds: 1 } });
   const foreign = runInNewContext('[new ArrayBuffer(2), new Uint8Array(2), new DataView(new ArrayBuffer(2))]');
   const wire = [...foreign, new Blob(['ab']), new File(['ab'], 'name')];
   for (const data of wire) assert.equal(tab.hub.send(data), true);
-  tab.socket.sent.slice(1).forEach((data, i) => assert.equal(data, wire[i]));
+  const head = [1, 0, 0, 0, 0];
+  const sent = await Promise.all(tab.socket.sent.slice(1).map(async (data) => (
+    data instanceof Blob ? ['Blob', ...new Uint8Array(await data.arrayBuffer())] : [...data]
+  )));
+  const bytes = [...head, 0, 0], blob = ['Blob', ...head, 97, 98];
+  assert.deepEqual(sent, [bytes, bytes, bytes, blob, blob]);
   assert.equal(tab.hub.send(new Blob(['a'.repeat(21)])), false);
   assert.equal(tab.hub.send(runInNewContext('new ArrayBuffer(21)')), false);
   assert.equal(tab.socket.sent.length, 1 + wire.length);

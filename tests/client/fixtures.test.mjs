@@ -109,8 +109,14 @@ each('ended', 'from_hub', ({ line, means }) => {
 
 each('messages', 'from_client', ({ line, means }) => {
   assert.equal(typeof means.data === 'string' ? 'text' : 'json', means.form);
-  const [data] = sent(run(connected(), { type: 'say', data: means.data }).effects);
+  const [data] = sent(run(connected(), { type: 'say', data: means.data, feed: means.to && names.get(means.to) }).effects);
   assert.deepEqual(JSON.parse(data), JSON.parse(line));
+});
+
+each('binary', 'binary_from_client', ({ hex, means }) => {
+  const data = Buffer.from(means.payload_hex, 'hex');
+  const [bytes] = sent(run(connected(), { type: 'say', data, feed: means.to ? names.get(means.to) : undefined }).effects);
+  assert.equal(Buffer.from(bytes).toString('hex'), hex);
 });
 
 each('gap', 'from_hub', ({ line, means: { alias, ...means } }) => {

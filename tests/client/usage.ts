@@ -25,6 +25,7 @@ run.on('value', ({ key, data }) => console.log(key.length, data));
 run.on('removed', ({ feed, key, time }) => console.log(feed, key.length, Date.now() - time));
 run.on('ended', ({ time }) => console.log(run.ended, new Date(time)));
 run.on('feed', ({ how }) => { if (how === 'snapshot') console.log(run.values.size); });
+if (!run.send({ pause: true })) console.log('not sent');
 for (const [key, data] of run.values) console.log(key, data);
 const heard = ({ seq }: { seq: number }) => console.log(seq);
 run.on('message', heard);

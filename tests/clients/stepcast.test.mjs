@@ -142,6 +142,12 @@ test('it has an id, is given what is sent and set, and is heard', async (t) => {
   assert.deepEqual(hub.of('message').map((event) => [event.id, event.what]),
     [[id, { text: 'stop' }], [id, { json: '{"stiffness":0.4}' }], [id, { bytes: [1, 2] }]]);
 
+  for (const name of ['', 'run/1']) assert.ok(client.feed(name).send(`about ${name}`));
+  assert.ok(client.feed('run/1').send(new Uint8Array([3])));
+  await until('what it said about feeds', () => hub.of('message').length === 6);
+  assert.deepEqual(hub.of('message').map((event) => event.feed), [null, null, null, '', 'run/1', 'run/1']);
+  assert.deepEqual(hub.of('message').at(-1).what, { bytes: [3] });
+
   client.close();
   await until('the hub to know that it has gone', () => hub.of('gone').length);
   await hub.end();

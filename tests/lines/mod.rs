@@ -182,6 +182,12 @@ impl V1 {
         self.socket.write_all(&bytes)
     }
 
+    pub fn say_bytes(&mut self, frame: Vec<u8>) {
+        let mut bytes = BytesMut::new();
+        self.codec.encode(Message::from(frame), &mut bytes).unwrap();
+        self.socket.write_all(&bytes).unwrap();
+    }
+
     pub fn say_text(&mut self, text: &str) {
         self.try_say_text(text).unwrap();
     }

@@ -311,9 +311,9 @@ impl Connection {
         match incoming {
             Incoming::Message(message) if is_v1 => match message.as_text() {
                 Some(text) => self.said(text, engine),
-                None => self.heard_bytes(&message, engine),
+                None => self.heard_bytes(&message.into_bytes(), engine),
             },
-            Incoming::Message(message) => engine.tell_message(open.client.id, &message),
+            Incoming::Message(message) => engine.tell_message(open.client.id, None, &message),
             Incoming::Control(Control::Ping(payload)) => {
                 // While the socket takes them, every ping is answered; then only the newest.
                 if self.outbox.as_ref().is_some_and(|outbox| outbox.has_pong())

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{Connection, Follow, Follows, Open, Phase, Step, Why};
 use crate::codec::{CloseCode, CloseFrame, Message};
 use crate::hub::budget::Charge;
@@ -343,7 +345,7 @@ impl Connection {
                     }
                 }
             }
-            Said::Message(message) => engine.tell_message(open.client.id, &message),
+            Said::Message(to, message) => self.hear_message(to, &message, engine),
             Said::Ack(Had { seq, .. }) => {
                 if let Some(seq) = seq {
                     open.acknowledge(seq, engine);
@@ -590,10 +592,25 @@ pub(crate) fn refused(error: &FeedError) -> (&'static str, String) {
 }
 
 impl Connection {
-    /// A message of a client on this wire that is bytes is one to the program.
-    pub(super) fn heard_bytes(&self, message: &Message, engine: &Engine) {
-        if let Some(client) = self.client() {
-            engine.tell_message(client.id, message);
+    /// A binary frame of a client on this wire.
+    pub(super) fn heard_bytes(&mut self, frame: &Bytes, engine: &mut Engine) {
+        match v1::parse_binary(frame) {
+            Ok(Some((to, message))) => self.hear_message(to, &message, engine),
+            Ok(None) => {}
+            Err(refused) => self.refuse_line(refused, 0, engine),
         }
+    }
+
+    /// A message to the program, about the feed with this alias, if it is about one.
+    fn hear_message(&mut self, to: u32, message: &Message, engine: &mut Engine) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        let logs = || open.follows.iter().filter_map(|follow| engine.logs.get(follow.place()));
+        let topic = || Some(Arc::clone(&logs().find(|log| log.topic.alias == to)?.topic));
+        let feed = if to == v1::MAILBOX { None } else { topic() };
+        if to != v1::MAILBOX && feed.is_none() {
+            let reason = format!("expected the alias of a feed that this client follows, not {to}");
+            return open.lines().error("unknown", None, &reason);
+        }
+        engine.tell_message(open.client.id, feed.as_deref(), message);
     }
 }

@@ -114,7 +114,7 @@ struct Ends {
 impl Ends {
     fn react(&mut self, hub: &Hub, event: Event) -> Result<(), Box<dyn Error>> {
         match event {
-            Event::Message { id, message } => match command(&message) {
+            Event::Message { id, message, .. } => match command(&message) {
                 None => {
                     hub.send(id, report(&message).to_string())?;
                     hub.send(id, message)?;

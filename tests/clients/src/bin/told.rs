@@ -129,13 +129,13 @@ fn tell(mut events: Events) {
             Event::Detached { id, .. } => json!({ "event": "detached", "id": id }),
             Event::Resumed { id } => json!({ "event": "resumed", "id": id }),
             Event::Gone { id, .. } => json!({ "event": "gone", "id": id }),
-            Event::Message { id, message } => {
+            Event::Message { id, feed, message } => {
                 let what = match &message {
                     Message::Text(text) => json!({ "text": text.as_str() }),
                     Message::Json(text) => json!({ "json": text.as_str() }),
                     Message::Binary(bytes) => json!({ "bytes": bytes.as_ref() }),
                 };
-                json!({ "event": "message", "id": id, "what": what })
+                json!({ "event": "message", "id": id, "feed": feed, "what": what })
             }
             other => json!({ "event": format!("{other:?}") }),
         };
