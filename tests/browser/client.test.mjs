@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
-import { launch, open, root, serve, until } from './harness.mjs';
+import { launch, open, root, serve, start, until } from './harness.mjs';
 
 const source = readFileSync(join(root, 'src/page/stepcast.js'), 'utf8');
 const html = `<!doctype html><link rel="icon" href="data:,"><script type="module">
@@ -124,4 +124,24 @@ test('a page whose own policy forbids the connection is told so', async (t) => {
   await until('the end', () => page.evaluate(() => hub.state === 'closed'));
   const { code, reason } = await page.evaluate(() => hub.status);
   assert.deepEqual([code, reason], [403, "the page's own Content-Security-Policy, connect-src"]);
+});
+
+test('a page of another site gets the script in no way', async (t) => {
+  const { port } = await start(t, 'plain', '127.0.0.1:0');
+  const browser = await launch(t, [], ['--host-resolver-rules=MAP other.example 127.0.0.1']);
+  const url = await serve(t, () => ({ headers: { 'content-type': 'text/html' }, body: '<title>a page</title>' }));
+  const ways = async (host) => {
+    const { page } = await open(browser);
+    await page.goto(url.replace('127.0.0.1', host));
+    return page.evaluate(async (script) => {
+      const classic = document.createElement('script');
+      const loads = new Promise((resolve, reject) => Object.assign(classic, { onload: resolve, onerror: reject, src: script }));
+      document.head.append(classic);
+      const all = [import(script), fetch(script), loads, fetch(script, { mode: 'no-cors' })];
+      return (await Promise.allSettled(all)).map(({ status }) => status);
+    }, `http://localhost:${port}/stepcast.js`);
+  };
+  assert.deepEqual(await ways('other.example'), ['rejected', 'rejected', 'rejected', 'rejected']);
+  // Of this host by another port: it may connect, and import.
+  assert.deepEqual((await ways('localhost')).slice(0, 2), ['fulfilled', 'fulfilled']);
 });
