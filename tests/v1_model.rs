@@ -292,6 +292,7 @@ impl Run {
         self.gaps =
             self.client.mail.gaps() + self.client.feeds.values().map(Has::gaps).sum::<usize>();
         self.client.close();
+        self.old.clear(); // or the hub would wait for them when it is dropped
         self.gaps
     }
 }

@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { connect } from '../../src/page/stepcast.js';
 
-const binaries = process.env.STEPCAST_CLIENTS ?? fileURLToPath(new URL('../../target/clients/release', import.meta.url));
+const binaries = process.env.STEPCAST_CLIENTS ?? fileURLToPath(new URL('../../target/release', import.meta.url));
 
 /** Milliseconds within which anything that is waited for must have happened. */
 const PATIENCE = 30_000;
