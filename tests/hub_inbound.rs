@@ -481,7 +481,7 @@ fn which_pages_may_frame_the_hubs_is_an_option_and_cannot_break_the_header() {
 }
 
 #[test]
-fn a_client_on_v1_that_is_refused_is_told_why_by_a_bye() {
+fn a_client_on_v1_that_is_refused_is_told_why_by_a_bye_unless_it_is_another_sites() {
     let hub =
         Hub::builder().limits(Limits::default().clients(1)).spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
@@ -498,16 +498,27 @@ fn a_client_on_v1_that_is_refused_is_told_why_by_a_bye() {
         String::from_utf8_lossy(&answer).into_owned()
     };
     let here = format!("http://{address}");
-    for (path, origin, code, reason) in [
-        ("/", "https://evil.example", 4505, ".allow_origin("),
-        ("/nothing", &here, 4505, "expected a path that is served here"),
-    ] {
-        let mut events = hub.events();
-        let answer = ask(path, origin);
-        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-        assert!(answer.contains(&format!("{{\"bye\":{{\"code\":{code},\"reason\":\"")), "{answer}");
-        assert!(answer.contains(reason), "{answer}");
-        event(&mut events, |event| matches!(event, Event::Refused { .. }).then_some(()));
+    let mut events = hub.events();
+    let answer = ask("/nothing", &here);
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert!(answer.contains(r#"{"bye":{"code":4505,"reason":"expected a path"#), "{answer}");
+    event(&mut events, |event| matches!(event, Event::Refused { .. }).then_some(()));
+    // A browser shows other sites no answer of HTTP, so they do not learn that there is a hub. The page's own client
+    // asks by OPTIONS, with which a browser sends the origin.
+    for path in ["/", "/nothing"] {
+        let answer = ask(path, "https://evil.example");
+        assert!(answer.starts_with("HTTP/1.1 403 ") && !answer.contains("bye"), "{answer}");
+        event(&mut events, |event| {
+            matches!(event, Event::Refused { status: 403, .. }).then_some(())
+        });
+        let head = format!(
+            "OPTIONS {path} HTTP/1.1\r\nHost: {address}\r\nOrigin: http://run.example\r\n\r\n"
+        );
+        let answer = exchange(address, head.as_bytes());
+        assert!(
+            answer.starts_with("HTTP/1.1 403 ") && answer.contains(".allow_origin("),
+            "{answer}"
+        );
     }
     let _only = Peer::connect(&hub);
     until("one is connected", || hub.client_count() == 1);

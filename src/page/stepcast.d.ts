@@ -329,7 +329,7 @@ export interface Status {
    * With which code the connection was closed: 1006 if without one, 4503 if finished, 4504 if failed. Only
    * what the hub says for good, 4500 to 4999, makes the state `closed`: anything else is the network's.
    *
-   * After a failed first attempt the client asks by `GET` what there is, since a browser does not say how a
+   * After a failed first attempt the client asks by `GET`, and by `OPTIONS`, what there is, since a browser does not say how a
    * WebSocket was refused. Where that is answered, and the page may read it, `code` is the status of HTTP,
    * and `reason` begins with it. 403 and 404 are for good where this client was never let in before. 403 is also
    * said where the page's own policy (Content-Security-Policy, `connect-src`) forbids the connection.
@@ -433,7 +433,7 @@ export type TimerName = 'start' | 'check' | 'ack';
 export type Effect =
   /** Opens a connection; a `close` of the one before has come by then. */
   | { type: 'open' }
-  /** Asks by `GET` why there is none: an answer is the input `closed`, with the status as its code. */
+  /** Asks by `GET` and `OPTIONS` why there is none: an answer is the input `closed`, with the status as its code. */
   | { type: 'ask' }
   | { type: 'send'; data: string | ArrayBuffer | ArrayBufferView }
   | { type: 'close'; code?: number }

@@ -567,7 +567,10 @@ class Connection extends EventTarget {
     const url = new URL(this.#url.href.replace('ws', 'http'));
     url.pathname = url.pathname.replace(FEED, '/');
     try {
-      const answer = await fetch(url, { cache: 'no-store' }), { status: code } = answer;
+      let answer = await fetch(url, { cache: 'no-store' });
+      // Of a GET within its origin a browser does not say the origin, which a proxy may hide from the hub.
+      if (answer.ok) answer = await fetch(url, { method: 'OPTIONS' }).then((ruled) => ruled.status === 403 ? ruled : answer, () => answer);
+      const { status: code } = answer;
       const reason = answer.ok ? 'GET is answered, a WebSocket is not' : (await answer.text()).replace(/(<[^>]*>|\s)+/g, ' ').trim();
       if (!this.#state.greeted) this.#dispatch({ type: 'closed', code, reason: `${code}: ${reason.slice(0, 512)}` });
     } catch { /* nobody answers, or not to this page */ }

@@ -61,6 +61,27 @@ test('a full hub, a gateway and what takes no WebSocket are told, and retried', 
   }
 });
 
+test('a page whose origin a proxy hides from the hub asks by OPTIONS, with which a browser says it', async (t) => {
+  const reason = 'expected an origin of this hub, got "http://run.example"';
+  const ask = async (options) => {
+    t.mock.restoreAll();
+    const methods = [];
+    t.mock.method(globalThis, 'fetch', async (url, { method = 'GET' }) => {
+      methods.push(method);
+      return method === 'GET' ? new Response('the page') : options();
+    });
+    const tab = new Tab();
+    tab.socket.end();
+    await settled();
+    assert.deepEqual(methods, ['GET', 'OPTIONS']);
+    return last(tab);
+  };
+  assert.deepEqual(await ask(() => new Response(reason, { status: 403 })), ['closed', 403, `403: ${reason}`]);
+  // What else comes of it means nothing.
+  const others = [() => new Response(null, { status: 204 }), () => new Response('', { status: 405 }), () => { throw new TypeError('forbidden'); }];
+  for (const other of others) assert.deepEqual(await ask(other), ['waiting', 200, '200: GET is answered, a WebSocket is not']);
+});
+
 test('it asks once until there was a connection, or until the page is looked at again', async (t) => {
   const page = new Page(t);
   const requests = server(t, () => { throw new TypeError('nobody answers'); });

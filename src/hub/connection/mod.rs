@@ -160,6 +160,12 @@ fn asks_head(received: &[u8]) -> bool {
     received.starts_with(b"HEAD ")
 }
 
+/// Whether a page may be told why it is refused: it has passed the rules about hosts and origins. Any site may try a
+/// socket to this machine, and is not to learn from it that a hub runs here, as it is not from the script.
+fn may_be_told(refusal: &Refusal) -> bool {
+    matches!(refusal.status(), Status::NotFound | Status::Unavailable)
+}
+
 /// The 101 for a client that offers `stepcast.v1`, if the request is a right one.
 fn upgrade_to_v1(request: &Request) -> Option<Vec<u8>> {
     let upgrade = request.wants_upgrade().then(|| Upgrade::from_request(request).ok())??;
@@ -374,7 +380,7 @@ impl Connection {
                     self.say_goodbye(&goodbye, wire, engine);
                 }
             }
-            Err(refusal) => match upgrade_to_v1(request) {
+            Err(refusal) => match upgrade_to_v1(request).filter(|_| may_be_told(&refusal)) {
                 // Browsers show a page no answer to a handshake but the 101.
                 Some(response) => {
                     engine.tell_refused(address, &refusal);
