@@ -81,7 +81,7 @@ mod hub;
 mod page;
 mod wire;
 
-pub use codec::{CloseCode, CloseFrame, Message, Text};
+pub use codec::{CloseCode, CloseFrame, Json, Message, Text};
 pub use hub::{
     ClientId, ClientInfo, DisconnectReason, Event, Events, Feed, FeedError, FlushError,
     FollowError, Hub, HubBuilder, InvalidClientId, Limits, Overflow, RefusedPushes, Retention,

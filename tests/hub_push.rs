@@ -37,7 +37,9 @@ fn every_kind_of_message_arrives_as_what_it_was() {
     let hub = hub();
     let mut peer = Peer::connect(&hub);
     hub.broadcast("static");
-    hub.broadcast(String::from("owned"));
+    let owned = String::from("owned");
+    hub.send(peer.id, &owned).unwrap();
+    drop(owned);
     hub.broadcast(Text::from("shared 中文"));
     hub.broadcast(vec![0u8, 255]);
     hub.broadcast(bytes::Bytes::from_static(&[1, 2, 3]));

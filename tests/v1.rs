@@ -382,7 +382,7 @@ fn the_program_can_have_a_client_follow_and_hears_what_it_says() {
         })
     };
     assert_eq!(said(), Message::from("stop"));
-    assert_eq!(said(), Message::Json(r#"{"rate":0.5}"#.into()));
+    assert_eq!(said(), Message::json_text(r#"{"rate":0.5}"#).unwrap());
 }
 
 #[test]
@@ -730,8 +730,17 @@ fn json_of_several_lines_is_one_line() {
     let hub = hub();
     let mut client = V1::connect(&hub, &json!({"feeds": {"": {}}}));
     client.line("feed");
-    hub.broadcast(Message::Json("{\n  \"a\":\r\n  [1,\n2]\n}".into()));
+    hub.broadcast(Message::json_text("{\n  \"a\":\r\n  [1,\n2]\n}").unwrap());
     assert_eq!(client.line("json")[3], json!({"a": [1, 2]}));
+}
+
+#[test]
+fn numbers_that_json_does_not_have_arrive_as_null() {
+    let hub = hub();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"": {}}}));
+    client.line("feed");
+    hub.broadcast(Message::json(&[f64::NAN, 0.5, f64::INFINITY]).unwrap());
+    assert_eq!(client.line("json")[3], json!([null, 0.5, null]));
 }
 
 #[test]

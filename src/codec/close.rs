@@ -143,7 +143,7 @@ impl CloseFrame {
         while !reason.is_char_boundary(end) {
             end -= 1;
         }
-        Self { code, reason: Text::from(reason[..end].to_owned()) }
+        Self { code, reason: Text::from(&reason[..end]) }
     }
 
     /// Reads the payload of a close frame: `None` where it is empty, for a close without a code.

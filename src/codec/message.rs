@@ -5,23 +5,29 @@ use std::borrow::Cow;
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 
-use super::{Control, OpCode, Text};
+use super::{Control, Json, OpCode, Text};
 
 /// A whole message (RFC 6455, 5.6). Its `Clone` counts a reference.
+///
+/// Owned values (`String`, `Vec<u8>`, `Bytes`) become messages without being copied. Borrowed ones
+/// (`&str`, `&[u8]`) are copied, literals too: [`from_static`](Self::from_static) does not copy.
 ///
 /// ```
 /// use stepcast::codec::Message;
 ///
-/// assert_eq!(Message::from("step 41").as_text(), Some("step 41"));
-/// assert_eq!(Message::from(vec![1, 2, 3]).as_text(), None);
+/// let line = String::from("step 41");
+/// assert_eq!(Message::from(&line).as_text(), Some("step 41"));
+/// assert_eq!(Message::from(line).as_text(), Some("step 41"));
+/// assert_eq!(Message::from([1, 2, 3].as_slice()).as_text(), None);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Message {
     /// Text, valid UTF-8.
     Text(Text),
-    /// Text that is JSON, and nothing else than text as far as RFC 6455 goes: what is received is never this. Clients of
-    /// the wire `stepcast.v1` get it as the value that it stands for.
-    Json(Text),
+    /// Text that is JSON, and nothing else than text as far as RFC 6455 goes: `MessageCodec` finds
+    /// none. Clients on `stepcast.v1` get the value, and send such messages.
+    Json(Json),
     /// Bytes, of any kind.
     Binary(Bytes),
 }
@@ -39,7 +45,7 @@ impl Kind {
     pub(crate) fn message(self, copy: Bytes) -> Message {
         match self {
             Self::Text => Message::Text(Text::validated(copy)),
-            Self::Json => Message::Json(Text::validated(copy)),
+            Self::Json => Message::Json(Json::validated(Text::validated(copy))),
             Self::Binary => Message::Binary(copy),
         }
     }
@@ -54,20 +60,54 @@ impl Message {
         }
     }
 
-    /// A value as JSON, on one line.
+    /// Text that lives as long as the program: no allocation, and no copy.
     ///
-    /// # Errors
-    ///
-    /// Where the value has no form in JSON: a map whose keys are no strings, or what its own `Serialize` says.
+    /// For a large text, or one that is sent at each step. Bytes are
+    /// `Message::from(Bytes::from_static(..))`.
     ///
     /// ```
     /// # use stepcast::codec::Message;
-    /// let message = Message::json(&[0.5, 0.25])?;
-    /// assert_eq!(message.as_text(), Some("[0.5,0.25]"));
+    /// static START: Message = Message::from_static("start");
+    /// assert_eq!(START.as_text(), Some("start"));
+    /// ```
+    pub const fn from_static(text: &'static str) -> Self {
+        Self::Text(Text::from_static(text))
+    }
+
+    /// Writes a value as JSON, on one line.
+    ///
+    /// NaN and the infinities, which JSON does not have, become `null`: the browser finds `null` in
+    /// place of the number.
+    ///
+    /// # Errors
+    ///
+    /// The value has no form in JSON: a map whose keys are no strings, or what its own `Serialize` says.
+    ///
+    /// ```
+    /// # use stepcast::codec::Message;
+    /// let message = Message::json(&[0.5, f64::NAN])?;
+    /// assert_eq!(message.as_text(), Some("[0.5,null]"));
     /// # Ok::<(), serde_json::Error>(())
     /// ```
     pub fn json(value: &(impl Serialize + ?Sized)) -> Result<Self, serde_json::Error> {
-        serde_json::to_string(value).map(|text| Self::Json(text.into()))
+        Json::new(value).map(Self::Json)
+    }
+
+    /// Takes a text that is JSON already, as it is: from another serializer, or from a file.
+    ///
+    /// # Errors
+    ///
+    /// The text is not one JSON value.
+    ///
+    /// ```
+    /// # use stepcast::codec::Message;
+    /// let message = Message::json_text(r#"{"progress": 41}"#)?;
+    /// assert_eq!(message.as_text(), Some(r#"{"progress": 41}"#));
+    /// assert!(Message::json_text(format!("[{}]", f64::NAN)).is_err());
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub fn json_text(text: impl Into<Text>) -> Result<Self, serde_json::Error> {
+        Json::parse(text).map(Self::Json)
     }
 
     /// The length in bytes.
@@ -101,7 +141,8 @@ impl Message {
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::Text(text) | Self::Json(text) => text.as_bytes(),
+            Self::Text(text) => text.as_bytes(),
+            Self::Json(json) => json.as_bytes(),
             Self::Binary(bytes) => bytes,
         }
     }
@@ -116,7 +157,8 @@ impl Message {
     /// ```
     pub fn into_bytes(self) -> Bytes {
         match self {
-            Self::Text(text) | Self::Json(text) => text.into_bytes(),
+            Self::Text(text) => text.into_bytes(),
+            Self::Json(json) => json.into_text().into_bytes(),
             Self::Binary(bytes) => bytes,
         }
     }
@@ -145,7 +187,8 @@ impl Message {
     /// ```
     pub fn as_text(&self) -> Option<&str> {
         match self {
-            Self::Text(text) | Self::Json(text) => Some(text.as_str()),
+            Self::Text(text) => Some(text.as_str()),
+            Self::Json(json) => Some(json.as_str()),
             Self::Binary(_) => None,
         }
     }
@@ -165,9 +208,23 @@ impl From<Text> for Message {
     }
 }
 
-impl From<&'static str> for Message {
-    fn from(text: &'static str) -> Self {
+impl From<Json> for Message {
+    fn from(json: Json) -> Self {
+        Self::Json(json)
+    }
+}
+
+/// A copy.
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
         Self::Text(text.into())
+    }
+}
+
+/// A copy.
+impl From<&String> for Message {
+    fn from(text: &String) -> Self {
+        Self::Text(text.as_str().into())
     }
 }
 
@@ -177,24 +234,31 @@ impl From<String> for Message {
     }
 }
 
-impl From<Cow<'static, str>> for Message {
-    fn from(text: Cow<'static, str>) -> Self {
-        match text {
-            Cow::Borrowed(text) => text.into(),
-            Cow::Owned(text) => text.into(),
-        }
+/// A copy of what is borrowed.
+impl From<Cow<'_, str>> for Message {
+    fn from(text: Cow<'_, str>) -> Self {
+        Self::Text(text.into())
     }
 }
 
-impl From<&'static [u8]> for Message {
-    fn from(bytes: &'static [u8]) -> Self {
-        Self::Binary(Bytes::from_static(bytes))
+/// A copy.
+impl From<&[u8]> for Message {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Binary(Bytes::copy_from_slice(bytes))
     }
 }
 
-impl<const N: usize> From<&'static [u8; N]> for Message {
-    fn from(bytes: &'static [u8; N]) -> Self {
-        Self::Binary(Bytes::from_static(bytes))
+/// A copy.
+impl<const N: usize> From<&[u8; N]> for Message {
+    fn from(bytes: &[u8; N]) -> Self {
+        bytes.as_slice().into()
+    }
+}
+
+/// A copy.
+impl From<&Vec<u8>> for Message {
+    fn from(bytes: &Vec<u8>) -> Self {
+        bytes.as_slice().into()
     }
 }
 
@@ -242,4 +306,32 @@ pub enum Incoming {
     Message(Message),
     /// A control frame. Nothing has been answered: see [`Control::reply`].
     Control(Control),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_borrowed_is_copied_and_what_is_owned_is_not() {
+        let (line, data) = (String::from("step 41"), vec![4_u8, 1]);
+        let text = Message::from("step 41");
+        let of_texts = [
+            (&line).into(),
+            line.as_str().into(),
+            Cow::Borrowed(line.as_str()).into(),
+            Cow::<str>::Owned(line.clone()).into(),
+            Message::from_static("step 41"),
+        ];
+        assert!(of_texts.iter().all(|message: &Message| *message == text));
+        let of_bytes: [Message; 3] = [(&data).into(), data.as_slice().into(), (&[4, 1]).into()];
+        assert!(of_bytes.iter().all(|message| *message == Message::from(data.clone())));
+        let place = line.as_ptr();
+        assert_ne!(Message::from(&line).as_bytes().as_ptr(), place);
+        assert_eq!(Message::from(line).as_bytes().as_ptr(), place);
+        let place = data.as_ptr();
+        assert_eq!(Message::from(data).as_bytes().as_ptr(), place);
+        let text = "a text of the program";
+        assert_eq!(Message::from_static(text).as_bytes().as_ptr(), text.as_ptr());
+    }
 }

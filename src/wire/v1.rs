@@ -14,7 +14,7 @@ use serde_json::from_str;
 use serde_json::value::RawValue;
 
 use super::Frame;
-use crate::codec::{self, FrameHeader, Message, OpCode};
+use crate::codec::{self, FrameHeader, Json, Message, OpCode};
 
 /// The name of the subprotocol.
 pub(crate) const PROTOCOL: &str = "stepcast.v1";
@@ -411,7 +411,8 @@ pub(crate) fn parse(line: &str, most: usize) -> Result<Said, Refused> {
                 from_str(body).ok().ok_or_else(expected("expected a string in \"text\""))?;
             Said::Message(to, text.into())
         }
-        "json" => Said::Message(to, Message::Json(body.to_owned().into())),
+        // A member's value is whole JSON: its parser has seen to that.
+        "json" => Said::Message(to, Json::validated(body.to_owned().into()).into()),
         "ack" => Said::Ack(had(body).ok_or_else(expected("expected numbers in \"ack\""))?),
         "pong" => from_str(body).map_or(Said::Unknown, Said::Pong),
         _ => Said::Unknown,
@@ -594,7 +595,7 @@ pub(crate) fn message_of(frame: &Frame, is_json: bool) -> Message {
     match (is_text, is_json) {
         (false, _) => Message::Binary(payload),
         (true, false) => Message::Text(text()),
-        (true, true) => Message::Json(text()),
+        (true, true) => Json::validated(text()).into(),
     }
 }
 
@@ -711,7 +712,7 @@ mod tests {
                     Some(key) => line.len() - 3 - serde_json::to_string(key).unwrap().len(),
                     None => line.len() - 2,
                 };
-                Message::Json(line[start..end].to_owned().into())
+                Message::json_text(&line[start..end]).unwrap()
             } else {
                 Message::from(means["data"].as_str().unwrap().to_owned())
             };

@@ -132,8 +132,9 @@ fn tell(mut events: Events) {
             Event::Message { id, feed, message } => {
                 let what = match &message {
                     Message::Text(text) => json!({ "text": text.as_str() }),
-                    Message::Json(text) => json!({ "json": text.as_str() }),
+                    Message::Json(json) => json!({ "json": json.as_str() }),
                     Message::Binary(bytes) => json!({ "bytes": bytes.as_ref() }),
+                    other => json!({ "other": format!("{other:?}") }),
                 };
                 json!({ "event": "message", "id": id, "feed": feed, "what": what })
             }
