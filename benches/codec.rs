@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use stepcast::codec::{Incoming, Limits, Message, MessageCodec, Role, server_frame};
+use stepcast::codec::{FrameLimits, Incoming, Message, MessageCodec, Role, server_frame};
 use tokio_util::codec::{Decoder, Encoder};
 
 const SIZES: [usize; 6] = [16, 125, 1024, 16 * 1024, 64 * 1024, 1024 * 1024];
@@ -39,7 +39,7 @@ fn message(kind: &str, len: usize) -> Message {
 }
 
 fn codec(role: Role) -> MessageCodec {
-    MessageCodec::new(role, Limits::default())
+    MessageCodec::new(role, FrameLimits::default())
 }
 
 /// Room for a few of the largest messages, or for many small ones, as in a hub's receive buffer.

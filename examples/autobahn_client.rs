@@ -6,7 +6,7 @@ use std::error::Error;
 
 use bytes::BytesMut;
 use futures_util::{SinkExt, StreamExt};
-use stepcast::codec::{CloseFrame, Control, Incoming, Limits, Message, MessageCodec, Role};
+use stepcast::codec::{CloseFrame, Control, FrameLimits, Incoming, Message, MessageCodec, Role};
 use stepcast::handshake::{ClientRequest, HeadLimits, ResponseReader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -51,7 +51,7 @@ async fn connect(server: &str, target: &str) -> Result<Framed<TcpStream, Message
             return Err(reader.eof(&mut received).into());
         }
     }
-    let limits = Limits::default().max_frame(16 << 20).max_message(16 << 20).max_fragments(65_537);
+    let limits = FrameLimits::default().frame(16 << 20).message(16 << 20).fragments(65_537);
     let mut parts = FramedParts::new::<Message>(stream, MessageCodec::new(Role::Client, limits));
     parts.read_buf = received; // what came with the answer
     Ok(Framed::from_parts(parts))

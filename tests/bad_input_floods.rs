@@ -104,7 +104,7 @@ fn decoding(frames: &[u8]) -> Duration {
         let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
         Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
     };
-    let limits = codec::Limits::default().max_fragments(usize::MAX);
+    let limits = codec::FrameLimits::default().fragments(usize::MAX);
     let mut codec = MessageCodec::new(Role::Server, limits);
     let (before, mut buffer) = (used(), BytesMut::new());
     for read in frames.chunks(64 * 1024) {

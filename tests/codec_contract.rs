@@ -4,12 +4,12 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use stepcast::codec::{
     CloseCode, CloseFrame, CodecError, Control, ControlPayload, Frame, FrameCodec, FrameHeader,
-    Incoming, Limits, Message, MessageCodec, OpCode, Role, server_control, server_frame,
+    FrameLimits, Incoming, Message, MessageCodec, OpCode, Role, server_control, server_frame,
 };
 use tokio_util::codec::{Decoder, Encoder, Framed, FramedRead};
 
 fn codec(role: Role) -> MessageCodec {
-    MessageCodec::new(role, Limits::default())
+    MessageCodec::new(role, FrameLimits::default())
 }
 
 /// One message as a client sends it.
@@ -75,7 +75,7 @@ fn an_error_that_takes_a_whole_frame_to_see_is_final_too() {
 
 #[test]
 fn a_failed_frame_codec_stays_failed() {
-    let mut codec = FrameCodec::new(Role::Client, Limits::default());
+    let mut codec = FrameCodec::new(Role::Client, FrameLimits::default());
     let mut src = BytesMut::from(&b"\x83\x81\x02hi"[..]);
     assert!(matches!(codec.decode(&mut src), Err(CodecError::ReservedOpCode(3))));
     let mut good = BytesMut::from(&b"\x81\x02hi"[..]);
@@ -94,7 +94,7 @@ fn a_stream_that_ends_inside_anything_is_an_error_that_says_so() {
         assert!(matches!(codec.decode_eof(&mut src), Err(CodecError::AfterError)));
     }
     for cut in [&b"\x81"[..], b"\x81\x05", b"\x81\x05Hel"] {
-        let mut codec = FrameCodec::new(Role::Client, Limits::default());
+        let mut codec = FrameCodec::new(Role::Client, FrameLimits::default());
         let ended = codec.decode_eof(&mut BytesMut::from(cut));
         assert!(matches!(ended, Err(CodecError::UnexpectedEof)), "{cut:02x?}: {ended:?}");
     }
@@ -134,8 +134,8 @@ fn a_codec_is_idle_when_it_holds_nothing_of_its_peers() {
 
 #[test]
 fn a_small_message_is_judged_alike_at_once_and_byte_by_byte() {
-    let default = Limits::default();
-    let limits = [default, default.max_frame(126), default.max_message(126)];
+    let default = FrameLimits::default();
+    let limits = [default, default.frame(126), default.message(126)];
     let long = |head: &[u8], len: usize| [head, &vec![b'x'; len][..]].concat();
     let frames = [
         long(b"\x81\x00", 0),
@@ -247,8 +247,8 @@ fn frames_go_round_in_both_directions() {
         Frame { fin: true, opcode: OpCode::Binary, payload: vec![3; 70_000].into() },
     ];
     for (from, to) in [(Role::Server, Role::Client), (Role::Client, Role::Server)] {
-        let mut sender = FrameCodec::new(from, Limits::default());
-        let mut receiver = FrameCodec::new(to, Limits::default());
+        let mut sender = FrameCodec::new(from, FrameLimits::default());
+        let mut receiver = FrameCodec::new(to, FrameLimits::default());
         let mut wire = BytesMut::new();
         for frame in &frames {
             sender.encode(frame.clone(), &mut wire).unwrap();

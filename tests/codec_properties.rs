@@ -5,8 +5,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use stepcast::codec::{
-    CloseCode, CloseFrame, Control, ControlPayload, Frame, FrameCodec, Incoming, Limits, Message,
-    MessageCodec, OpCode, Role,
+    CloseCode, CloseFrame, Control, ControlPayload, Frame, FrameCodec, FrameLimits, Incoming,
+    Message, MessageCodec, OpCode, Role,
 };
 use tokio_util::codec::{Decoder, Encoder};
 
@@ -42,8 +42,8 @@ fn sent() -> impl Strategy<Value = Vec<Sent>> {
 
 /// The bytes of all that is sent, and what has to come of them.
 fn wire(role: Role, sent: &[Sent]) -> (Vec<u8>, Vec<Incoming>) {
-    let mut frames = FrameCodec::new(role, Limits::default());
-    let mut controls = MessageCodec::new(role, Limits::default());
+    let mut frames = FrameCodec::new(role, FrameLimits::default());
+    let mut controls = MessageCodec::new(role, FrameLimits::default());
     let mut wire = BytesMut::new();
     let mut expected = Vec::new();
     for (message, cuts, between) in sent {
@@ -108,7 +108,7 @@ proptest! {
         // One byte at a time is slow in debug, and teaches nothing after the first few thousand.
         let sizes = if wire.len() > 20_000 { vec![7, 4099, 1] } else { sizes };
 
-        let mut codec = MessageCodec::new(to, Limits::default());
+        let mut codec = MessageCodec::new(to, FrameLimits::default());
         let mut src = BytesMut::new();
         let mut got = Vec::new();
         for piece in pieces(&wire, &sizes) {
@@ -127,7 +127,7 @@ proptest! {
         (role, bytes) in hostile(),
         sizes in sizes(),
     ) {
-        let limits = Limits::default().max_frame(3000).max_message(5000).max_fragments(5);
+        let limits = FrameLimits::default().frame(3000).message(5000).fragments(5);
         let run = |sizes: &[usize]| {
             let mut codec = MessageCodec::new(role, limits);
             let mut src = BytesMut::new();
@@ -158,7 +158,7 @@ proptest! {
         (role, bytes) in hostile(),
         sizes in sizes(),
     ) {
-        let mut codec = FrameCodec::new(role, Limits::default().max_frame(3000));
+        let mut codec = FrameCodec::new(role, FrameLimits::default().frame(3000));
         let mut src = BytesMut::new();
         for piece in pieces(&bytes, &sizes) {
             src.extend_from_slice(piece);
@@ -179,7 +179,7 @@ proptest! {
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(payload.len() + 1)).collect();
         cuts.push(payload.len());
         cuts.sort_unstable();
-        let mut frames = FrameCodec::new(Role::Client, Limits::default());
+        let mut frames = FrameCodec::new(Role::Client, FrameLimits::default());
         let mut wire = BytesMut::new();
         let mut start = 0;
         for (number, end) in cuts.iter().enumerate() {
@@ -189,7 +189,7 @@ proptest! {
             frames.encode(Frame { fin, opcode, payload }, &mut wire).unwrap();
             start = *end;
         }
-        let mut codec = MessageCodec::new(Role::Server, Limits::default());
+        let mut codec = MessageCodec::new(Role::Server, FrameLimits::default());
         let mut src = BytesMut::new();
         let mut got = Ok(None);
         for piece in pieces(&wire, &sizes) {

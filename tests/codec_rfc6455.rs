@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use bytes::{Bytes, BytesMut};
 use stepcast::codec::{
-    CloseCode, CloseFrame, CodecError, Control, ControlPayload, Frame, FrameCodec, Incoming,
-    Limits, Message, MessageCodec, OpCode, Role, server_control, server_frame,
+    CloseCode, CloseFrame, CodecError, Control, ControlPayload, Frame, FrameCodec, FrameLimits,
+    Incoming, Message, MessageCodec, OpCode, Role, server_control, server_frame,
 };
 use tokio_util::codec::{Decoder, Encoder};
 
@@ -36,15 +36,15 @@ fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn server() -> MessageCodec {
-    MessageCodec::new(Role::Server, Limits::default())
+    MessageCodec::new(Role::Server, FrameLimits::default())
 }
 
 fn client() -> MessageCodec {
-    MessageCodec::new(Role::Client, Limits::default())
+    MessageCodec::new(Role::Client, FrameLimits::default())
 }
 
-fn unlimited() -> Limits {
-    Limits::default().max_frame(usize::MAX).max_message(usize::MAX).max_fragments(usize::MAX)
+fn unlimited() -> FrameLimits {
+    FrameLimits::default().frame(usize::MAX).message(usize::MAX).fragments(usize::MAX)
 }
 
 /// What comes of `bytes`, which arrive at once, up to the first error.
@@ -264,7 +264,7 @@ fn a_control_frame_may_have_125_bytes() {
 // The same rule from the other side.
 #[test]
 fn a_control_frame_that_nobody_may_send_is_not_encoded() {
-    let mut codec = FrameCodec::new(Role::Server, Limits::default());
+    let mut codec = FrameCodec::new(Role::Server, FrameLimits::default());
     let mut dst = BytesMut::new();
     let long = Frame { fin: true, opcode: OpCode::Ping, payload: vec![0; 126].into() };
     assert!(matches!(codec.encode(long, &mut dst), Err(CodecError::ControlTooLong)));
@@ -339,7 +339,7 @@ fn a_length_of_64_bits_is_never_cut_to_fit() {
 
 #[test]
 fn a_frame_over_the_limit_is_refused_on_its_header() {
-    let codec = || MessageCodec::new(Role::Server, Limits::default().max_frame(1000));
+    let codec = || MessageCodec::new(Role::Server, FrameLimits::default().frame(1000));
     let over = masked(FIN | BINARY, &[0; 1001]);
     assert_eq!(refused_after(codec(), &over), Some(4));
     let error = decode_with(codec(), &over).1.unwrap();
@@ -349,14 +349,14 @@ fn a_frame_over_the_limit_is_refused_on_its_header() {
 
 #[test]
 fn a_frame_of_exactly_the_limit_is_accepted() {
-    let limits = Limits::default().max_frame(1000).max_message(1000);
+    let limits = FrameLimits::default().frame(1000).message(1000);
     let codec = MessageCodec::new(Role::Server, limits);
     assert_eq!(accepted_by(codec, masked(FIN | BINARY, &[0; 1000])), [binary([0; 1000])]);
 }
 
 #[test]
 fn the_limit_on_frames_is_the_frame_codecs_too() {
-    let mut codec = FrameCodec::new(Role::Client, Limits::default().max_frame(5));
+    let mut codec = FrameCodec::new(Role::Client, FrameLimits::default().frame(5));
     let mut src = BytesMut::from(&b"\x81\x05Hello\x81\x06"[..]);
     assert_eq!(codec.decode(&mut src).unwrap().unwrap().payload, "Hello");
     assert!(matches!(codec.decode(&mut src), Err(CodecError::FrameTooLarge { limit: 5 })));
@@ -484,7 +484,7 @@ fn control_frames_between_fragments_do_not_disturb_them() {
 // 10.4: "... or total message size after reassembly from multiple frames MUST protect themselves".
 #[test]
 fn the_limit_counts_all_fragments_of_a_message() {
-    let codec = || MessageCodec::new(Role::Server, Limits::default().max_message(1000));
+    let codec = || MessageCodec::new(Role::Server, FrameLimits::default().message(1000));
     let start = masked(BINARY, &[0; 400]);
     let next = masked(CONTINUATION, &[0; 300]);
 
@@ -502,7 +502,7 @@ fn the_limit_counts_all_fragments_of_a_message() {
 
 #[test]
 fn the_limit_on_messages_is_for_unfragmented_ones_too() {
-    let codec = || MessageCodec::new(Role::Server, Limits::default().max_message(10));
+    let codec = || MessageCodec::new(Role::Server, FrameLimits::default().message(10));
     assert_eq!(accepted_by(codec(), masked(FIN | TEXT, b"0123456789")), [text("0123456789")]);
     assert_eq!(refused_after(codec(), &masked(FIN | TEXT, b"0123456789a")), Some(2));
     // A control frame is no message.
@@ -522,7 +522,7 @@ fn empty_fragments_are_legal() {
 
 #[test]
 fn empty_fragments_are_counted() {
-    let codec = || MessageCodec::new(Role::Server, Limits::default().max_fragments(3));
+    let codec = || MessageCodec::new(Role::Server, FrameLimits::default().fragments(3));
     let (start, next) = (masked(TEXT, b""), masked(CONTINUATION, b""));
     let last = masked(FIN | CONTINUATION, b"");
 
@@ -539,7 +539,7 @@ fn empty_fragments_are_counted() {
 
 #[test]
 fn every_message_may_have_its_first_frame() {
-    let codec = || MessageCodec::new(Role::Server, Limits::default().max_fragments(0));
+    let codec = || MessageCodec::new(Role::Server, FrameLimits::default().fragments(0));
     assert_eq!(accepted_by(codec(), masked(FIN | TEXT, b"whole")), [text("whole")]);
     let two = [masked(TEXT, b"a"), masked(FIN | CONTINUATION, b"b")].concat();
     assert!(matches!(decode_with(codec(), two).1, Some(CodecError::TooManyFragments { .. })));

@@ -13,7 +13,7 @@ const VALID: &[u8] = b"GET /feed/run?x=1 HTTP/1.1\r\nHost: localhost:8002\r\nUpg
 
 /// What a server makes of bytes that arrive in pieces of these sizes, and what it leaves of them.
 fn serve(bytes: &[u8], sizes: &[usize]) -> (Option<Result<Vec<u8>, Refusal>>, Vec<u8>) {
-    let mut reader = RequestReader::new(HeadLimits::default().max_bytes(400).max_headers(10));
+    let mut reader = RequestReader::new(HeadLimits::default().bytes(400).headers(10));
     let mut src = BytesMut::new();
     let mut rest = bytes;
     let mut sizes = sizes.iter().copied().cycle();

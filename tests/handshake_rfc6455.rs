@@ -316,10 +316,11 @@ fn sixty_four_headers_are_read_and_sixty_five_are_not() {
 #[test]
 fn the_limits_are_the_users() {
     let read = |limits: HeadLimits| RequestReader::new(limits).read(&mut BytesMut::from(VALID));
-    assert!(read(HeadLimits::default().max_bytes(VALID.len()).max_headers(5)).is_ok());
-    assert!(read(HeadLimits::default().max_bytes(VALID.len() - 1)).is_err());
-    assert!(read(HeadLimits::default().max_headers(4)).is_err());
-    assert_eq!(HeadLimits::default().max_bytes(usize::MAX).bytes(), 1 << 20);
+    assert!(read(HeadLimits::default().bytes(VALID.len()).headers(5)).is_ok());
+    assert!(read(HeadLimits::default().bytes(VALID.len() - 1)).is_err());
+    assert!(read(HeadLimits::default().headers(4)).is_err());
+    let most = HeadLimits::default().bytes(1 << 20);
+    assert_eq!(HeadLimits::default().bytes(usize::MAX), most);
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn reads_all_answering(answer: impl Fn(ControlPayload) -> ControlPayload) {
         .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let Peer { mut socket, id, .. } = Peer::connect(&hub);
-    let limits = codec::Limits::default().max_frame(1 << 30).max_message(1 << 30);
+    let limits = codec::FrameLimits::default().frame(1 << 30).message(1 << 30);
     let mut codec = MessageCodec::new(Role::Client, limits);
     let mut received = BytesMut::new();
     for number in 0..2000_u32 {

@@ -30,7 +30,7 @@ const LATER: Duration = Duration::from_millis(100);
 
 fn frame(text: &str) -> Vec<u8> {
     let mut bytes = bytes::BytesMut::new();
-    let mut codec = MessageCodec::new(Role::Client, stepcast::codec::Limits::default());
+    let mut codec = MessageCodec::new(Role::Client, stepcast::codec::FrameLimits::default());
     codec.encode(Message::from(text.to_owned()), &mut bytes).unwrap();
     bytes.to_vec()
 }

@@ -8,7 +8,7 @@
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use stepcast::codec::{CodecError, Incoming, Limits, MessageCodec, Role};
+use stepcast::codec::{CodecError, FrameLimits, Incoming, MessageCodec, Role};
 use tokio_util::codec::{Decoder, Encoder};
 
 mod cuts;
@@ -40,13 +40,10 @@ fuzz_target!(|data: &[u8]| {
         _ => (Role::Client, Role::Server),
     };
     let limits = match choice >> 1 & 3 {
-        0 => Limits::default(),
-        1 => Limits::default().max_frame(125).max_message(300).max_fragments(3),
-        2 => Limits::default().max_frame(0).max_message(0).max_fragments(0),
-        _ => Limits::default()
-            .max_frame(usize::MAX)
-            .max_message(usize::MAX)
-            .max_fragments(usize::MAX),
+        0 => FrameLimits::default(),
+        1 => FrameLimits::default().frame(125).message(300).fragments(3),
+        2 => FrameLimits::default().frame(0).message(0).fragments(0),
+        _ => FrameLimits::default().frame(usize::MAX).message(usize::MAX).fragments(usize::MAX),
     };
 
     let mut whole = Vec::new();
@@ -67,7 +64,7 @@ fuzz_target!(|data: &[u8]| {
     }
     assert_eq!((in_cuts.as_slice(), failed), (whole.as_slice(), whole_failed));
 
-    let mut speaker = MessageCodec::new(other, Limits::default());
+    let mut speaker = MessageCodec::new(other, FrameLimits::default());
     let mut listener = MessageCodec::new(role, limits);
     for incoming in whole {
         let mut src = BytesMut::new();

@@ -33,8 +33,8 @@ fuzz_target!(|data: &[u8]| {
         return; // no cuts, no verdict
     }
     let limits = match choice & 3 {
-        0 => HeadLimits::default().max_bytes(200).max_headers(4),
-        1 => HeadLimits::default().max_bytes(0).max_headers(0),
+        0 => HeadLimits::default().bytes(200).headers(4),
+        1 => HeadLimits::default().bytes(0).headers(0),
         _ => HeadLimits::default(),
     };
 

@@ -7,8 +7,8 @@ use super::frame::STEP;
 use super::header::{Expected, Head, Turn};
 use super::utf8::Utf8;
 use super::{
-    CloseFrame, CodecError, Control, ControlPayload, Frame, FrameCodec, Incoming, Limits, Message,
-    OpCode, Role, Text, mask,
+    CloseFrame, CodecError, Control, ControlPayload, Frame, FrameCodec, FrameLimits, Incoming,
+    Message, OpCode, Role, Text, mask,
 };
 
 /// Bytes to whole messages and control frames, and back.
@@ -28,12 +28,12 @@ use super::{
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), stepcast::codec::CodecError> {
 /// use futures_util::{SinkExt, StreamExt};
-/// use stepcast::codec::{Incoming, Limits, Message, MessageCodec, Role};
+/// use stepcast::codec::{Incoming, FrameLimits, Message, MessageCodec, Role};
 /// use tokio_util::codec::Framed;
 ///
 /// let (ours, theirs) = tokio::io::duplex(4096);
-/// let mut server = Framed::new(ours, MessageCodec::new(Role::Server, Limits::default()));
-/// let mut client = Framed::new(theirs, MessageCodec::new(Role::Client, Limits::default()));
+/// let mut server = Framed::new(ours, MessageCodec::new(Role::Server, FrameLimits::default()));
+/// let mut client = Framed::new(theirs, MessageCodec::new(Role::Client, FrameLimits::default()));
 ///
 /// server.send(Message::from("step 41 of 100")).await?;
 /// let got = client.next().await.expect("the connection is open")?;
@@ -63,14 +63,14 @@ impl MessageCodec {
     ///
     /// ```
     /// # use bytes::BytesMut;
-    /// # use stepcast::codec::{CodecError, Limits, MessageCodec, Role};
+    /// # use stepcast::codec::{CodecError, FrameLimits, MessageCodec, Role};
     /// # use tokio_util::codec::Decoder;
-    /// let mut client = MessageCodec::new(Role::Client, Limits::default().max_message(1000));
+    /// let mut client = MessageCodec::new(Role::Client, FrameLimits::default().message(1000));
     /// let mut header_of_1001_bytes = BytesMut::from(&[0x82, 126, 0x03, 0xE9][..]);
     /// let refused = client.decode(&mut header_of_1001_bytes);
     /// assert!(matches!(refused, Err(CodecError::MessageTooLarge { limit: 1000 })));
     /// ```
-    pub fn new(role: Role, limits: Limits) -> Self {
+    pub fn new(role: Role, limits: FrameLimits) -> Self {
         Self { frames: FrameCodec::new(role, limits), partial: None, utf8: Utf8::default() }
     }
 
@@ -82,9 +82,9 @@ impl MessageCodec {
     ///
     /// ```
     /// # use bytes::BytesMut;
-    /// # use stepcast::codec::{Limits, MessageCodec, Role};
+    /// # use stepcast::codec::{FrameLimits, MessageCodec, Role};
     /// # use tokio_util::codec::Decoder;
-    /// let mut client = MessageCodec::new(Role::Client, Limits::default());
+    /// let mut client = MessageCodec::new(Role::Client, FrameLimits::default());
     /// let mut received = BytesMut::from(&b"\x01\x05step "[..]); // a whole frame, half a message
     /// assert!(client.decode(&mut received)?.is_none() && !client.is_idle());
     /// received.extend_from_slice(b"\x80\x0241");
@@ -100,10 +100,10 @@ impl MessageCodec {
     ///
     /// ```
     /// use bytes::BytesMut;
-    /// use stepcast::codec::{Limits, MessageCodec, Role};
+    /// use stepcast::codec::{FrameLimits, MessageCodec, Role};
     /// use tokio_util::codec::Decoder;
     ///
-    /// let mut codec = MessageCodec::new(Role::Client, Limits::default());
+    /// let mut codec = MessageCodec::new(Role::Client, FrameLimits::default());
     /// let mut received = BytesMut::from(&b"\x01\x02he\x80"[..]); // a frame of two, and half a header
     /// assert!(codec.decode(&mut received)?.is_none());
     /// assert_eq!((codec.buffered(), received.len()), (2, 1));
@@ -185,10 +185,10 @@ impl MessageCodec {
             None => Turn::Start,
             Some(partial) => Turn::Within {
                 bytes: partial.bytes.len(),
-                over: (partial.fragments >= limits.fragments()).then(|| limits.fragments()),
+                over: (partial.fragments >= limits.fragments).then_some(limits.fragments),
             },
         };
-        let (frame, message) = (limits.frame(), limits.message());
+        let (frame, message) = (limits.frame, limits.message);
         Expected { role: self.frames.role(), turn, frame, message }
     }
 

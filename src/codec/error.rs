@@ -12,10 +12,10 @@ use super::{CloseCode, NotUtf8};
 ///
 /// ```
 /// use bytes::BytesMut;
-/// use stepcast::codec::{CloseCode, Limits, MessageCodec, Role};
+/// use stepcast::codec::{CloseCode, FrameLimits, MessageCodec, Role};
 /// use tokio_util::codec::Decoder;
 ///
-/// let mut codec = MessageCodec::new(Role::Server, Limits::default());
+/// let mut codec = MessageCodec::new(Role::Server, FrameLimits::default());
 /// let mut text_with_a_reserved_bit = BytesMut::from(&[0xC1][..]);
 /// let refused = codec.decode(&mut text_with_a_reserved_bit).unwrap_err();
 /// assert_eq!(refused.close_code(), Some(CloseCode::PROTOCOL_ERROR));
@@ -59,30 +59,30 @@ pub enum CodecError {
     #[error("a frame's 64-bit length had its highest bit set; it has to be 0")]
     LengthOutOfRange,
 
-    /// A frame is longer than [`Limits::frame`](super::Limits::frame) (10.4; close code 1009 of
+    /// A frame is longer than [`FrameLimits::frame`](super::FrameLimits::frame) (10.4; close code 1009 of
     /// 7.4.1).
     #[error(
-        "a frame declared more than the {limit} bytes allowed; raise `Limits::max_frame`, or send less"
+        "a frame declared more than the {limit} bytes allowed; raise `FrameLimits::frame`, or send less"
     )]
     FrameTooLarge {
         /// The limit, in bytes.
         limit: usize,
     },
 
-    /// A message is longer than [`Limits::message`](super::Limits::message), all its fragments
+    /// A message is longer than [`FrameLimits::message`](super::FrameLimits::message), all its fragments
     /// together (10.4; 1009).
     #[error(
-        "a message was longer than the {limit} bytes allowed; raise `Limits::max_message`, or send less"
+        "a message was longer than the {limit} bytes allowed; raise `FrameLimits::message`, or send less"
     )]
     MessageTooLarge {
         /// The limit, in bytes.
         limit: usize,
     },
 
-    /// A message has more fragments than [`Limits::fragments`](super::Limits::fragments) (10.4;
+    /// A message has more fragments than [`FrameLimits::fragments`](super::FrameLimits::fragments) (10.4;
     /// 1009).
     #[error(
-        "a message came in more than the {limit} fragments allowed; raise `Limits::max_fragments`, or send fewer"
+        "a message came in more than the {limit} fragments allowed; raise `FrameLimits::fragments`, or send fewer"
     )]
     TooManyFragments {
         /// The limit, in frames.
@@ -128,7 +128,7 @@ pub enum CodecError {
 
 impl CodecError {
     /// The status code to fail the connection with (7.1.7): 1002 for a violation of the protocol,
-    /// 1007 for bad UTF-8, 1009 for what is over one of the [`Limits`](super::Limits).
+    /// 1007 for bad UTF-8, 1009 for what is over one of the [`FrameLimits`](super::FrameLimits).
     ///
     /// `None` where there is nobody to tell, or nothing new: [`Io`](Self::Io),
     /// [`UnexpectedEof`](Self::UnexpectedEof), [`AfterError`](Self::AfterError).

@@ -5,7 +5,7 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use super::header::{Expected, Head, Turn};
 use super::mask::{self, Key, Keys};
-use super::{CodecError, Control, Limits, OpCode, Role, encode};
+use super::{CodecError, Control, FrameLimits, OpCode, Role, encode};
 
 /// A payload is unmasked and judged in steps of this many bytes, so that it is still in the
 /// nearest cache when it is judged. A multiple of the masking key's length.
@@ -39,7 +39,7 @@ pub struct Frame {
 
 /// Bytes to frames and back, each frame judged on its own.
 ///
-/// It refuses what is wrong with a single frame, its length against [`Limits::frame`] included.
+/// It refuses what is wrong with a single frame, its length against [`FrameLimits::frame`] included.
 /// What takes more than one to see is not its business: the order of fragments, the limits on
 /// messages, UTF-8, close codes. [`MessageCodec`](super::MessageCodec) sees to them.
 ///
@@ -47,10 +47,10 @@ pub struct Frame {
 ///
 /// ```
 /// use bytes::BytesMut;
-/// use stepcast::codec::{FrameCodec, Limits, OpCode, Role};
+/// use stepcast::codec::{FrameCodec, FrameLimits, OpCode, Role};
 /// use tokio_util::codec::Decoder;
 ///
-/// let mut client = FrameCodec::new(Role::Client, Limits::default());
+/// let mut client = FrameCodec::new(Role::Client, FrameLimits::default());
 /// let mut received = BytesMut::from(&b"\x81\x02hi"[..]);
 /// let frame = client.decode(&mut received)?.expect("a whole frame");
 /// assert_eq!((frame.fin, frame.opcode), (true, OpCode::Text));
@@ -60,7 +60,7 @@ pub struct Frame {
 #[derive(Debug)]
 pub struct FrameCodec {
     state: State,
-    limits: Limits,
+    limits: FrameLimits,
     keys: Keys,
     role: Role,
 }
@@ -88,15 +88,15 @@ impl FrameCodec {
     ///
     /// ```
     /// # use bytes::{Bytes, BytesMut};
-    /// # use stepcast::codec::{Frame, FrameCodec, Limits, OpCode, Role};
+    /// # use stepcast::codec::{Frame, FrameCodec, FrameLimits, OpCode, Role};
     /// # use tokio_util::codec::Encoder;
-    /// let mut server = FrameCodec::new(Role::Server, Limits::default());
+    /// let mut server = FrameCodec::new(Role::Server, FrameLimits::default());
     /// let mut wire = BytesMut::new();
     /// server.encode(Frame { fin: true, opcode: OpCode::Ping, payload: Bytes::new() }, &mut wire)?;
     /// assert_eq!(wire[..], [0x89, 0]);
     /// # Ok::<(), stepcast::codec::CodecError>(())
     /// ```
-    pub fn new(role: Role, limits: Limits) -> Self {
+    pub fn new(role: Role, limits: FrameLimits) -> Self {
         Self { state: State::BetweenFrames, limits, keys: Keys::default(), role }
     }
 
@@ -105,9 +105,9 @@ impl FrameCodec {
     ///
     /// ```
     /// # use bytes::BytesMut;
-    /// # use stepcast::codec::{FrameCodec, Limits, Role};
+    /// # use stepcast::codec::{FrameCodec, FrameLimits, Role};
     /// # use tokio_util::codec::Decoder;
-    /// let mut client = FrameCodec::new(Role::Client, Limits::default());
+    /// let mut client = FrameCodec::new(Role::Client, FrameLimits::default());
     /// let mut received = BytesMut::from(&b"\x81\x02h"[..]);
     /// assert!(client.decode(&mut received)?.is_none() && !client.is_idle());
     /// received.extend_from_slice(b"i");
@@ -118,7 +118,7 @@ impl FrameCodec {
         matches!(self.state, State::BetweenFrames)
     }
 
-    pub(super) fn limits(&self) -> &Limits {
+    pub(super) fn limits(&self) -> &FrameLimits {
         &self.limits
     }
 
@@ -227,7 +227,7 @@ impl Decoder for FrameCodec {
         let expected = Expected {
             role: self.role,
             turn: Turn::Any,
-            frame: self.limits.frame(),
+            frame: self.limits.frame,
             message: usize::MAX,
         };
         let frame = self.next_frame(src, &expected, |_, _, _| Ok(()));

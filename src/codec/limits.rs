@@ -10,21 +10,20 @@
 /// the slack of the two growing buffers: under twice `message + frame` bytes.
 ///
 /// ```
-/// use stepcast::codec::Limits;
+/// use stepcast::codec::FrameLimits;
 ///
-/// let limits = Limits::default().max_frame(64 * 1024).max_message(64 * 1024);
-/// assert_eq!(limits.frame(), 64 * 1024);
-/// assert_eq!(limits.fragments(), 4096);
+/// let limits = FrameLimits::default().frame(64 * 1024).message(64 * 1024);
+/// assert_ne!(limits, FrameLimits::default());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Limits {
-    frame: usize,
-    message: usize,
-    fragments: usize,
+pub struct FrameLimits {
+    pub(super) frame: usize,
+    pub(super) message: usize,
+    pub(super) fragments: usize,
 }
 
-impl Limits {
+impl FrameLimits {
     /// The longest payload of one frame, in bytes. Default: 1 MiB.
     ///
     /// The same as for a message, because most senders, browsers among them, put a message into
@@ -32,14 +31,14 @@ impl Limits {
     ///
     /// ```
     /// # use bytes::BytesMut;
-    /// # use stepcast::codec::{CodecError, Limits, FrameCodec, Role};
+    /// # use stepcast::codec::{CodecError, FrameLimits, FrameCodec, Role};
     /// # use tokio_util::codec::Decoder;
-    /// let mut client = FrameCodec::new(Role::Client, Limits::default().max_frame(2));
+    /// let mut client = FrameCodec::new(Role::Client, FrameLimits::default().frame(2));
     /// let refused = client.decode(&mut BytesMut::from(&b"\x81\x03bye"[..]));
     /// assert!(matches!(refused, Err(CodecError::FrameTooLarge { limit: 2 })));
     /// ```
     #[must_use]
-    pub fn max_frame(mut self, bytes: usize) -> Self {
+    pub fn frame(mut self, bytes: usize) -> Self {
         self.frame = bytes;
         self
     }
@@ -51,15 +50,15 @@ impl Limits {
     ///
     /// ```
     /// # use bytes::BytesMut;
-    /// # use stepcast::codec::{CodecError, Limits, MessageCodec, Role};
+    /// # use stepcast::codec::{CodecError, FrameLimits, MessageCodec, Role};
     /// # use tokio_util::codec::Decoder;
-    /// let mut client = MessageCodec::new(Role::Client, Limits::default().max_message(6));
+    /// let mut client = MessageCodec::new(Role::Client, FrameLimits::default().message(6));
     /// let two_fragments = &b"\x01\x05step \x80\x0241"[..];
     /// let refused = client.decode(&mut BytesMut::from(two_fragments));
     /// assert!(matches!(refused, Err(CodecError::MessageTooLarge { limit: 6 })));
     /// ```
     #[must_use]
-    pub fn max_message(mut self, bytes: usize) -> Self {
+    pub fn message(mut self, bytes: usize) -> Self {
         self.message = bytes;
         self
     }
@@ -72,51 +71,21 @@ impl Limits {
     ///
     /// ```
     /// # use bytes::BytesMut;
-    /// # use stepcast::codec::{CodecError, Limits, MessageCodec, Role};
+    /// # use stepcast::codec::{CodecError, FrameLimits, MessageCodec, Role};
     /// # use tokio_util::codec::Decoder;
-    /// let mut client = MessageCodec::new(Role::Client, Limits::default().max_fragments(1));
+    /// let mut client = MessageCodec::new(Role::Client, FrameLimits::default().fragments(1));
     /// let two_fragments = &b"\x01\x05step \x80\x0241"[..];
     /// let refused = client.decode(&mut BytesMut::from(two_fragments));
     /// assert!(matches!(refused, Err(CodecError::TooManyFragments { limit: 1 })));
     /// ```
     #[must_use]
-    pub fn max_fragments(mut self, frames: usize) -> Self {
+    pub fn fragments(mut self, frames: usize) -> Self {
         self.fragments = frames;
         self
     }
-
-    /// The longest payload of one frame, in bytes.
-    ///
-    /// ```
-    /// # use stepcast::codec::Limits;
-    /// assert_eq!(Limits::default().frame(), 1024 * 1024);
-    /// ```
-    pub fn frame(&self) -> usize {
-        self.frame
-    }
-
-    /// The longest message, in bytes.
-    ///
-    /// ```
-    /// # use stepcast::codec::Limits;
-    /// assert_eq!(Limits::default().max_message(4096).message(), 4096);
-    /// ```
-    pub fn message(&self) -> usize {
-        self.message
-    }
-
-    /// The most frames of one message.
-    ///
-    /// ```
-    /// # use stepcast::codec::Limits;
-    /// assert_eq!(Limits::default().fragments(), 4096);
-    /// ```
-    pub fn fragments(&self) -> usize {
-        self.fragments
-    }
 }
 
-impl Default for Limits {
+impl Default for FrameLimits {
     fn default() -> Self {
         Self { frame: 1024 * 1024, message: 1024 * 1024, fragments: 4096 }
     }

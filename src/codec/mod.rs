@@ -16,11 +16,11 @@
 //!
 //! ```
 //! use bytes::BytesMut;
-//! use stepcast::codec::{Incoming, Limits, Message, MessageCodec, Role};
+//! use stepcast::codec::{Incoming, FrameLimits, Message, MessageCodec, Role};
 //! use tokio_util::codec::{Decoder, Encoder};
 //!
-//! let mut browser = MessageCodec::new(Role::Client, Limits::default());
-//! let mut server = MessageCodec::new(Role::Server, Limits::default());
+//! let mut browser = MessageCodec::new(Role::Client, FrameLimits::default());
+//! let mut server = MessageCodec::new(Role::Server, FrameLimits::default());
 //!
 //! let mut wire = BytesMut::new();
 //! browser.encode(Message::from("start"), &mut wire)?;
@@ -86,7 +86,7 @@ pub use error::CodecError;
 pub use frame::{Frame, FrameCodec};
 pub use header::OpCode;
 pub use json::Json;
-pub use limits::Limits;
+pub use limits::FrameLimits;
 pub(crate) use message::Kind;
 pub use message::{Incoming, Message};
 pub use text::{NotUtf8, Text};
@@ -98,10 +98,10 @@ pub use text::{NotUtf8, Text};
 ///
 /// ```
 /// use bytes::BytesMut;
-/// use stepcast::codec::{CodecError, Limits, MessageCodec, Role};
+/// use stepcast::codec::{CodecError, FrameLimits, MessageCodec, Role};
 /// use tokio_util::codec::Decoder;
 ///
-/// let mut server = MessageCodec::new(Role::Server, Limits::default());
+/// let mut server = MessageCodec::new(Role::Server, FrameLimits::default());
 /// let unmasked = &[0x81, 0x02, b'h', b'i'][..];
 /// let refused = server.decode(&mut BytesMut::from(unmasked));
 /// assert!(matches!(refused, Err(CodecError::MaskMissing)));

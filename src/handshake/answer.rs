@@ -128,7 +128,7 @@ impl ResponseReader {
     /// # use bytes::BytesMut;
     /// # use stepcast::handshake::{ClientRequest, HandshakeError, HeadLimits, ResponseReader};
     /// # let request = ClientRequest::new("localhost:8002", "/")?;
-    /// let mut reader = ResponseReader::new(&request, HeadLimits::default().max_bytes(32));
+    /// let mut reader = ResponseReader::new(&request, HeadLimits::default().bytes(32));
     /// let mut received = BytesMut::from("HTTP/1.1 101 Switching Protocols\r\nServer: a");
     /// assert!(matches!(reader.read(&mut received), Err(HandshakeError::TooLarge { bytes: 32, .. })));
     /// # Ok::<(), stepcast::handshake::HandshakeError>(())
@@ -301,7 +301,7 @@ fn parse(bytes: Bytes, headers: usize) -> Result<(u16, Head), HandshakeError> {
 fn explain(fault: HeadFault, limits: HeadLimits) -> HandshakeError {
     match fault {
         HeadFault::TooLong | HeadFault::TooManyHeaders => {
-            HandshakeError::TooLarge { bytes: limits.bytes(), headers: limits.headers() }
+            HandshakeError::TooLarge { bytes: limits.bytes, headers: limits.headers }
         }
         HeadFault::BareLineFeed => HandshakeError::Malformed("a line feed on its own".into()),
     }

@@ -11,14 +11,14 @@ use bytes::Bytes;
 /// ```
 /// use stepcast::handshake::HeadLimits;
 ///
-/// let limits = HeadLimits::default().max_bytes(4096);
-/// assert_eq!((limits.bytes(), limits.headers()), (4096, 64));
+/// let limits = HeadLimits::default().bytes(4096).headers(20);
+/// assert_ne!(limits, HeadLimits::default());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeadLimits {
-    bytes: usize,
-    headers: usize,
+    pub(super) bytes: usize,
+    pub(super) headers: usize,
 }
 
 /// Header lines, unless more or fewer are asked for.
@@ -40,12 +40,12 @@ impl HeadLimits {
     /// ```
     /// # use bytes::BytesMut;
     /// # use stepcast::handshake::{HeadLimits, RequestReader, Status};
-    /// let mut reader = RequestReader::new(HeadLimits::default().max_bytes(32));
+    /// let mut reader = RequestReader::new(HeadLimits::default().bytes(32));
     /// let refusal = reader.read(&mut BytesMut::from("GET / HTTP/1.1\r\nCookie: too long a story")).unwrap_err();
     /// assert_eq!(refusal.status(), Status::HeadersTooLarge);
     /// ```
     #[must_use]
-    pub fn max_bytes(mut self, bytes: usize) -> Self {
+    pub fn bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes.min(MOST_BYTES);
         self
     }
@@ -55,35 +55,14 @@ impl HeadLimits {
     /// ```
     /// # use bytes::BytesMut;
     /// # use stepcast::handshake::{HeadLimits, RequestReader, Status};
-    /// let mut reader = RequestReader::new(HeadLimits::default().max_headers(1));
+    /// let mut reader = RequestReader::new(HeadLimits::default().headers(1));
     /// let refusal = reader.read(&mut BytesMut::from("GET / HTTP/1.1\r\nHost: a\r\nCookie: b\r\n")).unwrap_err();
     /// assert_eq!(refusal.status(), Status::HeadersTooLarge);
     /// ```
     #[must_use]
-    pub fn max_headers(mut self, headers: usize) -> Self {
+    pub fn headers(mut self, headers: usize) -> Self {
         self.headers = headers;
         self
-    }
-
-    /// The largest head in bytes.
-    ///
-    /// ```
-    /// # use stepcast::handshake::HeadLimits;
-    /// assert_eq!(HeadLimits::default().bytes(), 16_384);
-    /// assert_eq!(HeadLimits::default().max_bytes(usize::MAX).bytes(), 1024 * 1024);
-    /// ```
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// The most header lines.
-    ///
-    /// ```
-    /// # use stepcast::handshake::HeadLimits;
-    /// assert_eq!(HeadLimits::default().headers(), 64);
-    /// ```
-    pub fn headers(&self) -> usize {
-        self.headers
     }
 }
 
@@ -344,14 +323,14 @@ mod tests {
 
     #[test]
     fn bytes_beyond_the_limit_are_never_looked_at() {
-        let mut scanner = Scanner::new(HeadLimits::default().max_bytes(100));
+        let mut scanner = Scanner::new(HeadLimits::default().bytes(100));
         assert_eq!(scanner.scan(&vec![b'a'; 100_000]), Err(HeadFault::TooLong));
         assert_eq!(scanner.examined, 100);
     }
 
     #[test]
     fn a_limit_reached_without_the_blank_line_is_too_long_at_once() {
-        let mut scanner = Scanner::new(HeadLimits::default().max_bytes(8));
+        let mut scanner = Scanner::new(HeadLimits::default().bytes(8));
         assert_eq!(scanner.scan(b"a\r\nb: c"), Ok(None));
         assert_eq!(scanner.scan(b"a\r\nb: cd"), Err(HeadFault::TooLong));
     }

@@ -140,12 +140,12 @@ fn refuse_head(fault: HeadFault, limits: HeadLimits) -> Refusal {
             format!(
                 "expected a request head of at most {} bytes, got more; send fewer or shorter \
                  headers, such as cookies",
-                limits.bytes()
+                limits.bytes
             ),
         ),
         HeadFault::TooManyHeaders => Refusal::new(
             Status::HeadersTooLarge,
-            format!("expected at most {} headers, got more; send fewer", limits.headers()),
+            format!("expected at most {} headers, got more; send fewer", limits.headers),
         ),
         // RFC 9112, section 2.2, permits to take it for a line's end. Two servers that differ in what they
         // take for a line can be played off against each other, and nobody sends it but by hand.

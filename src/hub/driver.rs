@@ -449,7 +449,7 @@ impl Driver {
         self.serial = self.serial.wrapping_add(1);
         let deadline = self.engine.now + self.engine.timeouts.handshake;
         let waker = self.ready.waker(key);
-        let head = HeadLimits::default().max_bytes(self.engine.shared.limits.request_head);
+        let head = HeadLimits::default().bytes(self.engine.shared.limits.request_head);
         entry.insert(Connection::new(stream, address, waker, self.serial, deadline, head));
         if !ticked {
             self.next_tick = self.engine.now + self.engine.timeouts.tick;

@@ -127,7 +127,7 @@ pub(crate) struct Engine {
     spare: Option<Box<Inbound>>,
     /// An emptied mailbox, for callers.
     pub(super) spare_mail: Option<Box<Mail>>,
-    codec_limits: codec::Limits,
+    codec_limits: codec::FrameLimits,
     pub(super) addresses: Addresses,
     pub(super) refused: Warnings,
     pub(super) failed: Warnings,
@@ -148,10 +148,10 @@ impl Engine {
         reception: Reception,
     ) -> Self {
         let limits = &shared.limits;
-        let codec_limits = codec::Limits::default()
-            .max_frame(limits.inbound_message)
-            .max_message(limits.inbound_message)
-            .max_fragments(limits.inbound_fragments);
+        let codec_limits = codec::FrameLimits::default()
+            .frame(limits.inbound_message)
+            .message(limits.inbound_message)
+            .fragments(limits.inbound_fragments);
         let addresses = Addresses::new(limits.clients_per_address, reception.proxies.clone());
         let retention = Kept { messages: retention.messages, age: millis(retention.age) };
         // On the plain wire nobody who comes late is given everyone's log: see `keep_everyones`.

@@ -237,12 +237,6 @@ pub enum FollowError {
     /// The feed is another hub's.
     #[error("the feed is another hub's")]
     OtherHub,
-    /// The key of a latest value is longer than 256 bytes.
-    #[error("a key has at most 256 bytes, got {bytes}")]
-    KeyTooLong {
-        /// The key's length in bytes.
-        bytes: usize,
-    },
     /// The hub has been shut down.
     #[error("the hub has been shut down")]
     ShutDown,

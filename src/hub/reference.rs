@@ -614,7 +614,7 @@ impl World {
         let taken = (self.taken, self.engine.is_taking_over());
         let bytes = viewer.reader.read(&mut self.engine, most);
         let mut bytes = BytesMut::from(&bytes[..]);
-        let mut codec = MessageCodec::new(Role::Client, codec::Limits::default());
+        let mut codec = MessageCodec::new(Role::Client, codec::FrameLimits::default());
         while let Some(incoming) = codec.decode(&mut bytes).unwrap() {
             let Incoming::Message(message) = incoming else { panic!("{incoming:?}") };
             let (number, _) = message.as_text().unwrap().split_once(' ').unwrap();

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use serde_json::{Value, json};
 use stepcast::ClientId;
 use stepcast::codec::{
-    CloseCode, CloseFrame, Control, Incoming, Limits, Message, MessageCodec, Role,
+    CloseCode, CloseFrame, Control, FrameLimits, Incoming, Message, MessageCodec, Role,
 };
 use stepcast::handshake::{ClientRequest, HeadLimits, ResponseReader};
 use tokio_util::codec::{Decoder, Encoder};
@@ -170,7 +170,7 @@ impl Follower {
         while reader.read(&mut received).map_err(io::Error::other)?.is_none() {
             read_some(&mut socket, &mut received).map_err(in_time)?;
         }
-        let limits = Limits::default().max_frame(1 << 30).max_message(1 << 30);
+        let limits = FrameLimits::default().frame(1 << 30).message(1 << 30);
         let codec = MessageCodec::new(Role::Client, limits);
         self.line =
             Some(Line { socket, codec, received, feeds: HashMap::new(), is_greeted: false });

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use bytes::BytesMut;
 use serde_json::{Value, json};
 use stepcast::codec::{
-    CloseCode, CloseFrame, Control, Incoming, Limits, Message, MessageCodec, Role,
+    CloseCode, CloseFrame, Control, FrameLimits, Incoming, Message, MessageCodec, Role,
 };
 use stepcast::handshake::{ClientRequest, HeadLimits, ResponseReader};
 use stepcast::{ClientId, Hub};
@@ -86,7 +86,7 @@ impl V1 {
         while reader.read(&mut received).unwrap().is_none() {
             read_some(&mut socket, &mut received).unwrap();
         }
-        let limits = Limits::default().max_frame(1 << 30).max_message(1 << 30);
+        let limits = FrameLimits::default().frame(1 << 30).message(1 << 30);
         Self {
             socket,
             codec: MessageCodec::new(Role::Client, limits),

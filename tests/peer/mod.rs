@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use stepcast::codec::{
-    CloseFrame, Control, Frame, FrameCodec, Incoming, Limits, Message, MessageCodec, Role,
+    CloseFrame, Control, Frame, FrameCodec, FrameLimits, Incoming, Message, MessageCodec, Role,
 };
 use stepcast::handshake::{ClientRequest, HeadLimits, ResponseReader};
 use stepcast::{ClientId, Event, Events, Hub};
@@ -64,7 +64,7 @@ impl Peer {
         while reader.read(&mut received).map_err(io::Error::other)?.is_none() {
             read_some(&mut socket, &mut received)?;
         }
-        let limits = Limits::default().max_frame(1 << 30).max_message(1 << 30);
+        let limits = FrameLimits::default().frame(1 << 30).message(1 << 30);
         let codec = MessageCodec::new(Role::Client, limits);
         let mut peer = Self { socket, id: ClientId::new(1).unwrap(), received, codec };
         let Incoming::Message(greeting) = peer.try_recv()? else { panic!("expected a greeting") };
@@ -144,7 +144,7 @@ impl Peer {
 
     pub fn frame(&mut self, frame: Frame) {
         let mut bytes = BytesMut::new();
-        FrameCodec::new(Role::Client, Limits::default()).encode(frame, &mut bytes).unwrap();
+        FrameCodec::new(Role::Client, FrameLimits::default()).encode(frame, &mut bytes).unwrap();
         self.socket.write_all(&bytes).unwrap();
     }
 

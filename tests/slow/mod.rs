@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use stepcast::codec::{Control, Incoming, Limits, Message, MessageCodec, Role};
+use stepcast::codec::{Control, FrameLimits, Incoming, Message, MessageCodec, Role};
 use stepcast::{ClientId, Hub};
 use tokio_util::codec::{Decoder, Encoder};
 
@@ -35,7 +35,7 @@ impl Slow {
 
     pub fn new(peer: Peer, per_second: u32) -> Self {
         peer.socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-        let limits = Limits::default().max_frame(1 << 30).max_message(1 << 30);
+        let limits = FrameLimits::default().frame(1 << 30).message(1 << 30);
         let codec = MessageCodec::new(Role::Client, limits);
         let (received, started) = (BytesMut::new(), Instant::now());
         Self { peer, per_second, codec, received, started, read: 0, missed: 0 }

@@ -92,8 +92,8 @@ fn in_a_task<T: 'static, E: std::fmt::Debug>(
 }
 
 fn stepcast_in_a_task(messages: Vec<Bytes>, wire: Wire) -> Contestant {
-    use stepcast::codec::{Incoming, Limits, MessageCodec, Role};
-    let limits = Limits::default().max_frame(LIMIT).max_message(LIMIT);
+    use stepcast::codec::{FrameLimits, Incoming, MessageCodec, Role};
+    let limits = FrameLimits::default().frame(LIMIT).message(LIMIT);
     let framed = FramedRead::new(wire, MessageCodec::new(Role::Server, limits));
     in_a_task("stepcast in FramedRead, in a task", messages, framed, |read| match read {
         Incoming::Message(message) => message.as_bytes(),
@@ -131,8 +131,8 @@ pub fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn stepcast(mut wire: Wire) -> Next {
-    use stepcast::codec::{Incoming, Limits, MessageCodec, Role};
-    let limits = Limits::default().max_frame(LIMIT).max_message(LIMIT);
+    use stepcast::codec::{FrameLimits, Incoming, MessageCodec, Role};
+    let limits = FrameLimits::default().frame(LIMIT).message(LIMIT);
     let mut codec = MessageCodec::new(Role::Server, limits);
     let mut received = BytesMut::with_capacity(8 * 1024);
     Box::new(move |see| {
@@ -149,8 +149,8 @@ fn stepcast(mut wire: Wire) -> Next {
 }
 
 fn stepcast_framed(wire: Wire) -> Next {
-    use stepcast::codec::{Incoming, Limits, MessageCodec, Role};
-    let limits = Limits::default().max_frame(LIMIT).max_message(LIMIT);
+    use stepcast::codec::{FrameLimits, Incoming, MessageCodec, Role};
+    let limits = FrameLimits::default().frame(LIMIT).message(LIMIT);
     let codec = MessageCodec::new(Role::Server, limits);
     let mut framed = FramedRead::new(wire, codec);
     Box::new(move |see| match now(framed.next()).unwrap().unwrap() {

@@ -91,9 +91,9 @@ fn stepcast_messages(kind: Kind, messages: &[Bytes]) -> Vec<stepcast::codec::Mes
 }
 
 fn stepcast(kind: Kind, messages: &[Bytes], mut wire: Wire) -> Send {
-    use stepcast::codec::{Limits, MessageCodec, Role};
+    use stepcast::codec::{FrameLimits, MessageCodec, Role};
     let messages = stepcast_messages(kind, messages);
-    let mut codec = MessageCodec::new(Role::Server, Limits::default());
+    let mut codec = MessageCodec::new(Role::Server, FrameLimits::default());
     let mut buffer = BytesMut::with_capacity(CHUNK);
     Box::new(move |what| match what {
         Do::Encode(number) => codec.encode(&messages[number], &mut buffer).unwrap(),
@@ -103,9 +103,9 @@ fn stepcast(kind: Kind, messages: &[Bytes], mut wire: Wire) -> Send {
 
 /// A message that is given away, of which another holder stays, as of every message here.
 fn stepcast_owned(kind: Kind, messages: &[Bytes], mut wire: Wire) -> Send {
-    use stepcast::codec::{Limits, MessageCodec, Role};
+    use stepcast::codec::{FrameLimits, MessageCodec, Role};
     let messages = stepcast_messages(kind, messages);
-    let mut codec = MessageCodec::new(Role::Server, Limits::default());
+    let mut codec = MessageCodec::new(Role::Server, FrameLimits::default());
     let mut buffer = BytesMut::with_capacity(CHUNK);
     Box::new(move |what| match what {
         Do::Encode(number) => codec.encode(messages[number].clone(), &mut buffer).unwrap(),
@@ -137,9 +137,9 @@ fn stepcast_apart(kind: Kind, messages: &[Bytes], mut wire: Wire) -> Send {
 }
 
 fn stepcast_framed(kind: Kind, messages: &[Bytes], wire: Wire) -> Send {
-    use stepcast::codec::{Limits, MessageCodec, Role};
+    use stepcast::codec::{FrameLimits, MessageCodec, Role};
     let messages = stepcast_messages(kind, messages);
-    let codec = MessageCodec::new(Role::Server, Limits::default());
+    let codec = MessageCodec::new(Role::Server, FrameLimits::default());
     let mut framed = tokio_util::codec::FramedWrite::new(wire, codec);
     framed.set_backpressure_boundary(CHUNK);
     Box::new(move |what| match what {
