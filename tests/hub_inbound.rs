@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use peer::{PATIENCE, Peer, event, exchange, until};
 use stepcast::{Event, Hub, Limits, Timeouts};
 
@@ -165,6 +166,33 @@ fn peers_who_send_nothing_do_not_keep_others_out() {
         new.read_exact(&mut answer).unwrap();
         assert_eq!(&answer, b"HTTP/1.1 404");
     }
+}
+
+#[test]
+fn the_first_reader_has_the_events_from_the_start_if_the_program_wants_that() {
+    let limits = Limits::default().events(2);
+    let hub = Hub::builder().limits(limits).events_from_start();
+    let hub = hub.spawn_blocking("127.0.0.1:0").unwrap();
+    let peers: Vec<_> = (0..4).map(|_| Peer::connect(&hub)).collect();
+    let (mut first, mut second) = (hub.events(), hub.events());
+    let mut next = || first.recv_blocking().unwrap();
+    assert_eq!(next(), Event::Connected { id: peers[0].id });
+    assert_eq!(next(), Event::Connected { id: peers[1].id });
+    assert_eq!(next(), Event::Missed(2));
+    assert_eq!(second.try_recv(), None);
+    let late = Peer::connect(&hub);
+    assert_eq!(next(), Event::Connected { id: late.id });
+    assert_eq!(second.recv_blocking(), Some(Event::Connected { id: late.id }));
+}
+
+#[tokio::test]
+async fn events_are_a_stream_that_ends_with_the_hub() {
+    let hub = Hub::spawn("127.0.0.1:0").await.unwrap();
+    let (connected, address) = (hub.events(), hub.local_addr().unwrap());
+    exchange(address, b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+    hub.shutdown().await;
+    let told: Vec<_> = connected.collect().await;
+    assert!(matches!(told[..], [Event::Refused { status: 403, .. }]), "{told:?}");
 }
 
 #[test]

@@ -420,7 +420,7 @@ fn a_message_says_which_feed_it_is_about_and_one_about_a_feed_that_is_not_follow
     let (of_run, bytes) = (Some("run".to_owned()), || Message::from(b"bytes".to_vec()));
     let expected = [
         (of_run.clone(), Message::from("about run")),
-        (Some(String::new()), Message::Json(json!({"to": run}).to_string().into())),
+        (Some(String::new()), Message::json(&json!({"to": run})).unwrap()),
         (of_run, bytes()),
         (None, bytes()),
         (None, "about none".into()),

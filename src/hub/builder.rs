@@ -37,6 +37,7 @@ use crate::page::Page;
 /// ```
 #[derive(Clone)]
 #[must_use = "a builder does nothing until it spawns"]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option by itself")]
 pub struct HubBuilder {
     limits: Limits,
     timeouts: Timeouts,
@@ -52,6 +53,7 @@ pub struct HubBuilder {
     echo: bool,
     freshness: Duration,
     allow_remote: bool,
+    events_from_start: bool,
     runtime: Option<Handle>,
     watch: Watch,
 }
@@ -86,6 +88,7 @@ impl HubBuilder {
             echo: false,
             freshness: Duration::from_millis(250),
             allow_remote: false,
+            events_from_start: false,
             runtime: None,
             watch: Watch::NONE,
         }
@@ -299,6 +302,24 @@ impl HubBuilder {
         self
     }
 
+    /// Has the first call of [`Hub::events`] return what has happened since the hub's start: a client that
+    /// connects between `spawn` and that call is not missed.
+    ///
+    /// Until that call the hub keeps [`Limits::events`] at most, as for every reader; what comes then is
+    /// counted by [`Event::Missed`](crate::Event::Missed).
+    ///
+    /// ```
+    /// # use stepcast::Hub;
+    /// let hub = Hub::builder().events_from_start().spawn_blocking("127.0.0.1:0")?;
+    /// // .. the model is read from disk, and viewers connect ..
+    /// let events = hub.events();
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn events_from_start(mut self) -> Self {
+        self.events_from_start = true;
+        self
+    }
+
     /// Runs the hub as a task on this runtime, which must have I/O and time enabled, instead of on
     /// a thread of its own. A computation that does not let the runtime's threads go then keeps
     /// viewers waiting, which is why it is not the default. The hub ends with the runtime, and
@@ -408,6 +429,9 @@ impl HubBuilder {
             .map_err(SpawnError::System)?;
         let ids = IdSource::new().map_err(|error| SpawnError::System(io::Error::other(error)))?;
         let shared = Arc::new(Shared::new(limits, self.overflow, ids));
+        if self.events_from_start {
+            shared.keep_events();
+        }
         let has_page = self.page.response(&self.frame_ancestors).is_ok();
         let reception = Reception {
             rules: self.rules,

@@ -179,7 +179,7 @@ pub enum SendError {
 /// The longest key of a latest value, in bytes.
 pub(crate) const KEY_MAX: usize = 256;
 
-/// Why there is no such feed.
+/// Why a feed could not be had.
 ///
 /// ```
 /// use stepcast::{FeedError, Hub};
@@ -194,8 +194,12 @@ pub enum FeedError {
     /// A feed's name has 1 to 256 bytes, and no control characters.
     #[error("a feed's name has 1 to 256 bytes and no control characters")]
     InvalidName,
-    /// A client asks for a feed, and there are as many in use as clients may name, or as there may be. The program gets
-    /// a feed that takes nothing in this case; see [`Hub::feed`](crate::Hub::feed).
+    /// The program has a feed of this name already, or something of an earlier one is still kept:
+    /// [`Hub::create_feed`](crate::Hub::create_feed).
+    #[error("the program has had a feed of this name, and it is still kept: give another name")]
+    Exists,
+    /// There are as many feeds in use as there may be, or as clients may name. [`Hub::feed`](crate::Hub::feed) returns
+    /// a feed that takes nothing in this case.
     #[error("there are {limit} feeds in use already; see Limits::feeds")]
     TooMany {
         /// The limit.

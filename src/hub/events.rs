@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
+use futures_core::Stream;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -55,6 +56,7 @@ pub enum Event {
         id: ClientId,
     },
     /// A client sent a message.
+    #[non_exhaustive]
     Message {
         /// The client's id.
         id: ClientId,
@@ -75,6 +77,7 @@ pub enum Event {
     },
     /// A request was refused; or a feed, to a client on `stepcast.v1`, since the program's rule about it panicked. Browsers
     /// hide the answer's text, so it is here and in the log.
+    #[non_exhaustive]
     Refused {
         /// Where the request came from.
         address: SocketAddr,
@@ -145,7 +148,9 @@ impl fmt::Display for DisconnectReason {
     }
 }
 
-/// A hub's events from the moment of [`Hub::events`](crate::Hub::events) on, in their order.
+/// A hub's events from the moment of [`Hub::events`](crate::Hub::events) on, in their order; also as a
+/// [`Stream`]. [`HubBuilder::events_from_start`](crate::HubBuilder::events_from_start) has them begin with
+/// the hub.
 ///
 /// At most [`Limits::events`](crate::Limits::events) wait to be taken; when there are more, the
 /// newest are not kept and their number is told by [`Event::Missed`]. A hub goes on without its
@@ -228,7 +233,7 @@ impl Events {
         self.receiver.try_recv().ok().or_else(|| self.take_missed())
     }
 
-    /// The next event, as a poll function: for a `Stream` of your own.
+    /// The next event, as a poll function: what the [`Stream`] calls.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -254,6 +259,26 @@ impl Events {
             0 => None,
             missed => Some(Event::Missed(missed)),
         }
+    }
+}
+
+/// It ends as [`recv`](Events::recv) does, and goes on ending when it is polled again.
+///
+/// ```
+/// use futures_util::StreamExt;
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let hub = stepcast::Hub::spawn("127.0.0.1:0").await?;
+/// let events = hub.events();
+/// hub.shutdown().await;
+/// assert_eq!(events.count().await, 0);
+/// # Ok::<(), stepcast::SpawnError>(()) }).unwrap();
+/// ```
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.poll_recv(cx)
     }
 }
 

@@ -78,7 +78,7 @@ use crate::codec::{CloseCode, CloseFrame, Message};
 use goodbye::Goodbye;
 use lock::Lock;
 use shared::{Command, Shared};
-use topic::Topics;
+use topic::{By, Topics};
 
 pub use builder::HubBuilder;
 pub use client::ClientInfo;
@@ -486,6 +486,37 @@ impl Hub {
         }
     }
 
+    /// Makes a feed of this name for the program alone to push to: two runs that chose the same name do not
+    /// mix their messages unseen. As [`File::create_new`](std::fs::File::create_new) is to `File::create`.
+    ///
+    /// Clients that wait for the feed by its name do not take the name.
+    ///
+    /// # Errors
+    ///
+    /// - [`FeedError::Exists`]: the program has asked for a feed of this name, and that is still there. A feed stays
+    ///   for a while after its last handle: see [`Feed`].
+    /// - [`FeedError::TooMany`]: at [`Limits::feeds`] no feed can make way.
+    /// - [`FeedError::InvalidName`], as [`feed`](Hub::feed).
+    ///
+    /// ```
+    /// # use stepcast::FeedError;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+    /// let run = hub.create_feed("run/1")?;
+    /// assert_eq!(hub.create_feed("run/1").unwrap_err(), FeedError::Exists);
+    /// assert_eq!(hub.feed("run/1")?.name(), run.name()); // on purpose
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn create_feed(&self, name: &str) -> Result<Feed, FeedError> {
+        process_end::watch();
+        match self.live() {
+            Some(inner) => {
+                let topic = inner.shared.topic(name, By::ProgramFirst)?;
+                Ok(Feed::new(Arc::clone(&inner.shared), topic))
+            }
+            None => topic::check_name(name).map(|()| Feed::disabled()),
+        }
+    }
+
     /// Everyone's feed, which all follow who name no other: [`broadcast`](Hub::broadcast) sends to
     /// it. Whoever comes gets its latest values, and of its log what comes then.
     ///
@@ -659,8 +690,9 @@ impl Hub {
     }
 
     /// What happens from now on: clients that come and go, their messages, refused requests.
+    /// [`HubBuilder::events_from_start`] has the first call return what has happened before it, too.
     ///
-    /// Who does not call this pays nothing for it. See [`Events`] for its bounds.
+    /// Events cost nothing until this is called. See [`Events`] for its bounds.
     /// [`Events`] keep no hub alive; a thread that reads them and pushes holds a [`WeakHub`], which has
     /// an example.
     ///
@@ -681,7 +713,7 @@ impl Hub {
     pub fn events(&self) -> Events {
         process_end::watch();
         match self.shared() {
-            Some(shared) => shared.listeners.listen(shared.limits.events),
+            Some(shared) => shared.events(),
             None => events::Listeners::default().listen(1),
         }
     }

@@ -10,7 +10,7 @@ use super::client::{Client, Details};
 use super::connection::refused;
 use super::engine::{Engine, millis};
 use super::events::{DisconnectReason, Event};
-use super::topic::{self, Topic, Topics};
+use super::topic::{self, By, Topic, Topics};
 use super::{ClientId, FeedError, program};
 use crate::codec::CloseFrame;
 use crate::handshake::{Refusal, Request, Rules, Status, Upgrade};
@@ -130,9 +130,11 @@ impl Engine {
                 {
                     return Err(Refusal::new(Status::Forbidden, "this feed is not for you"));
                 }
-                self.shared.topic(&name, true).map_err(|error| match error {
+                self.shared.topic(&name, By::Client).map_err(|error| match error {
                     FeedError::TooMany { limit } => Refusal::full("feeds", limit),
-                    FeedError::InvalidName => Refusal::not_found(request.path()),
+                    FeedError::InvalidName | FeedError::Exists => {
+                        Refusal::not_found(request.path())
+                    }
                 })?
             }
         };
@@ -314,7 +316,7 @@ impl Engine {
                 return Err(("failed", RULE_PANICKED.to_owned()));
             }
         }
-        self.shared.topic(name, true).map_err(|error| refused(&error))
+        self.shared.topic(name, By::Client).map_err(|error| refused(&error))
     }
 
     /// What a client on `stepcast.v1` is told first of all.

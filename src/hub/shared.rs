@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::budget::Budget;
 use super::client::{Client, Registry};
 use super::descriptors::{Descriptors, Room};
-use super::events::Listeners;
+use super::events::{Events, Listeners};
 use super::flush::Requests;
 use super::goodbye::Goodbye;
 use super::id::IdSource;
@@ -25,7 +25,7 @@ use super::refusals::Refusals;
 use super::signal::Bell;
 use super::stats::Counters;
 use super::sync::AtomicU64;
-use super::topic::{Found, Inbox, Topic, Topics};
+use super::topic::{By, Found, Inbox, Topic, Topics};
 use super::waiters::Waiters;
 use super::{ClientId, FeedError, FollowError, Limits, Overflow, Stats, program};
 use crate::codec::CloseFrame;
@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) waiters: Waiters,
     pub(crate) flushes: Requests,
     pub(crate) listeners: Listeners,
+    /// What has happened since the start, for who asks first, if the program wants that.
+    early_events: Lock<Option<Events>>,
     /// Cancelled when the hub begins to end.
     pub(crate) ended: CancellationToken,
     /// Who wants to know when a client has gone.
@@ -139,6 +141,7 @@ impl Shared {
             waiters: Waiters::default(),
             flushes: Requests::default(),
             listeners: Listeners::default(),
+            early_events: Lock::default(),
             ended: CancellationToken::new(),
             gone: Lock::default(),
             counters: Counters::default(),
@@ -149,6 +152,18 @@ impl Shared {
             shutdown: Lock::default(),
             end: End::default(),
         }
+    }
+
+    /// Keeps what happens from now on for the first call of [`events`](Self::events).
+    pub(crate) fn keep_events(&self) {
+        let events = self.listeners.listen(self.limits.events);
+        *self.early_events.lock() = Some(events);
+    }
+
+    /// What happens from now on; for who asks first, from when it was kept.
+    pub(crate) fn events(&self) -> Events {
+        let early = self.early_events.lock().take();
+        early.unwrap_or_else(|| self.listeners.listen(self.limits.events))
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -199,13 +214,13 @@ impl Shared {
         self.news.lock().is_empty() && self.mail.lock().keys.is_empty()
     }
 
-    /// The feed of this name, for the program or for a client that asks for it, with one handle more.
+    /// The feed of this name, with one handle more.
     ///
     /// # Errors
     ///
     /// As [`Topics::find_or_make`].
-    pub(crate) fn topic(&self, name: &str, for_client: bool) -> Result<Arc<Topic>, FeedError> {
-        let Found { topic, evicted } = self.topics.find_or_make(name, for_client)?;
+    pub(crate) fn topic(&self, name: &str, by: By) -> Result<Arc<Topic>, FeedError> {
+        let Found { topic, evicted } = self.topics.find_or_make(name, by)?;
         if let Some(evicted) = evicted {
             self.tell(&evicted, &mut evicted.inbox.lock()); // it is the driver's to let it go
             self.bell.ring();
@@ -219,7 +234,7 @@ impl Shared {
     ///
     /// The name is none.
     pub(crate) fn topic_or_none(&self, name: &str) -> Result<Arc<Topic>, FeedError> {
-        let found = self.topic(name, false);
+        let found = self.topic(name, By::Program);
         let Err(error @ FeedError::TooMany { limit }) = found else { return found };
         if self.counters.feeds_refused.add(1) == 0 {
             let name = name.to_owned();

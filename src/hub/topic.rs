@@ -32,6 +32,8 @@ pub(crate) struct Topic {
     pub(crate) inbox: Lock<Inbox>,
     /// Handles that the program holds, and clients that follow it.
     handles: AtomicUsize,
+    /// Whether the program has asked for it, and not only clients. Under the lock of the table.
+    claimed: AtomicBool,
     /// Whether the driver knows it, and so is the one to say when it goes away.
     known: AtomicBool,
     /// Its place in the driver's table, for the driver alone.
@@ -198,6 +200,7 @@ impl Topic {
             origin,
             inbox: Lock::new(Inbox { newest: origin, ..Inbox::default() }),
             handles: AtomicUsize::new(0),
+            claimed: AtomicBool::new(false),
             known: AtomicBool::new(false),
             place: AtomicUsize::new(usize::MAX),
             idle: AtomicU64::new(IN_USE),
@@ -292,6 +295,16 @@ impl Table {
     }
 }
 
+/// Who asks for a feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// A client, which may name half as many as there may be.
+    Client,
+    Program,
+    /// The program, if it has not asked for the feed before.
+    ProgramFirst,
+}
+
 /// A feed that was asked for, and the one that has made way for it, which the driver is to be told of.
 pub(crate) struct Found {
     pub(crate) topic: Arc<Topic>,
@@ -348,16 +361,22 @@ impl Topics {
     ///
     /// # Errors
     ///
-    /// The name is none, or there are too many in use.
-    pub(crate) fn find_or_make(&self, name: &str, for_client: bool) -> Result<Found, FeedError> {
+    /// The name is none, it is taken, or there are too many in use.
+    pub(crate) fn find_or_make(&self, name: &str, by: By) -> Result<Found, FeedError> {
         check_name(name)?;
         let mut table = self.table.lock();
         if let Some(topic) = table.named.get(name).map(Arc::clone) {
+            if by != By::Client
+                && topic.claimed.swap(true, Ordering::Relaxed)
+                && by == By::ProgramFirst
+            {
+                return Err(FeedError::Exists);
+            }
             table.take_up(&topic);
             topic.handles.fetch_add(1, Ordering::Relaxed);
             return Ok(Found { topic, evicted: None });
         }
-        let limit = if for_client { self.most.div_ceil(2) } else { self.most };
+        let limit = if by == By::Client { self.most.div_ceil(2) } else { self.most };
         let mut evicted = None;
         if table.in_use() >= limit {
             return Err(FeedError::TooMany { limit });
@@ -378,6 +397,7 @@ impl Topics {
         table.epoch = epoch::after(table.epoch);
         let topic = Arc::new(Topic::new(name, alias, table.epoch, origin));
         topic.handles.store(1, Ordering::Relaxed);
+        topic.claimed.store(by != By::Client, Ordering::Relaxed);
         table.named.insert(name.into(), Arc::clone(&topic));
         Ok(Found { topic, evicted })
     }
@@ -409,12 +429,12 @@ impl Topics {
 
     #[cfg(test)]
     pub(crate) fn get(&self, name: &str) -> Result<Arc<Topic>, FeedError> {
-        self.find_or_make(name, false).map(|found| found.topic)
+        self.find_or_make(name, By::Program).map(|found| found.topic)
     }
 
     #[cfg(test)]
     pub(crate) fn get_for_client(&self, name: &str) -> Result<Arc<Topic>, FeedError> {
-        self.find_or_make(name, true).map(|found| found.topic)
+        self.find_or_make(name, By::Client).map(|found| found.topic)
     }
 
     pub(crate) fn clone_handle(topic: &Arc<Topic>) -> Arc<Topic> {
@@ -517,6 +537,25 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_taken_from_when_the_program_asks_for_it_until_the_feed_has_gone() {
+        let topics = Topics::new(10, Arc::default());
+        let create = |name| topics.find_or_make(name, By::ProgramFirst).map(|found| found.topic);
+        let waiting = topics.get_for_client("run").unwrap();
+        let run = create("run").unwrap(); // of a client that waits for it
+        assert!(Arc::ptr_eq(&waiting, &run));
+        assert_eq!(create("run").unwrap_err(), FeedError::Exists);
+        topics.get_for_client("run").unwrap();
+        assert_eq!(create("run").unwrap_err(), FeedError::Exists);
+        for _ in 0..3 {
+            topics.drop_handle(&run);
+        }
+        assert!(!Arc::ptr_eq(&create("run").unwrap(), &run));
+        topics.get("other").unwrap();
+        assert_eq!(create("other").unwrap_err(), FeedError::Exists);
+        assert_eq!(topics.find_or_make("other", By::Program).unwrap().topic.name(), "other");
+    }
+
+    #[test]
     fn clients_can_name_half_as_many_feeds_as_there_may_be() {
         let topics = Topics::new(4, Arc::default());
         topics.get_for_client("a").unwrap();
@@ -539,7 +578,7 @@ mod tests {
 
     /// Which feed makes way for a new one.
     fn evicted_for(topics: &Topics, name: &str) -> Option<Arc<Topic>> {
-        topics.find_or_make(name, false).ok()?.evicted
+        topics.find_or_make(name, By::Program).ok()?.evicted
     }
 
     #[test]

@@ -585,7 +585,7 @@ fn shown(name: &str) -> &str {
 /// What a client is told about a feed that it does not get.
 pub(crate) fn refused(error: &FeedError) -> (&'static str, String) {
     let code = match error {
-        FeedError::InvalidName => "invalid",
+        FeedError::InvalidName | FeedError::Exists => "invalid",
         FeedError::TooMany { .. } => "full",
     };
     (code, error.to_string())

@@ -129,7 +129,7 @@ fn tell(mut events: Events) {
             Event::Detached { id, .. } => json!({ "event": "detached", "id": id }),
             Event::Resumed { id } => json!({ "event": "resumed", "id": id }),
             Event::Gone { id, .. } => json!({ "event": "gone", "id": id }),
-            Event::Message { id, feed, message } => {
+            Event::Message { id, feed, message, .. } => {
                 let what = match &message {
                     Message::Text(text) => json!({ "text": text.as_str() }),
                     Message::Json(json) => json!({ "json": json.as_str() }),
