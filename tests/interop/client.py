@@ -10,6 +10,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 HEADER = struct.Struct(">BIQQH")  # kind, alias, number or stamp, time, length of the key
+SAID = struct.Struct(">BI")  # kind, alias
 
 
 class Feed:
@@ -72,6 +73,7 @@ class Client:
             return {"code": refused.response.status_code, "reason": "refused by HTTP"}
         except (OSError, TimeoutError, InvalidHandshake, EOFError):
             return {"code": 1006}
+        self.ws = ws
         acks = asyncio.create_task(self.send_acks(ws))
         try:
             return await self.talk(ws)
@@ -104,6 +106,15 @@ class Client:
                         await ws.send(json.dumps({"pong": body}))
                     elif hasattr(self, "on_" + what):
                         getattr(self, "on_" + what)(body)
+
+    async def say(self, message, name=None):
+        """Sends text, bytes or JSON to the program, about the feed of this name."""
+        feed = self.feeds.get(name)
+        to = next((alias for alias, followed in self.followed.items() if followed is feed), 0)
+        if isinstance(message, bytes):
+            return await self.ws.send(SAID.pack(1, to) + message)
+        kind = "text" if isinstance(message, str) else "json"
+        await self.ws.send(json.dumps({kind: message, "to": to}))
 
     async def send_acks(self, ws):
         acked = {}

@@ -1,15 +1,18 @@
-//! The program of `run.py`. It pushes numbered steps until a line comes in, and then finishes its
-//! feed. After a second line it ends the hub.
+//! The program of `run.py`. It pushes numbered steps to its first client and to all until that client
+//! has it finish the feed `run`, and then has it end. It also ends when its input does.
 
 use std::error::Error;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
-use std::{io, thread};
+use std::{io, process, thread};
 
 use serde_json::json;
-use stepcast::{Event, Hub, Limits, Message};
+use stepcast::{Event, Events, Hub, Limits, Message};
 
 fn main() -> Result<(), Box<dyn Error>> {
+    thread::spawn(|| {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        process::exit(1);
+    });
     let limits = Limits::default().feed(256 << 10);
     let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0")?;
     let mut events = hub.events();
@@ -20,13 +23,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     };
 
-    let (sender, lines) = mpsc::channel();
-    thread::spawn(move || io::stdin().lines().try_for_each(|line| sender.send(line)));
     let run = hub.feed("run")?;
     let told = hub.feed("told")?;
     hub.follow(id, &told)?;
     let mut step = 0;
-    while let Err(RecvTimeoutError::Timeout) = lines.recv_timeout(Duration::from_millis(1)) {
+    while !has_said(&mut events, Some("run"), &"finish".into()) {
+        thread::sleep(Duration::from_millis(1));
         step += 1;
         hub.broadcast(numbered(step)?);
         run.send(numbered(step)?)?;
@@ -46,9 +48,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     hub.send(id, "the last")?;
     println!("{step} in all");
 
-    lines.recv()??;
+    while !has_said(&mut events, None, &b"end".into()) {
+        thread::sleep(Duration::from_millis(1));
+    }
     hub.finish("Converged.");
     Ok(())
+}
+
+/// Whether the next event is this message, about this feed.
+fn has_said(events: &mut Events, about: Option<&str>, what: &Message) -> bool {
+    matches!(events.try_recv(), Some(Event::Message { feed, message, .. })
+        if feed.as_deref() == about && message == *what)
 }
 
 /// A message of each kind, by turns: text, JSON, and bytes that take a frame of some size.

@@ -125,7 +125,7 @@ async def run(hub):
     ids.add(client.who["id"])
     assert len(ids) == 1, f"not the same client: {ids}"
 
-    hub.stdin.write(b"finish the feed\n")
+    await client.say("finish", "run")
     steps = await reading
     pushed = [numbered(step) for step in range(1, steps + 1)]
     mail = [*pushed[2::3], "the last"]
@@ -151,7 +151,7 @@ async def run(hub):
     other = await Client(f"{client.url}/no-such-path").run()
     assert other[0] == 4505, other
 
-    hub.stdin.write(b"end\n")
+    await client.say(b"end")
     end = await ended
     assert end == (4503, "Converged."), end
     assert await hub.wait() == 0
