@@ -1,7 +1,9 @@
 // The same in Firefox: the hub's page, and the client through a reload, the way back, and a lost connection.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import test from 'node:test';
 import puppeteer from 'puppeteer-core';
@@ -39,6 +41,23 @@ test('in Firefox the page shows the bar, the field and the messages of a running
   assert.ok(next.wider <= 0, `${next.wider} px wider than the window`);
   await picture(page, 'gray_scott-firefox');
   assert.deepEqual(complaints, []);
+});
+
+test('in Firefox the page says which line lets its socket in behind a proxy that changes Host', async (t) => {
+  const run = await start(t, 'plain', '127.0.0.1:0');
+  const { host, port, hostname } = new URL(run.url);
+  const proxy = createServer((client) => {
+    const hub = connect(Number(port), hostname);
+    client.on('data', (data) => hub.write(data.toString('latin1').replace(/^Host: .*$/m, `Host: ${host}`), 'latin1'));
+    hub.pipe(client);
+    for (const [one, other] of [[client, hub], [hub, client]]) one.on('error', () => {}).on('close', () => other.destroy());
+  });
+  await once(proxy.listen(0, '127.0.0.1'), 'listening');
+  t.after(() => proxy.close());
+  const { page } = await firefox(t);
+  const origin = `http://run.localhost:${proxy.address().port}`;
+  await page.goto(`${origin}/`);
+  await until('the line', () => page.evaluate((line) => document.body.innerText.includes(line), `.allow_origin("${origin}")`));
 });
 
 const html = (url) => `<!doctype html><link rel="icon" href="data:,"><script type="module">
