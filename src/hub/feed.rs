@@ -208,7 +208,7 @@ impl Feed {
     }
 
     /// Appends the feed's last message. Who comes late gets it as long as it is kept; from this call
-    /// on nothing else is taken.
+    /// on nothing else is taken. Viewers on `stepcast.v1` are told that the feed has ended.
     ///
     /// # Errors
     ///
