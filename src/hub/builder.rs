@@ -428,7 +428,9 @@ impl HubBuilder {
             .collect::<io::Result<_>>()
             .map_err(SpawnError::System)?;
         let ids = IdSource::new().map_err(|error| SpawnError::System(io::Error::other(error)))?;
-        let shared = Arc::new(Shared::new(limits, self.overflow, ids));
+        let mut shared = Shared::new(limits, self.overflow, ids);
+        shared.keeps_messages = self.retention.messages > 0 && !self.retention.age.is_zero();
+        let shared = Arc::new(shared);
         if self.events_from_start {
             shared.keep_events();
         }

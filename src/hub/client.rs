@@ -257,6 +257,9 @@ impl Client {
         topic: Option<Arc<Topic>>,
     ) -> Self {
         let plain = details.path.is_empty() && details.headers.is_empty();
+        if let Some(topic) = &topic {
+            topic.add_follower();
+        }
         let follows = topic.map_or(Wants::Nothing, Wants::One);
         Self {
             id,
@@ -345,6 +348,7 @@ impl Client {
         let mut rare = self.rare.lock();
         if matches!(rare.follows, Wants::Nothing) && limit > 0 {
             rare.follows = Wants::One(Arc::clone(topic));
+            topic.add_follower();
             return Ok(true);
         }
         let follows = rare.follows.list().ok_or(FollowError::NoSuchClient(self.id))?;
@@ -355,10 +359,11 @@ impl Client {
             return Err(FollowError::TooMany { limit });
         }
         follows.push(Wanted::by_itself(Arc::clone(topic)));
+        topic.add_follower();
         Ok(true)
     }
 
-    /// Takes out what it asked for itself. The handles are the caller's.
+    /// Takes out what it asked for itself. The handles are the caller's, for [`Shared::drop_follower`].
     pub(crate) fn unfollow_own(&self) -> Vec<Arc<Topic>> {
         let follows = &mut self.rare.lock().follows;
         let (told, own): (Vec<Wanted>, Vec<Wanted>) =
@@ -415,13 +420,14 @@ impl Client {
             return Err(FollowError::TooMany { limit });
         }
         let topic = Topics::clone_handle(topic);
+        topic.add_follower();
         follows.push(Wanted { topic, stamp, fresh: true, told: true });
         tell();
         Ok(())
     }
 
-    /// Takes a feed, whose handle is the caller's then, from what it is to follow, and tells the
-    /// driver, under the lock as above; whether it was there.
+    /// Takes a feed, whose handle is the caller's then, for [`Shared::drop_follower`], from what it is to
+    /// follow, and tells the driver, under the lock as above; whether it was there.
     pub(crate) fn unfollow(&self, topic: &Arc<Topic>, tell: impl FnOnce()) -> bool {
         let mut rare = self.rare.lock();
         let Some(follows) = rare.follows.list() else { return false };
@@ -455,7 +461,7 @@ impl Client {
         matches!(self.rare.lock().follows, Wants::Gone)
     }
 
-    /// It has gone: the handles are the caller's.
+    /// It has gone: the handles are the caller's, for [`Shared::drop_follower`].
     pub(crate) fn unfollow_all(&self) -> Vec<Wanted> {
         match std::mem::take(&mut self.rare.lock().follows) {
             Wants::Several(list) => *list,

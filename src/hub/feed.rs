@@ -103,6 +103,32 @@ impl Feed {
         shared.push(topic, message.into(), false)
     }
 
+    /// Appends a message to the log, as [`send`](Feed::send), and makes the message only if somebody can get it.
+    ///
+    /// Late joiners get the retained log. So the message is made also while nobody watches, unless the feed keeps
+    /// none ([`Retention`](crate::Retention) of 0 messages) and the hub has no client. Of everyone's feed it is
+    /// made if the hub has a client, as by [`Hub::broadcast_with`](crate::Hub::broadcast_with). For a state,
+    /// [`set_with`](Feed::set_with) makes much less.
+    ///
+    /// The closure runs in this call. It is not called where the hub is disabled or has ended, nor after
+    /// [`finish`](Feed::finish).
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Feed::send).
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+    /// # let step = 41;
+    /// let feed = hub.feed("run/42")?;
+    /// feed.send_with(|| format!("restart written at step {step}"))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn send_with<M: Into<Message>>(&self, make: impl FnOnce() -> M) -> Result<(), SendError> {
+        let Some(Inner { shared, topic }) = self.live() else { return Ok(()) };
+        shared.push_with(topic, || make().into())
+    }
+
     /// Appends a message to the log, and waits until there is room for it: until the slowest follower is
     /// no more than [`Limits::feed`](crate::Limits::feed) behind with it, so that nobody skips.
     /// It takes `within` at most. With nobody following there is always room.
@@ -182,6 +208,56 @@ impl Feed {
     pub fn set(&self, key: &str, message: impl Into<Message>) -> Result<(), SendError> {
         let Some(Inner { shared, topic }) = self.live() else { return Ok(()) };
         shared.set(topic, key, message.into())
+    }
+
+    /// Sets the latest value of a key, as [`set`](Feed::set), and makes few values while nobody follows the feed.
+    ///
+    /// - While a client follows the feed each value is made.
+    /// - While none does, a value is made if the hub has taken over the key's value before. In a hot loop that is
+    ///   about one value a millisecond. In a loop that is slower each value is made. So late joiners find a
+    ///   value that is at most some milliseconds older than the newest, and get the newest by the next call.
+    ///   As the last value of a hot loop may be left out, say how the loop ended by [`set`](Feed::set).
+    ///
+    /// The closure runs in this call. It is not called where the hub is disabled or has ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Feed::set).
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+    /// let run = hub.feed("run/42")?;
+    /// for step in 1..=100_000 {
+    ///     // model.step();
+    ///     run.set_with("progress", || format!(r#"{{"progress":{step},"total":100000}}"#))?;
+    /// }
+    /// run.set("progress", r#"{"progress":100000,"total":100000}"#)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_with<M: Into<Message>>(
+        &self,
+        key: &str,
+        make: impl FnOnce() -> M,
+    ) -> Result<(), SendError> {
+        let Some(Inner { shared, topic }) = self.live() else { return Ok(()) };
+        shared.set_with(topic, key, || make().into())
+    }
+
+    /// Returns how many clients follow the feed: one relaxed load.
+    ///
+    /// A client that is told to [follow](crate::Hub::follow) it counts from that call on. A client on
+    /// `stepcast.v1` that is away counts if the program has told it to follow; what it asked for itself it asks
+    /// for again when it comes back.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+    /// assert_eq!(hub.feed("run/42")?.followers(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "receiver_count")]
+    #[doc(alias = "subscribers")]
+    pub fn followers(&self) -> usize {
+        self.live().map_or(0, |inner| inner.topic.followers())
     }
 
     /// Removes the latest value of a key. A key that has no value is left alone.

@@ -434,8 +434,8 @@ impl Hub {
     /// Sends a message to every client that is connected; who comes later does not get it.
     ///
     /// It does not block, whatever the clients do, and costs the same for any number of them. With
-    /// nobody connected it costs almost nothing; the message's making can be saved, too, by asking
-    /// [`client_count`](Hub::client_count) first. What is above
+    /// nobody connected it costs almost nothing; [`broadcast_with`](Hub::broadcast_with) saves the message's
+    /// making, too. What is above
     /// [`Limits::outbound_message`], or comes after the hub's end, is counted in
     /// [`Stats::refused_pushes`]. As for every push, the log is told of each kind of refusal once, and then
     /// every ten seconds at most.
@@ -449,6 +449,23 @@ impl Hub {
     pub fn broadcast(&self, message: impl Into<Message>) {
         if let Some(shared) = self.shared() {
             shared.broadcast(message.into());
+        }
+    }
+
+    /// Sends a message to every client that is connected, as [`broadcast`](Hub::broadcast), and makes the message
+    /// only if there is a client: a loop formats nothing while nobody watches.
+    ///
+    /// The closure runs in this call, and is not called where the hub is [disabled](Hub::disabled) or has ended.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+    /// # let residual = 3.2e-7;
+    /// hub.broadcast_with(|| format!(r#"{{"residual":{residual:e}}}"#));
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn broadcast_with<M: Into<Message>>(&self, make: impl FnOnce() -> M) {
+        if let Some(shared) = self.shared() {
+            shared.broadcast_with(|| make().into());
         }
     }
 
@@ -573,14 +590,12 @@ impl Hub {
         shared.unfollow(id, feed.topic_at(shared).ok_or(FollowError::OtherHub)?)
     }
 
-    /// How many clients there are, those included that are away and may come back: one relaxed load, so that a loop can leave out making a
-    /// message that nobody would get.
+    /// How many clients there are, those included that are away and may come back: one relaxed load.
+    /// [`broadcast_with`](Hub::broadcast_with) and [`Feed::set_with`] ask by themselves whether anybody watches.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
-    /// if hub.client_count() > 0 {
-    ///     hub.broadcast(format!("residual {:e}", 1e-9));
-    /// }
+    /// assert_eq!(hub.client_count(), 0);
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn client_count(&self) -> usize {

@@ -62,6 +62,15 @@ impl Shared {
         self.append(self.topics.everyone(), message, false)
     }
 
+    /// As [`broadcast`](Self::broadcast), of a message that is made if somebody can get it. No lock is held meanwhile.
+    pub(crate) fn broadcast_with(&self, make: impl FnOnce() -> Message) {
+        if self.is_closed() {
+            let _ = self.noted(0, Err(SendError::ShutDown));
+        } else if !self.is_for_nobody() {
+            self.broadcast(make());
+        }
+    }
+
     /// Whether nobody will ever be owed what is pushed to everyone now: a client starts at the live end, or is told that
     /// it has missed this, for which it is counted.
     fn is_for_nobody(&self) -> bool {
@@ -84,6 +93,27 @@ impl Shared {
     ) -> Result<(), SendError> {
         let bytes = message.len();
         self.noted(bytes, self.push_to(topic, message.into(), last))
+    }
+
+    /// As [`push`](Self::push), of a message that is made if somebody can get it, now or later.
+    pub(crate) fn push_with(
+        &self,
+        topic: &Arc<Topic>,
+        make: impl FnOnce() -> Message,
+    ) -> Result<(), SendError> {
+        if self.is_closed() {
+            return self.noted(0, Err(SendError::ShutDown));
+        }
+        let accepts = topic.inbox.lock().accepts();
+        if accepts.is_err() {
+            return self.noted(0, accepts);
+        }
+        let nobody = if topic.is_everyones() {
+            self.is_for_nobody()
+        } else {
+            !self.keeps_messages && self.registry.count() == 0
+        };
+        if nobody { Ok(()) } else { self.push(topic, make(), false) }
     }
 
     fn push_to(&self, topic: &Arc<Topic>, message: Payload, last: bool) -> Result<(), SendError> {
@@ -146,6 +176,33 @@ impl Shared {
     ) -> Result<(), SendError> {
         let bytes = message.len();
         self.noted(bytes, self.set_in(topic, key, message.into()))
+    }
+
+    /// As [`set`](Self::set), of a value that is made if a client follows the feed. For those who come late it is also
+    /// made if the driver has taken over the value before: that is after a moment, and then nobody has to make do with an
+    /// old one. No lock is held while it is made.
+    pub(crate) fn set_with(
+        &self,
+        topic: &Arc<Topic>,
+        key: &str,
+        make: impl FnOnce() -> Message,
+    ) -> Result<(), SendError> {
+        if self.is_closed() {
+            return self.noted(0, Err(SendError::ShutDown));
+        }
+        if topic.followers() == 0 {
+            let inbox = topic.inbox.lock();
+            let accepts = inbox.accepts();
+            let waits = inbox.latest.as_ref().is_some_and(|latest| latest.has_pending(key));
+            drop(inbox);
+            if accepts.is_err() {
+                return self.noted(0, accepts);
+            }
+            if waits {
+                return Ok(());
+            }
+        }
+        self.set(topic, key, make())
     }
 
     fn set_in(&self, topic: &Arc<Topic>, key: &str, message: Payload) -> Result<(), SendError> {
@@ -548,6 +605,32 @@ mod tests {
             (shared.budget.used(), shared.topics.everyone().inbox.lock().queue.is_empty()),
             (0, true)
         );
+    }
+
+    #[test]
+    fn a_value_is_made_for_followers_and_without_any_where_the_driver_has_the_one_before() {
+        let (shared, client) = shared_with_a_client(Limits::default());
+        let topic = shared.topics.get("run").unwrap();
+        let calls = std::cell::Cell::new(0);
+        let set = |key| {
+            let make = || {
+                calls.set(calls.get() + 1);
+                "value".into()
+            };
+            shared.set_with(&topic, key, make).unwrap();
+            calls.get()
+        };
+        let take = || topic.inbox.lock().latest.as_mut().map(|latest| latest.take_pending());
+        assert_eq!([set("k"), set("k"), set("l"), set("l"), set("k")], [1, 1, 2, 2, 2]);
+        drop(take());
+        assert_eq!([set("k"), set("k")], [3, 3]);
+        drop(take());
+        shared.remove(&topic, "k").unwrap();
+        assert_eq!([set("k"), set("k")], [4, 4], "what waits is a removal");
+        shared.follow(client.id, &topic).unwrap();
+        assert_eq!([set("k"), set("k")], [5, 6]);
+        shared.unfollow(client.id, &topic).unwrap();
+        assert_eq!([set("k"), set("k")], [6, 6]);
     }
 
     #[test]

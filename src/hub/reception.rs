@@ -259,7 +259,7 @@ impl Engine {
             mailbox.mail.take()
         };
         drop(waiting); // payloads of the program's: not under the lock
-        client.unfollow_all().iter().for_each(|wanted| self.shared.drop_handle(&wanted.topic));
+        client.unfollow_all().iter().for_each(|wanted| self.shared.drop_follower(&wanted.topic));
         if let Some(address) = address {
             self.addresses.leave(address.ip());
         }

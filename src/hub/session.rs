@@ -138,7 +138,7 @@ impl Engine {
         }
         // What it asked for itself it asks for again when it comes back: nothing is held for it until then.
         for topic in client.unfollow_own() {
-            self.shared.drop_handle(&topic);
+            self.shared.drop_follower(&topic);
         }
         let id = client.id;
         self.sessions.away.insert(Arc::clone(client), lived, until, unacknowledged);

@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) refusals: Refusals,
     pub(crate) journal: Arc<Journal>,
     pub(crate) ids: IdSource,
+    /// Whether feeds keep messages for those who come late.
+    pub(crate) keeps_messages: bool,
     /// Set first of all when the hub ends: nothing is taken any more.
     pub(crate) closed: AtomicBool,
     /// By when the hub is to have ended, and what it says, once that is decided.
@@ -148,6 +150,7 @@ impl Shared {
             refusals: Refusals::new(),
             journal: Journal::new(),
             ids,
+            keeps_messages: true,
             closed: AtomicBool::new(false),
             shutdown: Lock::default(),
             end: End::default(),
@@ -254,6 +257,12 @@ impl Shared {
         }
     }
 
+    /// A client does not follow this feed any more, whose handle this is.
+    pub(crate) fn drop_follower(&self, topic: &Arc<Topic>) {
+        topic.remove_follower();
+        self.drop_handle(topic);
+    }
+
     /// Has a client follow a feed, beside those that it follows already.
     pub(crate) fn follow(&self, id: ClientId, topic: &Arc<Topic>) -> Result<(), FollowError> {
         if self.is_closed() {
@@ -277,7 +286,7 @@ impl Shared {
         }
         let client = self.registry.get(id).ok_or(FollowError::NoSuchClient(id))?;
         if client.unfollow(topic, || self.tell_refollow(&client)) {
-            self.drop_handle(topic);
+            self.drop_follower(topic);
         }
         Ok(())
     }

@@ -32,6 +32,8 @@ pub(crate) struct Topic {
     pub(crate) inbox: Lock<Inbox>,
     /// Handles that the program holds, and clients that follow it.
     handles: AtomicUsize,
+    /// Of these the clients that follow it.
+    followers: AtomicUsize,
     /// Whether the program has asked for it, and not only clients. Under the lock of the table.
     claimed: AtomicBool,
     /// Whether the driver knows it, and so is the one to say when it goes away.
@@ -143,6 +145,11 @@ impl Latest {
         self.pending.insert(key, Change { stamp, message: Some(message) })
     }
 
+    /// Whether this key has a value that the driver has not taken over.
+    pub(crate) fn has_pending(&self, key: &str) -> bool {
+        self.pending.get(key).is_some_and(|change| change.message.is_some())
+    }
+
     /// Whether this key has a value.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.keys.contains_key(key)
@@ -200,6 +207,7 @@ impl Topic {
             origin,
             inbox: Lock::new(Inbox { newest: origin, ..Inbox::default() }),
             handles: AtomicUsize::new(0),
+            followers: AtomicUsize::new(0),
             claimed: AtomicBool::new(false),
             known: AtomicBool::new(false),
             place: AtomicUsize::new(usize::MAX),
@@ -228,6 +236,21 @@ impl Topic {
     /// Whether it is the feed that all follow who ask for no other.
     pub(crate) fn is_everyones(&self) -> bool {
         self.name.is_empty()
+    }
+
+    /// How many clients follow it.
+    pub(crate) fn followers(&self) -> usize {
+        self.followers.load(Ordering::Relaxed)
+    }
+
+    /// One handle is that of a client that follows it from now on.
+    pub(crate) fn add_follower(&self) {
+        self.followers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It is so no longer.
+    pub(crate) fn remove_follower(&self) {
+        self.followers.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Callers: the driver is about to be told of it.

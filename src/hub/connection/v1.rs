@@ -201,7 +201,7 @@ impl Connection {
             self.follow_named(name, *had, of_this_hub, engine, connection);
         }
         for topic in asked_before {
-            engine.shared.drop_handle(&topic);
+            engine.shared.drop_follower(&topic);
         }
         self.follow_all(&begun.client.wishes(), engine, connection.0); // of the program
         if !rest.is_empty() {
@@ -336,7 +336,7 @@ impl Connection {
                 for name in names {
                     let Some(topic) = open.client.topic_named(&name) else { continue };
                     if open.client.unfollow(&topic, || {}) {
-                        engine.shared.drop_handle(&topic);
+                        engine.shared.drop_follower(&topic);
                     }
                     let place = engine.log_of(&topic);
                     for gone in open.follows.take_unless(|other| other != place) {

@@ -37,7 +37,7 @@ pub fn name(call: &str, is_viewed: bool, kind: &str) -> String {
 
 fn message(kind: &str, step: usize) -> Message {
     match kind {
-        "static" => Message::from(r#"{"progress":4711,"total":100000,"residual":3.2e-7}"#),
+        "static" => Message::from_static(r#"{"progress":4711,"total":100000,"residual":3.2e-7}"#),
         _ => Message::from(format!(r#"{{"progress":{step},"total":100000,"residual":3.2e-7}}"#)),
     }
 }
