@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use stepcast::codec::Message;
 use stepcast::handshake::ClientRequest;
-use stepcast::{Hub, Limits};
+use stepcast::{Client, Hub, Limits};
 
 /// Pushes that are timed together, and how long the hub has to deliver them.
 const BATCH: u64 = 16;
@@ -100,7 +100,7 @@ fn send(c: &mut Criterion) {
     let mut group = c.benchmark_group("send");
     for clients in CLIENTS {
         let hub = hub_with(clients);
-        let ids: Vec<_> = hub.clients().iter().map(|client| client.id).collect();
+        let ids: Vec<_> = hub.clients().iter().map(Client::id).collect();
         for len in [64, 1024] {
             group.bench_function(BenchmarkId::new(format!("one of {clients}"), len), |b| {
                 b.iter_custom(|count| {
@@ -130,7 +130,7 @@ fn send(c: &mut Criterion) {
 
 fn asking(c: &mut Criterion) {
     let hub = hub_with(100);
-    let id = hub.clients()[0].id;
+    let id = hub.clients()[0].id();
     c.bench_function("client_count", |b| b.iter(|| hub.client_count()));
     c.bench_function("client", |b| b.iter(|| hub.client(id).expect("it is there")));
     c.bench_function("clients/100", |b| b.iter(|| hub.clients()));

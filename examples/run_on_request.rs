@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Html;
 use axum::routing::{get, post};
-use stepcast::{ClientId, Hub};
+use stepcast::{Client, ClientId, Hub};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -36,19 +36,20 @@ async fn start_run(
     State(hub): State<Hub>,
     headers: HeaderMap,
 ) -> Result<&'static str, (StatusCode, String)> {
-    let client = headers.get("stepcast-client").and_then(|id| id.to_str().ok()).unwrap_or_default();
-    let id: ClientId = client.parse().map_err(|e| (StatusCode::BAD_REQUEST, format!("{e}")))?;
-    if hub.client(id).is_none() {
-        return Err((StatusCode::NOT_FOUND, format!("no client {id} is connected")));
-    }
+    let id = headers.get("stepcast-client").and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let id: ClientId = id.parse().map_err(|e| (StatusCode::BAD_REQUEST, format!("{e}")))?;
+    let client = hub
+        .client(id)
+        .ok_or_else(|| (StatusCode::NOT_FOUND, format!("no client {id} is connected")))?;
     // A thread of its own: a computation does not belong on the threads that serve requests.
-    thread::spawn(move || run(&hub, id));
+    thread::spawn(move || run(&client));
     Ok("started")
 }
 
 /// Heat in a plate with one warm edge, by Jacobi iteration until nothing changes any more.
-fn run(hub: &Hub, id: ClientId) {
+fn run(client: &Client) {
     const SIDE: usize = 96;
+    let id = client.id();
     let mut plate = vec![[0.0f64; SIDE]; SIDE];
     plate[0] = [1.0; SIDE];
     let mut next = plate.clone();
@@ -64,12 +65,11 @@ fn run(hub: &Hub, id: ClientId) {
         std::mem::swap(&mut plate, &mut next);
         // The browser may have left: the run goes on.
         if iteration % 1000 == 0 {
-            let _ =
-                hub.send(id, format!("run of {id}: iteration {iteration}, change {change:.1e}"));
+            let _ = client.send(format!("run of {id}: iteration {iteration}, change {change:.1e}"));
         }
         if change < 1e-9 {
             let centre = plate[SIDE / 2][SIDE / 2];
-            let _ = hub.send(id, format!("run of {id}: done, {centre:.4} in the centre"));
+            let _ = client.send(format!("run of {id}: done, {centre:.4} in the centre"));
             return;
         }
     }

@@ -83,7 +83,7 @@ mod wire;
 
 pub use codec::{CloseCode, CloseFrame, Json, Message, Text};
 pub use hub::{
-    ClientId, ClientInfo, DisconnectReason, Event, Events, Feed, FeedError, FlushError,
+    Client, ClientId, ClientInfo, DisconnectReason, Event, Events, Feed, FeedError, FlushError,
     FollowError, Hub, HubBuilder, InvalidClientId, Limits, Overflow, RefusedPushes, Retention,
     SendError, SpawnError, Stats, Timeouts, WeakHub,
 };

@@ -227,7 +227,7 @@ fn a_violation_by_a_peer_that_never_reads_the_close_is_over_at_the_close_deadlin
     let mut peer = Peer::connect(&hub);
     hub.send(peer.id, vec![0; 16 << 20]).unwrap(); // more than its socket takes
     until("its socket to be full", || {
-        hub.client(peer.id).is_some_and(|client| client.queued_bytes < 16 << 20)
+        hub.client(peer.id).is_some_and(|client| client.info().queued_bytes < 16 << 20)
     });
     let started = Instant::now();
     peer.socket.write_all(&masked(0x83, b"")).unwrap();
@@ -635,7 +635,7 @@ fn closing_while_much_is_owed_to_who_reads_none_of_it_is_over_at_the_close_deadl
         let mut peer = Peer::connect(&hub);
         hub.send(peer.id, vec![0; 16 << 20]).unwrap();
         until("its socket to be full", || {
-            hub.client(peer.id).is_some_and(|client| client.queued_bytes < 16 << 20)
+            hub.client(peer.id).is_some_and(|client| client.info().queued_bytes < 16 << 20)
         });
         let started = Instant::now();
         if by_hub {
@@ -777,7 +777,7 @@ fn panicking_destructors_of_messages_that_make_room_reach_no_push_and_leak_no_me
     // Full, so that what is sent waits in its mailbox and is dropped by the pushes that follow.
     until("its socket to be full", || {
         hub.send(peer.id, vec![0; 4 << 20]).unwrap();
-        hub.client(peer.id).unwrap().skipped > 0
+        hub.client(peer.id).unwrap().info().skipped > 0
     });
     let before = hub.stats().panics;
     for _ in 0..50 {

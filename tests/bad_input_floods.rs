@@ -180,7 +180,7 @@ fn a_flood_of_pings_by_who_never_reads_makes_nothing_grow() {
     // What has been read at once waits for its turns; and then there is one partial frame at most.
     assert!(hub.stats().memory <= before + (128 << 10));
     until("them to be looked at", || hub.stats().memory <= before + 1024);
-    assert!(hub.client(peer.id).unwrap().queued_bytes <= 33 << 20);
+    assert!(hub.client(peer.id).unwrap().info().queued_bytes <= 33 << 20);
     // Then it reads: the data, and far fewer Pongs than pings.
     let (mut data, mut pongs) = (0, 0);
     while data < 32 {

@@ -101,7 +101,7 @@ impl Stuck {
             hub.send(peers[index].id, vec![0; 16 << 20]).unwrap();
             until("its socket to be full", || {
                 let client = hub.client(peers[index].id);
-                client.is_some_and(|client| client.queued_bytes < 16 << 20)
+                client.is_some_and(|client| client.info().queued_bytes < 16 << 20)
             });
         }
         for (index, what) in [(6, 0), (7, 1), (8, 2), (9, 0), (10, 1), (11, 2)] {

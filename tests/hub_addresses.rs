@@ -48,7 +48,7 @@ fn a_hub_serves_at_every_address_of_a_name() {
     }
     let ids: Vec<_> = peers.iter().map(|peer| peer.id).collect();
     for (id, peer) in ids.into_iter().zip(&peers) {
-        assert_eq!(hub.client(id).unwrap().address, peer.socket.local_addr().unwrap());
+        assert_eq!(hub.client(id).unwrap().info().address, peer.socket.local_addr().unwrap());
     }
 }
 
@@ -109,7 +109,7 @@ fn all_addresses_of_ipv6_serve_ipv4_too() {
     let hub = Hub::builder().allow_remote().spawn_blocking("[::]:0").unwrap();
     for address in served(&hub) {
         let peer = Peer::connect_to(address);
-        assert_eq!(hub.client(peer.id).unwrap().address, peer.socket.local_addr().unwrap());
+        assert_eq!(hub.client(peer.id).unwrap().info().address, peer.socket.local_addr().unwrap());
     }
 }
 

@@ -396,7 +396,7 @@ fn a_client_that_is_slow_is_disconnected_all_the_same_while_broadcasts_go_on() {
     while hub.client(peer.id).is_some() {
         assert!(started.elapsed() < PATIENCE, "still a client");
         hub.broadcast(vec![0; 64 * 1024]);
-        let full = hub.client(peer.id).is_some_and(|client| client.queued_bytes > 0);
+        let full = hub.client(peer.id).is_some_and(|client| client.info().queued_bytes > 0);
         if full && !std::mem::replace(&mut asked, true) {
             hub.disconnect(peer.id, "go").unwrap();
         }
@@ -427,7 +427,7 @@ fn a_violation_of_a_client_that_is_to_leave_counts() {
     let mut peer = Peer::connect(&hub);
     hub.send(peer.id, vec![0; 16 << 20]).unwrap(); // which it has to have before it leaves
     until("the socket to be full", || {
-        hub.client(peer.id).is_some_and(|c| c.queued_bytes < 16 << 20)
+        hub.client(peer.id).is_some_and(|c| c.info().queued_bytes < 16 << 20)
     });
     hub.disconnect(peer.id, "enough").unwrap();
     peer.socket.write_all(&[0x83, 0x80, 0, 0, 0, 0]).unwrap();
@@ -447,7 +447,7 @@ fn what_would_not_reach_a_client_that_is_to_leave_is_refused() {
     let mut peer = Peer::connect(&hub);
     hub.send(peer.id, vec![0; 16 << 20]).unwrap(); // which it has to have before it leaves
     until("the socket to be full", || {
-        hub.client(peer.id).is_some_and(|c| c.queued_bytes < 16 << 20)
+        hub.client(peer.id).is_some_and(|c| c.info().queued_bytes < 16 << 20)
     });
     hub.disconnect(peer.id, "enough").unwrap();
     let refused = Err(SendError::NoSuchClient(peer.id));

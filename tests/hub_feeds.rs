@@ -519,8 +519,8 @@ fn a_slow_follower_of_a_feed_skips_and_the_others_do_not_notice() {
         next = number + 1;
     }
     assert!(skipped > 0);
-    assert_eq!(hub.client(slow.id).unwrap().skipped, skipped);
-    assert_eq!(hub.client(fast.id).unwrap().skipped, 0);
+    assert_eq!(hub.client(slow.id).unwrap().info().skipped, skipped);
+    assert_eq!(hub.client(fast.id).unwrap().info().skipped, 0);
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn a_flush_returns_when_all_has_left_for_every_client_that_reads_on_either_wire(
         scope.spawn(|| (0..=200).for_each(|_| drop(v1.line("text"))));
         hub.flush_blocking(PATIENCE).unwrap();
         for id in everybody {
-            assert_eq!(hub.client(id).unwrap().queued_bytes, 0);
+            assert_eq!(hub.client(id).unwrap().info().queued_bytes, 0);
         }
     });
 }

@@ -19,7 +19,7 @@ use fork::Fork;
 use peer::{PATIENCE, Peer, until};
 use rustix::process::{Pid, Signal, kill_process};
 use stepcast::codec::Incoming;
-use stepcast::{ClientId, Event, Events, Feed, Hub, HubBuilder, Stats, Timeouts};
+use stepcast::{Client, Event, Events, Feed, Hub, HubBuilder, Stats, Timeouts};
 
 const PROGRAM: &str = "STEPCAST_TEST_FORKS";
 const FOR_EVER: Duration = Duration::from_secs(3600);
@@ -77,7 +77,12 @@ fn spawn_hub_that_listens() -> Hub {
 
 /// What a child does with the handles that it has: each call would hang, fail, or reach the parent's viewers, were
 /// it not for the fork.
-fn use_handles(hub: &Hub, id: ClientId, feed: &Feed, mut events: Events) {
+fn use_handles(hub: &Hub, client: &Client, feed: &Feed, mut events: Events) {
+    let id = client.id();
+    assert_eq!((client.send("from a child"), client.set("key", "from a child")), (Ok(()), Ok(())));
+    assert_eq!((client.follow(feed), client.disconnect("by a child")), (Ok(()), Ok(())));
+    assert_eq!((client.info().id, client.info().connected), (id, false));
+    assert!(!client.gone_token().is_cancelled());
     hub.broadcast("from a child");
     assert_eq!(hub.send(id, "from a child"), Ok(()));
     assert_eq!(hub.set(id, "key", "from a child"), Ok(()));
@@ -108,6 +113,7 @@ fn a_forked_childs_handles_are_those_of_a_disabled_hub_at_once_and_the_parents_g
     let mut viewers = [Peer::connect(&hub), Peer::connect(&busy)];
     let [on_hub, on_busy] = [viewers[0].id, viewers[1].id];
     until("both viewers", || hub.client_count() == 1 && busy.client_count() == 1);
+    let clients = [hub.client(on_hub).unwrap(), busy.client(on_busy).unwrap()];
     let feed = hub.feed("run").unwrap();
     hub.follow(on_hub, &feed).unwrap();
 
@@ -139,8 +145,8 @@ fn a_forked_childs_handles_are_those_of_a_disabled_hub_at_once_and_the_parents_g
         until("the event", || hub.stats().received > received);
         let (hub, feed) = (&hub, &feed);
         let pid = in_child(|| {
-            use_handles(hub, on_hub, feed, events);
-            use_handles(&busy, on_busy, &busy.everyone(), busy.events());
+            use_handles(hub, &clients[0], feed, events);
+            use_handles(&busy, &clients[1], &busy.everyone(), busy.events());
             0
         });
         let status = end_of(pid);

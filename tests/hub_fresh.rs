@@ -75,7 +75,7 @@ fn who_stays_behind_what_is_sent_sees_fresh_values_all_the_same() {
             assert!(most < Duration::from_millis(600), "{most:?} (median {median:?})");
         }
     });
-    assert!(hub.client(id).is_some_and(|client| client.id == id));
+    assert!(hub.client(id).is_some_and(|client| client.id() == id));
 }
 
 #[test]

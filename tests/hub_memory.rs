@@ -14,7 +14,7 @@ use std::time::Duration;
 use peer::{PATIENCE, Peer, event, until};
 use socket2::{Domain, Socket, Type};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use stepcast::{ClientInfo, Event, Hub, HubBuilder, Limits, Retention, Timeouts};
+use stepcast::{Client, Event, Hub, HubBuilder, Limits, Retention, Timeouts};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -345,7 +345,7 @@ fn whatever_peers_do_no_more_is_allocated_than_one_and_a_half_times_what_is_coun
     for reader in &readers {
         read_to(reader, b"the beginning");
     }
-    let clients: Vec<_> = hub.clients().iter().map(|client| client.id).collect();
+    let clients: Vec<_> = hub.clients().iter().map(Client::id).collect();
 
     let before = held(&hub);
     let mut worst: f64 = 0.0;
@@ -419,10 +419,10 @@ fn connections_that_take_nothing_make_way_before_a_feed_loses_anything() {
     until("they to be stuck", || {
         let written = hub.stats().bytes_out;
         thread::sleep(10 * TICK); // at least
-        let is_written = |client: &ClientInfo| client.queued_bytes > 0;
+        let is_written = |client: &Client| client.info().queued_bytes > 0;
         hub.clients().iter().all(is_written) && hub.stats().bytes_out == written
     });
-    let connected = || hub.clients().iter().filter(|client| client.connected).count();
+    let connected = || hub.clients().iter().filter(|client| client.info().connected).count();
     assert_eq!(connected(), 60);
     // A feed has a quarter of the memory: two are sure to want more than is left.
     let late = ["late", "later"].map(|name| hub.feed(name).unwrap());

@@ -137,7 +137,7 @@ fn little_is_taken_up_for_a_client_that_does_not_read() {
                 other
             });
         }
-        let queued = stepped.hub.client(id).unwrap().queued_bytes;
+        let queued = stepped.hub.client(id).unwrap().info().queued_bytes;
         assert!(queued <= MAILBOX + 64 * 1024 + 2048, "{queued}");
         rounds_behind += usize::from(queued > 0);
     }
@@ -158,7 +158,7 @@ fn broadcasts_that_had_to_make_room_before_the_hub_looked_are_counted_for_every_
             let first = peer.message().as_bytes()[..4].to_vec();
             let skipped = u64::from(u32::from_le_bytes(first.try_into().unwrap()));
             assert!(skipped > 0);
-            assert_eq!(hub.client(peer.id).unwrap().skipped, skipped);
+            assert_eq!(hub.client(peer.id).unwrap().info().skipped, skipped);
             for _ in skipped + 1..100 {
                 peer.message();
             }
@@ -172,16 +172,16 @@ fn what_is_waiting_for_a_client_is_told() {
     let stepped = Stepped::new(Hub::builder());
     let mut peer = stepped.connect();
     stepped.hub.send(peer.id, vec![0; 1000]).unwrap();
-    assert!(stepped.hub.client(peer.id).unwrap().queued_bytes >= 1000, "in the mailbox");
+    assert!(stepped.hub.client(peer.id).unwrap().info().queued_bytes >= 1000, "in the mailbox");
     let hub = stepped.hub.clone();
     stepped.run(move || {
         assert_eq!(peer.message().len(), 1000);
         hub.send(peer.id, vec![0; 40 << 20]).unwrap(); // more than the sockets hold
         until("some of it to leave", || hub.stats().bytes_out > 16 << 10);
-        assert!(hub.client(peer.id).unwrap().queued_bytes > 1 << 20, "half written");
+        assert!(hub.client(peer.id).unwrap().info().queued_bytes > 1 << 20, "half written");
         assert!(hub.stats().memory >= 40 << 20, "until its last byte has left");
         assert_eq!(peer.message().len(), 40 << 20);
-        until("nothing to wait", || hub.client(peer.id).unwrap().queued_bytes == 0);
+        until("nothing to wait", || hub.client(peer.id).unwrap().info().queued_bytes == 0);
     });
 }
 

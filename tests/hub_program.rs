@@ -34,7 +34,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         let hub = &self.hub;
         for client in hub.clients() {
-            let _ = (hub.set(client.id, "dropped", "one"), hub.gone_token(client.id));
+            let _ = (hub.set(client.id(), "dropped", "one"), hub.gone_token(client.id()));
         }
         let _ = (hub.stats(), hub.feed("run").map(|feed| feed.name().len()));
         self.dropped.fetch_add(1, Ordering::Relaxed);

@@ -24,7 +24,7 @@ fn stalled(hub: &Hub) -> Peer {
     let peer = Peer::connect(hub);
     hub.send(peer.id, vec![0; LARGE]).unwrap();
     until("it to be taken up", || {
-        let waiting = hub.client(peer.id).unwrap().queued_bytes;
+        let waiting = hub.client(peer.id).unwrap().info().queued_bytes;
         waiting > 0 && waiting < LARGE
     });
     peer

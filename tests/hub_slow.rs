@@ -36,9 +36,9 @@ fn a_stalled_client_delays_neither_the_others_nor_the_pushing_thread() {
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     }
     assert!(slowest_push < Duration::from_millis(500), "{slowest_push:?}");
-    let info = hub.client(stalled.id).unwrap();
+    let info = hub.client(stalled.id).unwrap().info();
     assert!(info.skipped > 0, "{info:?}");
-    assert_eq!(hub.client(reader.id).unwrap().skipped, 0);
+    assert_eq!(hub.client(reader.id).unwrap().info().skipped, 0);
     assert_eq!(hub.stats().skipped, info.skipped);
     // The window, its twin while it is taken over, and what one connection has taken up.
     assert!(hub.stats().memory <= 17 << 20, "{}", hub.stats().memory);
@@ -69,7 +69,7 @@ fn a_client_that_fell_behind_skips_to_the_middle_and_then_gets_everything() {
         next = number + 1;
     }
     assert!((1..40).contains(&gaps), "{gaps} gaps");
-    assert_eq!(hub.client(slow.id).unwrap().skipped, u64::from(skipped));
+    assert_eq!(hub.client(slow.id).unwrap().info().skipped, u64::from(skipped));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_full_mailbox_loses_its_older_half_and_says_how_many() {
         hub.send(peer.id, message).unwrap();
         assert!(hub.stats().memory < 1 << 20, "{}", hub.stats().memory);
     }
-    let skipped = hub.client(peer.id).unwrap().skipped;
+    let skipped = hub.client(peer.id).unwrap().info().skipped;
     assert!(skipped > 0);
     let (mut next, mut missing) = (0, 0);
     while next < total {
@@ -208,7 +208,7 @@ fn stalled_clients_do_not_hold_more_than_the_hubs_memory_limit() {
         let peer = Peer::connect(&hub);
         hub.send(peer.id, vec![0; 8 << 20]).ok();
         until("it to be stuck, or gone", || {
-            hub.client(peer.id).is_none_or(|client| client.queued_bytes < 8 << 20)
+            hub.client(peer.id).is_none_or(|client| client.info().queued_bytes < 8 << 20)
         });
         hub.broadcast(vec![0; 3 << 20]);
         stalled.push(peer);

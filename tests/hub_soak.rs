@@ -153,7 +153,7 @@ impl Load<'_> {
         self.push(Duration::from_millis(10), |number| {
             let clients = self.hub.clients();
             let one = |id| self.hub.send(id, numbered(200, number, 300));
-            clients.iter().map(|client| one(client.id)).fold(Ok(()), Result::and)
+            clients.iter().map(|client| one(client.id())).fold(Ok(()), Result::and)
         });
     }
 
@@ -186,7 +186,7 @@ impl Load<'_> {
             let Incoming::Message(message) = answered(&mut peer).unwrap() else { continue };
             let Some(text) = message.as_text() else { continue };
             if text == "end" {
-                assert_eq!(self.hub.client(peer.id).map(|client| client.skipped), Some(0));
+                assert_eq!(self.hub.client(peer.id).map(|client| client.info().skipped), Some(0));
                 self.tally.watched.fetch_add(next, Ordering::Relaxed);
                 return next;
             }

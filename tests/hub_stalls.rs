@@ -198,7 +198,7 @@ fn peers_that_have_fallen_silent_delay_nobody_else() {
     }
     for Faulty { id, fault, .. } in &faulty {
         let there = hub.client(*id).unwrap_or_else(|| panic!("{fault:?} has gone"));
-        assert!(*fault == Fault::Mute || there.skipped > 0, "{fault:?} took all");
+        assert!(*fault == Fault::Mute || there.info().skipped > 0, "{fault:?} took all");
     }
     println!("p99 {without:?} without them, {with:?} with them");
 }
@@ -210,7 +210,7 @@ fn a_hub_ends_on_time_while_peers_are_silent() {
     let hub = patient().spawn_blocking("127.0.0.1:0").unwrap();
     let faulty = Faulty::all(&hub);
     let of = |fault| faulty.iter().find(|faulty| faulty.fault == fault).unwrap();
-    let is_full = |fault| hub.client(of(fault).id).is_some_and(|client| client.skipped > 0);
+    let is_full = |fault| hub.client(of(fault).id).is_some_and(|client| client.info().skipped > 0);
     until("them to be behind", || {
         push_on(&hub, &faulty);
         is_full(Fault::Deaf) && is_full(Fault::Vanished)

@@ -154,7 +154,7 @@ fn who_waits_for_a_client_that_leaves_or_a_hub_that_ends_is_told() {
     };
     let waiting = fill(hub.clone());
     until("the mailbox to be full", || {
-        hub.client(id).is_some_and(|client| client.queued_bytes > 200 * 1024)
+        hub.client(id).is_some_and(|client| client.info().queued_bytes > 200 * 1024)
     });
     drop(peer);
     assert_eq!(waiting.join().unwrap(), SendError::NoSuchClient(id));

@@ -70,7 +70,8 @@ fn a_client_that_comes_back_goes_on_behind_what_it_has() {
     hub.send(client.id, "for you").unwrap();
     let (seq, mail) = (client.line("text")[1].clone(), client.line("text")[1].clone());
     let from = client.local_addr();
-    let place_of = |id| hub.client(id).map(|client| (client.address, client.connected)).unwrap();
+    let place_of =
+        |id| hub.client(id).map(|client| (client.info().address, client.info().connected)).unwrap();
     let came_with = client.cut();
     let detached = |event| matches!(event, Event::Detached { .. }).then_some(());
     event(&mut events, detached);
@@ -528,7 +529,7 @@ fn answers_that_a_full_socket_takes_in_parts_come_whole_and_in_the_order_of_the_
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     let name = |number: usize| format!("\n{}", 1_000_000 - number); // not as they would be sorted
     let mut asked = 0;
-    while hub.client(client.id).unwrap().queued_bytes == 0 {
+    while hub.client(client.id).unwrap().info().queued_bytes == 0 {
         let wishes: Vec<_> =
             (asked..asked + 100).map(|n| format!("{}:{{}}", json!(name(n)))).collect();
         let received = hub.stats().bytes_in;
@@ -558,7 +559,9 @@ fn a_client_that_the_program_closes_does_not_come_back_though_its_connection_is_
     let mut events = hub.events();
     let client = V1::connect(&hub, &json!({"feeds": {}}));
     hub.send(client.id, vec![0; 32 << 20]).unwrap(); // which it does not take
-    until("it to be under way", || hub.client(client.id).is_some_and(|c| c.queued_bytes > 1 << 20));
+    until("it to be under way", || {
+        hub.client(client.id).is_some_and(|c| c.info().queued_bytes > 1 << 20)
+    });
     hub.disconnect(client.id, "enough").unwrap();
     let before = client.cut();
     until_gone(&mut events);

@@ -98,7 +98,7 @@ fn what_clients_had_not_acknowledged_when_they_were_lost_counts_in_the_share_of_
         }
         until("the share to be kept", || {
             let clients = hub.clients();
-            let connected = clients.iter().filter(|client| client.connected).count();
+            let connected = clients.iter().filter(|client| client.info().connected).count();
             connected == 1 && hub.stats().memory <= SHARE + LIVING
         });
         assert!(hub.stats().memory > SHARE / 4, "more than need be was lost");

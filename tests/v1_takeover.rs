@@ -33,7 +33,7 @@ fn the_late_end_of_a_connection_that_was_taken_over_does_not_touch_the_new_one()
     link.down.stall();
     run.send(vec![b'x'; LARGE]).unwrap();
     until("the old one to be in the middle of a message", || {
-        hub.client(id).unwrap().queued_bytes > 0
+        hub.client(id).unwrap().info().queued_bytes > 0
     });
 
     client.connect(TcpStream::connect(address).unwrap(), address).unwrap();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::ClientId;
 use super::addresses::{Crowds, Place, Rank};
 use super::budget::Charge;
-use super::client::Client;
+use super::client::ClientState;
 
 #[derive(Debug, Default)]
 pub(crate) struct Away {
@@ -20,7 +20,7 @@ pub(crate) struct Away {
 
 #[derive(Debug)]
 struct Absent {
-    client: Arc<Client>,
+    client: Arc<ClientState>,
     place: Place,
     /// For how long it was connected in all, in milliseconds, and its id.
     rank: Rank,
@@ -39,7 +39,7 @@ impl Away {
 
     pub(crate) fn insert(
         &mut self,
-        client: Arc<Client>,
+        client: Arc<ClientState>,
         lived: u64,
         until: u64,
         unacknowledged: Charge,
@@ -59,16 +59,16 @@ impl Away {
         Some(absent.until)
     }
 
-    pub(crate) fn get(&self, id: ClientId) -> Option<&Arc<Client>> {
+    pub(crate) fn get(&self, id: ClientId) -> Option<&Arc<ClientState>> {
         self.clients.get(&id).map(|absent| &absent.client)
     }
 
-    fn of(&self, rank: Rank) -> Option<Arc<Client>> {
+    fn of(&self, rank: Rank) -> Option<Arc<ClientState>> {
         self.get(ClientId::new(rank.1)?).cloned()
     }
 
     /// The clients that have mail, and how much in bytes, the one with most first.
-    pub(crate) fn fullest(&self) -> Vec<(usize, Arc<Client>)> {
+    pub(crate) fn fullest(&self) -> Vec<(usize, Arc<ClientState>)> {
         let mail = |absent: &Absent| {
             let bytes = absent.unacknowledged.bytes() + absent.client.mailbox.lock().bytes();
             (bytes > 0).then(|| (bytes, Arc::clone(&absent.client)))
@@ -86,17 +86,17 @@ impl Away {
     }
 
     /// Who makes way at this place, if anybody is away there.
-    pub(crate) fn first_at(&self, place: Place) -> Option<Arc<Client>> {
+    pub(crate) fn first_at(&self, place: Place) -> Option<Arc<ClientState>> {
         self.of(self.crowds.first_at(place)?)
     }
 
     /// Who makes way for a client that comes to this place.
-    pub(crate) fn who_makes_way(&self, place: Place) -> Option<Arc<Client>> {
+    pub(crate) fn who_makes_way(&self, place: Place) -> Option<Arc<ClientState>> {
         self.of(self.crowds.first_at(place).or_else(|| self.crowds.first_of_most())?)
     }
 
     /// Those whose time this says is over, so many at most.
-    pub(crate) fn over(&self, most: usize, is_over: impl Fn(u64) -> bool) -> Vec<Arc<Client>> {
+    pub(crate) fn over(&self, most: usize, is_over: impl Fn(u64) -> bool) -> Vec<Arc<ClientState>> {
         let over = self.clients.values().filter(|absent| is_over(absent.until)).take(most);
         over.map(|absent| Arc::clone(&absent.client)).collect()
     }
@@ -131,7 +131,7 @@ mod tests {
         let mut insert = |id, ip: &str, lived| {
             let id = ClientId::new(id).unwrap();
             let address = (ip.parse::<std::net::IpAddr>().unwrap(), 1).into();
-            let client = Client::new(id, (0, 0), address, Details::default(), None);
+            let client = ClientState::new(id, (0, 0), address, Details::default(), None);
             let nothing = Charge::none(&Budget::new(0));
             away.insert(Arc::new(client), lived, 0, nothing);
         };

@@ -16,12 +16,13 @@ use super::shared::Shared;
 use super::topic::{Change, Topic, Topics};
 use super::{ClientId, FollowError};
 
-/// What is known about one client.
+/// What is known about one client: see [`Client::info`](crate::Client::info).
 ///
 /// ```
 /// let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
 /// for client in hub.clients() {
-///     println!("{} from {}, {} bytes behind", client.id, client.address, client.queued_bytes);
+///     let info = client.info();
+///     println!("{} from {}, {} bytes behind", info.id, info.address, info.queued_bytes);
 /// }
 /// # Ok::<(), stepcast::SpawnError>(())
 /// ```
@@ -50,7 +51,7 @@ pub struct ClientInfo {
 
 /// A connected client. Small, since there are many: what most clients do not have is boxed.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub(crate) struct ClientState {
     pub(crate) id: ClientId,
     /// Its connection, if it has one: the place in the driver's table (no table has 2^32) in the low half, and the
     /// serial number in the other.
@@ -247,7 +248,7 @@ impl Wanted {
     }
 }
 
-impl Client {
+impl ClientState {
     /// A client on this connection, a place in the driver's table and a serial number, without a session.
     pub(crate) fn new(
         id: ClientId,
@@ -471,17 +472,27 @@ impl Client {
 
     pub(crate) fn info(&self) -> ClientInfo {
         let waiting = self.mailbox.lock().bytes();
+        ClientInfo {
+            address: self.address(),
+            connected: self.connection.load(Ordering::Relaxed) != AWAY,
+            queued_bytes: waiting + self.writing.load(Ordering::Relaxed) as usize,
+            ..self.fixed_info()
+        }
+    }
+
+    /// What of that needs no lock. The address is none.
+    pub(crate) fn fixed_info(&self) -> ClientInfo {
         let details = self.details.as_ref();
         ClientInfo {
             id: self.id,
-            address: self.address(),
-            connected: self.connection.load(Ordering::Relaxed) != AWAY,
+            address: (Ipv6Addr::UNSPECIFIED, 0).into(),
+            connected: false,
             path: match details {
                 Some(details) if !details.path.is_empty() => details.path.clone(),
                 _ => "/".to_owned(),
             },
             since: UNIX_EPOCH + Duration::from_millis(self.since),
-            queued_bytes: waiting + self.writing.load(Ordering::Relaxed) as usize,
+            queued_bytes: 0,
             skipped: self.skipped.load(Ordering::Relaxed),
             headers: details.map_or_else(Vec::new, |details| details.headers.clone()),
         }
@@ -500,7 +511,7 @@ pub(crate) struct Registry {
     count: AtomicUsize,
 }
 
-type Clients = HashMap<ClientId, Arc<Client>, BuildHasherDefault<IdHasher>>;
+type Clients = HashMap<ClientId, Arc<ClientState>, BuildHasherDefault<IdHasher>>;
 
 impl Registry {
     pub(crate) fn count(&self) -> usize {
@@ -517,16 +528,16 @@ impl Registry {
         Guard::new(self.clients.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn get(&self, id: ClientId) -> Option<Arc<Client>> {
+    pub(crate) fn get(&self, id: ClientId) -> Option<Arc<ClientState>> {
         self.read().get(&id).cloned()
     }
 
     /// All clients, in no order.
-    pub(crate) fn all(&self) -> Vec<Arc<Client>> {
+    pub(crate) fn all(&self) -> Vec<Arc<ClientState>> {
         self.read().values().cloned().collect()
     }
 
-    pub(crate) fn insert(&self, client: Arc<Client>) {
+    pub(crate) fn insert(&self, client: Arc<ClientState>) {
         let mut clients = self.write();
         clients.insert(client.id, client);
         self.count.store(clients.len(), Ordering::Relaxed);
@@ -580,6 +591,6 @@ mod tests {
     fn a_client_is_small() {
         // With the counts of its `Arc` it is 136 bytes: one step more, and between it and what tokio has for its socket,
         // which is aligned to 128, glibc's allocator leaves 90 bytes more of each client unused.
-        assert!(size_of::<Client>() <= 120, "{}", size_of::<Client>());
+        assert!(size_of::<ClientState>() <= 120, "{}", size_of::<ClientState>());
     }
 }

@@ -9,7 +9,7 @@ use slab::Slab;
 
 use super::addresses::Addresses;
 use super::budget::Charge;
-use super::client::Client;
+use super::client::ClientState;
 use super::connection::{Follow, Follows, Inbound};
 use super::events::{DisconnectReason, Event};
 use super::goodbye::Goodbye;
@@ -248,7 +248,7 @@ impl Engine {
 
     // ---- accounts ----
 
-    pub(crate) fn count_skipped(&self, client: &Client, skipped: u64) {
+    pub(crate) fn count_skipped(&self, client: &ClientState, skipped: u64) {
         client.skipped.fetch_add(skipped, Ordering::Relaxed);
         self.shared.counters.skipped.add(skipped);
     }
@@ -493,7 +493,8 @@ impl Engine {
 
     fn relieve_mailboxes(&self, left: &mut usize) {
         let mut full: Vec<_> = self.shared.registry.all();
-        let log_of = |client: &Client| client.mailbox.lock().mail.as_ref().map(|m| m.log.bytes());
+        let log_of =
+            |client: &ClientState| client.mailbox.lock().mail.as_ref().map(|m| m.log.bytes());
         full.retain(|client| log_of(client).is_some());
         full.sort_by_cached_key(|client| std::cmp::Reverse(log_of(client)));
         for client in full {
@@ -505,7 +506,7 @@ impl Engine {
     }
 
     /// What was sent to a client and waits loses its older half: how many messages.
-    pub(super) fn halve_mailbox(&self, client: &Client) -> usize {
+    pub(super) fn halve_mailbox(&self, client: &ClientState) -> usize {
         let evicted = {
             let mut mailbox = client.mailbox.lock();
             let Some(mail) = &mut mailbox.mail else { return 0 };
@@ -693,7 +694,8 @@ pub(super) mod tests {
             .set_for(clients[1].id, "k", vec![0; 1000 - ENTRY_OVERHEAD - 130].into())
             .unwrap();
         let waiting = || {
-            let bytes = |client: &Arc<Client>| client.mailbox.lock().mail.as_ref().unwrap().bytes();
+            let bytes =
+                |client: &Arc<ClientState>| client.mailbox.lock().mail.as_ref().unwrap().bytes();
             clients.iter().map(bytes).collect::<Vec<_>>()
         };
         engine.relieve();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use slab::Slab;
 
 use super::ClientId;
-use super::client::Client;
+use super::client::ClientState;
 use super::connection::Follow;
 use super::engine::Engine;
 use super::moment::low_half;
@@ -57,7 +57,7 @@ impl Engine {
     /// received, and what comes from now on, is kept for it, as for one that is behind.
     pub(crate) fn hold<'a>(
         &mut self,
-        client: &Client,
+        client: &ClientState,
         follows: impl Iterator<Item = &'a Follow>,
         unanswered: u32,
     ) {

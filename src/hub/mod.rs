@@ -12,6 +12,7 @@ mod bind;
 mod budget;
 mod builder;
 mod client;
+mod client_handle;
 mod connection;
 mod descriptors;
 mod driver;
@@ -74,14 +75,15 @@ use tokio::net::ToSocketAddrs;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::codec::{CloseCode, CloseFrame, Message};
+use crate::codec::Message;
 use goodbye::Goodbye;
 use lock::Lock;
-use shared::{Command, Shared};
+use shared::Shared;
 use topic::{By, Topics};
 
 pub use builder::HubBuilder;
 pub use client::ClientInfo;
+pub use client_handle::Client;
 pub use error::{FeedError, FlushError, FollowError, SendError, SpawnError};
 pub use events::{DisconnectReason, Event, Events};
 pub use feed::Feed;
@@ -602,27 +604,36 @@ impl Hub {
         self.shared().map_or(0, |shared| shared.registry.count())
     }
 
-    /// What is known about every client, in no order; those included that are away and may come back.
+    /// Returns a handle to every client, in no order; also to those that are away and may come back.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
-    /// assert!(hub.clients().is_empty());
+    /// for client in hub.clients() {
+    ///     println!("{} skipped {} messages", client.id(), client.info().skipped);
+    /// }
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
-    pub fn clients(&self) -> Vec<ClientInfo> {
-        let Some(shared) = self.shared() else { return Vec::new() };
-        shared.registry.all().iter().map(|client| client.info()).collect()
+    pub fn clients(&self) -> Vec<Client> {
+        let Some(inner) = self.live() else { return Vec::new() };
+        let states = inner.shared.registry.all().into_iter();
+        states.map(|state| Client::new(Arc::clone(&inner.shared), state)).collect()
     }
 
-    /// What is known about one client, if it is there, or away and may come back.
+    /// Returns a handle to one client, if it is there, or away and may come back.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
-    /// assert!(hub.client("4711".parse().unwrap()).is_none());
-    /// # Ok::<(), stepcast::SpawnError>(())
+    /// let id = "4711".parse().unwrap(); // from the request that started the run
+    /// match hub.client(id) {
+    ///     Some(client) => client.send("the run has started")?,
+    ///     None => eprintln!("no client {id} is connected"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn client(&self, id: ClientId) -> Option<ClientInfo> {
-        Some(self.shared()?.registry.get(id)?.info())
+    pub fn client(&self, id: ClientId) -> Option<Client> {
+        let inner = self.live()?;
+        let state = inner.shared.registry.get(id)?;
+        Some(Client::new(Arc::clone(&inner.shared), state))
     }
 
     /// A token that is cancelled when this client has gone for good, for a run that is to end then. On the wire
@@ -686,22 +697,7 @@ impl Hub {
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn disconnect(&self, id: ClientId, reason: &str) -> Result<(), SendError> {
-        let Some(shared) = self.shared() else { return Ok(()) };
-        if shared.closed.load(std::sync::atomic::Ordering::Relaxed) {
-            return Err(SendError::ShutDown);
-        }
-        let client = shared.registry.get(id).ok_or(SendError::NoSuchClient(id))?;
-        // Once for each client, so that what the driver is told is bounded, too.
-        {
-            let mut mailbox = client.mailbox.lock();
-            if std::mem::replace(&mut mailbox.ended, true) {
-                return Err(SendError::NoSuchClient(id));
-            }
-            mailbox.closed = true;
-        }
-        let close = CloseFrame::new(CloseCode::NORMAL, reason);
-        shared.command(Command::Disconnect { id, close });
-        Ok(())
+        self.shared().map_or(Ok(()), |shared| shared.disconnect(id, reason))
     }
 
     /// What happens from now on: clients that come and go, their messages, refused requests.

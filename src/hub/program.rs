@@ -92,7 +92,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
-    use crate::hub::client::{Client, Details};
+    use crate::hub::client::{ClientState, Details};
     use crate::hub::engine::Engine;
     use crate::hub::engine::tests::{address, engine, everyone, upgrade};
     use crate::hub::events::DisconnectReason;
@@ -125,7 +125,7 @@ mod tests {
     /// A payload whose destructor needs every lock that there is, and panics.
     struct Lent {
         shared: Arc<Shared>,
-        client: Arc<Client>,
+        client: Arc<ClientState>,
         dropped: Arc<AtomicUsize>,
         bytes: Vec<u8>,
     }
@@ -152,8 +152,8 @@ mod tests {
     /// A hub without a driver, and one client of each wire.
     struct Stand {
         engine: Engine,
-        plain: Arc<Client>,
-        v1: Arc<Client>,
+        plain: Arc<ClientState>,
+        v1: Arc<ClientState>,
         dropped: Arc<AtomicUsize>,
     }
 
@@ -189,11 +189,11 @@ mod tests {
             self.dropped.swap(0, Ordering::Relaxed)
         }
 
-        fn send(&self, client: &Client, bytes: usize) -> Result<(), SendError> {
+        fn send(&self, client: &ClientState, bytes: usize) -> Result<(), SendError> {
             self.engine.shared.send(client.id, self.lent(bytes))
         }
 
-        fn set(&self, client: &Client, key: &str) -> Result<(), SendError> {
+        fn set(&self, client: &ClientState, key: &str) -> Result<(), SendError> {
             self.engine.shared.set_for(client.id, key, self.lent(500))
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::client::{Client, Mailbox};
+use super::client::{ClientState, Mailbox};
 use super::error::KEY_MAX;
 use super::mail::Mail;
 use super::program::Payload;
@@ -564,7 +564,7 @@ impl Shared {
     }
 
     /// What a mailbox holds, to put something there with this stamp.
-    fn open_mail<'a>(&self, client: &Client, mailbox: &'a mut Mailbox) -> (u64, &'a mut Mail) {
+    fn open_mail<'a>(&self, client: &ClientState, mailbox: &'a mut Mailbox) -> (u64, &'a mut Mail) {
         if mailbox.mail.is_none() {
             // Told under the mailbox's lock: whoever finds a message in it, and then pushes to
             // everyone, can rely on it that the driver has heard of this mailbox before.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::addresses::Place;
 use super::budget::Charge;
-use super::client::{Client, Details};
+use super::client::{ClientState, Details};
 use super::connection::refused;
 use super::engine::{Engine, millis};
 use super::events::{DisconnectReason, Event};
@@ -186,7 +186,7 @@ impl Engine {
         address: SocketAddr,
         connection: (usize, u32),
         topic: Arc<Topic>,
-    ) -> Arc<Client> {
+    ) -> Arc<ClientState> {
         self.admit_as(self.details_of(request), address, connection, Some(topic))
     }
 
@@ -230,10 +230,10 @@ impl Engine {
         address: SocketAddr,
         connection: (usize, u32),
         topic: Option<Arc<Topic>>,
-    ) -> Arc<Client> {
+    ) -> Arc<ClientState> {
         self.make_place(address.ip());
         let id = self.shared.ids.draw();
-        let client = Arc::new(Client::new(id, connection, address, details, topic));
+        let client = Arc::new(ClientState::new(id, connection, address, details, topic));
         self.addresses.enter(address.ip());
         self.shared.registry.insert(Arc::clone(&client));
         self.shared.counters.accepted.add(1);
@@ -243,7 +243,7 @@ impl Engine {
     }
 
     /// Ends being a client: nothing can be sent to it any more, and what waited for it is freed.
-    pub(crate) fn dismiss(&mut self, client: &Client, reason: DisconnectReason) {
+    pub(crate) fn dismiss(&mut self, client: &ClientState, reason: DisconnectReason) {
         let address = self.forget_session(client);
         self.shared.registry.remove(client.id);
         let token = self.shared.gone.lock().remove(&client.id);

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 use tokio_util::codec::Decoder;
 
-use super::client::Client;
+use super::client::ClientState;
 use super::connection::{Follow, Follows};
 use super::engine::Engine;
 use super::events::DisconnectReason;
@@ -57,7 +57,7 @@ pub(super) fn request() -> Request {
 
 /// What a connection is without its socket.
 pub(super) struct Reader {
-    pub(super) client: Arc<Client>,
+    pub(super) client: Arc<ClientState>,
     pub(super) key: usize,
     serial: u32,
     pub(super) follows: Follows,

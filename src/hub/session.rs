@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::ClientId;
 use super::away::Away;
 use super::budget::Charge;
-use super::client::{Client, Details};
+use super::client::{ClientState, Details};
 use super::engine::Engine;
 use super::events::{DisconnectReason, Event};
 use super::item::Kept;
@@ -45,7 +45,7 @@ impl Sessions {
 
 /// A client that begins, or goes on, on a connection.
 pub(crate) struct Begun {
-    pub(crate) client: Arc<Client>,
+    pub(crate) client: Arc<ClientState>,
     pub(crate) resumed: bool,
 }
 
@@ -91,7 +91,7 @@ impl Engine {
     }
 
     /// The client that says this, if it is one of this hub's.
-    fn known(&self, hello: &Hello) -> Option<Arc<Client>> {
+    fn known(&self, hello: &Hello) -> Option<Arc<ClientState>> {
         let id = hello
             .id
             .and_then(ClientId::new)
@@ -101,7 +101,7 @@ impl Engine {
     }
 
     /// The place of a client's mailbox, if there is something in it, or was: it is made for the first that there is.
-    pub(crate) fn mail_of(&mut self, client: &Client) -> Option<usize> {
+    pub(crate) fn mail_of(&mut self, client: &ClientState) -> Option<usize> {
         if client.mail().is_none() && client.has_session() {
             client.mailbox.lock().mail.as_ref()?;
             let topic = self.sessions.mailbox.get_or_insert_with(Topics::mailbox);
@@ -123,7 +123,7 @@ impl Engine {
     }
 
     /// The connection of a client has been lost: it may come back.
-    pub(crate) fn detach(&mut self, client: &Arc<Client>, reason: DisconnectReason) {
+    pub(crate) fn detach(&mut self, client: &Arc<ClientState>, reason: DisconnectReason) {
         let until = self.now + self.timeouts.grace;
         {
             let mut mailbox = client.mailbox.lock();
@@ -148,7 +148,7 @@ impl Engine {
 
     /// The client has gone for good: what its session held, if it had one, goes, too. Returns the address that it
     /// is connected from, if it is.
-    pub(crate) fn forget_session(&mut self, client: &Client) -> Option<SocketAddr> {
+    pub(crate) fn forget_session(&mut self, client: &ClientState) -> Option<SocketAddr> {
         debug_assert!(!client.has_gone(), "it goes once");
         if client.has_session() {
             self.sessions.count -= 1;
@@ -209,7 +209,7 @@ impl Engine {
     /// Moves what waits in a client's mailbox into the log that it is read from, if there is room. What it had when it came
     /// back, up to the number `had`, makes room: it may have acknowledged that before, and not been heard. Whether
     /// anything was moved.
-    pub(crate) fn collect_mail(&mut self, client: &Client, place: usize, had: u64) -> bool {
+    pub(crate) fn collect_mail(&mut self, client: &ClientState, place: usize, had: u64) -> bool {
         let (now, bound) = (self.now, self.shared.limits.mailbox);
         let Some(log) = self.logs.get_mut(place) else { return false };
         let mut has_made_room = false;
@@ -264,7 +264,7 @@ mod tests {
     use crate::wire::v1::hex;
 
     /// What says who this client is.
-    fn hello_of(engine: &Engine, client: &Client) -> Hello {
+    fn hello_of(engine: &Engine, client: &ClientState) -> Hello {
         Hello {
             id: Some(client.id.get()),
             key: Some(hex(&engine.shared.ids.key_of(client.id))),
@@ -380,12 +380,12 @@ mod tests {
     }
 
     /// Clients that begin, and those that are lost at once, from these addresses.
-    fn begin(engine: &mut Engine, from: &str, serial: u32) -> Arc<Client> {
+    fn begin(engine: &mut Engine, from: &str, serial: u32) -> Arc<ClientState> {
         let (new, at) = (Hello::default(), (serial as usize, serial));
         engine.begin_session(&new, Details::default(), address(from), at).client
     }
 
-    fn begin_and_lose(engine: &mut Engine, from: &str, serial: u32) -> Arc<Client> {
+    fn begin_and_lose(engine: &mut Engine, from: &str, serial: u32) -> Arc<ClientState> {
         let client = begin(engine, from, serial);
         engine.detach(&client, DisconnectReason::Lost);
         client

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::Budget;
-use super::client::{Client, Registry};
+use super::client::{ClientState, Registry};
 use super::descriptors::{Descriptors, Room};
 use super::events::{Events, Listeners};
 use super::flush::Requests;
@@ -27,8 +27,8 @@ use super::stats::Counters;
 use super::sync::AtomicU64;
 use super::topic::{By, Found, Inbox, Topic, Topics};
 use super::waiters::Waiters;
-use super::{ClientId, FeedError, FollowError, Limits, Overflow, Stats, program};
-use crate::codec::CloseFrame;
+use super::{ClientId, FeedError, FollowError, Limits, Overflow, SendError, Stats, program};
+use crate::codec::{CloseCode, CloseFrame};
 
 /// What stands for a time that the clock cannot hold: thirty years.
 pub(super) const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
@@ -291,7 +291,26 @@ impl Shared {
         Ok(())
     }
 
-    fn tell_refollow(&self, client: &Client) {
+    /// Closes a client when it has what was pushed to it before.
+    pub(crate) fn disconnect(&self, id: ClientId, reason: &str) -> Result<(), SendError> {
+        if self.is_closed() {
+            return Err(SendError::ShutDown);
+        }
+        let client = self.registry.get(id).ok_or(SendError::NoSuchClient(id))?;
+        // Once for each client, so that what the driver is told is bounded, too.
+        {
+            let mut mailbox = client.mailbox.lock();
+            if std::mem::replace(&mut mailbox.ended, true) {
+                return Err(SendError::NoSuchClient(id));
+            }
+            mailbox.closed = true;
+        }
+        let close = CloseFrame::new(CloseCode::NORMAL, reason);
+        self.command(Command::Disconnect { id, close });
+        Ok(())
+    }
+
+    fn tell_refollow(&self, client: &ClientState) {
         if !std::mem::replace(&mut client.mailbox.lock().refollow, true) {
             self.mail.lock().keys.push(client.key());
             self.bell.wake_driver();
@@ -459,18 +478,17 @@ impl Drop for Ending {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::hub::SendError;
     use crate::hub::client::Details;
 
-    pub(crate) fn shared_with_a_client(limits: Limits) -> (Shared, Arc<Client>) {
+    pub(crate) fn shared_with_a_client(limits: Limits) -> (Shared, Arc<ClientState>) {
         shared_with(limits, Overflow::SkipOldest)
     }
 
-    pub(crate) fn shared_with(limits: Limits, overflow: Overflow) -> (Shared, Arc<Client>) {
+    pub(crate) fn shared_with(limits: Limits, overflow: Overflow) -> (Shared, Arc<ClientState>) {
         let shared = Shared::new(limits, overflow, IdSource::new().unwrap());
         let details = Details::default();
         let address = "127.0.0.1:1".parse().unwrap();
-        let client = Arc::new(Client::new(
+        let client = Arc::new(ClientState::new(
             shared.ids.draw(),
             (0, 0),
             address,

@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use crate::hub::client::{Client, Wanted};
+use crate::hub::client::{ClientState, Wanted};
 use crate::hub::engine::Engine;
 use crate::hub::item::{self, Cursor};
 use crate::hub::mail::Mail;
@@ -126,7 +126,7 @@ impl Follows {
     /// Follows what the program wants this client to follow, if that has changed: how many feeds it has looked at.
     pub(crate) fn follow_as_told(
         &mut self,
-        client: &Client,
+        client: &ClientState,
         engine: &mut Engine,
         key: usize,
         serial: u32,
@@ -148,7 +148,7 @@ impl Follows {
     /// is followed in any case.
     pub(crate) fn unfollow_unwanted(
         &mut self,
-        client: &Client,
+        client: &ClientState,
         wanted: &[Wanted],
         engine: &mut Engine,
         (key, serial): (usize, u32),
@@ -196,7 +196,7 @@ impl Follows {
     /// `upto`.
     pub(crate) fn next(
         &mut self,
-        client: &Client,
+        client: &ClientState,
         has_mail: &mut bool,
         engine: &mut Engine,
         upto: u64,
@@ -228,7 +228,7 @@ impl Follows {
     /// Whether there is something for [`next`](Self::next).
     pub(crate) fn is_owed(
         &self,
-        client: &Client,
+        client: &ClientState,
         may_have_mail: bool,
         engine: &Engine,
         upto: u64,
@@ -257,7 +257,7 @@ impl Follows {
 
 /// What this takes from the mailbox, and what held it, if that is empty then.
 fn take_mail<T>(
-    client: &Client,
+    client: &ClientState,
     has_mail: &mut bool,
     take: impl FnOnce(&mut Mail) -> Option<T>,
 ) -> (Option<T>, Option<Box<Mail>>) {

@@ -28,7 +28,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::budget::Charge;
-use super::client::Client;
+use super::client::ClientState;
 use super::engine::{Engine, Used};
 use super::events::DisconnectReason;
 use super::item::Cursor;
@@ -82,7 +82,7 @@ struct Handshake {
 
 /// A client.
 struct Open {
-    client: Arc<Client>,
+    client: Arc<ClientState>,
     /// Where it stands in what it follows.
     follows: Follows,
     /// Whether its mailbox may hold something.
@@ -107,7 +107,7 @@ struct Open {
 }
 
 impl Open {
-    fn new(client: Arc<Client>, follows: Follows, wire: Wire, engine: &Engine) -> Self {
+    fn new(client: Arc<ClientState>, follows: Follows, wire: Wire, engine: &Engine) -> Self {
         Self {
             client,
             follows,
@@ -227,7 +227,7 @@ impl Connection {
     }
 
     /// The client, while the connection is open.
-    pub(crate) fn client(&self) -> Option<&Arc<Client>> {
+    pub(crate) fn client(&self) -> Option<&Arc<ClientState>> {
         match &self.phase {
             Phase::Open(open) => Some(&open.client),
             _ => None,

@@ -100,7 +100,7 @@ pub fn run(options: &Options) -> BTreeMap<String, f64> {
     for &clients in &options.clients {
         let hub = hub(Hub::builder().limits(Limits::default().clients(clients.max(10))));
         let _drain = Drain::start(&hub, clients, 0);
-        let id = hub.clients()[0].id;
+        let id = hub.clients()[0].id();
         let awake = |push: &dyn Fn(Message)| {
             let batch = |_| {
                 thread::sleep(Duration::from_millis(2)); // less than the hub goes on looking for while they come so

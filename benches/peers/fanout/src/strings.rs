@@ -68,7 +68,7 @@ pub fn run(pushes: usize) -> BTreeMap<String, f64> {
 }
 
 fn pusher(hub: &Hub, call: &str) -> Box<dyn Fn(Message)> {
-    let client = hub.clients().first().map(|client| client.id);
+    let client = hub.clients().first().map(|client| client.id());
     let (hub, feed) = (hub.clone(), hub.feed("run").expect("a name"));
     match (call, client) {
         ("broadcast", _) => Box::new(move |message| hub.broadcast(message)),
