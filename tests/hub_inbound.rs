@@ -353,6 +353,38 @@ fn a_browser_that_opens_the_address_gets_the_page_with_a_nonce_of_its_own() {
 
 #[test]
 #[cfg(feature = "page")]
+fn the_page_of_a_feed_is_the_hubs_own_which_finds_the_hubs_root() {
+    let get = |hub: &Hub, path: &str| {
+        let address = hub.local_addr().unwrap();
+        let answer =
+            exchange(address, format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes());
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].to_owned(), body.to_owned())
+    };
+    let hub = hub();
+    for (path, root) in [
+        ("/", "./"),
+        ("/feed/run", "../"),
+        ("/feed/run/42?x=1/2", "../../"),
+        ("/feed/run%2F42", "../"),
+        ("/feed/a/b/c", "../../../"),
+    ] {
+        let (status, page) = get(&hub, path);
+        assert_eq!(status, "200", "{path}");
+        assert!(page.contains(&format!("from '{root}stepcast.js'")), "{path}");
+        assert!(!page.contains("{{root}}"), "{path}");
+    }
+    let long = format!("/feed/{}", "x".repeat(257));
+    for path in ["/feed", "/feed/", "/feed/a%0Ab", "/feed/%ff", "/feeds/run", &long] {
+        assert_eq!(get(&hub, path).0, "404", "{path}");
+    }
+    let custom = Hub::builder().page("<p>mine").spawn_blocking("127.0.0.1:0").unwrap();
+    assert_eq!(get(&custom, "/"), ("200".to_owned(), "<p>mine".to_owned()));
+    assert_eq!(get(&custom, "/feed/run").0, "404");
+}
+
+#[test]
+#[cfg(feature = "page")]
 fn the_browsers_client_is_shared_with_pages_that_may_connect_and_sent_once_to_who_has_it() {
     let hub = Hub::builder().allow_origin("app.example").spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();

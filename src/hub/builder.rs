@@ -204,7 +204,7 @@ impl HubBuilder {
         self
     }
 
-    /// Serves this page at `/` in place of the one that comes with the crate. Of that one's content
+    /// Serves this page at `/` in place of the one that comes with the crate, which then shows no feed at `/feed/..` either. Of that one's content
     /// security policy it has [`frame_ancestors`](Self::frame_ancestors) alone: what its scripts may do
     /// the page says itself (`<meta http-equiv="Content-Security-Policy">`).
     ///
@@ -434,7 +434,7 @@ impl HubBuilder {
         if self.events_from_start {
             shared.keep_events();
         }
-        let has_page = self.page.response(&self.frame_ancestors).is_ok();
+        let has_page = self.page.response("/", &self.frame_ancestors).is_ok();
         let reception = Reception {
             rules: self.rules,
             page: self.page,

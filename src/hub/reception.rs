@@ -95,8 +95,12 @@ impl Engine {
         if !request.wants_upgrade() {
             return match (request.method(), request.path()) {
                 ("OPTIONS", _) => page::options(),
-                ("GET" | "HEAD", "/") => page.response(frame_ancestors),
-                ("GET" | "HEAD", path) => Err(Refusal::not_found(path)),
+                ("GET" | "HEAD", path) => match feed_of(path)? {
+                    Some(name) if topic::check_name(&name).is_err() => {
+                        Err(Refusal::not_found(path))
+                    }
+                    _ => page.response(path, frame_ancestors),
+                },
                 (method, _) => Err(Refusal::method_not_allowed(method)),
             }
             .map(Answer::Page);

@@ -9,7 +9,7 @@ use crate::handshake::{ALLOWED, Refusal, Status, http_head};
 /// An answer in parts: a head of its own, and a body that all answers share.
 pub(crate) type Parts = Vec<Bytes>;
 
-/// The page at `/`.
+/// The page at `/`, and at `/feed/` and the name of a feed, which it follows.
 #[derive(Clone)]
 pub(crate) enum Page {
     /// The one that comes with this crate.
@@ -48,18 +48,20 @@ impl Page {
         })
     }
 
-    /// The answer to `GET /`, which pages of these sources may show in a frame.
-    pub(crate) fn response(&self, frame_ancestors: &str) -> Result<Parts, Refusal> {
+    /// The answer to `GET` of `/`, or of a feed's path, which pages of these sources may show in a frame. A page of the
+    /// program's own is at `/` alone: its addresses are relative to that.
+    pub(crate) fn response(&self, path: &str, frame_ancestors: &str) -> Result<Parts, Refusal> {
         let frames = format!("frame-ancestors {frame_ancestors}");
         match self {
             #[cfg(feature = "page")]
-            Self::Own => own(&frames),
-            Self::Custom(html) => {
+            Self::Own => own(path, &frames),
+            Self::Custom(html) if path == "/" => {
                 let headers = [HTML, NO_STORE, NO_SNIFF, (POLICY, frames.as_str())];
                 answer(Status::Ok, &headers, vec![html.clone()])
             }
+            Self::Custom(_) => Err(Refusal::not_found(path)),
             #[cfg(not(feature = "page"))]
-            Self::None => Err(Refusal::not_found("/")),
+            Self::None => Err(Refusal::not_found(path)),
         }
     }
 }
@@ -154,9 +156,10 @@ fn without_comments(script: &str) -> String {
 
 /// The page of this crate, in which only the script and the style that came with it run: each
 /// answer has a nonce of its own (Content Security Policy Level 3, section 2.3.1). The text around
-/// the nonces is the same in all answers, and copied for none.
+/// the nonces is the same in all answers, and copied for none. The hub's root is told relative to the page's path, so
+/// that a proxy's prefix is kept.
 #[cfg(feature = "page")]
-fn own(frames: &str) -> Result<Parts, Refusal> {
+fn own(path: &str, frames: &str) -> Result<Parts, Refusal> {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
 
@@ -172,11 +175,18 @@ fn own(frames: &str) -> Result<Parts, Refusal> {
         [HTML, NO_STORE, NO_SNIFF, (POLICY, policy.as_str()), ("Referrer-Policy", "no-referrer")];
     let mut body = Vec::new();
     let shared_nonce = Bytes::from(nonce.clone());
+    let up = path.matches('/').count().saturating_sub(1);
+    let root = Bytes::from(if up == 0 { "./".to_owned() } else { "../".repeat(up) });
     for text in include_str!("index.html").split("{{nonce}}") {
         if !body.is_empty() {
             body.push(shared_nonce.clone());
         }
-        body.push(Bytes::from_static(text.as_bytes()));
+        for (index, text) in text.split("{{root}}").enumerate() {
+            if index > 0 {
+                body.push(root.clone());
+            }
+            body.push(Bytes::from_static(text.as_bytes()));
+        }
     }
     answer(Status::Ok, &headers, body)
 }

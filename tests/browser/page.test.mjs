@@ -10,7 +10,7 @@ const source = readFileSync(join(root, 'src/page/index.html'), 'utf8');
 const script = readFileSync(join(root, 'src/page/stepcast.js'), 'utf8');
 
 /** Opens the page below a prefix; `hub` is the other end of its WebSocket. */
-async function openPage(t) {
+async function openPage(t, path = '?query', up = './') {
   const nonce = 'b3BlbiBzZXNhbWUsIG9wZW4';
   const base = await serve(t, ({ url }) => (url.endsWith('.js')
     ? { headers: { 'content-type': 'text/javascript' }, body: script }
@@ -21,12 +21,12 @@ async function openPage(t) {
           + `style-src 'nonce-${nonce}'; connect-src 'self'; img-src data:; base-uri 'none'; `
           + "form-action 'none'; frame-ancestors 'self'",
       },
-      body: source.replaceAll('{{nonce}}', nonce),
+      body: source.replaceAll('{{nonce}}', nonce).replaceAll('{{root}}', up),
     }));
   const { page, complaints } = await open(await launch(t));
   const hubs = [];
   await page.routeWebSocket(/.*/, (socket) => hubs.push(new Hub(socket)));
-  await page.goto(`${base}behind/a/proxy/?query`);
+  await page.goto(`${base}behind/a/proxy/${path}`);
   /** Of the newest connection, once the page has said who it is. */
   const hub = () => until('a hello', () => hubs.at(-1)?.hello && hubs.at(-1));
   return { page, complaints, hub: (await hub()).greet(), next: hub, hubs, base };
@@ -73,6 +73,16 @@ function field(ny, nx, values) {
 test('the socket is opened beside the page', async (t) => {
   const { hub, base } = await openPage(t);
   assert.equal(hub.socket.url(), `${base.replace('http', 'ws')}behind/a/proxy/`);
+});
+
+test('the page of a feed follows that feed, and has its name', async (t) => {
+  const { page, complaints, hub, hubs } = await openPage(t, 'feed/run%2F42/a%20b?x=/feed/', '../../');
+  assert.deepEqual(hub.hello.feeds, { 'run/42/a b': {} });
+  assert.match(new URL(hubs[0].socket.url()).pathname, /^\/behind\/a\/proxy\//);
+  hub.say({ feed: { name: 'run/42/a b', alias: 2, seq: 0, how: 'snapshot' } });
+  hub.say({ json: [2, 1, NOW, { progress: 1, total: 4 }, 'progress'] });
+  await until('the percentage', async () => (await page.title()) === '25 % · run/42/a b');
+  assert.deepEqual(complaints, []);
 });
 
 test('markup in a message stays text', async (t) => {
