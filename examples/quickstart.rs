@@ -15,13 +15,16 @@ fn main() -> Result<(), stepcast::SpawnError> {
     let (parts, strips) = (1000, 20_000_000);
     let width = 1.0 / (f64::from(parts) * f64::from(strips));
     let mut area = 0.0;
+    let viewers = hub.everyone();
     for part in 0..parts {
         for strip in 0..strips {
             let x = (f64::from(part) * f64::from(strips) + f64::from(strip) + 0.5) * width;
             area += 4.0 / (1.0 + x * x) * width;
         }
         let progress = part + 1;
-        hub.broadcast(format!(r#"{{"progress":{progress},"total":{parts},"area":{area}}}"#));
+        let state = format!(r#"{{"progress":{progress},"total":{parts},"area":{area}}}"#);
+        let _ = viewers.set("progress", state); // a viewer must not end a run
     }
+    hub.finish(&format!("pi is {area}"));
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Push the progress of a running computation to browsers over WebSocket, from inside its loop.
 //!
 //! A program that already runs a model links this crate in. A [`Hub`] listens, keeps track of who
-//! is connected, and delivers; the model's loop calls [`Hub::send`] (to one browser) and
-//! [`Hub::broadcast`] (to all), which are synchronous, work from any thread, and do not block
-//! whatever viewers do.
+//! is connected, and delivers; the model's loop calls [`Hub::send`] (to one browser),
+//! [`Hub::broadcast`] (to all) and [`Feed::set`] (a state, such as progress, which late joiners get too).
+//! The calls are synchronous, work from any thread, and do not block whatever viewers do.
 //!
 //! ```
 //! use stepcast::Hub;
@@ -12,10 +12,12 @@
 //! for url in hub.urls() {
 //!     println!("watch at {url}");
 //! }
+//! let viewers = hub.everyone();
 //! for step in 1..=100 {
 //!     // model.step();
-//!     hub.broadcast(format!(r#"{{"progress":{step},"total":100}}"#));
+//!     let _ = viewers.set("progress", format!(r#"{{"progress":{step},"total":100}}"#));
 //! }
+//! hub.broadcast("converged");
 //! # Ok::<(), stepcast::SpawnError>(())
 //! ```
 //!

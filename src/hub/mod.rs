@@ -124,10 +124,12 @@ const GRACE: Duration = Duration::from_millis(100);
 /// for url in hub.urls() {
 ///     println!("watch at {url}");
 /// }
+/// let viewers = hub.everyone();
 /// for step in 1..=100 {
 ///     // model.step();
-///     hub.broadcast(format!(r#"{{"progress":{step},"total":100}}"#));
+///     let _ = viewers.set("progress", format!(r#"{{"progress":{step},"total":100}}"#));
 /// }
+/// hub.broadcast("converged");
 /// # Ok::<(), stepcast::SpawnError>(())
 /// ```
 pub struct Hub {
