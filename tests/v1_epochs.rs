@@ -3,6 +3,8 @@
 mod lines;
 mod peer;
 
+use std::time::SystemTime;
+
 use lines::V1;
 use peer::until;
 use serde_json::{Value, json};
@@ -57,6 +59,9 @@ fn the_epoch_of_a_feed_that_is_made_anew_is_newer_and_that_of_a_later_hub_too() 
         client.close(1000);
         until("the feed to have gone", || hub.stats().feeds == 0);
     }
+    let clock = || SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    let before = clock();
+    until("the next millisecond, since epochs are as exact as that", || clock() > before);
     let later = Hub::spawn_blocking("127.0.0.1:0").unwrap();
     let mut client = V1::connect(&later, &json!({"feeds": {"": {}}}));
     epochs.push(epoch_of(&mut client));

@@ -120,7 +120,8 @@ impl Ends {
                     hub.send(id, message)?;
                 }
                 Some(Command::Who { id: named }) => {
-                    let known = named == id && hub.client(named).is_some_and(|info| info.id() == id);
+                    let known =
+                        named == id && hub.client(named).is_some_and(|info| info.id() == id);
                     hub.send(id, json!({ "who": id, "known": known }).to_string())?;
                 }
                 Some(Command::Send { to, text }) => hub.send(to, text)?,
