@@ -313,3 +313,16 @@ test('while it waits the page says why, where that is known', async (t) => {
   await until('the reason', async () => await page.textContent('#state') === 'Not connected (the hub is full), next attempt in 20 s');
   assert.deepEqual(complaints, []);
 });
+
+test('a page whose script does not come says so, and not that it is connecting', async (t) => {
+  const base = await serve(t, ({ url }) => (url.endsWith('.js')
+    ? { headers: { 'content-type': 'text/plain' }, body: 'no script' }
+    : {
+      headers: { 'content-type': 'text/html; charset=utf-8' },
+      body: source.replaceAll('{{root}}', './'),
+    }));
+  const { page } = await open(await launch(t));
+  await page.goto(base);
+  await until('the reason', async () => (await page.textContent('#state')).startsWith('Not loaded'));
+  assert.equal((await seen(page)).state, 'closed');
+});
