@@ -2,8 +2,8 @@
 //!
 //! A program that already runs a model links this crate in. A [`Hub`] listens, keeps track of who
 //! is connected, and delivers; the model's loop calls [`Hub::send`] (to one browser),
-//! [`Hub::broadcast`] (to all) and [`Feed::set`] (a state, such as progress, which late joiners get too).
-//! The calls are synchronous, work from any thread, and do not block whatever viewers do.
+//! [`Hub::broadcast`] (to all) and [`Feed::set`] (a state, such as progress, which late joiners get
+//! too). The calls are synchronous, work from any thread, and do not block whatever viewers do.
 //!
 //! ```
 //! use stepcast::Hub;

@@ -1,5 +1,5 @@
-//! Where a hub listens, under which URLs browsers reach it, and how an address that does not work is
-//! refused.
+//! Where a hub listens, under which URLs browsers reach it, and how an address that does not work
+//! is refused.
 
 mod peer;
 

@@ -1,4 +1,5 @@
-//! A handle to one client: each of its calls reaches that client, and none keeps the hub or the client.
+//! A handle to one client: each of its calls reaches that client, and none keeps the hub or the
+//! client.
 
 mod peer;
 

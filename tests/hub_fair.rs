@@ -57,8 +57,9 @@ fn a_viewer_of_a_quiet_feed_does_not_wait_for_the_followers_of_a_hot_one() {
     draining.join().unwrap();
 }
 
-/// Thousands of feeds that are pushed to without pause are taken over in parts, between which the hub serves others, and
-/// all that waits in them is bounded, so that the others' messages come soon.
+/// Thousands of feeds that are pushed to without pause are taken over in parts, between which the
+/// hub serves others, and all that waits in them is bounded, so that the others' messages come
+/// soon.
 #[test]
 fn nobody_else_waits_for_thousands_of_hot_feeds() {
     let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();

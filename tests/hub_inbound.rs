@@ -563,8 +563,8 @@ fn a_client_on_v1_that_is_refused_is_told_why_by_a_bye_unless_it_is_another_site
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
     assert!(answer.contains(r#"{"bye":{"code":4505,"reason":"expected a path"#), "{answer}");
     event(&mut events, |event| matches!(event, Event::Refused { .. }).then_some(()));
-    // A browser shows other sites no answer of HTTP, so they do not learn that there is a hub. The page's own client
-    // asks by OPTIONS, with which a browser sends the origin.
+    // A browser shows other sites no answer of HTTP, so they do not learn that there is a hub. The
+    // page's own client asks by OPTIONS, with which a browser sends the origin.
     for path in ["/", "/nothing"] {
         let answer = ask(path, "https://evil.example");
         assert!(answer.starts_with("HTTP/1.1 403 ") && !answer.contains("bye"), "{answer}");

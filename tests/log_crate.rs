@@ -1,5 +1,5 @@
-//! A program with a logger of the crate `log`, such as `env_logger`, and without a `tracing` subscriber reads what the hub
-//! says. The logger is the process's, so this file has one test.
+//! A program with a logger of the crate `log`, such as `env_logger`, and without a `tracing`
+//! subscriber reads what the hub says. The logger is the process's, so this file has one test.
 
 mod peer;
 

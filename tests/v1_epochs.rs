@@ -1,4 +1,5 @@
-//! Epochs of feeds: what a client has of a feed counts in the feed's own epoch, whichever hub the client had it from.
+//! Epochs of feeds: what a client has of a feed counts in the feed's own epoch, whichever hub the
+//! client had it from.
 
 mod lines;
 mod peer;

@@ -34,7 +34,8 @@ fn beside<T: Send + 'static>(runtime: &Runtime, does: impl FnOnce() -> T + Send 
     thread.join().unwrap()
 }
 
-/// Sixty messages are sent, and then a burst of which the hub has a hundred. How many of the sixty are kept.
+/// Sixty messages are sent, and then a burst of which the hub has a hundred. How many of the sixty
+/// are kept.
 fn kept_beside_a_burst(burst: u64) -> usize {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     // For a hundred messages.

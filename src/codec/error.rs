@@ -59,8 +59,8 @@ pub enum CodecError {
     #[error("a frame's 64-bit length had its highest bit set; it has to be 0")]
     LengthOutOfRange,
 
-    /// A frame is longer than [`FrameLimits::frame`](super::FrameLimits::frame) (10.4; close code 1009 of
-    /// 7.4.1).
+    /// A frame is longer than [`FrameLimits::frame`](super::FrameLimits::frame) (10.4; close code
+    /// 1009 of 7.4.1).
     #[error(
         "a frame declared more than the {limit} bytes allowed; raise `FrameLimits::frame`, or send less"
     )]
@@ -69,8 +69,8 @@ pub enum CodecError {
         limit: usize,
     },
 
-    /// A message is longer than [`FrameLimits::message`](super::FrameLimits::message), all its fragments
-    /// together (10.4; 1009).
+    /// A message is longer than [`FrameLimits::message`](super::FrameLimits::message), all its
+    /// fragments together (10.4; 1009).
     #[error(
         "a message was longer than the {limit} bytes allowed; raise `FrameLimits::message`, or send less"
     )]
@@ -79,8 +79,8 @@ pub enum CodecError {
         limit: usize,
     },
 
-    /// A message has more fragments than [`FrameLimits::fragments`](super::FrameLimits::fragments) (10.4;
-    /// 1009).
+    /// A message has more fragments than [`FrameLimits::fragments`](super::FrameLimits::fragments)
+    /// (10.4; 1009).
     #[error(
         "a message came in more than the {limit} fragments allowed; raise `FrameLimits::fragments`, or send fewer"
     )]

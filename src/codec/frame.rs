@@ -39,9 +39,9 @@ pub struct Frame {
 
 /// Bytes to frames and back, each frame judged on its own.
 ///
-/// It refuses what is wrong with a single frame, its length against [`FrameLimits::frame`] included.
-/// What takes more than one to see is not its business: the order of fragments, the limits on
-/// messages, UTF-8, close codes. [`MessageCodec`](super::MessageCodec) sees to them.
+/// It refuses what is wrong with a single frame, its length against [`FrameLimits::frame`]
+/// included. What takes more than one to see is not its business: the order of fragments, the
+/// limits on messages, UTF-8, close codes. [`MessageCodec`](super::MessageCodec) sees to them.
 ///
 /// The contract of `decode` is [the module's](super).
 ///

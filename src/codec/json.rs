@@ -10,7 +10,8 @@ use super::Text;
 /// Shared text that is one JSON value. Its `Clone` counts a reference.
 ///
 /// It is made from a value ([`Message::json`](super::Message::json)) or through validation, so that
-/// what holds one is JSON: a text such as `NaN` or `1, 2` would damage the line that it is put into.
+/// what holds one is JSON: a text such as `NaN` or `1, 2` would damage the line that it is put
+/// into.
 ///
 /// ```
 /// use stepcast::codec::Json;
@@ -24,11 +25,13 @@ use super::Text;
 pub struct Json(Text);
 
 impl Json {
-    /// Writes a value as JSON, on one line. Numbers that are not finite become `null`, since JSON has none.
+    /// Writes a value as JSON, on one line. Numbers that are not finite become `null`, since JSON
+    /// has none.
     ///
     /// # Errors
     ///
-    /// The value has no form in JSON: a map whose keys are no strings, or what its own `Serialize` says.
+    /// The value has no form in JSON: a map whose keys are no strings, or what its own `Serialize`
+    /// says.
     ///
     /// ```
     /// # use stepcast::codec::Json;

@@ -81,7 +81,8 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// The value has no form in JSON: a map whose keys are no strings, or what its own `Serialize` says.
+    /// The value has no form in JSON: a map whose keys are no strings, or what its own `Serialize`
+    /// says.
     ///
     /// ```
     /// # use stepcast::codec::Message;

@@ -143,7 +143,8 @@ impl Rules {
         self.judge(request, true)?
     }
 
-    /// Checks the host, and gives what comes of the origin. A proxy that is `trusted` says which host was asked for.
+    /// Checks the host, and gives what comes of the origin. A proxy that is `trusted` says which
+    /// host was asked for.
     pub(crate) fn judge(
         &self,
         request: &Request,

@@ -76,8 +76,8 @@ fn bind_once<T>(
     }
 }
 
-/// Opens a listening socket. `[::]` takes IPv4, too, unless `only_v6`: systems differ in what they do
-/// when they are not told.
+/// Opens a listening socket. `[::]` takes IPv4, too, unless `only_v6`: systems differ in what they
+/// do when they are not told.
 fn open(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // On Unix: connections of an earlier run that linger must not keep the port. On Windows
@@ -123,8 +123,8 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// Binds on a machine where `open` says what an address gives. Free ports are 4001, 4002, and so
-    /// on. What was bound, or the error's text, and what was tried.
+    /// Binds on a machine where `open` says what an address gives. Free ports are 4001, 4002, and
+    /// so on. What was bound, or the error's text, and what was tried.
     fn on_a_machine(
         texts: &[&str],
         refuses: impl Fn(SocketAddr) -> Option<io::Error>,

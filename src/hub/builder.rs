@@ -204,9 +204,10 @@ impl HubBuilder {
         self
     }
 
-    /// Serves this page at `/` in place of the one that comes with the crate, which then shows no feed at `/feed/..` either. Of that one's content
-    /// security policy it has [`frame_ancestors`](Self::frame_ancestors) alone: what its scripts may do
-    /// the page says itself (`<meta http-equiv="Content-Security-Policy">`).
+    /// Serves this page at `/` in place of the one that comes with the crate, which then shows no
+    /// feed at `/feed/..` either. Of that one's content security policy it has
+    /// [`frame_ancestors`](Self::frame_ancestors) alone: what its scripts may do the page says
+    /// itself (`<meta http-equiv="Content-Security-Policy">`).
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -284,8 +285,8 @@ impl HubBuilder {
         self
     }
 
-    /// Names a proxy whose word counts, on this machine or another. May be called several times. The lines for usual
-    /// proxies are in `docs/proxies.md`.
+    /// Names a proxy whose word counts, on this machine or another. May be called several times.
+    /// The lines for usual proxies are in `docs/proxies.md`.
     ///
     /// - The host that a browser asked it for, which it says by `X-Forwarded-Host` or `Forwarded`, stands for
     ///   `Host`, and is let in. So a page that is reached by another name than the hub's can open its socket.
@@ -302,11 +303,11 @@ impl HubBuilder {
         self
     }
 
-    /// Has the first call of [`Hub::events`] return what has happened since the hub's start: a client that
-    /// connects between `spawn` and that call is not missed.
+    /// Has the first call of [`Hub::events`] return what has happened since the hub's start: a
+    /// client that connects between `spawn` and that call is not missed.
     ///
-    /// Until that call the hub keeps [`Limits::events`] at most, as for every reader; what comes then is
-    /// counted by [`Event::Missed`](crate::Event::Missed).
+    /// Until that call the hub keeps [`Limits::events`] at most, as for every reader; what comes
+    /// then is counted by [`Event::Missed`](crate::Event::Missed).
     ///
     /// ```
     /// # use stepcast::Hub;

@@ -16,7 +16,7 @@ use super::shared::Shared;
 use super::topic::{Change, Topic, Topics};
 use super::{ClientId, FollowError};
 
-/// What is known about one client: see [`Client::info`](crate::Client::info).
+/// Describes one client: see [`Client::info`](crate::Client::info).
 ///
 /// ```
 /// let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -364,7 +364,8 @@ impl ClientState {
         Ok(true)
     }
 
-    /// Takes out what it asked for itself. The handles are the caller's, for [`Shared::drop_follower`].
+    /// Takes out what it asked for itself. The handles are the caller's, for
+    /// [`Shared::drop_follower`].
     pub(crate) fn unfollow_own(&self) -> Vec<Arc<Topic>> {
         let follows = &mut self.rare.lock().follows;
         let (told, own): (Vec<Wanted>, Vec<Wanted>) =
@@ -427,8 +428,8 @@ impl ClientState {
         Ok(())
     }
 
-    /// Takes a feed, whose handle is the caller's then, for [`Shared::drop_follower`], from what it is to
-    /// follow, and tells the driver, under the lock as above; whether it was there.
+    /// Takes a feed, whose handle is the caller's then, for [`Shared::drop_follower`], from what it
+    /// is to follow, and tells the driver, under the lock as above; whether it was there.
     pub(crate) fn unfollow(&self, topic: &Arc<Topic>, tell: impl FnOnce()) -> bool {
         let mut rare = self.rare.lock();
         let Some(follows) = rare.follows.list() else { return false };
@@ -480,7 +481,7 @@ impl ClientState {
         }
     }
 
-    /// What of that needs no lock. The address is none.
+    /// The part that needs no lock. The address is left unspecified.
     pub(crate) fn fixed_info(&self) -> ClientInfo {
         let details = self.details.as_ref();
         ClientInfo {

@@ -9,15 +9,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{ClientInfo, ClientState};
 use super::shared::Shared;
-use super::waiters::block_on_within;
+use super::waiters::push_blocking;
 use super::{ClientId, Feed, FollowError, SendError};
 use crate::codec::Message;
 
 /// A handle to one client, by [`Hub::client`](crate::Hub::client).
 ///
-/// Each call is that of [`Hub`](crate::Hub) with this client's id. When the client has gone, pushes return
-/// [`SendError::NoSuchClient`]. Cloning it is cheap, and every clone means the same client. It does not keep
-/// the hub running. Handles are equal if they mean the same client; a key in a map is its [`id`](Client::id).
+/// Each call is that of [`Hub`](crate::Hub) with this client's id. When the client has gone, pushes
+/// return [`SendError::NoSuchClient`]. Cloning it is cheap, and every clone means the same client.
+/// It does not keep the hub running. Handles are equal if they mean the same client; a key in a map
+/// is its [`id`](Client::id).
 ///
 /// ```
 /// use stepcast::{Client, SendError};
@@ -141,8 +142,7 @@ impl Client {
         message: impl Into<Message>,
         within: Duration,
     ) -> Result<(), SendError> {
-        let taken = block_on_within(within, self.send_timeout(message, within));
-        taken.unwrap_or(Err(SendError::TimedOut))
+        push_blocking(within, self.send_timeout(message, within))
     }
 
     /// Sets the latest value of a key for the client; see [`Hub::set`](crate::Hub::set).

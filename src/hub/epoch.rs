@@ -1,7 +1,8 @@
 //! Epochs: within one epoch of a feed its numbers and stamps mean the same, at whatever hub.
 //!
-//! An epoch is a number: milliseconds since 1970 in the upper 42 bits, which last until 2109, and 22 random bits. So
-//! epochs are ordered by the time at which they began, and those of two hubs differ.
+//! An epoch is a number: milliseconds since 1970 in the upper 42 bits, which last until 2109, and
+//! 22 random bits. So epochs are ordered by the time at which they began, and those of two hubs
+//! differ.
 
 use std::time::SystemTime;
 

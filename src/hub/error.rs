@@ -26,9 +26,9 @@ pub enum SpawnError {
         "cannot listen on {given}: {error}; give an address and a port, such as \"127.0.0.1:8002\""
     )]
     Address {
-        /// What was given, as `Debug` shows it: a text in quotes.
+        /// The address as given, in the form of `Debug`: a text in quotes.
         given: String,
-        /// What the lookup said.
+        /// The lookup's error.
         #[source]
         error: io::Error,
     },
@@ -198,8 +198,8 @@ pub enum FeedError {
     /// [`Hub::create_feed`](crate::Hub::create_feed).
     #[error("the program has had a feed of this name, and it is still kept: give another name")]
     Exists,
-    /// There are as many feeds in use as there may be, or as clients may name. [`Hub::feed`](crate::Hub::feed) returns
-    /// a feed that takes nothing in this case.
+    /// There are as many feeds in use as there may be, or as clients may name.
+    /// [`Hub::feed`](crate::Hub::feed) returns a feed that takes nothing in this case.
     #[error("there are {limit} feeds in use already; see Limits::feeds")]
     TooMany {
         /// The limit.

@@ -60,8 +60,8 @@ pub enum Event {
     Message {
         /// The client's id.
         id: ClientId,
-        /// The name of the feed that the message is about, where the client on `stepcast.v1` has said so; the
-        /// feed that everyone follows has the empty name.
+        /// The name of the feed that the message is about, where the client on `stepcast.v1` has
+        /// said so; the feed that everyone follows has the empty name.
         feed: Option<String>,
         /// What it sent.
         message: Message,
@@ -148,9 +148,9 @@ impl fmt::Display for DisconnectReason {
     }
 }
 
-/// A hub's events from the moment of [`Hub::events`](crate::Hub::events) on, in their order; also as a
-/// [`Stream`]. [`HubBuilder::events_from_start`](crate::HubBuilder::events_from_start) has them begin with
-/// the hub.
+/// A hub's events from the moment of [`Hub::events`](crate::Hub::events) on, in their order; also
+/// as a [`Stream`]. [`HubBuilder::events_from_start`](crate::HubBuilder::events_from_start) has
+/// them begin with the hub.
 ///
 /// At most [`Limits::events`](crate::Limits::events) wait to be taken; when there are more, the
 /// newest are not kept and their number is told by [`Event::Missed`]. A hub goes on without its

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::SendError;
 use super::shared::Shared;
 use super::topic::{Topic, Topics};
-use super::waiters::block_on_within;
+use super::waiters::push_blocking;
 use crate::codec::Message;
 
 /// A handle to a feed: an ordered log of messages and a table of latest values, for those who
@@ -89,8 +89,9 @@ impl Feed {
     /// # Errors
     ///
     /// [`SendError::TooLarge`], [`SendError::NoMemory`] where the hub's memory limit is reached,
-    /// [`SendError::Finished`] after [`finish`](Feed::finish), [`SendError::ShutDown`]. None of these
-    /// should end a run: a program that has nothing to do about it writes `let _ = feed.send(..)`.
+    /// [`SendError::Finished`] after [`finish`](Feed::finish), [`SendError::ShutDown`]. None of
+    /// these should end a run: a program that has nothing to do about it writes `let _ =
+    /// feed.send(..)`.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -103,15 +104,17 @@ impl Feed {
         shared.push(topic, message.into(), false)
     }
 
-    /// Appends a message to the log, as [`send`](Feed::send), and makes the message only if somebody can get it.
+    /// Appends a message to the log, as [`send`](Feed::send), and makes the message only if
+    /// somebody can get it.
     ///
-    /// Late joiners get the retained log. So the message is made also while nobody watches, unless the feed keeps
-    /// none ([`Retention`](crate::Retention) of 0 messages) and the hub has no client. Of everyone's feed it is
-    /// made if the hub has a client, as by [`Hub::broadcast_with`](crate::Hub::broadcast_with). For a state,
+    /// Late joiners get the retained log. So the message is made also while nobody watches, unless
+    /// the feed keeps none ([`Retention`](crate::Retention) of 0 messages) and the hub has no
+    /// client. Of everyone's feed it is made if the hub has a client, as by
+    /// [`Hub::broadcast_with`](crate::Hub::broadcast_with). For a state,
     /// [`set_with`](Feed::set_with) makes much less.
     ///
-    /// The closure runs in this call. It is not called where the hub is disabled or has ended, nor after
-    /// [`finish`](Feed::finish).
+    /// The closure runs in this call. It is not called where the hub is disabled or has ended, nor
+    /// after [`finish`](Feed::finish).
     ///
     /// # Errors
     ///
@@ -182,8 +185,7 @@ impl Feed {
         message: impl Into<Message>,
         within: Duration,
     ) -> Result<(), SendError> {
-        let taken = block_on_within(within, self.send_timeout(message, within));
-        taken.unwrap_or(Err(SendError::TimedOut))
+        push_blocking(within, self.send_timeout(message, within))
     }
 
     /// Sets the latest value of a key, which replaces the one before: for what is a state and not
@@ -210,13 +212,15 @@ impl Feed {
         shared.set(topic, key, message.into())
     }
 
-    /// Sets the latest value of a key, as [`set`](Feed::set), and makes few values while nobody follows the feed.
+    /// Sets the latest value of a key, as [`set`](Feed::set), and makes few values while nobody
+    /// follows the feed.
     ///
     /// - While a client follows the feed each value is made.
-    /// - While none does, a value is made if the hub has taken over the key's value before. In a hot loop that is
-    ///   about one value a millisecond. In a loop that is slower each value is made. So late joiners find a
-    ///   value that is at most some milliseconds older than the newest, and get the newest by the next call.
-    ///   As the last value of a hot loop may be left out, say how the loop ended by [`set`](Feed::set).
+    /// - While none does, a value is made if the hub has taken over the key's value before. In a
+    ///   hot loop that is about one value a millisecond. In a loop that is slower each value is
+    ///   made. So late joiners find a value that is at most some milliseconds older than the
+    ///   newest, and get the newest by the next call. As the last value of a hot loop may be left
+    ///   out, say how the loop ended by [`set`](Feed::set).
     ///
     /// The closure runs in this call. It is not called where the hub is disabled or has ended.
     ///
@@ -245,9 +249,9 @@ impl Feed {
 
     /// Returns how many clients follow the feed: one relaxed load.
     ///
-    /// A client that is told to [follow](crate::Hub::follow) it counts from that call on. A client on
-    /// `stepcast.v1` that is away counts if the program has told it to follow; what it asked for itself it asks
-    /// for again when it comes back.
+    /// A client that is told to [follow](crate::Hub::follow) it counts from that call on. A client
+    /// on `stepcast.v1` that is away counts if the program has told it to follow; what it asked for
+    /// itself it asks for again when it comes back.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;

@@ -136,10 +136,10 @@ impl Limits {
         /// with twice its key and 448 more; a value beyond that is refused at the call, unless it is alone.
         mailbox: usize = "64 * 1024";
         /// Bytes of one feed's log, everyone's included, kept for clients that are behind and for
-        /// those who come late, each message counted with 320 more. A client that falls further behind
-        /// skips to the middle of what is kept. One larger message is kept alone. Where many feeds are pushed
-        /// to faster than the hub takes over, what waits in them shares a quarter of [`memory`](Self::memory).
-        /// Default 8 MiB.
+        /// those who come late, each message counted with 320 more. A client that falls further
+        /// behind skips to the middle of what is kept. One larger message is kept alone. Where many
+        /// feeds are pushed to faster than the hub takes over, what waits in them shares a quarter
+        /// of [`memory`](Self::memory). Default 8 MiB.
         feed: usize = "32 << 20";
         /// Bytes of one feed's latest values, each counted with twice its key and 448 more. A value
         /// beyond that is refused at the call. Default 16 MiB.

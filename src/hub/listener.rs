@@ -32,7 +32,8 @@ fn prepare(socket: &Socket) {
     }
 }
 
-/// Prepares a listening socket where every connection inherits that, so that no accept has to do it.
+/// Prepares a listening socket where every connection inherits that, so that no accept has to do
+/// it.
 pub(crate) fn prepare_listening(socket: &Socket) {
     #[cfg(any(target_os = "android", target_os = "linux"))]
     prepare(socket);
@@ -48,12 +49,13 @@ pub(crate) fn prepare_accepted(stream: &TcpStream) {
     let _ = stream;
 }
 
-/// The hub's listener, at all of its addresses. No error ends it: where the program has taken all descriptors, it
-/// waits until some are free.
+/// The hub's listener, at all of its addresses. No error ends it: where the program has taken all
+/// descriptors, it waits until some are free.
 pub(crate) struct Listener {
     /// One for each address.
     incoming: Box<[Incoming]>,
-    /// Whose turn it is: the addresses take turns, so that a flood at one does not keep out clients of another.
+    /// Whose turn it is: the addresses take turns, so that a flood at one does not keep out clients
+    /// of another.
     next: usize,
     /// Not before this time, in the driver's milliseconds.
     paused_until: u64,

@@ -183,7 +183,8 @@ impl Log {
         }
     }
 
-    /// The number that the next message at a position has; at the end of a finished feed, the one that it would have.
+    /// The number that the next message at a position has; at the end of a finished feed, the one
+    /// that it would have.
     pub(crate) fn number_at(&self, position: u64) -> Option<u64> {
         let after_all = || self.latest.end.as_ref().map(|_| self.newest + 1);
         self.window.number(position).or_else(after_all)
@@ -225,8 +226,8 @@ impl Log {
         self.batches[index].as_ref()
     }
 
-    /// The form on `stepcast.v1` of what lies between these cursors, and its sequence number if it is of the log; of
-    /// the end, the one that comes after the last message.
+    /// The form on `stepcast.v1` of what lies between these cursors, and its sequence number if it
+    /// is of the log; of the end, the one that comes after the last message.
     pub(crate) fn form<'a>(
         &'a self,
         item: &'a Item,

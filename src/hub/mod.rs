@@ -155,16 +155,17 @@ impl Hub {
     /// computes inside a task and never awaits; [`HubBuilder::runtime`] changes that. Port 0 means
     /// a free port, which [`local_addr`](Hub::local_addr) tells.
     ///
-    /// A name with several addresses, such as `localhost` (`127.0.0.1` and `[::1]`), or a slice of addresses is
-    /// listened on at all of them, with one free port if they have port 0. Where the machine lacks IPv6, or
-    /// IPv4, its addresses are passed over. `[::]` alone takes IPv4, too.
+    /// A name with several addresses, such as `localhost` (`127.0.0.1` and `[::1]`), or a slice of
+    /// addresses is listened on at all of them, with one free port if they have port 0. Where the
+    /// machine lacks IPv6, or IPv4, its addresses are passed over. `[::]` alone takes IPv4, too.
     ///
     /// Outside tokio the lookup of a name holds up the thread.
     ///
     /// # Errors
     ///
-    /// [`SpawnError`], which says what to do: the address, or one of several, cannot be listened on; or it
-    /// can be reached from other machines, which [`HubBuilder::allow_remote`] has to permit.
+    /// [`SpawnError`], which says what to do: the address, or one of several, cannot be listened
+    /// on; or it can be reached from other machines, which [`HubBuilder::allow_remote`] has to
+    /// permit.
     ///
     /// # Cancel safety
     ///
@@ -246,8 +247,8 @@ impl Hub {
         self.live().map(|inner| &*inner.shared)
     }
 
-    /// Returns the address that the hub listens on, the first one if it listens on several; `None` where
-    /// the hub is [disabled](Hub::disabled).
+    /// Returns the address that the hub listens on, the first one if it listens on several; `None`
+    /// where the hub is [disabled](Hub::disabled).
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -259,7 +260,8 @@ impl Hub {
     }
 
     /// Returns the URL of the hub's page for a browser on this machine, such as
-    /// `http://127.0.0.1:8002/`: the first of [`urls`](Hub::urls). `None` where nothing is to be opened.
+    /// `http://127.0.0.1:8002/`: the first of [`urls`](Hub::urls). `None` where nothing is to be
+    /// opened.
     ///
     /// ```
     /// # let hub = stepcast::Hub::builder().page("").spawn_blocking("127.0.0.1:0")?;
@@ -271,12 +273,13 @@ impl Hub {
         self.urls().into_iter().next()
     }
 
-    /// Returns every URL under which browsers can open the hub's page, those for this machine first.
+    /// Returns every URL under which browsers can open the hub's page, those for this machine
+    /// first.
     ///
-    /// A hub on `0.0.0.0` or `[::]` has the loopback address, the addresses by which this machine reaches
-    /// others, and the machine's name, which other machines may know or not. The list is empty where
-    /// nothing is to be opened: the hub is [disabled](Hub::disabled), or has no page (without the feature
-    /// `page` and [`HubBuilder::page`]).
+    /// A hub on `0.0.0.0` or `[::]` has the loopback address, the addresses by which this machine
+    /// reaches others, and the machine's name, which other machines may know or not. The list is
+    /// empty where nothing is to be opened: the hub is [disabled](Hub::disabled), or has no page
+    /// (without the feature `page` and [`HubBuilder::page`]).
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -431,18 +434,16 @@ impl Hub {
         message: impl Into<Message>,
         within: Duration,
     ) -> Result<(), SendError> {
-        let taken = waiters::block_on_within(within, self.send_timeout(id, message, within));
-        taken.unwrap_or(Err(SendError::TimedOut))
+        waiters::push_blocking(within, self.send_timeout(id, message, within))
     }
 
     /// Sends a message to every client that is connected; who comes later does not get it.
     ///
     /// It does not block, whatever the clients do, and costs the same for any number of them. With
-    /// nobody connected it costs almost nothing; [`broadcast_with`](Hub::broadcast_with) saves the message's
-    /// making, too. What is above
-    /// [`Limits::outbound_message`], or comes after the hub's end, is counted in
-    /// [`Stats::refused_pushes`]. As for every push, the log is told of each kind of refusal once, and then
-    /// every ten seconds at most.
+    /// nobody connected it costs almost nothing; [`broadcast_with`](Hub::broadcast_with) saves the
+    /// message's making, too. What is above [`Limits::outbound_message`], or comes after the hub's
+    /// end, is counted in [`Stats::refused_pushes`]. As for every push, the log is told of each
+    /// kind of refusal once, and then every ten seconds at most.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -456,10 +457,11 @@ impl Hub {
         }
     }
 
-    /// Sends a message to every client that is connected, as [`broadcast`](Hub::broadcast), and makes the message
-    /// only if there is a client: a loop formats nothing while nobody watches.
+    /// Sends a message to every client that is connected, as [`broadcast`](Hub::broadcast), and
+    /// makes the message only if there is a client: a loop formats nothing while nobody watches.
     ///
-    /// The closure runs in this call, and is not called where the hub is [disabled](Hub::disabled) or has ended.
+    /// The closure runs in this call, and is not called where the hub is [disabled](Hub::disabled)
+    /// or has ended.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -482,10 +484,11 @@ impl Hub {
     /// [`FeedError::InvalidName`]: the name is empty, longer than 256 bytes or has control characters. A name that is
     /// written into the program has none of that; another is no reason to end a run.
     ///
-    /// Where there are [`Limits::feeds`] already, the finished feed goes first that has been without a handle for longest, also
-    /// before its [`Retention`] is over; then the open feed of which this is true. A client that follows a feed has a
-    /// handle. Where all feeds are in use, the new one takes nothing: its pushes return
-    /// [`SendError::TooManyFeeds`], there is an error in the log, and [`Stats::feeds_refused`] counts it.
+    /// Where there are [`Limits::feeds`] already, the finished feed goes first that has been
+    /// without a handle for longest, also before its [`Retention`] is over; then the open feed of
+    /// which this is true. A client that follows a feed has a handle. Where all feeds are in use,
+    /// the new one takes nothing: its pushes return [`SendError::TooManyFeeds`], there is an error
+    /// in the log, and [`Stats::feeds_refused`] counts it.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -507,15 +510,16 @@ impl Hub {
         }
     }
 
-    /// Makes a feed of this name for the program alone to push to: two runs that chose the same name do not
-    /// mix their messages unseen. As [`File::create_new`](std::fs::File::create_new) is to `File::create`.
+    /// Makes a feed of this name for the program alone to push to: two runs that chose the same
+    /// name do not mix their messages unseen. As [`File::create_new`](std::fs::File::create_new) is
+    /// to `File::create`.
     ///
     /// Clients that wait for the feed by its name do not take the name.
     ///
     /// # Errors
     ///
-    /// - [`FeedError::Exists`]: the program has asked for a feed of this name, and that is still there. A feed stays
-    ///   for a while after its last handle: see [`Feed`].
+    /// - [`FeedError::Exists`]: the program has asked for a feed of this name, and that is still
+    ///   there. A feed stays for a while after its last handle: see [`Feed`].
     /// - [`FeedError::TooMany`]: at [`Limits::feeds`] no feed can make way.
     /// - [`FeedError::InvalidName`], as [`feed`](Hub::feed).
     ///
@@ -594,8 +598,9 @@ impl Hub {
         shared.unfollow(id, feed.topic_at(shared).ok_or(FollowError::OtherHub)?)
     }
 
-    /// How many clients there are, those included that are away and may come back: one relaxed load.
-    /// [`broadcast_with`](Hub::broadcast_with) and [`Feed::set_with`] ask by themselves whether anybody watches.
+    /// How many clients there are, those included that are away and may come back: one relaxed
+    /// load. [`broadcast_with`](Hub::broadcast_with) and [`Feed::set_with`] ask by themselves
+    /// whether anybody watches.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -606,7 +611,8 @@ impl Hub {
         self.shared().map_or(0, |shared| shared.registry.count())
     }
 
-    /// Returns a handle to every client, in no order; also to those that are away and may come back.
+    /// Returns a handle to every client, in no order; also to those that are away and may come
+    /// back.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -665,7 +671,8 @@ impl Hub {
 
     /// Returns a token that is cancelled when the hub begins to end, whoever ended it: from then on pushes fail.
     ///
-    /// A run that nobody waits for can end with [`gone_token`](Hub::gone_token); one whose view ends may go on, and write its results.
+    /// A run that nobody waits for can end with [`gone_token`](Hub::gone_token); one whose view
+    /// ends may go on, and write its results.
     ///
     /// ```
     /// let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -703,7 +710,8 @@ impl Hub {
     }
 
     /// What happens from now on: clients that come and go, their messages, refused requests.
-    /// [`HubBuilder::events_from_start`] has the first call return what has happened before it, too.
+    /// [`HubBuilder::events_from_start`] has the first call return what has happened before it,
+    /// too.
     ///
     /// Events cost nothing until this is called. See [`Events`] for its bounds.
     /// [`Events`] keep no hub alive; a thread that reads them and pushes holds a [`WeakHub`], which has

@@ -62,7 +62,8 @@ impl Shared {
         self.append(self.topics.everyone(), message, false)
     }
 
-    /// As [`broadcast`](Self::broadcast), of a message that is made if somebody can get it. No lock is held meanwhile.
+    /// As [`broadcast`](Self::broadcast), of a message that is made if somebody can get it. No lock
+    /// is held meanwhile.
     pub(crate) fn broadcast_with(&self, make: impl FnOnce() -> Message) {
         if self.is_closed() {
             let _ = self.noted(0, Err(SendError::ShutDown));
@@ -178,9 +179,9 @@ impl Shared {
         self.noted(bytes, self.set_in(topic, key, message.into()))
     }
 
-    /// As [`set`](Self::set), of a value that is made if a client follows the feed. For those who come late it is also
-    /// made if the driver has taken over the value before: that is after a moment, and then nobody has to make do with an
-    /// old one. No lock is held while it is made.
+    /// As [`set`](Self::set), of a value that is made if a client follows the feed. For those who
+    /// come late it is also made if the driver has taken over the value before: that is after a
+    /// moment, and then nobody has to make do with an old one. No lock is held while it is made.
     pub(crate) fn set_with(
         &self,
         topic: &Arc<Topic>,

@@ -44,7 +44,8 @@ pub(crate) struct Shared {
     pub(crate) topics: Topics,
     /// Feeds whose inbox has become one that holds something, each once.
     pub(crate) news: Lock<FeedNews>,
-    /// What the inbox of one feed may hold of messages, in bytes: see [`share_inboxes`](Self::share_inboxes).
+    /// What the inbox of one feed may hold of messages, in bytes: see
+    /// [`share_inboxes`](Self::share_inboxes).
     inbox: AtomicUsize,
     pub(crate) registry: Registry,
     pub(crate) mail: Lock<MailNews>,
@@ -198,14 +199,16 @@ impl Shared {
         self.share_inboxes(0);
     }
 
-    /// So many feeds wait to be taken over: their inboxes share a quarter of the memory. However many are hot, what the
-    /// driver has to go through before it comes to the others' messages is bounded.
+    /// So many feeds wait to be taken over: their inboxes share a quarter of the memory. However
+    /// many are hot, what the driver has to go through before it comes to the others' messages is
+    /// bounded.
     fn share_inboxes(&self, feeds: usize) {
         let bound = (self.limits.memory / 4 / feeds.max(1)).min(self.limits.feed);
         self.inbox.store(bound, Ordering::Relaxed);
     }
 
-    /// What the inbox of a feed may hold now. Everyone's, of which there is one, has the whole bound of a feed.
+    /// What the inbox of a feed may hold now. Everyone's, of which there is one, has the whole
+    /// bound of a feed.
     pub(super) fn inbox_bound(&self, topic: &Topic) -> usize {
         if topic.is_everyones() { self.limits.feed } else { self.inbox.load(Ordering::Relaxed) }
     }

@@ -1,8 +1,8 @@
 //! When messages that wait in mailboxes were pushed.
 //!
-//! A push reads no clock, and what is sent to a client that is away stays in its mailbox until the client comes
-//! back. So the driver notes at each round which stamps have been given by then. The stamp of a message says later
-//! between which two rounds it was pushed.
+//! A push reads no clock, and what is sent to a client that is away stays in its mailbox until the
+//! client comes back. So the driver notes at each round which stamps have been given by then. The
+//! stamp of a message says later between which two rounds it was pushed.
 
 use std::collections::VecDeque;
 

@@ -54,8 +54,8 @@ impl Urls {
         }
     }
 
-    /// Adds an address, but for one of IPv6 that means something on one of the machine's networks only:
-    /// no URL can say which.
+    /// Adds an address, but for one of IPv6 that means something on one of the machine's networks
+    /// only: no URL can say which.
     fn add(&mut self, ip: IpAddr, port: u16) {
         match ip {
             IpAddr::V6(v6) if v6.is_unicast_link_local() => {}
@@ -74,8 +74,8 @@ impl Urls {
     }
 }
 
-/// The address of this machine that goes with the route to another one. Connecting a UDP socket looks the route
-/// up, and sends nothing.
+/// The address of this machine that goes with the route to another one. Connecting a UDP socket
+/// looks the route up, and sends nothing.
 fn address_towards(other: IpAddr) -> io::Result<IpAddr> {
     let any: IpAddr = match other {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -11,11 +11,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use super::ClientId;
 use super::GRACE;
 use super::lock::Lock;
 use super::program;
 use super::topic::Topic;
+use super::{ClientId, SendError};
 
 /// What a push waits at.
 #[derive(Debug, Clone)]
@@ -329,6 +329,14 @@ impl Drop for Place<'_> {
             wake(next);
         }
     }
+}
+
+/// Pushes on this thread, which waits as in [`block_on_within`].
+pub(crate) fn push_blocking(
+    within: Duration,
+    push: impl Future<Output = Result<(), SendError>>,
+) -> Result<(), SendError> {
+    block_on_within(within, push).unwrap_or(Err(SendError::TimedOut))
 }
 
 /// Runs a future on this thread, which sleeps while it waits: for this time and a moment at most. The driver keeps the

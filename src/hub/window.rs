@@ -118,7 +118,8 @@ impl Window {
         self.slot(position).map(|slot| slot.number)
     }
 
-    /// How many messages directly before the one at a position were lost before they could be taken over.
+    /// How many messages directly before the one at a position were lost before they could be taken
+    /// over.
     pub(crate) fn lost_before(&self, position: u64) -> u64 {
         self.slot(position).map_or(0, |slot| slot.lost)
     }

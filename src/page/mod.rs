@@ -48,8 +48,8 @@ impl Page {
         })
     }
 
-    /// The answer to `GET` of `/`, or of a feed's path, which pages of these sources may show in a frame. A page of the
-    /// program's own is at `/` alone: its addresses are relative to that.
+    /// The answer to `GET` of `/`, or of a feed's path, which pages of these sources may show in a
+    /// frame. A page of the program's own is at `/` alone: its addresses are relative to that.
     pub(crate) fn response(&self, path: &str, frame_ancestors: &str) -> Result<Parts, Refusal> {
         let frames = format!("frame-ancestors {frame_ancestors}");
         match self {
@@ -88,9 +88,10 @@ fn answer(
 #[cfg(feature = "page")]
 pub(crate) const SCRIPT: &str = "/stepcast.js";
 
-/// The answer to `GET /stepcast.js`. Pages of other origins may import a `shared` script, as they may connect. Browsers
-/// keep any other script to the pages of its own origin, so that no site finds out that a hub runs on this machine.
-/// The hub's own page is among them behind a proxy that changes `Host`, and shows why its socket is refused.
+/// The answer to `GET /stepcast.js`. Pages of other origins may import a `shared` script, as they
+/// may connect. Browsers keep any other script to the pages of its own origin, so that no site
+/// finds out that a hub runs on this machine. The hub's own page is among them behind a proxy that
+/// changes `Host`, and shows why its socket is refused.
 #[cfg(feature = "page")]
 pub(crate) fn script<'a>(
     if_none_match: impl Iterator<Item = &'a [u8]>,
@@ -110,8 +111,8 @@ pub(crate) fn script<'a>(
         });
         (script.into(), tag + "\"")
     });
-    // Compared weakly (RFC 9110, section 13.1.2): a proxy that compresses marks the tag so. Apache makes
-    // "tag-gzip" of it.
+    // Compared weakly (RFC 9110, section 13.1.2): a proxy that compresses marks the tag so. Apache
+    // makes "tag-gzip" of it.
     let own = tag.trim_end_matches('"').as_bytes();
     let is_tag = |known: &[u8]| {
         let known = known.trim_ascii();
@@ -134,10 +135,11 @@ pub(crate) fn script<'a>(
     answer(status, &headers[..headers.len() - usize::from(!shared)], body)
 }
 
-/// A script without its comments and its indentation: a fifth of what would travel. The package for npm has them.
+/// A script without its comments and its indentation: a fifth of what would travel. The package for
+/// npm has them.
 ///
-/// What ends a line counts as a comment where no quotation mark follows, so that no part of a string does. No
-/// string of the script may have several lines.
+/// What ends a line counts as a comment where no quotation mark follows, so that no part of a
+/// string does. No string of the script may have several lines.
 #[cfg(feature = "page")]
 fn without_comments(script: &str) -> String {
     let is_comment = |line: &str| line.starts_with("/**") && line.ends_with("*/");
@@ -156,8 +158,8 @@ fn without_comments(script: &str) -> String {
 
 /// The page of this crate, in which only the script and the style that came with it run: each
 /// answer has a nonce of its own (Content Security Policy Level 3, section 2.3.1). The text around
-/// the nonces is the same in all answers, and copied for none. The hub's root is told relative to the page's path, so
-/// that a proxy's prefix is kept.
+/// the nonces is the same in all answers, and copied for none. The hub's root is told relative to
+/// the page's path, so that a proxy's prefix is kept.
 #[cfg(feature = "page")]
 fn own(path: &str, frames: &str) -> Result<Parts, Refusal> {
     use base64::Engine as _;

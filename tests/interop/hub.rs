@@ -1,5 +1,5 @@
-//! The program of `run.py`. It pushes numbered steps to its first client and to all until that client
-//! has it finish the feed `run`, and then has it end. It also ends when its input does.
+//! The program of `run.py`. It pushes numbered steps to its first client and to all until that
+//! client has it finish the feed `run`, and then has it end. It also ends when its input does.
 
 use std::error::Error;
 use std::time::Duration;

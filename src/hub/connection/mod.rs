@@ -160,8 +160,9 @@ fn asks_head(received: &[u8]) -> bool {
     received.starts_with(b"HEAD ")
 }
 
-/// Whether a page may be told why it is refused: it has passed the rules about hosts and origins. Any site may try a
-/// socket to this machine, and is not to learn from it that a hub runs here, as it is not from the script.
+/// Whether a page may be told why it is refused: it has passed the rules about hosts and origins.
+/// Any site may try a socket to this machine, and is not to learn from it that a hub runs here, as
+/// it is not from the script.
 fn may_be_told(refusal: &Refusal) -> bool {
     matches!(refusal.status(), Status::NotFound | Status::Unavailable)
 }

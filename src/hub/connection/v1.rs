@@ -355,7 +355,8 @@ impl Connection {
         }
     }
 
-    /// The client asks for a feed. `of_this_hub`: what it has is, where it does not say of which epoch.
+    /// The client asks for a feed. `of_this_hub`: what it has is, where it does not say of which
+    /// epoch.
     fn follow_named(
         &mut self,
         name: &str,

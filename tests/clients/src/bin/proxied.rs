@@ -1,5 +1,6 @@
-//! The hub behind each proxy of `.ci/proxies`. Its arguments are its port, and lines of its builder as they are
-//! in a program: `.allow_host("run.example")`. It counts, and has finished when a client says so.
+//! The hub behind each proxy of `.ci/proxies`. Its arguments are its port, and lines of its builder
+//! as they are in a program: `.allow_host("run.example")`. It counts, and has finished when a
+//! client says so.
 
 use std::env;
 use std::error::Error;
