@@ -9,7 +9,12 @@ use std::time::SystemTime;
 use lines::V1;
 use peer::until;
 use serde_json::{Value, json};
-use stepcast::{Hub, Retention};
+use stepcast::{Hub, Limits, Retention, SendError};
+
+/// A feed goes with its last handle and its last follower.
+fn nothing() -> Retention {
+    Retention::default().messages(0)
+}
 
 #[test]
 fn a_feed_resumes_by_its_own_epoch_without_the_hubs_and_not_by_another() {
@@ -48,9 +53,56 @@ fn a_feed_resumes_by_its_own_epoch_without_the_hubs_and_not_by_another() {
 }
 
 #[test]
+fn a_client_that_is_ahead_of_the_hub_gets_a_snapshot_at_once_and_all_that_comes_later() {
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
+    let run = hub.feed("run").unwrap();
+    run.send("first").unwrap();
+    run.set("key", "value").unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}}}));
+    let feed = client.line("feed");
+    let [seq, set] = [(); 2].map(|()| client.line("text")[1].as_u64().unwrap());
+    let has = |seq, set| json!({"epoch": feed["epoch"], "seq": seq, "set": set});
+    for ahead in [has(seq + 40, set), has(seq, set + 40), has(seq + 40, set + 40)] {
+        let by_hello = V1::connect(&hub, &json!({"feeds": {"run": ahead}}));
+        let mut by_follow = V1::connect(&hub, &json!({"feeds": {}}));
+        by_follow.say(&json!({"follow": {"run": ahead}}));
+        let mut clients = [by_hello, by_follow];
+        for client in &mut clients {
+            let begun = client.line("feed");
+            assert_eq!((&begun["how"], &begun["seq"]), (&json!("snapshot"), &json!(seq - 1)));
+            // The log that is kept and the values: no gap, since nothing of them is left out.
+            assert_eq!(client.any_line()["text"][3], "first", "{ahead}");
+            assert_eq!(client.any_line()["text"][3], "value", "{ahead}");
+        }
+        run.set("key", "later").unwrap();
+        for client in &mut clients {
+            assert_eq!(client.any_line()["text"][3], "later", "{ahead}");
+        }
+        run.set("key", "value").unwrap();
+    }
+}
+
+#[test]
+fn a_feed_that_a_client_follows_is_not_made_anew_though_it_is_finished_and_others_need_its_place() {
+    let builder = Hub::builder().limits(Limits::default().feeds(2)).retention(nothing());
+    let hub = builder.spawn_blocking("127.0.0.1:0").unwrap();
+    let mut client = V1::connect(&hub, &json!({"feeds": {"run": {}}}));
+    let begun = client.line("feed");
+    hub.feed("run").unwrap().finish("last").unwrap();
+    assert_eq!(client.line("text")[3], "last");
+    client.line("ended");
+    let _other = hub.feed("other").unwrap();
+    let refusal = |name| hub.feed(name).unwrap().send("more").err();
+    assert!(matches!(refusal("another"), Some(SendError::TooManyFeeds { .. })));
+    assert!(matches!(refusal("run"), Some(SendError::Finished)));
+    let told = V1::connect(&hub, &json!({"feeds": {"run": {}}})).line("feed");
+    assert_eq!((&told["alias"], &told["epoch"]), (&begun["alias"], &begun["epoch"]));
+}
+
+#[test]
 fn the_epoch_of_a_feed_that_is_made_anew_is_newer_and_that_of_a_later_hub_too() {
     let epoch_of = |client: &mut V1| client.line("feed")["epoch"].as_str().unwrap().to_owned();
-    let builder = Hub::builder().retention(Retention::default().messages(0));
+    let builder = Hub::builder().retention(nothing());
     let hub = builder.spawn_blocking("127.0.0.1:0").unwrap();
     let mut epochs = Vec::new();
     for _ in 0..3 {

@@ -128,7 +128,7 @@ impl Log {
         let known = self.topic.origin..=self.newest;
         if let Some(Had { seq: Some(seq), set, .. }) = had.filter(|had| {
             // A mailbox cannot begin anew.
-            let is_told = self.topic.alias == MAILBOX || self.latest.knows(had.set);
+            let is_told = self.topic.alias == MAILBOX || self.latest.knows(had.set, upto);
             had.seq.is_some_and(|seq| known.contains(&seq)) && is_told
         }) {
             let latest = set.map_or(0, |stamp| stamp + 1);
@@ -357,9 +357,10 @@ impl Latest {
         }
     }
 
-    /// Whether a client that has the values up to a stamp can be told all that has become of them.
-    fn knows(&self, set: Option<u64>) -> bool {
-        set.is_none() || set >= self.forgotten
+    /// Whether a client that has the values up to a stamp can be told all that has become of them,
+    /// and all that comes: the stamp is one that the hub has told, which are those before `upto`.
+    fn knows(&self, set: Option<u64>, upto: u64) -> bool {
+        set.is_none_or(|set| Some(set) >= self.forgotten && set < upto)
     }
 
     /// Gives up the oldest values beyond so many, and so many bytes.
@@ -565,8 +566,10 @@ pub(super) mod tests {
         let newest = 10 + REMOVALS as u64 + 8;
         let forgotten = latest.forgotten.unwrap();
         assert!(latest.removals.keys().all(|stamp| *stamp > forgotten), "{forgotten}");
-        assert!(!latest.knows(Some(forgotten - 1)) && latest.knows(Some(forgotten)));
-        assert!(latest.knows(None) && latest.stamps.len() == REMOVALS);
+        assert!(
+            !latest.knows(Some(forgotten - 1), u64::MAX) && latest.knows(Some(forgotten), u64::MAX)
+        );
+        assert!(latest.knows(None, 0) && latest.stamps.len() == REMOVALS);
         assert!(latest.next(forgotten, newest + 1, false).is_none(), "the plain wire");
         assert!(latest.next(0, newest + 1, true).is_none(), "one that has had no value");
         assert!(latest.next(forgotten, newest + 1, true).is_some_and(|(at, _)| at > forgotten));

@@ -475,6 +475,23 @@ test('a feed that goes on keeps what was had of it, and nothing comes of it befo
   assert.deepEqual(tab.socket.hello.feeds, { '': { seq: 2, set: 5 } });
 });
 
+test('a client that is ahead of a hub begins anew where the hub says so, and is told numbers that it had before', () => {
+  const tab = open();
+  const run = tab.hub.feed('run/42');
+  tab.socket.say({ feed: { name: 'run/42', alias: 3, epoch: 'e', seq: 40, how: 'snapshot' } }, { text: [3, 80, 0, 'a'] }, { text: [3, 99, 0, 'x', 'key'] });
+  tab.events = [];
+  tab.back();
+  assert.deepEqual(tab.socket.hello.feeds['run/42'], { epoch: 'e', seq: 80, set: 99 });
+  tab.socket.say({ feed: { name: 'run/42', alias: 5, epoch: 'e', seq: 40, how: 'snapshot' } }, { text: [5, 41, 0, 'b'] }, { text: [5, 50, 0, 'y', 'key'] });
+  assert.deepEqual(tab.take('message').map(({ seq }) => seq), [41]);
+  assert.deepEqual(asObject(run.values), { key: 'y' });
+  // Where a feed is made anew under a connection, the alias of before means nothing.
+  tab.socket.say({ feed: { name: 'run/42', alias: 6, epoch: 'f', seq: 0, how: 'snapshot' } }, { text: [5, 42, 0, 'old'] }, { text: [6, 1, 0, 'new'] });
+  assert.deepEqual(tab.take('message').map(({ data }) => data), ['new']);
+  tab.back();
+  assert.deepEqual(tab.socket.hello.feeds['run/42'], { epoch: 'f', seq: 1 });
+});
+
 test('a feed that was refused is asked for again with the next connection', () => {
   const tab = open();
   const run = tab.hub.feed('run/42');
