@@ -12,16 +12,18 @@ use std::time::Duration;
 use tokio::net::ToSocketAddrs;
 use tokio::runtime::{self, Handle};
 
-use super::bind::bind;
-use super::descriptors::Room;
-use super::driver::Driver;
-use super::engine::Engine;
-use super::id::IdSource;
-use super::listener::Listener;
-use super::reception::{FollowRule, Reception};
-use super::shared::{Ending, Shared};
-use super::{Hub, Limits, Overflow, Retention, SpawnError, Timeouts};
 use crate::handshake::{Request, Rules};
+use crate::hub::driver::bind::bind;
+use crate::hub::driver::listener::Listener;
+use crate::hub::driver::task::Driver;
+use crate::hub::engine::parts::Engine;
+use crate::hub::engine::reception::{FollowRule, Reception};
+use crate::hub::error::SpawnError;
+use crate::hub::handle::Hub;
+use crate::hub::id::IdSource;
+use crate::hub::limits::{Limits, Overflow, Retention, Timeouts};
+use crate::hub::shared::descriptors::Room;
+use crate::hub::shared::state::{Ending, Shared};
 use crate::page::Page;
 
 /// Options of a [`Hub`], by [`Hub::builder`].
@@ -498,8 +500,8 @@ impl Watch {
 
     /// Listens for signals; what comes back is dropped after the hub's end.
     #[cfg(all(feature = "signal", unix))]
-    fn begin(self) -> io::Result<Option<super::stop_signal::Listening>> {
-        self.0.then(super::stop_signal::listen).transpose()
+    fn begin(self) -> io::Result<Option<crate::hub::ending::stop_signal::Listening>> {
+        self.0.then(crate::hub::ending::stop_signal::listen).transpose()
     }
 
     #[cfg(not(all(feature = "signal", unix)))]

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::client::{ClientInfo, ClientState};
-use super::shared::Shared;
-use super::waiters::push_blocking;
-use super::{ClientId, Feed, FollowError, SendError};
 use crate::codec::Message;
+use crate::hub::client::state::{ClientInfo, ClientState};
+use crate::hub::error::{FollowError, SendError};
+use crate::hub::feed_handle::Feed;
+use crate::hub::id::ClientId;
+use crate::hub::shared::state::Shared;
+use crate::hub::shared::waiters::push_blocking;
 
 /// A handle to one client, by [`Hub::client`](crate::Hub::client).
 ///
@@ -47,7 +49,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub(super) fn new(shared: Arc<Shared>, state: Arc<ClientState>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, state: Arc<ClientState>) -> Self {
         Self { shared, state }
     }
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use super::ClientId;
-use super::bind::no_family;
+use crate::hub::driver::bind::no_family;
+use crate::hub::id::ClientId;
 
 /// Why a hub could not start. Its text says what to do.
 ///

@@ -12,11 +12,11 @@ use futures_core::Stream;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::ClientId;
-use super::lock::Lock;
-use super::process::Process;
-use super::program;
 use crate::codec::{CloseCode, CloseFrame, Message};
+use crate::hub::id::ClientId;
+use crate::hub::primitives::lock::Lock;
+use crate::hub::primitives::process::Process;
+use crate::hub::primitives::program;
 
 /// Something that happened at a hub.
 ///

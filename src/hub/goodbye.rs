@@ -1,6 +1,15 @@
 //! How a hub ends, as its clients are told.
 
+use std::time::Duration;
+
 use crate::codec::{CloseCode, CloseFrame};
+
+/// How long the driver may go on delivering after the last handle was dropped on a thread that
+/// waits for it; with the grace below it waits at most a second.
+pub(crate) const LINGER: Duration = Duration::from_millis(900);
+
+/// How much longer than the driver's own deadline its end is waited for.
+pub(crate) const GRACE: Duration = Duration::from_millis(100);
 
 /// Close codes of `stepcast.v1` for the end of a hub (`docs/protocol.md`).
 pub(crate) const COME_BACK: u16 = 4000;

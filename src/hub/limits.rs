@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::SpawnError;
+use crate::hub::error::SpawnError;
 
 /// The least that `Limits::memory` can be: a socket's outbox and some messages.
 const LEAST_MEMORY: usize = 64 * 1024;
@@ -202,7 +202,7 @@ impl Limits {
     /// # Errors
     ///
     /// With one of them the hub could serve nobody.
-    pub(super) fn checked(mut self) -> Result<Self, SpawnError> {
+    pub(crate) fn checked(mut self) -> Result<Self, SpawnError> {
         refuse_zero!(self: clients clients_per_address handshakes inbound_message inbound_fragments
             request_head
             inbound_per_second outbound_message latest keys feeds_per_client events);
@@ -298,7 +298,7 @@ impl Timeouts {
     /// # Errors
     ///
     /// With one of them the hub would cut everybody at once.
-    pub(super) fn checked(mut self) -> Result<Self, SpawnError> {
+    pub(crate) fn checked(mut self) -> Result<Self, SpawnError> {
         let least = Duration::from_millis(1);
         let names = [
             ("Timeouts::handshake", &mut self.handshake, least),

@@ -7,7 +7,7 @@ use crate::handshake::machine_name;
 
 /// The URLs of a hub that listens on these addresses, those for browsers on this machine first. The
 /// host rule lets all of them in.
-pub(super) fn of(addresses: &[SocketAddr]) -> Vec<String> {
+pub(crate) fn of(addresses: &[SocketAddr]) -> Vec<String> {
     let has_v4 = addresses.iter().any(SocketAddr::is_ipv4);
     let mut urls = Urls::default();
     for &address in addresses {

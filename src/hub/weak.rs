@@ -4,7 +4,8 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
 
-use super::{Hub, Inner, process_end};
+use crate::hub::ending::process_end;
+use crate::hub::handle::{Hub, Inner};
 
 /// A handle to a [`Hub`] that does not keep it alive, by [`Hub::downgrade`].
 ///
@@ -52,7 +53,7 @@ pub struct WeakHub {
 }
 
 impl WeakHub {
-    pub(super) fn new(inner: Option<&Arc<Inner>>) -> Self {
+    pub(crate) fn new(inner: Option<&Arc<Inner>>) -> Self {
         Self { inner: inner.map(Arc::downgrade) }
     }
 

@@ -1,0 +1,142 @@
+//! The handshake: a request becomes a client, a page, or a refusal.
+
+use std::net::SocketAddr;
+
+use crate::handshake::{Refusal, Request, Status, Upgrade};
+use crate::hub::conn::phase::{Connection, Newcomer, Open, Over, Phase, Step, asks_head};
+use crate::hub::conn::v1::REFUSED;
+use crate::hub::engine::follows::{Follow, Follows};
+use crate::hub::engine::parts::{Engine, Used};
+use crate::hub::engine::reception::Answer;
+use crate::hub::goodbye::COME_BACK;
+use crate::wire::{Wire, v1 as wire_v1};
+
+/// Whether a page may be told why it is refused: it has passed the rules about hosts and origins.
+/// Any site may try a socket to this machine, and is not to learn from it that a hub runs here, as
+/// it is not from the script.
+fn may_be_told(refusal: &Refusal) -> bool {
+    matches!(refusal.status(), Status::NotFound | Status::Unavailable)
+}
+
+/// The 101 for a client that offers `stepcast.v1`, if the request is a right one.
+fn upgrade_to_v1(request: &Request) -> Option<Vec<u8>> {
+    let upgrade = request.wants_upgrade().then(|| Upgrade::from_request(request).ok())??;
+    let is_v1 = upgrade.offered_protocols().any(|offered| offered == wire_v1::PROTOCOL);
+    is_v1.then(|| {
+        let mut response = Vec::new();
+        upgrade.put_answer(Some(wire_v1::PROTOCOL), &mut response);
+        response
+    })
+}
+
+impl Connection {
+    // ---- handshake ----
+
+    pub(super) fn answer(
+        &mut self,
+        request: &Request,
+        address: SocketAddr,
+        engine: &mut Engine,
+        key: usize,
+    ) {
+        // The handshake's state goes first, and the client, which is as large, takes its place: others that stay
+        // are not kept apart by what was free between them.
+        self.end(engine);
+        match engine.decide(request, address) {
+            Ok(Answer::Page(parts)) => {
+                let (outbox, mut parts) = (self.owe(engine.now), parts.into_iter());
+                if let Some(head) = parts.next() {
+                    outbox.push_own(head.into());
+                }
+                let parts = parts.filter(|_| !request.is_head());
+                for shared in parts {
+                    outbox.push(shared.into());
+                }
+            }
+            Ok(Answer::UpgradeToV1(response)) => {
+                self.send_at_once(response, engine);
+                let newcomer = Newcomer {
+                    request: engine.asked_of(request),
+                    details: engine.details_of(request),
+                    address,
+                    key,
+                    deadline: engine.now + engine.timeouts.handshake,
+                    used: Used::default(),
+                    inbound: None,
+                };
+                self.phase = Phase::Newcomer(Box::new(newcomer));
+            }
+            Ok(Answer::Upgrade(mut both, topic)) => {
+                let place = engine.log_of(&topic);
+                let client = engine.admit(request, address, (key, self.serial), topic);
+                let cursor = engine.follow(place, key, self.serial, u64::MAX);
+                // One write for both: browsers learn their id with the answer.
+                engine.put_greeting(client.id, &mut both);
+                self.send_at_once(both, engine);
+                let follows = Follows::one(Follow::new(place, cursor));
+                self.phase = Phase::Open(Open::new(client, follows, Wire::Plain, engine));
+            }
+            Ok(Answer::Goodbye(response, wire)) => {
+                self.send_at_once(response, engine);
+                if let Some(goodbye) = engine.goodbye.clone() {
+                    self.say_goodbye(&goodbye, wire, engine);
+                }
+            }
+            Err(refusal) => match upgrade_to_v1(request).filter(|_| may_be_told(&refusal)) {
+                // Browsers show a page no answer to a handshake but the 101.
+                Some(response) => {
+                    engine.tell_refused(address, &refusal);
+                    self.send_at_once(response, engine);
+                    let comes_back = refusal.status() == Status::Unavailable;
+                    let code = if comes_back { COME_BACK } else { REFUSED };
+                    self.turn_away(code, refusal.reason(), engine);
+                }
+                None => self.refuse(&refusal, request.is_head(), address, engine),
+            },
+        }
+    }
+
+    /// Answers a request with a refusal, to `HEAD` without content.
+    pub(super) fn refuse(
+        &mut self,
+        refusal: &Refusal,
+        is_head: bool,
+        address: SocketAddr,
+        engine: &mut Engine,
+    ) {
+        engine.tell_refused(address, refusal);
+        let answer = if is_head { refusal.response_to_head() } else { refusal.response() };
+        self.owe(engine.now).push_own(answer.into());
+        self.end(engine);
+    }
+
+    /// The request did not come in time.
+    pub(super) fn time_out_handshake(&mut self, engine: &mut Engine) -> Step {
+        match self.asking() {
+            Some(address) => {
+                let is_head =
+                    matches!(&self.phase, Phase::Handshake(asks) if asks_head(&asks.buffer));
+                self.refuse(&Refusal::timeout(), is_head, address, engine);
+                self.flush(engine)
+            }
+            // Browsers open connections ahead of need and may never use them: nothing to answer.
+            None => Err(Over),
+        }
+    }
+
+    /// Newer connections need the place of one that is not a client's.
+    pub(crate) fn make_way(&mut self, limit: usize, engine: &mut Engine) -> Step {
+        if let Some(address) = self.asking() {
+            engine.tell_refused(address, &Refusal::full("handshakes in progress", limit));
+        }
+        Err(Over)
+    }
+
+    /// Who has begun a request.
+    pub(super) fn asking(&self) -> Option<SocketAddr> {
+        match &self.phase {
+            Phase::Handshake(handshake) if !handshake.buffer.is_empty() => Some(handshake.address),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The end of a connection: how a client leaves, and how its socket is closed.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use crate::codec::{CloseCode, CloseFrame};
+use crate::hub::conn::phase::{Connection, Ending, Leave, Open, Over, Phase, Step};
+use crate::hub::engine::parts::Engine;
+use crate::hub::events::DisconnectReason;
+use crate::wire::Wire;
+
+impl Connection {
+    // ---- leaving ----
+
+    /// The connection is no client any more: nobody can send to it, and everybody is told; unless the client may come
+    /// back, or has another connection.
+    pub(super) fn depart(&mut self, engine: &mut Engine, reason: DisconnectReason) {
+        self.leave_feeds(engine);
+        let Phase::Open(open) = &self.phase else { return };
+        if open.is_v1() {
+            if !open.client.is_on(self.serial) {
+                return;
+            }
+            // Whose end has been decided on does not come back, however its connection ends before.
+            if reason.may_come_back() && open.leave.is_none() {
+                engine.hold(&open.client, open.follows.iter(), open.pace.unanswered());
+                return engine.detach(&open.client, reason);
+            }
+        }
+        engine.dismiss(&open.client, reason);
+    }
+
+    pub(super) fn leave_feeds(&self, engine: &mut Engine) {
+        if let Phase::Open(open) = &self.phase {
+            open.follows.iter().for_each(|follow| engine.unfollow(follow.place()));
+        }
+    }
+
+    /// The hub closes: the Close goes out when the client has what was pushed before this call,
+    /// for which it has until `deadline`.
+    pub(crate) fn leave(&mut self, engine: &mut Engine, close: CloseFrame, deadline: u64) -> Step {
+        self.prepare_to_leave(engine, close, deadline, false);
+        self.flush(engine)
+    }
+
+    /// The hub ends, at the latest at `by`.
+    pub(crate) fn leave_at_the_end(&mut self, engine: &mut Engine, by: u64) -> Step {
+        let Some(goodbye) = engine.goodbye.clone() else { return Ok(()) };
+        match self.phase {
+            Phase::Handshake(_) => return Ok(()), // it may still hear it
+            Phase::Newcomer(_) => self.say_goodbye(&goodbye, Wire::V1, engine),
+            _ if self.is_stranger() => return Err(Over),
+            _ => {
+                self.prepare_to_leave(engine, goodbye.close(), by, false);
+                if let Phase::Open(Open { leave: Some(leave), .. }) = &mut self.phase {
+                    // A client whose end was decided on before keeps its own reason.
+                    leave.hub_ends = leave.close == goodbye.close();
+                }
+            }
+        }
+        self.flush(engine)
+    }
+
+    pub(super) fn prepare_to_leave(
+        &mut self,
+        engine: &Engine,
+        close: CloseFrame,
+        deadline: u64,
+        is_violation: bool,
+    ) {
+        if let Phase::Open(open) = &mut self.phase {
+            // Nothing is taken any more that would not be delivered.
+            {
+                let mut mailbox = open.client.mailbox.lock();
+                (mailbox.closed, mailbox.ended) = (true, true);
+            }
+            let upto = engine.shared.stamps.load(Ordering::Relaxed);
+            open.has_mail = true; // perhaps something that the driver has not heard of yet
+            let leave = Leave { close, upto, deadline, is_violation, hub_ends: false };
+            match &mut open.leave {
+                // What it did counts, and when it was to leave anyway.
+                Some(old) if is_violation => (old.close, old.is_violation) = (leave.close, true),
+                Some(_) => {}
+                None => open.leave = Some(Box::new(leave)),
+            }
+        }
+    }
+
+    /// The hub closes a client that is too slow: at once, since it would not take more.
+    pub(crate) fn drop_too_slow(&mut self, engine: &mut Engine) -> Step {
+        self.end_too_slow(engine);
+        self.flush(engine)
+    }
+
+    /// The client has what it was owed.
+    pub(super) fn start_leaving(&mut self, leave: Leave, engine: &mut Engine) {
+        let close = match (&engine.goodbye, &self.phase) {
+            (Some(goodbye), Phase::Open(open)) if leave.hub_ends && !leave.is_violation => {
+                self.farewell_at_the_end(goodbye, open.wire, engine)
+            }
+            _ => self.farewell(leave.close.clone(), engine),
+        };
+        if leave.is_violation {
+            self.depart(engine, DisconnectReason::Violation(leave.close));
+            self.owe(engine.now).close(Some(close));
+            self.end(engine);
+            self.waker.wake_by_ref(); // to read again
+        } else {
+            self.depart(engine, DisconnectReason::ByHub);
+            self.owe(engine.now).close(Some(close));
+            let deadline = engine.now + engine.timeouts.close;
+            self.phase = Phase::Leaving { deadline, inbound: self.inbound().take() };
+        }
+    }
+
+    pub(super) fn end(&mut self, engine: &mut Engine) {
+        let is_stranger = self.is_stranger();
+        let deadline = match self.phase {
+            Phase::Ending(Ending { deadline, .. }) | Phase::Leaving { deadline, .. } => deadline,
+            _ => engine.now + engine.timeouts.close,
+        };
+        self.phase = Phase::Ending(Ending { deadline, ours: false, theirs: false, is_stranger });
+    }
+
+    /// The driver gives the connection up, whatever it is owed.
+    pub(crate) fn abort(&mut self, engine: &mut Engine, reason: DisconnectReason) {
+        self.depart(engine, reason);
+        // A reset: the kernel would go on holding what it has for a peer that takes nothing.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        // At once, even where a child process, forked meanwhile, holds the socket. (`shutdown` would say first that
+        // all has been sent.)
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        let _ = rustix::net::connect_unspec(&self.stream);
+    }
+
+    pub(super) fn end_too_slow(&mut self, engine: &mut Engine) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.give_up_queue();
+        }
+        let close = self.farewell(CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "too slow"), engine);
+        self.depart(engine, DisconnectReason::TooSlow);
+        self.owe(engine.now).close(Some(close));
+        self.end(engine);
+    }
+}

@@ -1,0 +1,103 @@
+//! The deadlines of a connection.
+
+use crate::codec::ControlPayload;
+use crate::hub::conn::phase::{Connection, Open, Over, Phase, Step};
+use crate::hub::engine::parts::Engine;
+use crate::hub::events::DisconnectReason;
+use crate::hub::primitives::moment::Moment;
+use crate::wire::Wire;
+
+impl Connection {
+    // ---- time ----
+
+    /// Looks at every deadline of this connection.
+    pub(crate) fn tick(&mut self, engine: &mut Engine) -> Step {
+        let now = engine.now;
+        if let Some(outbox) = &self.outbox {
+            let stalled = now >= outbox.progress_at + engine.timeouts.stall;
+            let too_long = outbox.in_frame() && now >= outbox.begun_at + engine.timeouts.frame;
+            if !outbox.is_empty() && (stalled || too_long) {
+                return self.time_out(engine);
+            }
+        }
+        if self.arriving_since().is_some_and(|since| now >= since + engine.timeouts.frame) {
+            return self.time_out_arriving(engine);
+        }
+        let open = match &mut self.phase {
+            Phase::Open(open) => open,
+            Phase::Handshake(handshake) => {
+                let late = now >= handshake.deadline;
+                return if late { self.time_out_handshake(engine) } else { Ok(()) };
+            }
+            Phase::Newcomer(newcomer) => {
+                let late = now >= newcomer.deadline;
+                return if late { self.time_out_newcomer(engine) } else { Ok(()) };
+            }
+            Phase::Leaving { deadline, .. } => {
+                return if now < *deadline { Ok(()) } else { self.time_out(engine) };
+            }
+            Phase::Ending(ending) => {
+                // Who is still taking an answer, such as a large page, has time from its last byte on.
+                let taking =
+                    self.outbox.as_ref().map_or(0, |o| o.progress_at + engine.timeouts.close);
+                return if now < taking.max(ending.deadline) {
+                    Ok(())
+                } else {
+                    self.time_out(engine)
+                };
+            }
+        };
+        if open.leave.as_ref().is_some_and(|leave| now >= leave.deadline) {
+            return self.time_out(engine);
+        }
+        // A message that is longer than any window takes its own time to be read.
+        let patience = if open.pace.is_in_a_long_message() {
+            engine.timeouts.frame
+        } else {
+            engine.timeouts.stall
+        };
+        if open.held_since.is_some_and(|since| since.passed(now) >= patience) {
+            return self.time_out(engine);
+        }
+        if let Some(at) = open.pinged_at {
+            return if at.passed(now) >= engine.timeouts.pong {
+                self.time_out(engine)
+            } else {
+                Ok(())
+            };
+        }
+        let keepalive = engine.keepalive_of(self.serial);
+        let silent = open.heard_at.passed(now) >= keepalive;
+        match open.wire {
+            Wire::V1 if silent || open.sent_at.passed(now) >= keepalive => {
+                open.pinged_at = Some(Moment::at(now));
+                let numbers = open.pace.numbers(now);
+                open.lines().ping(numbers);
+                open.asked(engine);
+                self.flush(engine)
+            }
+            // A client that talks and is told nothing: proxies cut where one side has been silent.
+            Wire::Plain
+                if (silent || open.sent_at.passed(now) >= keepalive)
+                    && !self.outbox.as_ref().is_some_and(|outbox| outbox.has_ping()) =>
+            {
+                open.pace.pinged();
+                self.owe(now).ping(ControlPayload::default());
+                self.flush(engine)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn time_out(&mut self, engine: &mut Engine) -> Step {
+        let reason = match &self.phase {
+            Phase::Open(Open { leave: Some(leave), .. }) if leave.is_violation => {
+                DisconnectReason::Violation(leave.close.clone())
+            }
+            Phase::Open(Open { leave: Some(_), .. }) => DisconnectReason::ByHub,
+            _ => DisconnectReason::TimedOut,
+        };
+        self.abort(engine, reason);
+        Err(Over)
+    }
+}

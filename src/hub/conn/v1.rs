@@ -1,0 +1,586 @@
+//! What is particular to a client on the wire `stepcast.v1`: what it says, and what it is told beside messages.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::codec::{CloseCode, CloseFrame, Message};
+use crate::hub::client::state::Wanted;
+use crate::hub::conn::outbox::Outbox;
+use crate::hub::conn::phase::{Connection, Newcomer, Open, Phase, Step, V1};
+use crate::hub::engine::follows::{Follow, Follows, Why};
+use crate::hub::engine::parts::Engine;
+use crate::hub::error::{FeedError, FollowError};
+use crate::hub::feed::topic::NAME_MAX;
+use crate::hub::goodbye::{COME_BACK, Goodbye};
+use crate::hub::primitives::budget::Charge;
+use crate::hub::primitives::moment::{Moment, low_half};
+use crate::wire::Wire;
+use crate::wire::v1;
+use crate::wire::v1::{Had, Joined, Lines, Refused, Said};
+
+/// Lines that are none, before the connection is closed.
+const ERRORS: u8 = 10;
+
+/// Bytes of answers that wait for who does not take them, before the connection is closed.
+const LINES: usize = 64 * 1024;
+
+/// Close codes of this wire (`docs/protocol.md`).
+const TOO_SLOW: u16 = 4001;
+const TAKEN_OVER: u16 = 4500;
+const CLOSED: u16 = 4501;
+const RULES_BROKEN: u16 = 4502;
+pub(super) const REFUSED: u16 = 4505;
+
+impl Open {
+    pub(super) fn is_v1(&self) -> bool {
+        self.wire == Wire::V1
+    }
+
+    pub(super) fn lines(&mut self) -> &mut Lines {
+        &mut self.v1.get_or_insert_default().lines
+    }
+
+    pub(super) fn take_lines(&mut self) -> Option<Vec<u8>> {
+        let v1 = self.v1.as_mut().filter(|v1| !v1.lines.is_empty())?;
+        let frame = v1.lines.take();
+        v1.charge = None; // what of it does not leave at once the outbox counts
+        self.drop_v1_if_empty();
+        Some(frame)
+    }
+
+    pub(super) fn drop_v1_if_empty(&mut self) {
+        let is_empty = |v1: &V1| {
+            let holds_nothing = v1.lines.is_empty() && v1.unheard.is_empty();
+            holds_nothing && v1.had == 0 && v1.request.is_none() && v1.asked.is_none()
+        };
+        if self.v1.as_deref().is_some_and(is_empty) {
+            self.v1 = None;
+        }
+    }
+
+    /// A question is in line behind what has been taken up: its answer acknowledges the mail before it.
+    pub(super) fn asked(&mut self, engine: &Engine) {
+        self.pace.asked(engine.now);
+        if !self.is_v1() {
+            return;
+        }
+        let Some(mail) = self.client.mail() else { return };
+        let has_kept = engine.logs.get(mail).is_some_and(|log| log.bytes() > 0);
+        let Some(seen) = self.follows.at(mail).map(|mail| mail.seen).filter(|_| has_kept) else {
+            return;
+        };
+        let asked = (self.pace.last_asked(), seen);
+        self.v1.get_or_insert_default().asked.get_or_insert(asked);
+    }
+
+    /// A question behind so much has been answered.
+    pub(super) fn answered(&mut self, offset: u64, engine: &mut Engine) {
+        let Some(v1) = &mut self.v1 else { return };
+        // These count modulo 2^32, of which no more than half is under way.
+        let is_behind = |of: u32| low_half(offset).wrapping_sub(of) <= u32::MAX / 2;
+        if let Some((_, seq)) = v1.asked.take_if(|(of, _)| is_behind(*of)) {
+            self.acknowledge(seq, engine);
+            self.drop_v1_if_empty();
+        }
+    }
+
+    /// What it was given of its mailbox leaves no room for more: it is asked whether it has read that.
+    pub(super) fn ask_for_room(&mut self, engine: &Engine) {
+        if self.v1.as_ref().is_none_or(|v1| v1.asked.is_none()) {
+            let numbers = self.pace.numbers(engine.now);
+            self.lines().ping(numbers);
+            self.asked(engine);
+        }
+    }
+
+    /// It has its mailbox up to this number.
+    pub(super) fn acknowledge(&mut self, seq: u64, engine: &mut Engine) {
+        if let Some(mail) = self.client.mail().and_then(|mail| self.follows.at(mail)) {
+            engine.acknowledge(mail.place(), seq.min(mail.seen));
+            self.has_mail = true; // there may be room for more
+        }
+    }
+
+    /// A feed, or its mailbox, begins, behind what it has seen. Where nothing is kept of what comes then, that is said now: there
+    /// may be no next message that it would go before.
+    pub(super) fn begin(&mut self, engine: &Engine, mut follow: Follow) {
+        let log = &engine.logs[follow.place()];
+        if follow.misses(log.newest + 1) && log.window.number(follow.cursor.log).is_none() {
+            self.lines().gap(log.topic.alias, follow.seen + 1, log.newest, follow.why.name());
+            follow.see(log.newest);
+        }
+        self.follows.add(follow);
+    }
+
+    pub(super) fn take_gone(&mut self, place: usize, engine: &Engine) {
+        if let Some(log) = engine.logs.get(place) {
+            self.lines().unfollowed(log.topic.alias);
+        }
+    }
+}
+
+impl Connection {
+    /// The first line of a client: from here on it is one.
+    pub(super) fn hello(&mut self, text: &str, engine: &mut Engine) {
+        let text = text.trim_start_matches('\n');
+        let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+        let limit = engine.shared.limits.feeds_per_client;
+        let Ok(Said::Hello(hello)) = v1::parse(first, limit) else {
+            return self.turn_away(RULES_BROKEN, "expected a hello first", engine);
+        };
+        let Phase::Newcomer(newcomer) = &self.phase else { return };
+        if !engine.has_place_for(&hello, newcomer.address) {
+            return self.turn_away(COME_BACK, "there are as many clients as there may be", engine);
+        }
+        // Its state as a newcomer goes first: see `answer`.
+        let between = Phase::Leaving { deadline: engine.now, inbound: None };
+        let Phase::Newcomer(newcomer) = std::mem::replace(&mut self.phase, between) else { return };
+        let Newcomer { request, details, address, key, inbound, mut used, .. } = *newcomer;
+        let connection = (key, self.serial);
+        let begun = engine.begin_session(&hello, details, address, connection);
+        // What it was told to follow is looked at below; what it is told from here on, afterwards.
+        begun.client.mailbox.lock().refollow = false;
+        let of_this_hub = hello.epoch == Some(engine.shared.topics.epoch());
+        let mut lines_out = Lines::default();
+        engine.greet_v1(&mut lines_out, begun.client.id, begun.resumed);
+        let had = Some(hello.mail).filter(|_| begun.resumed);
+        let had = had.map(|had| Had { seq: had.seq.or(Some(0)), ..had });
+        if hello.too_many {
+            lines_out.error("full", None, &too_many_named(limit));
+        }
+        let v1 = V1 {
+            had: had.and_then(|had| had.seq).unwrap_or_default(),
+            lines: lines_out,
+            request,
+            ..V1::default()
+        };
+        let mut open = Open::new(Arc::clone(&begun.client), Follows::none(), Wire::V1, engine);
+        open.v1 = Some(Box::new(v1));
+        open.has_mail = true; // what there was no room for
+        open.inbound = inbound;
+        // What it wants it has to say: it can go on at once, whatever its rate is.
+        engine.is_within_rate(&mut used, hello.feeds.len());
+        open.used = used.at_most_half();
+        self.phase = Phase::Open(open);
+        self.take_over_mail(had, engine, connection);
+        // What it asked for when it was here last counts no more: it asks now, and may get other answers.
+        let asked_before = begun.client.unfollow_own();
+        for (name, had) in &hello.feeds {
+            self.follow_named(name, *had, of_this_hub, engine, connection);
+        }
+        for topic in asked_before {
+            engine.shared.drop_follower(&topic);
+        }
+        self.follow_all(&begun.client.wishes(), engine, connection.0); // of the program
+        if !rest.is_empty() {
+            self.said(rest, engine);
+        }
+    }
+
+    /// Takes over what waits in its mailbox; the first time, to go on behind what it had.
+    pub(super) fn take_over_mail(
+        &mut self,
+        had: Option<Had>,
+        engine: &mut Engine,
+        connection: (usize, u32),
+    ) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        let Some(mail) = engine.mail_of(&open.client) else { return };
+        let is_begun = open.follows.contains(mail);
+        let given = open.v1.as_ref().map_or(0, |v1| v1.had);
+        let is_full = !engine.collect_mail(&open.client, mail, given)
+            && open.client.mailbox.lock().mail.is_some();
+        if is_begun && is_full {
+            open.ask_for_room(engine);
+        }
+        if !is_begun {
+            // Who has not just come back was there all the time.
+            let why = if had.is_some() { Why::Expired } else { Why::Slow };
+            let had = had.unwrap_or(Had { seq: Some(0), ..Had::default() });
+            let (cursor, seen, _) = engine.resume(mail, connection, Some(had), u64::MAX);
+            let mail = Follow::new(mail, cursor).behind(seen, why);
+            open.begin(engine, mail);
+        }
+    }
+
+    /// A connection that does not begin as it should.
+    pub(super) fn turn_away(&mut self, code: u16, reason: &str, engine: &mut Engine) {
+        let mut lines = Lines::default();
+        lines.bye(code, reason, None);
+        let close = CloseCode::new(code).map(|code| CloseFrame::new(code, reason));
+        let outbox = self.owe(engine.now);
+        outbox.push_own(lines.take().into());
+        outbox.close(close);
+        self.end(engine);
+    }
+
+    /// It did not say hello in time.
+    pub(super) fn time_out_newcomer(&mut self, engine: &mut Engine) -> Step {
+        self.turn_away(RULES_BROKEN, "expected a hello in time", engine);
+        self.flush(engine)
+    }
+
+    /// Lines of a client, up to one that breaks the rules.
+    pub(super) fn said(&mut self, text: &str, engine: &mut Engine) {
+        let limit = engine.shared.limits.feeds_per_client;
+        let mut rest = text.trim_matches('\n');
+        if rest.is_empty() {
+            self.count(1, engine);
+        }
+        while !rest.is_empty() {
+            let Phase::Open(open) = &mut self.phase else { return };
+            if engine.work == 0 {
+                open.v1.get_or_insert_default().unheard = rest.into();
+                return;
+            }
+            let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+            rest = after.trim_start_matches('\n');
+            match v1::parse(line, limit) {
+                Ok(Said::Pong(value)) => {
+                    let says_more = open.pace.answer(value, engine.freshness(), engine.now);
+                    open.answered(value[0], engine);
+                    if says_more {
+                        // It was asked for, and is as often as it was.
+                        open.held_since = None;
+                        engine.work -= 1;
+                    } else {
+                        self.count(1, engine);
+                    }
+                }
+                Ok(said) => {
+                    if self.count(1 + said.names(), engine) {
+                        self.hear(said, engine);
+                    }
+                }
+                Err(refused) => {
+                    if self.count(1, engine) {
+                        self.refuse_line(refused, limit, engine);
+                    }
+                }
+            }
+            // Who asks and does not read is not to make the answers grow.
+            let Phase::Open(open) = &self.phase else { return };
+            if open.v1.as_ref().is_some_and(|v1| v1.lines.len() > LINES) {
+                let reason = "too much was asked for, and no answer taken";
+                self.fail(CloseFrame::new(CloseCode::POLICY, reason), engine);
+            }
+            if self.has_broken_the_rules() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn refuse_line(&mut self, refused: Refused, limit: usize, engine: &mut Engine) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        match refused {
+            Refused::Malformed(expected) => self.malformed(expected, engine),
+            Refused::TooMany => open.lines().error("full", None, &too_many_named(limit)),
+        }
+    }
+
+    pub(super) fn malformed(&mut self, expected: &str, engine: &mut Engine) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        open.lines().error("malformed", None, expected);
+        open.errors += 1;
+        if open.errors >= ERRORS {
+            if let Some(code) = CloseCode::new(RULES_BROKEN) {
+                self.fail(CloseFrame::new(code, "too many malformed lines"), engine);
+            }
+        }
+    }
+
+    pub(super) fn hear(&mut self, said: Said, engine: &mut Engine) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        match said {
+            Said::Hello(_) => self.malformed("expected hello once", engine),
+            Said::Follow(feeds) => {
+                let connection = (open.client.key(), self.serial);
+                for (name, had) in feeds {
+                    self.follow_named(&name, had, true, engine, connection);
+                }
+            }
+            Said::Unfollow(names) => {
+                // At once, and not as the program's: it may follow one of them again in its next line.
+                for name in names {
+                    let Some(topic) = open.client.topic_named(&name) else { continue };
+                    if open.client.unfollow(&topic, || {}) {
+                        engine.shared.drop_follower(&topic);
+                    }
+                    let place = engine.log_of(&topic);
+                    for gone in open.follows.take_unless(|other| other != place) {
+                        engine.unfollow_early(gone.place(), open.client.key(), self.serial);
+                        open.take_gone(gone.place(), engine);
+                    }
+                }
+            }
+            Said::Message(to, message) => self.hear_message(to, &message, engine),
+            Said::Ack(Had { seq, .. }) => {
+                if let Some(seq) = seq {
+                    open.acknowledge(seq, engine);
+                }
+            }
+            Said::Pong(_) | Said::Unknown => {}
+        }
+    }
+
+    /// The client asks for a feed. `of_this_hub`: what it has is, where it does not say of which
+    /// epoch.
+    pub(super) fn follow_named(
+        &mut self,
+        name: &str,
+        had: Had,
+        of_this_hub: bool,
+        engine: &mut Engine,
+        connection: (usize, u32),
+    ) {
+        self.send_lines_ahead(engine);
+        let Phase::Open(open) = &mut self.phase else { return };
+        let limit = engine.shared.limits.feeds_per_client;
+        // Before a feed is made, or a rule asked.
+        if open.client.follows_count() >= limit && open.client.topic_named(name).is_none() {
+            let error = FollowError::TooMany { limit }.to_string();
+            return open.lines().error("full", Some(shown(name)), &error);
+        }
+        let asked = open.v1.as_ref().and_then(|v1| v1.request.as_ref());
+        let request = asked.map(|asked| &asked.request);
+        let topic = match engine.feed_for(name, request, open.client.address()) {
+            Ok(topic) => topic,
+            Err((code, reason)) => return open.lines().error(code, Some(shown(name)), &reason),
+        };
+        match open.client.follow_at_once(&topic, limit) {
+            Ok(true) => {}
+            Ok(false) => engine.shared.drop_handle(&topic), // it has one since before
+            Err(error) => {
+                engine.shared.drop_handle(&topic);
+                return open.lines().error("full", Some(name), &error.to_string());
+            }
+        }
+        let place = engine.log_of(&topic);
+        let counts = had.epoch.map_or(of_this_hub, |epoch| epoch == topic.epoch);
+        let had = Some(had).filter(|_| counts);
+        match open.follows.at(place).map(|follow| follow.seen) {
+            // It goes on where it is: all that it was given before goes before this answer.
+            Some(seen) => open.lines().feed(name, topic.alias, topic.epoch, seen, true),
+            None => self.begin_feed(place, (had, u64::MAX), engine, connection),
+        }
+    }
+
+    /// Sends answers while the client still says something, if they are many and its socket takes them: so they are as
+    /// many as it does not read.
+    pub(super) fn send_lines_ahead(&mut self, engine: &mut Engine) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        let are_many = open.v1.as_ref().is_some_and(|v1| v1.lines.len() > LINES / 4);
+        if self.outbox.is_none() && are_many {
+            if let Some(lines) = open.take_lines() {
+                open.sent_at = Moment::at(engine.now);
+                self.send_at_once(lines, engine);
+            }
+        }
+    }
+
+    /// Counts what waits to be told, or to be heard, until its next turn.
+    pub(super) fn charge_lines(&mut self, engine: &Engine) {
+        let Phase::Open(Open { v1: Some(v1), .. }) = &mut self.phase else { return };
+        let bytes = v1.lines.capacity() + v1.unheard.len();
+        if bytes > 0 || v1.charge.is_some() {
+            v1.charge.get_or_insert_with(|| Charge::none(&engine.shared.outboxes)).set(bytes);
+        }
+    }
+
+    /// From here on it is given this feed, and at the latest what was stamped from the stamp on.
+    pub(super) fn begin_feed(
+        &mut self,
+        place: usize,
+        (had, stamp): (Option<Had>, u64),
+        engine: &mut Engine,
+        connection: (usize, u32),
+    ) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        let (cursor, number, resumed) = engine.resume(place, connection, had, stamp);
+        let topic = &engine.logs[place].topic;
+        let (alias, epoch) = (topic.alias, topic.epoch);
+        open.lines().feed(topic.name(), alias, epoch, number, resumed);
+        let follow = Follow::new(place, cursor).behind(number, Why::Expired);
+        open.begin(engine, follow);
+    }
+
+    /// Follows what is wanted and not followed yet.
+    pub(super) fn follow_all(&mut self, wanted: &[Wanted], engine: &mut Engine, key: usize) {
+        for wanted in wanted {
+            let place = engine.log_of(&wanted.topic);
+            let Phase::Open(open) = &mut self.phase else { return };
+            if !open.follows.contains(place) {
+                self.begin_feed(place, (None, wanted.stamp), engine, (key, self.serial));
+            }
+        }
+    }
+
+    /// An outbox with the next messages, of which lines share frames, and how much they are: at most so many messages, of
+    /// which the last begins within so many bytes.
+    pub(super) fn take_up_v1(
+        &mut self,
+        engine: &Engine,
+        upto: u64,
+        bytes: usize,
+        messages: usize,
+    ) -> Option<(Box<Outbox>, usize)> {
+        let Phase::Open(open) = &mut self.phase else { return None };
+        let (mut joined, mut taken) = (Joined::default(), 0);
+        let mut outbox = Outbox::new(engine.now);
+        for _ in 0..messages {
+            if taken >= bytes {
+                break;
+            }
+            let behind = engine.is_behind(&open.follows);
+            let Some((stamp, item, follow, after)) = engine.oldest(&open.follows, upto, behind)
+            else {
+                break;
+            };
+            let Some(log) = engine.logs.get(follow.place()) else { break };
+            let (form, number) =
+                log.form(item, stamp, (follow.cursor, after), &engine.shared.budget);
+            if let Some(number) = number {
+                let (alias, seen) = (log.topic.alias, follow.seen);
+                // The end of the hole nobody was given, however fast it reads.
+                let until = number - log.window.lost_before(follow.cursor.log);
+                joined.gap(alias, seen, until, follow.why.name());
+                joined.gap(alias, seen.max(until - 1), number, "lost");
+            }
+            taken += form.len();
+            let (before, own) = joined.add(form);
+            if let Some(lines) = before {
+                outbox.push_own(lines);
+            }
+            if let Some(frame) = own {
+                outbox.push_with_own_head(frame);
+            }
+            if let Some(follow) = open.follows.at(follow.place()) {
+                follow.cursor = after;
+                follow.see(number.unwrap_or_default().min(log.newest));
+            }
+        }
+        if let Some(lines) = joined.take() {
+            outbox.push_own(lines);
+        }
+        outbox.has_data().then(|| (Box::new(outbox), taken))
+    }
+
+    /// What goes before a Close, and the Close as this wire has it.
+    pub(super) fn farewell(&mut self, close: CloseFrame, engine: &Engine) -> CloseFrame {
+        let Phase::Open(open) = &self.phase else { return close };
+        if !open.is_v1() {
+            return close;
+        }
+        let code = match close.code() {
+            CloseCode::TRY_AGAIN_LATER => TOO_SLOW,
+            CloseCode::NORMAL => CLOSED,
+            other => other.get(),
+        };
+        let code = CloseCode::new(code).unwrap_or(close.code());
+        self.bye(code, close.reason(), None, engine)
+    }
+
+    /// The same where the hub ends.
+    pub(super) fn farewell_at_the_end(
+        &mut self,
+        goodbye: &Goodbye,
+        wire: Wire,
+        engine: &Engine,
+    ) -> CloseFrame {
+        let code = CloseCode::new(goodbye.v1_code()).filter(|_| wire == Wire::V1);
+        let Some(code) = code else { return goodbye.close() };
+        // So that they do not all come at once: the more there were, the longer it is.
+        let within = 1000 + 2 * engine.at_end as u64;
+        let some =
+            self.client().map_or(u64::from(self.serial) * 997, |client| client.id.get() >> 8);
+        let retry = (goodbye.v1_code() == COME_BACK).then(|| some % within);
+        self.bye(code, goodbye.reason(), retry, engine)
+    }
+
+    /// What a client on this wire is told before a Close, and the Close.
+    pub(super) fn bye(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+        retry: Option<u64>,
+        engine: &Engine,
+    ) -> CloseFrame {
+        let mut lines = Lines::default();
+        lines.bye(code.get(), reason, retry);
+        self.owe(engine.now).push_own(lines.take().into());
+        CloseFrame::new(code, reason)
+    }
+
+    /// Tells who comes while the hub ends.
+    pub(super) fn say_goodbye(&mut self, goodbye: &Goodbye, wire: Wire, engine: &mut Engine) {
+        let close = self.farewell_at_the_end(goodbye, wire, engine);
+        self.owe(engine.now).close(Some(close));
+        self.end(engine);
+    }
+
+    /// Another connection is this client now.
+    pub(crate) fn be_taken_over(&mut self, engine: &mut Engine) -> Step {
+        let reason = "another connection has taken over this client";
+        if let Phase::Open(Open { client, follows, .. }) = &mut self.phase {
+            if client.has_gone() {
+                follows.take_unless(|place| Some(place) != client.mail()); // it went with the client: another log may have its place
+            }
+        }
+        self.leave_feeds(engine);
+        let mut lines = Lines::default();
+        lines.bye(TAKEN_OVER, reason, None);
+        let close = CloseCode::new(TAKEN_OVER).map(|code| CloseFrame::new(code, reason));
+        let outbox = self.owe(engine.now);
+        outbox.close_now(close);
+        outbox.push_own(lines.take().into());
+        self.end(engine);
+        self.flush(engine)
+    }
+}
+
+/// What a client is told about a line that is not looked at.
+fn too_many_named(limit: usize) -> String {
+    format!(
+        "a line names more than the {limit} feeds that a client may follow; nothing of it is done"
+    )
+}
+
+/// As much of a name as is sent back: none that is a feed's is longer.
+fn shown(name: &str) -> &str {
+    let end = (0..=NAME_MAX.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
+    &name[..end.unwrap_or_default()]
+}
+
+/// What a client is told about a feed that it does not get.
+pub(crate) fn refused(error: &FeedError) -> (&'static str, String) {
+    let code = match error {
+        FeedError::InvalidName | FeedError::Exists => "invalid",
+        FeedError::TooMany { .. } => "full",
+    };
+    (code, error.to_string())
+}
+
+impl Connection {
+    /// A binary frame of a client on this wire.
+    pub(super) fn heard_bytes(&mut self, frame: &Bytes, engine: &mut Engine) {
+        match v1::parse_binary(frame) {
+            Ok(Some((to, message))) => self.hear_message(to, &message, engine),
+            Ok(None) => {}
+            Err(refused) => self.refuse_line(refused, 0, engine),
+        }
+    }
+
+    /// A message to the program, about the feed with this alias, if it is about one.
+    pub(super) fn hear_message(&mut self, to: u32, message: &Message, engine: &mut Engine) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        let logs = || open.follows.iter().filter_map(|follow| engine.logs.get(follow.place()));
+        let topic = || Some(Arc::clone(&logs().find(|log| log.topic.alias == to)?.topic));
+        let feed = if to == v1::MAILBOX { None } else { topic() };
+        if to != v1::MAILBOX && feed.is_none() {
+            let reason = format!("expected the alias of a feed that this client follows, not {to}");
+            return open.lines().error("unknown", None, &reason);
+        }
+        engine.tell_message(open.client.id, feed.as_deref(), message);
+    }
+}

@@ -1,0 +1,361 @@
+//! What a client is owed: from mailbox and feed to the socket's bytes.
+
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use crate::hub::conn::outbox::{Outbox, PARTS, gather};
+use crate::hub::conn::phase::{Connection, Over, Phase, Step};
+use crate::hub::conn::socket::poll_send_at_once;
+use crate::hub::engine::parts::Engine;
+use crate::hub::feed::batch::Batch;
+use crate::hub::limits::Overflow;
+use crate::hub::primitives::moment::Moment;
+use crate::wire::{Frame, Wire};
+
+/// How much a connection takes up at once of what it is owed: what has been taken up is written
+/// even if newer messages come.
+const TAKE_BYTES: usize = 64 * 1024;
+const TAKE_FRAMES: usize = 64;
+
+/// Feeds that are looked at for what is taken up at once: each message is the oldest in all feeds of a client. What else a
+/// message costs is as much as looking at so many feeds.
+const TAKE_LOOKS: usize = 4096;
+const LOOKS_OF_MESSAGE: usize = 8;
+
+/// How often it takes something up before the others have their turn.
+const TAKES: usize = 8;
+
+impl Connection {
+    pub(super) fn owe(&mut self, now: u64) -> &mut Outbox {
+        self.outbox.get_or_insert_with(|| Box::new(Outbox::new(now)))
+    }
+
+    /// The driver has heard that the mailbox holds something.
+    pub(crate) fn mark_mail(&mut self) {
+        if let Phase::Open(open) = &mut self.phase {
+            open.has_mail = true;
+        }
+    }
+
+    /// Writes what the client is owed, until it has all of it or its socket is full.
+    pub(crate) fn flush(&mut self, engine: &mut Engine) -> Step {
+        let written = self.write_owed(engine);
+        self.charge_lines(engine);
+        written
+    }
+
+    pub(super) fn write_owed(&mut self, engine: &mut Engine) -> Step {
+        self.catch_up(engine);
+        let mut alone = false;
+        for _ in 0..TAKES {
+            if !self.write_outbox(engine)? {
+                return Ok(());
+            }
+            match &mut self.phase {
+                Phase::Open(_) => match self.take(engine, alone)? {
+                    Taken::Shared => alone = false,
+                    Taken::Alone => alone = true,
+                    Taken::Nothing => return Ok(()),
+                },
+                Phase::Ending(ending) => {
+                    if !std::mem::replace(&mut ending.ours, true) {
+                        // If it fails the peer has gone already, which the next read will say.
+                        let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+                    }
+                    return if ending.theirs { Err(Over) } else { Ok(()) };
+                }
+                _ => return Ok(()),
+            }
+        }
+        self.waker.wake_by_ref(); // there may be more: after the others
+        Ok(())
+    }
+
+    /// A client that has fallen off the window goes on in its middle, or not at all. That is seen,
+    /// and counted, also while its socket is full.
+    pub(super) fn catch_up(&mut self, engine: &mut Engine) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        let skipped = open.follows.catch_up(engine);
+        if skipped > 0 {
+            engine.count_skipped(&open.client, skipped);
+            if engine.shared.overflow == Overflow::Disconnect {
+                self.end_too_slow(engine);
+            }
+        }
+    }
+
+    /// Whether the outbox is empty now.
+    pub(super) fn write_outbox(&mut self, engine: &mut Engine) -> Result<bool, Over> {
+        let Some(outbox) = &mut self.outbox else { return Ok(true) };
+        let mut cx = Context::from_waker(&self.waker);
+        let was_blocked = outbox.is_blocked();
+        match outbox.poll_write(&mut self.stream, &mut cx, engine.now) {
+            Poll::Ready(Ok(count)) => {
+                engine.shared.counters.bytes_out.add(count as u64);
+                if let Phase::Open(open) = &mut self.phase {
+                    open.sent_at = Moment::at(engine.now);
+                    // A ping may have much before it that a slow reader reads first.
+                    if let Some(at) = open.pinged_at.as_mut().filter(|_| was_blocked && count > 0) {
+                        *at = Moment::at(engine.now);
+                    }
+                }
+            }
+            Poll::Ready(Err(_)) => {
+                self.lost(engine)?;
+            }
+            Poll::Pending => {}
+        }
+        let Some(outbox) = &mut self.outbox else { return Ok(true) };
+        let empty = outbox.is_empty();
+        if let Phase::Open(open) = &mut self.phase {
+            if outbox.take_ping_left() {
+                open.pinged_at = Some(Moment::at(engine.now));
+            }
+            let waiting = u32::try_from(outbox.bytes()).unwrap_or(u32::MAX);
+            open.client.writing.store(waiting, Ordering::Relaxed);
+        }
+        if empty && !outbox.is_closing() {
+            self.outbox = None;
+        } else if !empty {
+            outbox.count(&engine.shared.outboxes);
+        }
+        Ok(empty)
+    }
+
+    /// Takes up the next of what the client is owed, by the order of the stamps. `alone`: so it did before, and may stand
+    /// where nobody else does.
+    pub(super) fn take(&mut self, engine: &mut Engine, alone: bool) -> Result<Taken, Over> {
+        let now = engine.now;
+        let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
+        if open.is_v1() && open.has_mail {
+            open.has_mail = false;
+            let connection = (open.client.key(), self.serial);
+            self.take_over_mail(None, engine, connection);
+        }
+        let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
+        if let Some(lines) = open.take_lines() {
+            open.sent_at = Moment::at(now);
+            self.send_at_once(lines, engine);
+            return Ok(Taken::Shared); // it stands where it stood
+        }
+        let wire = open.wire;
+        let leave = open.leave.as_deref();
+        let upto = leave.map_or(engine.upto, |leave| leave.upto.min(engine.upto));
+        // Of who has broken the rules nothing more is read, so that it could not say what it has.
+        let room = if leave.is_some_and(|leave| leave.is_violation) {
+            usize::MAX
+        } else {
+            open.pace.room()
+        };
+        if room == 0 && open.follows.is_owed(&open.client, open.has_mail, engine, upto) {
+            open.held_since.get_or_insert(Moment::at(engine.now));
+            let asked = self.take_and_ask(0, engine);
+            return Ok(if asked { Taken::Alone } else { Taken::Nothing });
+        }
+        open.held_since = None;
+        if !open.has_mail && open.leave.is_none() {
+            // What it is owed together with others, if it follows one feed.
+            let only = match wire {
+                Wire::Plain => open.follows.only(),
+                Wire::V1 => open.follows.only_owed(engine).filter(|follow| {
+                    let log = engine.logs.get(follow.place());
+                    let next = log.and_then(|log| log.number_at(follow.cursor.log));
+                    !next.is_some_and(|next| follow.misses(next)) // what is missing is to be said first
+                }),
+            };
+            let budget = &engine.shared.budget;
+            let batch = only.and_then(|follow| {
+                let place = follow.place();
+                let log = engine.logs.get_mut(place)?;
+                Some((place, log.batch(follow.cursor, engine.upto, wire, !alone, budget)?))
+            });
+            if let Some((place, batch)) = batch {
+                let stretch = open.pace.stretch(self.serial);
+                let end = batch.within(room.min(stretch), open.pace.long());
+                let is_cut = end < batch.within(room, usize::MAX);
+                let question = open.pace.question(end, engine.now, self.serial);
+                let question = question.map(|question| question.frame(wire));
+                let mut cx = Context::from_waker(&self.waker);
+                match write_batch(&mut self.stream, &mut cx, batch, end, question.as_ref()) {
+                    Ok(0) => {} // the socket is full: take up its part, so that the time counts
+                    Ok(written) => {
+                        engine.shared.counters.bytes_out.add(written as u64);
+                        let of_batch = written.min(end);
+                        let (cursor, rest) = batch.after(of_batch);
+                        let is_all = batch.is_all_up_to(end);
+                        open.sent_at = Moment::at(now);
+                        if let Some(follow) = open.follows.at(place) {
+                            follow.cursor = cursor;
+                            if wire == Wire::V1 {
+                                let last = engine
+                                    .logs
+                                    .get(place)
+                                    .and_then(|log| log.window.number_before(cursor.log));
+                                follow.see(last.unwrap_or_default());
+                            }
+                        }
+                        let taken = of_batch + rest.len();
+                        let asked = question.as_ref().map_or(0, Bytes::len);
+                        if asked > 0 && written <= end {
+                            self.begin(rest, engine.now);
+                            self.take_and_ask(taken, engine);
+                            return Ok(Taken::Shared);
+                        }
+                        open.pace.take(taken);
+                        if let Some(question) = question {
+                            open.asked(engine);
+                            let mut rest: Frame = question.into();
+                            rest.advance(written - end);
+                            self.begin(rest, engine.now);
+                        } else {
+                            self.begin(rest, engine.now);
+                        }
+                        return Ok(match written == end + asked {
+                            true if is_all => Taken::Nothing,
+                            true if is_cut => Taken::Alone, // from where it stands now few go on
+                            _ => Taken::Shared,
+                        });
+                    }
+                    Err(_) => {
+                        self.lost(engine)?;
+                    }
+                }
+            }
+        }
+        self.take_up(engine, upto, room);
+        Ok(if self.outbox.is_some() { Taken::Alone } else { Taken::Nothing })
+    }
+
+    /// Sends what nothing goes before. What is left of it has been begun, so that nothing is answered before it; where
+    /// the connection has broken that is all, and the next write will say so.
+    pub(super) fn send_at_once(&mut self, mut bytes: Vec<u8>, engine: &Engine) {
+        let mut cx = Context::from_waker(&self.waker);
+        let slices = [IoSlice::new(&bytes)];
+        if let Poll::Ready(Ok(count)) = poll_send_at_once(&mut self.stream, &mut cx, &slices) {
+            engine.shared.counters.bytes_out.add(count as u64);
+            bytes.drain(..count);
+        }
+        if !bytes.is_empty() {
+            self.owe(engine.now).begin_own(bytes.into());
+        }
+    }
+
+    /// What is left of a frame that has been begun goes first.
+    pub(super) fn begin(&mut self, rest: Frame, now: u64) {
+        if !rest.is_empty() {
+            self.owe(now).begin(rest);
+        }
+    }
+
+    /// So many bytes have been taken up: puts a question behind them, if one is due. Whether it was.
+    pub(super) fn take_and_ask(&mut self, bytes: usize, engine: &Engine) -> bool {
+        let Phase::Open(open) = &mut self.phase else { return false };
+        let wire = open.wire;
+        let question = open.pace.question(bytes, engine.now, self.serial);
+        open.pace.take(bytes);
+        let Some(question) = question else { return false };
+        open.asked(engine);
+        self.owe(engine.now).push_own(question.frame(wire).into());
+        true
+    }
+
+    /// Fills the outbox with the next frames of mailbox and feed, merged.
+    pub(super) fn take_up(&mut self, engine: &mut Engine, upto: u64, room: usize) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        if open.is_v1() {
+            return self.take_up_lines(engine, upto, room);
+        }
+        let mut outbox = None;
+        let (mut bytes, mut frames) = (0, 0);
+        let most = TAKE_FRAMES.min(messages_at_once(open.follows.count()));
+        while bytes < TAKE_BYTES.min(room) && frames < most {
+            let Some(frame) = open.follows.next(&open.client, &mut open.has_mail, engine, upto)
+            else {
+                break;
+            };
+            bytes += frame.len();
+            frames += 1;
+            outbox.get_or_insert_with(|| Box::new(Outbox::new(engine.now))).push(frame);
+        }
+        if outbox.is_some() {
+            self.outbox = outbox;
+            self.take_and_ask(bytes, engine);
+        } else {
+            self.leave_if_due(engine);
+        }
+    }
+
+    /// The same on the wire `stepcast.v1`.
+    pub(super) fn take_up_lines(&mut self, engine: &mut Engine, upto: u64, room: usize) {
+        let Phase::Open(open) = &self.phase else { return };
+        let messages = messages_at_once(open.follows.count());
+        let bytes = TAKE_BYTES.min(room);
+        if let Some((outbox, bytes)) = self.take_up_v1(engine, upto, bytes, messages) {
+            self.outbox = Some(outbox);
+            self.take_and_ask(bytes, engine);
+        } else {
+            self.leave_if_due(engine);
+        }
+    }
+
+    /// It has everything that goes before its Close.
+    pub(super) fn leave_if_due(&mut self, engine: &mut Engine) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        let Some(leave) = &open.leave else { return };
+        // What was taken from the program goes before the Close, also what there was no room for yet.
+        if !leave.is_violation && open.is_v1() && open.client.mailbox.lock().mail.is_some() {
+            open.held_since.get_or_insert(Moment::at(engine.now)); // until an answer makes room
+            return;
+        }
+        if let Some(leave) = open.leave.take_if(|leave| engine.upto >= leave.upto) {
+            self.start_leaving(*leave, engine);
+        }
+    }
+}
+
+/// How many messages a client that follows so many feeds takes up at once.
+fn messages_at_once(feeds: usize) -> usize {
+    (TAKE_LOOKS / (LOOKS_OF_MESSAGE + feeds)).max(1)
+}
+
+pub(super) enum Taken {
+    /// Of what everyone at its cursor is owed.
+    Shared,
+    /// Put together for this client.
+    Alone,
+    Nothing,
+}
+
+/// Writes as much of the batch, up to `end`, and of the frame after it as the socket takes: the bytes
+/// that left, zero where it is full.
+fn write_batch(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    batch: &Batch,
+    end: usize,
+    after: Option<&Bytes>,
+) -> io::Result<usize> {
+    let mut parts = batch.parts_up_to(end).chain(after.map(AsRef::as_ref)).peekable();
+    let mut written = 0;
+    while parts.peek().is_some() {
+        let mut slices = [IoSlice::new(&[]); PARTS];
+        let (filled, offered) = gather(&mut slices, parts.by_ref());
+        match poll_send_at_once(stream, cx, &slices[..filled]) {
+            Poll::Ready(Ok(count)) => {
+                written += count;
+                if count < offered {
+                    break;
+                }
+            }
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => break,
+        }
+    }
+    Ok(written)
+}

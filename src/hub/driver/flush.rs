@@ -1,0 +1,304 @@
+//! Flushes: a caller waits until what was pushed before has been handed to the operating system.
+//!
+//! A flush is a stamp. A connection has left it behind when it has taken up everything that was
+//! stamped before, and the outbox that held the last of that is empty. Later pushes are stamped
+//! higher and fill later outboxes, so a hot feed does not keep a flush waiting.
+//!
+//! The driver walks all connections when a flush begins, some in each turn, and then looks at a connection only after a step
+//! of it. Flushes that begin together share a walk and the newest of their stamps. Those that are asked for during a walk wait
+//! for its end.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use tokio::sync::oneshot;
+
+use crate::hub::conn::phase::Connection;
+use crate::hub::engine::parts::Engine;
+use crate::hub::error::FlushError;
+use crate::hub::primitives::lock::Lock;
+use crate::hub::primitives::program;
+use crate::hub::shared::state::{NO_LIMIT, Shared};
+
+type Outcome = Result<(), FlushError>;
+
+/// Connections that a walk looks at in one turn.
+const WALK: usize = 1024;
+
+/// The flushes that the driver has not begun.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    any: AtomicBool,
+    list: Lock<Vec<Flush>>,
+}
+
+#[derive(Debug)]
+struct Flush {
+    /// What was stamped before this is to leave.
+    upto: u64,
+    by: Instant,
+    answer: Answer,
+}
+
+/// What the caller waits for. An answer wakes the program's task, and so does the drop without one.
+#[derive(Debug)]
+struct Answer(Option<oneshot::Sender<Outcome>>);
+
+impl Answer {
+    fn give(mut self, outcome: Outcome) {
+        if let Some(caller) = self.0.take() {
+            let _ = program::run(|| caller.send(outcome));
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.0.as_ref().is_some_and(|caller| !caller.is_closed())
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        program::let_go(self.0.take());
+    }
+}
+
+impl Requests {
+    fn take(&self) -> Vec<Flush> {
+        if self.any.load(Ordering::Acquire) && self.any.swap(false, Ordering::Acquire) {
+            std::mem::take(&mut *self.list.lock())
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The driver has ended: nobody will begin them.
+    pub(crate) fn give_up(&self) {
+        let waiting = std::mem::take(&mut *self.list.lock());
+        drop(waiting); // which is no longer under the lock
+    }
+}
+
+impl Shared {
+    /// Asks for a flush of all that has been pushed.
+    pub(crate) fn flush(&self, within: Duration) -> oneshot::Receiver<Outcome> {
+        let (caller, flushed) = oneshot::channel();
+        let by = Instant::now() + within.min(NO_LIMIT);
+        self.flushes.list.lock().push(Flush {
+            upto: self.stamps.load(Ordering::Acquire),
+            by,
+            answer: Answer(Some(caller)),
+        });
+        self.flushes.any.store(true, Ordering::Release);
+        if self.end.has_come() {
+            self.flushes.give_up(); // the driver may have done so before
+        }
+        self.bell.wake_driver();
+        flushed
+    }
+}
+
+/// The flushes that the driver has heard of.
+#[derive(Debug, Default)]
+pub(crate) struct Flushes {
+    /// Flushes of pushes that are not all taken over: no connection can say yet what it has of them.
+    early: Vec<Flush>,
+    /// Those that have begun together, each time. The last may still be walking.
+    under_way: Vec<UnderWay>,
+}
+
+/// Flushes that have begun together.
+#[derive(Debug)]
+struct UnderWay {
+    flushes: Vec<Flush>,
+    /// The newest of their stamps.
+    upto: u64,
+    /// The connections that they wait for, by their place.
+    waiting: HashMap<usize, Waiting>,
+    /// Connections from this place on have not been looked at. `None`: all have been.
+    walk: Option<usize>,
+}
+
+impl UnderWay {
+    fn new(flushes: Vec<Flush>) -> Self {
+        let upto = flushes.iter().map(|flush| flush.upto).max().unwrap_or_default();
+        Self { flushes, upto, waiting: HashMap::new(), walk: Some(0) }
+    }
+
+    /// Looks at the next connections, if there are some left.
+    fn go_on_walking(&mut self, connections: &mut Slab<Connection>, engine: &Engine) {
+        let Some(from) = self.walk else { return };
+        let end = connections.capacity();
+        let to = end.min(from + WALK);
+        for key in from..to {
+            let Some(connection) = connections.get_mut(key) else { continue };
+            let mut drains = false;
+            if !connection.has_left(self.upto, &mut drains, engine) {
+                self.waiting.insert(key, Waiting { serial: connection.serial(), drains });
+            }
+        }
+        self.walk = Some(to).filter(|to| *to < end);
+    }
+
+    /// How many connections it may wait for, of so many that there are.
+    fn left(&self, clients: usize) -> usize {
+        if self.walk.is_some() { clients } else { self.waiting.len() }
+    }
+
+    fn is_done(&self) -> bool {
+        self.walk.is_none() && self.waiting.is_empty()
+    }
+}
+
+#[derive(Debug)]
+struct Waiting {
+    serial: u32,
+    /// Whether all of it has been taken up: then the outbox that was there is to be emptied.
+    drains: bool,
+}
+
+impl Flushes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.early.is_empty() && self.under_way.is_empty()
+    }
+
+    /// Whether there is a flush that has not begun with all connections yet.
+    pub(crate) fn is_beginning(&self) -> bool {
+        !self.early.is_empty() || self.is_walking()
+    }
+
+    fn is_walking(&self) -> bool {
+        self.under_way.last().is_some_and(|under_way| under_way.walk.is_some())
+    }
+
+    /// Begins the flushes of which all has been taken over, if no others are at that.
+    pub(crate) fn begin(&mut self, connections: &mut Slab<Connection>, engine: &Engine) {
+        self.early.append(&mut engine.shared.flushes.take());
+        if !self.early.is_empty() && !self.is_walking() {
+            let is_taken_over = |flush: &Flush| flush.upto <= engine.upto;
+            let (due, early): (Vec<_>, _) =
+                std::mem::take(&mut self.early).into_iter().partition(is_taken_over);
+            self.early = early;
+            if !due.is_empty() {
+                self.under_way.push(UnderWay::new(due));
+            }
+        }
+        if let Some(last) = self.under_way.last_mut() {
+            last.go_on_walking(connections, engine);
+        }
+    }
+
+    /// Looks at one connection, which may have gone.
+    pub(crate) fn look(
+        &mut self,
+        key: usize,
+        mut connection: Option<&mut Connection>,
+        engine: &Engine,
+    ) {
+        for UnderWay { upto, waiting, .. } in &mut self.under_way {
+            let Some(state) = waiting.get_mut(&key) else { continue };
+            let there = connection.as_deref_mut().filter(|there| there.is(state.serial));
+            if there.is_none_or(|there| there.has_left(*upto, &mut state.drains, engine)) {
+                waiting.remove(&key);
+            }
+        }
+    }
+
+    /// Answers those that are done, or have waited long enough.
+    pub(crate) fn answer(&mut self, clients: usize) {
+        if self.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        self.answer_if(clients, |flush| now >= flush.by);
+    }
+
+    /// Answers all of them: the hub has ended.
+    pub(crate) fn give_up(&mut self, clients: usize) {
+        self.answer_if(clients, |_| true);
+    }
+
+    /// `clients`: how many there are, all of which an early flush waits for.
+    fn answer_if(&mut self, clients: usize, is_over: impl Fn(&Flush) -> bool) {
+        let is_due = |flush: &Flush| is_over(flush) || !flush.answer.is_awaited();
+        let take = |flushes: &mut Vec<Flush>, is_due: &dyn Fn(&Flush) -> bool| {
+            let (due, rest): (Vec<_>, _) =
+                std::mem::take(flushes).into_iter().partition(|flush| is_due(flush));
+            *flushes = rest;
+            due
+        };
+        let early = take(&mut self.early, &is_due);
+        let mut due: Vec<_> = early.into_iter().map(|flush| (flush, clients)).collect();
+        self.under_way.retain_mut(|under_way| {
+            let (is_done, left) = (under_way.is_done(), under_way.left(clients));
+            let over = take(&mut under_way.flushes, &|flush| is_done || is_due(flush));
+            due.extend(over.into_iter().map(|flush| (flush, left)));
+            !under_way.flushes.is_empty()
+        });
+        for (flush, left) in due {
+            // Without a client nothing has to leave.
+            let outcome = match left {
+                0 => Ok(()),
+                clients => Err(FlushError::TimedOut { clients }),
+            };
+            flush.answer.give(outcome);
+        }
+    }
+
+    /// How many flushes share each walk.
+    #[cfg(test)]
+    pub(crate) fn walks(&self) -> impl Iterator<Item = usize> + '_ {
+        self.under_way.iter().map(|under_way| under_way.flushes.len())
+    }
+
+    /// When the first of them has waited long enough.
+    pub(crate) fn first_deadline(&self) -> Option<Instant> {
+        let under_way = self.under_way.iter().flat_map(|under_way| &under_way.flushes);
+        self.early.iter().chain(under_way).map(|flush| flush.by).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Context, Wake, Waker};
+
+    use super::*;
+
+    /// Counts how often it is woken, and panics.
+    struct Bad(AtomicUsize);
+
+    impl Wake for Bad {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            panic!("a waker that panics");
+        }
+    }
+
+    #[test]
+    fn flushes_that_go_with_a_driver_wake_whoever_waits_and_a_panic_in_that_ends_there() {
+        let mut flushes = Flushes::default();
+        let bad = Arc::new(Bad(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&bad));
+        let mut waits: Vec<_> = (0..4)
+            .map(|number| {
+                let (caller, mut waits) = oneshot::channel();
+                let answer = Answer(Some(caller));
+                let flush = Flush { upto: 0, by: Instant::now(), answer };
+                match number % 2 {
+                    0 => flushes.early.push(flush),
+                    _ => flushes.under_way.push(UnderWay::new(vec![flush])),
+                }
+                let poll = Pin::new(&mut waits).poll(&mut Context::from_waker(&waker));
+                assert!(poll.is_pending());
+                waits
+            })
+            .collect();
+        drop(flushes);
+        assert_eq!(bad.0.load(Ordering::SeqCst), 4);
+        assert!(waits.iter_mut().all(|wait| wait.try_recv().is_err()));
+    }
+}

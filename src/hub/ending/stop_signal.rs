@@ -1,0 +1,134 @@
+//! Ctrl-C and SIGTERM end the hub, and then do what they would have done.
+//!
+//! A handler cannot be taken back, so that one is installed once for the process, which lets a signal end the
+//! process while no hub of the process is to hear it. A thread, which starts with the first hub that listens, waits for a signal
+//! and ends all hubs: it needs neither a runtime nor a hub's own thread, which may be held up.
+
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::thread;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::{flag, low_level};
+
+use crate::hub::ending::process_end;
+use crate::hub::goodbye::Goodbye;
+use crate::hub::primitives::process::{PerProcess, Process};
+
+const SIGNALS: [(i32, &str); 2] = [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM")];
+
+/// What the handlers read and write. A child of `fork` inherits both.
+static FLAGS: LazyLock<Flags> = LazyLock::new(|| Flags {
+    at_once: Arc::new(AtomicBool::new(true)),
+    heard: Arc::default(),
+    are_registered: AtomicBool::new(false),
+});
+
+static LISTENERS: PerProcess<Listeners> = PerProcess::new();
+
+struct Flags {
+    /// Whether a signal ends the process at once: no hub listens, or one has been heard already.
+    at_once: Arc<AtomicBool>,
+    /// The signal that was heard; zero: none.
+    heard: Arc<AtomicUsize>,
+    are_registered: AtomicBool,
+}
+
+#[derive(Default)]
+struct Listeners {
+    /// How many hubs listen.
+    hubs: usize,
+    has_thread: bool,
+}
+
+/// A hub that listens, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    process: Process,
+}
+
+/// Listens for signals.
+///
+/// # Errors
+///
+/// The operating system's.
+pub(crate) fn listen() -> io::Result<Listening> {
+    LISTENERS.with(|listeners| {
+        if !listeners.has_thread {
+            start()?;
+            listeners.has_thread = true;
+        }
+        listeners.hubs += 1;
+        if FLAGS.heard.load(Ordering::SeqCst) == 0 {
+            FLAGS.at_once.store(false, Ordering::SeqCst);
+        }
+        Ok(Listening { process: Process::current() })
+    })
+}
+
+/// Installs the handlers, and starts the thread that hears of signals from them.
+fn start() -> io::Result<()> {
+    let flags = &*FLAGS;
+    flags.heard.store(0, Ordering::SeqCst); // which a child may have inherited
+    if !flags.are_registered.swap(true, Ordering::SeqCst) {
+        for (number, _) in SIGNALS {
+            // In this order: the second signal finds what the first has set.
+            flag::register_conditional_default(number, Arc::clone(&flags.at_once))?;
+            flag::register(number, Arc::clone(&flags.at_once))?;
+            let value = usize::try_from(number).unwrap_or_default();
+            flag::register_usize(number, Arc::clone(&flags.heard), value)?;
+        }
+    }
+    let (rings, bell) = UnixStream::pair()?;
+    thread::Builder::new().name("stepcast-signal".to_owned()).spawn(move || serve(bell))?;
+    for (number, _) in SIGNALS {
+        low_level::pipe::register(number, rings.try_clone()?)?; // after what it tells of
+    }
+    Ok(())
+}
+
+/// Ends all hubs of the process, and then the process, when a signal has been heard.
+fn serve(mut bell: UnixStream) {
+    loop {
+        // A child of `fork` rings this bell, too, and has not set what this process reads.
+        match bell.read(&mut [0; 64]) {
+            Ok(0) => return,
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return,
+            _ => {}
+        }
+        let heard = FLAGS.heard.load(Ordering::SeqCst);
+        let is_it = |(number, _): &&(i32, &str)| usize::try_from(*number) == Ok(heard);
+        if let Some((number, name)) = SIGNALS.iter().find(is_it) {
+            process_end::end_all(|| Goodbye::ended_by(name));
+            let _ = low_level::emulate_default_handler(*number);
+        }
+    }
+}
+
+/// In a child of `fork` a handle of the parent's hub was used: that hub hears no signal here.
+pub(crate) fn forget_the_parents() {
+    if FLAGS.at_once.load(Ordering::SeqCst) {
+        return;
+    }
+    LISTENERS.with(|listeners| {
+        if listeners.hubs == 0 {
+            FLAGS.at_once.store(true, Ordering::SeqCst);
+        }
+    });
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if self.process.is_another() {
+            return;
+        }
+        LISTENERS.with(|listeners| {
+            listeners.hubs -= 1;
+            if listeners.hubs == 0 {
+                FLAGS.at_once.store(true, Ordering::SeqCst);
+            }
+        });
+    }
+}

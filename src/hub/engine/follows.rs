@@ -1,0 +1,310 @@
+//! Which feeds a client follows, where it stands in each, and what it is owed next: without a
+//! socket, so that it can be tried against a naive model (`hub::reference`).
+
+use smallvec::SmallVec;
+
+use crate::hub::client::mail::Mail;
+use crate::hub::client::state::{ClientState, Wanted};
+use crate::hub::engine::parts::Engine;
+use crate::hub::feed::item;
+use crate::hub::feed::item::Cursor;
+use crate::hub::feed::queue::PayloadCopy;
+use crate::hub::primitives::moment::low_half;
+use crate::wire::Frame;
+
+/// One feed that a client follows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Follow {
+    /// See [`place`](Self::place); no table has 2^32.
+    place: u32,
+    /// On `stepcast.v1`: why the next messages are missing, if they are.
+    pub(crate) why: Why,
+    /// Whether it is on that wire, where it is told of removed values.
+    pub(crate) removals: bool,
+    /// There, too: the number of the last message that it was given, or told to have missed.
+    pub(crate) seen: u64,
+    pub(crate) cursor: Cursor,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Why {
+    /// It was too slow.
+    Slow,
+    /// They were not kept until it came.
+    Expired,
+}
+
+impl Why {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Slow => "slow",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl Follow {
+    pub(crate) fn new(place: usize, cursor: Cursor) -> Self {
+        Self { place: low_half(place as u64), why: Why::Slow, removals: false, seen: 0, cursor }
+    }
+
+    /// It is on `stepcast.v1`, and begins behind this message.
+    pub(crate) fn behind(self, seen: u64, why: Why) -> Self {
+        Self { why, seen, removals: true, ..self }
+    }
+
+    /// The feed's place among the engine's logs.
+    pub(crate) fn place(&self) -> usize {
+        self.place as usize
+    }
+
+    /// Whether messages are missing before the one of this number.
+    pub(crate) fn misses(&self, next: u64) -> bool {
+        next > self.seen + 1
+    }
+
+    /// It has been given, or told to have missed, the messages up to this one.
+    pub(crate) fn see(&mut self, number: u64) {
+        // Values may have come alone, before the next message.
+        if number > self.seen {
+            (self.seen, self.why) = (number, Why::Slow);
+        }
+    }
+}
+
+/// All that a client follows. Most follow one feed, and are many: it needs no memory of its own.
+#[derive(Debug)]
+pub(crate) struct Follows(SmallVec<[Follow; 1]>);
+
+impl Follows {
+    pub(crate) fn one(follow: Follow) -> Self {
+        Self(SmallVec::from_buf([follow]))
+    }
+
+    pub(crate) fn none() -> Self {
+        Self(SmallVec::new())
+    }
+
+    /// The one that it follows, if it is one and not several.
+    pub(crate) fn only(&self) -> Option<Follow> {
+        match *self.0 {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Follow> {
+        self.0.iter()
+    }
+
+    /// Where it stands in the feed at this place.
+    pub(crate) fn at(&mut self, place: usize) -> Option<&mut Follow> {
+        self.0.iter_mut().find(|follow| follow.place() == place)
+    }
+
+    /// Moves on in the feed at this place.
+    pub(crate) fn set_cursor(&mut self, place: usize, cursor: Cursor) {
+        if let Some(follow) = self.at(place) {
+            follow.cursor = cursor;
+        }
+    }
+
+    pub(crate) fn contains(&self, place: usize) -> bool {
+        self.iter().any(|follow| follow.place() == place)
+    }
+
+    pub(crate) fn add(&mut self, follow: Follow) {
+        if self.0.len() == self.0.capacity() {
+            self.0.reserve_exact(1); // a few, of many clients
+        }
+        self.0.push(follow);
+    }
+
+    /// Follows what the program wants this client to follow, if that has changed: how many feeds it has looked at.
+    pub(crate) fn follow_as_told(
+        &mut self,
+        client: &ClientState,
+        engine: &mut Engine,
+        key: usize,
+        serial: u32,
+    ) -> usize {
+        let Some(wanted) = client.take_wishes() else { return 0 };
+        let count = wanted.len();
+        self.unfollow_unwanted(client, &wanted, engine, (key, serial));
+        for wanted in wanted {
+            let place = engine.log_of(&wanted.topic);
+            if !self.contains(place) {
+                let cursor = engine.follow(place, key, serial, wanted.stamp);
+                self.add(Follow::new(place, cursor));
+            }
+        }
+        count
+    }
+
+    /// Stops following what is not wanted any more, or was followed before it was wanted again: the places. Its mailbox
+    /// is followed in any case.
+    pub(crate) fn unfollow_unwanted(
+        &mut self,
+        client: &ClientState,
+        wanted: &[Wanted],
+        engine: &mut Engine,
+        (key, serial): (usize, u32),
+    ) -> Vec<usize> {
+        let stay = wanted.iter().filter(|wanted| !wanted.fresh);
+        let stay: Vec<usize> =
+            stay.map(|wanted| engine.log_of(&wanted.topic)).chain(client.mail()).collect();
+        let gone = self.take_unless(|place| stay.contains(&place));
+        for follow in &gone {
+            engine.unfollow_early(follow.place(), key, serial);
+        }
+        gone.iter().map(Follow::place).collect()
+    }
+
+    /// The only one of them that has something for the client, if it is one and not several.
+    pub(crate) fn only_owed(&self, engine: &Engine) -> Option<Follow> {
+        if let Some(only) = self.only() {
+            return Some(only);
+        }
+        let owed = |follow: &&Follow| {
+            let log = engine.logs.get(follow.place());
+            log.is_some_and(|log| {
+                log.next(follow.cursor, engine.upto, false, follow.removals).is_some()
+            })
+        };
+        let mut owed = self.iter().filter(owed);
+        let first = owed.next().copied();
+        if owed.next().is_some() { None } else { first }
+    }
+
+    /// Goes on in the middle of each window that it has fallen off: how many messages that skips.
+    pub(crate) fn catch_up(&mut self, engine: &Engine) -> u64 {
+        let mut skipped = 0;
+        for follow in &mut self.0 {
+            let log = engine.logs.get(follow.place());
+            if let Some((log, count)) = log.and_then(|log| log.window.catch_up(follow.cursor.log)) {
+                follow.cursor.log = log;
+                skipped += count;
+            }
+        }
+        skipped
+    }
+
+    /// What comes next of mailbox and feeds, by the order of the stamps, if it was stamped before
+    /// `upto`.
+    pub(crate) fn next(
+        &mut self,
+        client: &ClientState,
+        has_mail: &mut bool,
+        engine: &mut Engine,
+        upto: u64,
+    ) -> Option<Frame> {
+        let behind = engine.is_behind(self);
+        let next = engine.oldest(self, upto, behind);
+        let before = next.as_ref().map_or(upto, |(stamp, ..)| *stamp);
+        if *has_mail {
+            let mut copy = PayloadCopy::new();
+            let (mail, emptied) = take_mail(client, has_mail, |mail| {
+                let value = if behind { mail.pop_value_before(upto) } else { None };
+                let oldest = value.or_else(|| mail.pop_before(before, &mut copy));
+                // Who has everything else.
+                oldest.or_else(|| if next.is_none() { mail.pop_value_before(upto) } else { None })
+            });
+            if let Some((slot, cost)) = mail {
+                if let Some(emptied) = emptied {
+                    engine.keep_mail(emptied);
+                }
+                return Some(item::encode(slot.into_entry(&copy), cost, &engine.shared.budget));
+            }
+        }
+        let (_, item, follow, cursor) = next?;
+        let frame = item.frame.clone();
+        self.set_cursor(follow.place(), cursor);
+        Some(frame)
+    }
+
+    /// Whether there is something for [`next`](Self::next).
+    pub(crate) fn is_owed(
+        &self,
+        client: &ClientState,
+        may_have_mail: bool,
+        engine: &Engine,
+        upto: u64,
+    ) -> bool {
+        let has_mail = || {
+            let mailbox = client.mailbox.lock();
+            mailbox.mail.as_ref().is_some_and(|mail| mail.begins_before(upto))
+        };
+        engine.oldest(self, upto, false).is_some() || (may_have_mail && has_mail())
+    }
+
+    /// Takes out those that are not wanted any more, and returns them.
+    pub(crate) fn take_unless(&mut self, wanted: impl Fn(usize) -> bool) -> Vec<Follow> {
+        let mut taken = Vec::new();
+        self.0.retain(|follow| {
+            let stays = wanted(follow.place());
+            if !stays {
+                taken.push(*follow);
+            }
+            stays
+        });
+        self.0.shrink_to_fit();
+        taken
+    }
+}
+
+/// What this takes from the mailbox, and what held it, if that is empty then.
+fn take_mail<T>(
+    client: &ClientState,
+    has_mail: &mut bool,
+    take: impl FnOnce(&mut Mail) -> Option<T>,
+) -> (Option<T>, Option<Box<Mail>>) {
+    let mut mailbox = client.mailbox.lock();
+    let taken = mailbox.mail.as_mut().and_then(|mail| take(mail));
+    let emptied = mailbox.mail.take_if(|mail| mail.is_empty());
+    *has_mail = mailbox.mail.is_some();
+    (taken, emptied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn follow(place: usize) -> Follow {
+        Follow::new(place, Cursor { log: place as u64, latest: 0 })
+    }
+
+    fn places(follows: &Follows) -> Vec<usize> {
+        follows.iter().map(Follow::place).collect()
+    }
+
+    #[test]
+    fn feeds_come_and_go_and_the_others_stay_where_they_are() {
+        let mut follows = Follows::one(follow(7));
+        assert_eq!(follows.only().map(|only| only.place()), Some(7));
+        follows.add(follow(8));
+        follows.add(follow(9));
+        assert!(follows.only().is_none());
+        follows.set_cursor(8, Cursor { log: 80, latest: 3 });
+        let taken = follows.take_unless(|place| place != 7);
+        assert_eq!((taken.len(), places(&follows)), (1, vec![8, 9]));
+        assert_eq!(follows.iter().next().unwrap().cursor, Cursor { log: 80, latest: 3 });
+        follows.take_unless(|_| false);
+        assert!(follows.only().is_none() && places(&follows).is_empty());
+        follows.add(follow(1));
+        assert_eq!(follows.only().map(|only| only.place()), Some(1));
+    }
+
+    #[test]
+    fn what_has_been_seen_does_not_go_back_and_what_is_missing_once_it_begins_is_its_own_fault() {
+        let mut one = follow(0).behind(4, Why::Expired);
+        assert!(!one.misses(5) && one.misses(6));
+        one.see(3); // what was before the values that came alone
+        assert_eq!((one.seen, one.why.name()), (4, "expired"));
+        one.see(5);
+        assert_eq!((one.seen, one.why.name(), one.misses(6)), (5, "slow", false));
+    }
+}

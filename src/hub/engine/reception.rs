@@ -1,0 +1,465 @@
+//! The reception: what a request gets, and how whoever sent it becomes a client and ends being one.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::codec::CloseFrame;
+use crate::handshake::{Refusal, Request, Rules, Status, Upgrade};
+use crate::hub::client::addresses::Place;
+use crate::hub::client::state::{ClientState, Details};
+use crate::hub::conn::v1::refused;
+use crate::hub::engine::parts::{Engine, millis};
+use crate::hub::error::FeedError;
+use crate::hub::events::{DisconnectReason, Event};
+use crate::hub::feed::topic;
+use crate::hub::feed::topic::{By, Topic, Topics};
+use crate::hub::id::ClientId;
+use crate::hub::primitives::budget::Charge;
+use crate::hub::primitives::program;
+use crate::page;
+use crate::page::{Page, Parts};
+use crate::wire::v1;
+use crate::wire::v1::{Greeting, Lines};
+use crate::wire::{Wire, plain};
+
+/// Who may connect, and what else a request gets.
+pub(crate) struct Reception {
+    pub(crate) rules: Rules,
+    pub(crate) page: Page,
+    /// Which pages may show the hub's page in a frame: sources of a content security policy.
+    pub(crate) frame_ancestors: Box<str>,
+    pub(crate) keep_headers: Vec<String>,
+    /// Addresses that many clients share, which are not counted.
+    pub(crate) proxies: Vec<IpAddr>,
+    /// Whether a client is told its id.
+    pub(crate) greet: bool,
+    /// Whether a client is sent back what it sends.
+    pub(crate) echo: bool,
+    /// For how many milliseconds' worth a client's window is; zero: there is none.
+    pub(crate) freshness: u32,
+    /// Who may follow which feed by naming it.
+    pub(crate) authorize_follow: Option<FollowRule>,
+}
+
+impl Drop for Reception {
+    fn drop(&mut self) {
+        program::let_go(self.authorize_follow.take()); // with what the program has put into it
+    }
+}
+
+/// The program's rule for that.
+pub(crate) type FollowRule = Arc<dyn Fn(&str, &Request) -> bool + Send + Sync>;
+
+/// The rule has panicked: that costs who asked for the feed, and nobody else.
+struct Panicked;
+
+const RULE_PANICKED: &str = "the program's rule about who may follow this feed has failed";
+
+/// Room for a 101 and the greeting behind it.
+const RESPONSE: usize = 256;
+
+/// So many bytes are kept of the request of each client without being counted: they are bounded by the number of
+/// clients. More are counted in the share of what clients have sent.
+const KEPT_UNCOUNTED: usize = 1024;
+
+/// A request that the program's rule about feeds is asked about.
+pub(crate) struct Asked {
+    pub(crate) request: Request,
+    _charge: Option<Charge>,
+}
+
+/// What a request that is not refused gets.
+pub(crate) enum Answer {
+    Page(Parts),
+    /// The 101 of a client that says then who it is, and what it follows.
+    UpgradeToV1(Vec<u8>),
+    /// The 101, and what the client follows.
+    Upgrade(Vec<u8>, Arc<Topic>),
+    /// The 101 of who comes while the hub ends, and is told how.
+    Goodbye(Vec<u8>, Wire),
+}
+
+impl Engine {
+    /// What a request gets.
+    pub(crate) fn decide(
+        &mut self,
+        request: &Request,
+        address: SocketAddr,
+    ) -> Result<Answer, Refusal> {
+        let Reception { rules, page, proxies, frame_ancestors, .. } = &self.reception;
+        let origin = rules.judge(request, proxies.contains(&address.ip().to_canonical()))?;
+        #[cfg(feature = "page")]
+        if !request.wants_upgrade()
+            && matches!((request.method(), request.path()), ("GET" | "HEAD", page::SCRIPT))
+        {
+            let shared = origin.map_err(|refusal| self.tell_refused(address, &refusal)).is_ok();
+            return page::script(request.headers("if-none-match"), shared).map(Answer::Page);
+        }
+        origin?;
+        if !request.wants_upgrade() {
+            return match (request.method(), request.path()) {
+                ("OPTIONS", _) => page::options(),
+                ("GET" | "HEAD", path) => match feed_of(path)? {
+                    Some(name) if topic::check_name(&name).is_err() => {
+                        Err(Refusal::not_found(path))
+                    }
+                    _ => page.response(path, frame_ancestors),
+                },
+                (method, _) => Err(Refusal::method_not_allowed(method)),
+            }
+            .map(Answer::Page);
+        }
+        let upgrade = Upgrade::from_request(request)?;
+        let feed = feed_of(request.path())?;
+        let is_v1 = upgrade.offered_protocols().any(|offered| offered == v1::PROTOCOL);
+        let mut response = Vec::with_capacity(RESPONSE);
+        if self.goodbye.is_some() {
+            upgrade.put_answer(is_v1.then_some(v1::PROTOCOL), &mut response);
+            return Ok(Answer::Goodbye(response, if is_v1 { Wire::V1 } else { Wire::Plain }));
+        }
+        // Asked again at a hello: many may have been let in before any of them says it.
+        self.check_place(address.ip()).map_err(|(what, limit)| Refusal::full(what, limit))?;
+        if !self.has_memory_for(request) {
+            let reason =
+                "there is no memory for so long a request now; shorten its path and headers";
+            return Err(Refusal::new(Status::Unavailable, reason));
+        }
+        if is_v1 {
+            upgrade.put_answer(Some(v1::PROTOCOL), &mut response);
+            return Ok(Answer::UpgradeToV1(response));
+        }
+        let topic = match feed {
+            None => Arc::clone(self.shared.topics.everyone()),
+            Some(name) => {
+                topic::check_name(&name).map_err(|_| Refusal::not_found(request.path()))?;
+                if !self
+                    .authorize_follow(&name, Some(request))
+                    .map_err(|Panicked| Refusal::new(Status::InternalError, RULE_PANICKED))?
+                {
+                    return Err(Refusal::new(Status::Forbidden, "this feed is not for you"));
+                }
+                self.shared.topic(&name, By::Client).map_err(|error| match error {
+                    FeedError::TooMany { limit } => Refusal::full("feeds", limit),
+                    FeedError::InvalidName | FeedError::Exists => {
+                        Refusal::not_found(request.path())
+                    }
+                })?
+            }
+        };
+        // The plain wire has no subprotocol: one that is offered is not agreed to.
+        upgrade.put_answer(None, &mut response);
+        Ok(Answer::Upgrade(response, topic))
+    }
+
+    /// Whether there is a place for one client more at this address, or a client that is away
+    /// can make it: see [`make_place`](Self::make_place).
+    ///
+    /// # Errors
+    ///
+    /// Of what there are too many, and how many there may be.
+    pub(crate) fn check_place(&self, ip: IpAddr) -> Result<(), (&'static str, usize)> {
+        let most = self.shared.room().clients;
+        if self.connected() >= most {
+            return Err(("clients", most)); // or else one that is away makes way
+        }
+        if self.addresses.connected_at(ip) >= self.addresses.most_at(ip) {
+            return Err(("clients from one address", self.shared.limits.clients_per_address));
+        }
+        Ok(())
+    }
+
+    /// How many clients are connected.
+    pub(crate) fn connected(&self) -> usize {
+        self.shared.registry.count() - self.sessions.away.len()
+    }
+
+    /// Where there are as many clients as there may be at an address, or in all, those who are away make way.
+    fn make_place(&mut self, ip: IpAddr) {
+        let place = Place::of(ip);
+        let others = self.addresses.connected_at(ip);
+        while others + self.sessions.away.count_at(place) >= self.addresses.most_at(ip) {
+            let Some(client) = self.sessions.away.first_at(place) else { break };
+            self.dismiss(&client, DisconnectReason::Lost);
+        }
+        while self.shared.registry.count() >= self.shared.limits.clients {
+            let Some(client) = self.sessions.away.who_makes_way(place) else { break };
+            self.dismiss(&client, DisconnectReason::Lost);
+        }
+    }
+
+    /// Makes a client of whoever sent this request.
+    pub(crate) fn admit(
+        &mut self,
+        request: &Request,
+        address: SocketAddr,
+        connection: (usize, u32),
+        topic: Arc<Topic>,
+    ) -> Arc<ClientState> {
+        self.admit_as(self.details_of(request), address, connection, Some(topic))
+    }
+
+    /// What is kept of a request.
+    pub(crate) fn details_of(&self, request: &Request) -> Details {
+        let value = |name: &String| {
+            let value = String::from_utf8_lossy(request.header(name)?).into_owned();
+            Some((name.clone(), value))
+        };
+        let mut details = Details {
+            path: if request.target() == "/" { "" } else { request.target() }.to_owned(),
+            headers: self.reception.keep_headers.iter().filter_map(value).collect(),
+            charge: None,
+        };
+        details.charge = self.charge_of(details.allocated());
+        details
+    }
+
+    /// A copy of a request, if the program's rule about feeds is to be asked about it.
+    pub(crate) fn asked_of(&self, request: &Request) -> Option<Box<Asked>> {
+        self.has_rule().then(|| {
+            let charge = self.charge_of(request.allocated());
+            Box::new(Asked { request: request.clone(), _charge: charge })
+        })
+    }
+
+    /// What so many bytes count that are kept of a request.
+    fn charge_of(&self, bytes: usize) -> Option<Charge> {
+        (bytes > KEPT_UNCOUNTED).then(|| Charge::of(&self.shared.kept, bytes))
+    }
+
+    /// Whether there is memory for what is kept of a request. A short one is not refused.
+    fn has_memory_for(&self, request: &Request) -> bool {
+        request.allocated() <= KEPT_UNCOUNTED || !self.shared.kept.is_over()
+    }
+
+    /// Makes a client, which follows this, or nothing yet.
+    pub(crate) fn admit_as(
+        &mut self,
+        details: Details,
+        address: SocketAddr,
+        connection: (usize, u32),
+        topic: Option<Arc<Topic>>,
+    ) -> Arc<ClientState> {
+        self.make_place(address.ip());
+        let id = self.shared.ids.draw();
+        let client = Arc::new(ClientState::new(id, connection, address, details, topic));
+        self.addresses.enter(address.ip());
+        self.shared.registry.insert(Arc::clone(&client));
+        self.shared.counters.accepted.add(1);
+        self.shared.journal.debug(|| move || tracing::debug!(%id, %address, "client connected"));
+        self.shared.listeners.tell(|| Event::Connected { id: client.id });
+        client
+    }
+
+    /// Ends being a client: nothing can be sent to it any more, and what waited for it is freed.
+    pub(crate) fn dismiss(&mut self, client: &ClientState, reason: DisconnectReason) {
+        let address = self.forget_session(client);
+        self.shared.registry.remove(client.id);
+        let token = self.shared.gone.lock().remove(&client.id);
+        // Clients that go with the hub have not left; see `Hub::ended_token`.
+        let goes_with_hub = self.goodbye.is_some() && reason == DisconnectReason::ByHub;
+        if let Some(token) = token.filter(|_| !goes_with_hub) {
+            let _ = program::run(|| token.cancel()); // which wakes tasks of the program's
+        }
+        let waiting = {
+            let mut mailbox = client.mailbox.lock();
+            (mailbox.closed, mailbox.ended) = (true, true);
+            mailbox.free(mailbox.bytes(), &self.shared);
+            mailbox.mail.take()
+        };
+        drop(waiting); // payloads of the program's: not under the lock
+        client.unfollow_all().iter().for_each(|wanted| self.shared.drop_follower(&wanted.topic));
+        if let Some(address) = address {
+            self.addresses.leave(address.ip());
+        }
+        self.tell_log(client.id, &reason, |id, reason| {
+            tracing::debug!(%id, reason, "client disconnected");
+        });
+        self.shared.listeners.tell(|| Event::Gone { id: client.id, reason });
+    }
+
+    /// Whether the program has a rule about who may follow what.
+    pub(crate) fn has_rule(&self) -> bool {
+        self.reception.authorize_follow.is_some()
+    }
+
+    /// Whether the program's rule lets whoever sent this request follow the feed of this name, which can be one.
+    fn authorize_follow(&self, name: &str, request: Option<&Request>) -> Result<bool, Panicked> {
+        let Some(rule) = &self.reception.authorize_follow else { return Ok(true) };
+        let Some(request) = request else { return Ok(false) };
+        program::run(|| rule(name, request)).map_err(|panic| {
+            self.rule_failed.lock().warn(self.now, |left_out| {
+                let (feed, panic) = (name.to_owned(), panic.chars().take(512).collect::<String>());
+                self.shared.journal.write(move || {
+                    tracing::error!(
+                        feed,
+                        panic,
+                        left_out,
+                        "the rule about who may follow a feed panicked"
+                    );
+                });
+            });
+            Panicked
+        })
+    }
+
+    /// The feed that a client on `stepcast.v1` asks for, with one handle more. `Err`: a code, and why not.
+    pub(crate) fn feed_for(
+        &self,
+        name: &str,
+        request: Option<&Request>,
+        address: SocketAddr,
+    ) -> Result<Arc<Topic>, (&'static str, String)> {
+        if name.is_empty() {
+            return Ok(Topics::clone_handle(self.shared.topics.everyone()));
+        }
+        topic::check_name(name).map_err(|error| refused(&error))?;
+        match self.authorize_follow(name, request) {
+            Ok(true) => {}
+            Ok(false) => return Err(("forbidden", "this feed is not for you".to_owned())),
+            Err(Panicked) => {
+                self.shared.counters.refused.add(1);
+                let status = Status::InternalError.code();
+                let event = || Event::Refused { address, status, reason: RULE_PANICKED.to_owned() };
+                self.shared.listeners.tell(event);
+                return Err(("failed", RULE_PANICKED.to_owned()));
+            }
+        }
+        self.shared.topic(name, By::Client).map_err(|error| refused(&error))
+    }
+
+    /// What a client on `stepcast.v1` is told first of all.
+    pub(crate) fn greet_v1(&self, lines: &mut Lines, id: ClientId, resumed: bool) {
+        let limits = &self.shared.limits;
+        // Anew each time, so that it is right after the machine's clock was set.
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        lines.hello(&Greeting {
+            id: id.get(),
+            key: &self.shared.ids.key_of(id),
+            epoch: self.shared.topics.epoch(),
+            resumed,
+            base: millis(unix).saturating_sub(self.now),
+            now: self.now,
+            ping: self.timeouts.keepalive.div_ceil(1000),
+            message: limits.inbound_message,
+            feeds: limits.feeds_per_client,
+        });
+    }
+
+    /// What a client gets first of all.
+    pub(crate) fn put_greeting(&self, id: ClientId, out: &mut Vec<u8>) {
+        if self.reception.greet {
+            plain::put_greeting(id.get(), out);
+        }
+    }
+
+    pub(crate) fn tell_refused(&mut self, address: SocketAddr, refusal: &Refusal) {
+        self.shared.counters.refused.add(1);
+        let (status, reason) = (refusal.status().code(), refusal.reason());
+        self.refused.warn(self.now, |left_out| {
+            let reason = reason.to_owned();
+            self.shared.journal.write(move || {
+                tracing::warn!(%address, status, reason, left_out, "request refused");
+            });
+        });
+        let event = || Event::Refused { address, status, reason: reason.to_owned() };
+        self.shared.listeners.tell(event);
+    }
+
+    /// Has a line written for those who debug.
+    pub(crate) fn tell_log(
+        &self,
+        id: ClientId,
+        reason: &DisconnectReason,
+        line: impl FnOnce(ClientId, String) + Send + 'static,
+    ) {
+        self.shared.journal.debug(|| {
+            let reason = reason.to_string();
+            move || line(id, reason)
+        });
+    }
+
+    /// A client has broken a rule, and is closed for it.
+    pub(crate) fn tell_failed(&mut self, id: ClientId, close: &CloseFrame) {
+        let (code, reason) = (close.code().get(), close.reason());
+        self.failed.warn(self.now, |left_out| {
+            let reason = reason.to_owned();
+            self.shared.journal.write(move || {
+                tracing::warn!(%id, code, reason, left_out, "client failed");
+            });
+        });
+    }
+
+    /// For how many milliseconds' worth a client's window is; zero: there is none.
+    pub(crate) fn freshness(&self) -> u32 {
+        self.reception.freshness
+    }
+}
+
+/// The feed that a path names: none for `/`, which is everyone's.
+fn feed_of(path: &str) -> Result<Option<String>, Refusal> {
+    if path == "/" {
+        return Ok(None);
+    }
+    let name = path.strip_prefix("/feed/").and_then(percent_decode);
+    name.map(Some).ok_or_else(|| Refusal::not_found(path))
+}
+
+/// RFC 3986, 2.1. `None` for an escape that is none, and for what is not UTF-8 then.
+fn percent_decode(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(bytes.next()?).to_digit(16);
+            let (high, low) = (digit()?, digit()?);
+            decoded.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            decoded.push(byte);
+        }
+    }
+    String::from_utf8(decoded).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::engine::parts::tests::{address, engine, everyone, upgrade};
+    use crate::hub::error::SendError;
+    use crate::hub::limits::{Limits, Timeouts};
+
+    #[test]
+    fn one_address_has_so_many_places_until_one_leaves_and_this_machine_and_proxies_any_number() {
+        let mut engine = engine(Limits::default().clients_per_address(2), &Timeouts::default());
+        let (far, other, own) =
+            (address("10.0.0.1:1"), address("10.0.0.2:1"), address("127.0.0.1:1"));
+        let request = upgrade();
+        let first = engine.admit(&request, far, (0, 0), everyone(&engine));
+        engine.admit(&request, address("10.0.0.1:2"), (1, 0), everyone(&engine));
+        let proxy = address("10.0.0.9:1");
+        (2..6).for_each(|key| drop(engine.admit(&request, own, (key, 0), everyone(&engine))));
+        (6..9).for_each(|key| drop(engine.admit(&request, proxy, (key, 0), everyone(&engine))));
+        let refusal = engine.decide(&request, far).err().expect("a refusal");
+        assert_eq!(refusal.status().code(), 503);
+        for welcome in [other, own, proxy] {
+            assert!(engine.decide(&request, welcome).is_ok(), "{welcome}");
+        }
+        engine.dismiss(&first, DisconnectReason::Lost);
+        assert!(engine.decide(&request, far).is_ok());
+    }
+
+    #[test]
+    fn a_client_that_is_dismissed_takes_nothing_more_and_frees_what_it_had() {
+        let mut engine = engine(Limits::default(), &Timeouts::default());
+        let client = engine.admit(&upgrade(), address("127.0.0.1:1"), (0, 0), everyone(&engine));
+        engine.shared.send(client.id, "waiting".into()).unwrap();
+        engine.shared.set_for(client.id, "key", "waiting".into()).unwrap();
+        engine.dismiss(&client, DisconnectReason::Lost);
+        assert_eq!((engine.shared.budget.used(), engine.shared.registry.count()), (0, 0));
+        // Who found it a moment before is told, too.
+        engine.shared.registry.insert(Arc::clone(&client));
+        let gone = Err(SendError::NoSuchClient(client.id));
+        assert_eq!(engine.shared.send(client.id, "late".into()), gone);
+        assert_eq!(engine.shared.set_for(client.id, "key", "late".into()), gone);
+    }
+}

@@ -1,0 +1,469 @@
+//! Clients on `stepcast.v1`, who survive their connections.
+//!
+//! | state | what it is | becomes |
+//! |---|---|---|
+//! | live | a connection is this client | detached, when the connection is lost; gone, when one side has closed for good |
+//! | detached | it may come back, and its mailbox collects | live, by its id and key; gone, after the grace period |
+//! | gone | its id will not come again | |
+//!
+//! All of that happens on the driver's thread, one step after the other, so that it needs no lock and no order of its own. A
+//! connection is named by its place in the driver's table and its serial number: the end of one that has been taken over is
+//! another's business, and finds that it is not this client any more.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::hub::client::away::Away;
+use crate::hub::client::state::{ClientState, Details};
+use crate::hub::engine::parts::Engine;
+use crate::hub::events::{DisconnectReason, Event};
+use crate::hub::feed::item::Kept;
+use crate::hub::feed::log::Log;
+use crate::hub::feed::topic::{Topic, Topics};
+use crate::hub::id::ClientId;
+use crate::hub::primitives::budget::Charge;
+use crate::wire::v1::Hello;
+
+/// Those of a hub. Who is live is in the registry, with all that there is to know; the key follows from the id.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    /// How many there are.
+    count: usize,
+    /// Those who are detached.
+    pub(crate) away: Away,
+    /// What all their mailboxes have in common.
+    mailbox: Option<Arc<Topic>>,
+    /// Connections whose client has another one now, by place and serial number.
+    pub(crate) taken_over: Vec<(usize, u32)>,
+}
+
+impl Sessions {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// A client that begins, or goes on, on a connection.
+pub(crate) struct Begun {
+    pub(crate) client: Arc<ClientState>,
+    pub(crate) resumed: bool,
+}
+
+impl Engine {
+    /// Makes a client of the connection that said this, or the one that it was.
+    pub(crate) fn begin_session(
+        &mut self,
+        hello: &Hello,
+        details: Details,
+        address: SocketAddr,
+        connection: (usize, u32),
+    ) -> Begun {
+        if let Some(client) = self.known(hello) {
+            self.held.forget(client.id);
+            if let Some(until) = self.sessions.away.remove(client.id) {
+                let left_for = self.now - until.saturating_sub(self.timeouts.grace).min(self.now);
+                let mut mailbox = client.mailbox.lock();
+                let away_for = u64::from(mailbox.away_for).saturating_add(left_for);
+                mailbox.away_for = u32::try_from(away_for).unwrap_or(u32::MAX);
+                mailbox.set_away(false, &self.shared.absent);
+            }
+            if let Some((before, address)) = client.move_to(connection, address) {
+                self.sessions.taken_over.push(before);
+                self.addresses.leave(address.ip());
+            }
+            self.addresses.enter(address.ip());
+            if client.mailbox.lock().ended {
+                // The program is done with it, and it has not been told yet.
+                self.dismiss(&client, DisconnectReason::ByHub);
+            } else {
+                let id = client.id;
+                client.mailbox.lock().closed = false; // for being too slow
+                self.shared.journal.debug(|| move || tracing::debug!(%id, "client resumed"));
+                self.shared.listeners.tell(|| Event::Resumed { id });
+                return Begun { client, resumed: true };
+            }
+        }
+        let client = self.admit_as(details, address, connection, None);
+        client.begin_session();
+        self.sessions.count += 1;
+        self.keep_everyones();
+        Begun { client, resumed: false }
+    }
+
+    /// The client that says this, if it is one of this hub's.
+    fn known(&self, hello: &Hello) -> Option<Arc<ClientState>> {
+        let id = hello
+            .id
+            .and_then(ClientId::new)
+            .filter(|_| hello.epoch == Some(self.shared.topics.epoch()))?;
+        let client = self.shared.registry.get(id).filter(|client| client.has_session())?;
+        hello.has_key(&self.shared.ids.key_of(id)).then_some(client)
+    }
+
+    /// The place of a client's mailbox, if there is something in it, or was: it is made for the first that there is.
+    pub(crate) fn mail_of(&mut self, client: &ClientState) -> Option<usize> {
+        if client.mail().is_none() && client.has_session() {
+            client.mailbox.lock().mail.as_ref()?;
+            let topic = self.sessions.mailbox.get_or_insert_with(Topics::mailbox);
+            let kept = Kept { messages: usize::MAX, age: u64::MAX / 4 };
+            let log = Log::new(Arc::clone(topic), self.shared.limits.mailbox, kept);
+            client.set_mail(self.logs.insert(log));
+        }
+        client.mail()
+    }
+
+    /// Everyone's log is kept for those who come late while there is somebody who could be given it.
+    fn keep_everyones(&mut self) {
+        let nothing = Kept { messages: 0, age: 0 };
+        let kept = if self.sessions.is_empty() { nothing } else { self.retention };
+        let everyone = Arc::clone(self.shared.topics.everyone());
+        let place = self.log_of(&everyone);
+        self.logs[place].keep(kept);
+        self.touch(place);
+    }
+
+    /// The connection of a client has been lost: it may come back.
+    pub(crate) fn detach(&mut self, client: &Arc<ClientState>, reason: DisconnectReason) {
+        let until = self.now + self.timeouts.grace;
+        {
+            let mut mailbox = client.mailbox.lock();
+            mailbox.closed = mailbox.ended; // for being too slow it was, so that nothing more came
+            mailbox.set_away(true, &self.shared.absent);
+        }
+        let log = client.mail().and_then(|place| self.logs.get(place));
+        let unacknowledged = Charge::of(&self.shared.absent, log.map_or(0, Log::counted));
+        let lived = client.lived();
+        if let Some(address) = client.leave() {
+            self.addresses.leave(address.ip());
+        }
+        // What it asked for itself it asks for again when it comes back: nothing is held for it until then.
+        for topic in client.unfollow_own() {
+            self.shared.drop_follower(&topic);
+        }
+        let id = client.id;
+        self.sessions.away.insert(Arc::clone(client), lived, until, unacknowledged);
+        self.tell_log(id, &reason, |id, reason| tracing::debug!(%id, reason, "client detached"));
+        self.shared.listeners.tell(|| Event::Detached { id, reason });
+    }
+
+    /// The client has gone for good: what its session held, if it had one, goes, too. Returns the address that it
+    /// is connected from, if it is.
+    pub(crate) fn forget_session(&mut self, client: &ClientState) -> Option<SocketAddr> {
+        debug_assert!(!client.has_gone(), "it goes once");
+        if client.has_session() {
+            self.sessions.count -= 1;
+            self.held.forget(client.id);
+            self.sessions.away.remove(client.id);
+            if let Some(mail) = client.mail() {
+                self.logs.try_remove(mail);
+            }
+            self.keep_everyones();
+        }
+        client.leave()
+    }
+
+    /// Those who have not come back in time have gone, so many at most: how many.
+    pub(crate) fn expire_sessions(&mut self, most: usize) -> usize {
+        let now = self.now;
+        let ended = self.end_away(&DisconnectReason::Lost, most, |until| now >= until);
+        self.sessions.away.shrink();
+        ended
+    }
+
+    /// The hub ends: who is away does not come back to it.
+    pub(crate) fn end_away_clients(&mut self, most: usize) -> usize {
+        self.end_away(&DisconnectReason::ByHub, most, |_| true)
+    }
+
+    fn end_away(
+        &mut self,
+        reason: &DisconnectReason,
+        most: usize,
+        is_over: impl Fn(u64) -> bool,
+    ) -> usize {
+        let over = self.sessions.away.over(most, is_over);
+        for client in &over {
+            self.dismiss(client, reason.clone());
+        }
+        over.len()
+    }
+
+    /// Whether there is a place for who says this at this address.
+    pub(crate) fn has_place_for(&self, hello: &Hello, address: SocketAddr) -> bool {
+        match self.known(hello) {
+            Some(client) if self.sessions.away.get(client.id).is_some() => {
+                self.connected() < self.shared.room().clients
+            }
+            Some(_) => true, // in the place of its other connection
+            None => self.check_place(address.ip()).is_ok(),
+        }
+    }
+
+    /// A client that is away is to go for good, if it is away.
+    pub(crate) fn end_detached(&mut self, id: ClientId, reason: DisconnectReason) {
+        if let Some(client) = self.sessions.away.get(id).cloned() {
+            self.dismiss(&client, reason);
+        }
+    }
+
+    /// Moves what waits in a client's mailbox into the log that it is read from, if there is room. What it had when it came
+    /// back, up to the number `had`, makes room: it may have acknowledged that before, and not been heard. Whether
+    /// anything was moved.
+    pub(crate) fn collect_mail(&mut self, client: &ClientState, place: usize, had: u64) -> bool {
+        let (now, bound) = (self.now, self.shared.limits.mailbox);
+        let Some(log) = self.logs.get_mut(place) else { return false };
+        let mut has_made_room = false;
+        let mail = loop {
+            {
+                let mut mailbox = client.mailbox.lock();
+                let waiting = mailbox.mail.as_ref().map_or(0, |mail| mail.log.bytes());
+                if log.bytes() == 0 || log.bytes() + waiting <= bound {
+                    break mailbox.mail.take();
+                }
+            }
+            if std::mem::replace(&mut has_made_room, true) {
+                return false; // what is there has to be acknowledged first
+            }
+            // Not under the lock: these are payloads of the program's.
+            log.window.drop_before(log.window.after_number(had), usize::MAX);
+        };
+        let Some(mut mail) = mail else { return false };
+        log.newest += mail.lost;
+        while let Some(entry) = mail.log.pop() {
+            let at = self.times.of(entry.stamp, now);
+            log.push(log.newest + 1, entry, at, &self.shared.budget);
+        }
+        for (key, change) in mail.take_values() {
+            let at = self.times.of(change.stamp, now);
+            log.change(key, change, at, &self.shared.budget);
+        }
+        // What the client has had leaves no trace among the values that wait, so they are bounded here once more.
+        log.latest.give_way(self.shared.limits.keys, bound);
+        log.reveal(self.upto);
+        if !log.window.all_visible() || !log.latest.all_before(self.upto) {
+            self.hidden.push(place);
+        }
+        self.keep_mail(mail);
+        true
+    }
+
+    /// A client has so much of its mailbox, and says that it need not be kept.
+    pub(crate) fn acknowledge(&mut self, place: usize, seq: u64) {
+        if let Some(log) = self.logs.get_mut(place) {
+            let had = log.window.after_number(seq);
+            log.window.drop_before(had, usize::MAX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::engine::parts::tests::{address, engine};
+    use crate::hub::limits::{Limits, Timeouts};
+    use crate::wire::v1::hex;
+
+    /// What says who this client is.
+    fn hello_of(engine: &Engine, client: &ClientState) -> Hello {
+        Hello {
+            id: Some(client.id.get()),
+            key: Some(hex(&engine.shared.ids.key_of(client.id))),
+            epoch: Some(engine.shared.topics.epoch()),
+            ..Hello::default()
+        }
+    }
+
+    /// Clients, those who are away, and connections at each of the addresses.
+    fn counts(engine: &Engine) -> (usize, usize, [usize; 2]) {
+        let at = |ip: &str| engine.addresses.connected_at(ip.parse().unwrap());
+        let addresses = [at("10.0.0.1"), at("2001:db8::1")];
+        assert_eq!(engine.shared.registry.count(), engine.sessions.count);
+        (engine.sessions.count, engine.sessions.away.len(), addresses)
+    }
+
+    #[test]
+    fn a_client_counts_once_and_its_address_where_it_is() {
+        let mut engine = engine(Limits::default(), &Timeouts::default());
+        let (one, other) = (address("10.0.0.1:1"), address("[2001:db8::1]:1"));
+        let new = Hello::default();
+        let connect = |engine: &mut Engine, hello: &Hello, address, connection| {
+            engine.begin_session(hello, Details::default(), address, connection)
+        };
+        let client = connect(&mut engine, &new, one, (0, 1)).client;
+        let hello = hello_of(&engine, &client);
+        assert_eq!(counts(&engine), (1, 0, [1, 0]));
+
+        // Taken over from elsewhere, and lost, and back.
+        assert!(connect(&mut engine, &hello, other, (1, 2)).resumed);
+        assert_eq!(engine.sessions.taken_over, [(0, 1)]);
+        assert_eq!(
+            (counts(&engine), client.is_on(1), client.is_on(2)),
+            ((1, 0, [0, 1]), false, true)
+        );
+        engine.detach(&client, DisconnectReason::Lost);
+        assert_eq!((counts(&engine), client.is_on(2)), ((1, 1, [0, 0]), false));
+        assert!(connect(&mut engine, &hello, one, (2, 3)).resumed);
+        assert_eq!(counts(&engine), (1, 0, [1, 0]));
+
+        // The program is done with it, which it has not been told when it comes back.
+        client.mailbox.lock().ended = true;
+        let begun = connect(&mut engine, &hello, other, (3, 4));
+        assert!(!begun.resumed && client.has_gone());
+        assert_eq!(counts(&engine), (1, 0, [0, 1]));
+
+        // Away for good.
+        engine.detach(&begun.client, DisconnectReason::Lost);
+        engine.end_detached(begun.client.id, DisconnectReason::ByHub);
+        engine.end_detached(begun.client.id, DisconnectReason::ByHub);
+        assert_eq!(counts(&engine), (0, 0, [0, 0]));
+    }
+
+    #[test]
+    fn the_mail_of_an_absent_client_counts_in_the_share_until_the_client_is_back_or_gone() {
+        let mut engine = engine(Limits::default().keys(3), &Timeouts::default());
+        let shared = Arc::clone(&engine.shared);
+        let send = |id| {
+            for key in ["k", "l", "m"] {
+                shared.send(id, "text".repeat(100).into()).unwrap();
+                shared.set_for(id, key, "value".into()).unwrap();
+            }
+            shared.set_for(id, "k", "another, of another size".into()).unwrap();
+            shared.remove_for(id, "l").unwrap();
+            assert!(shared.set_for(id, "one too many", "".into()).is_err());
+        };
+        let budgets = || (shared.absent.used(), shared.budget.used());
+        let is_all_absent = || {
+            let (absent, all) = budgets();
+            absent > 0 && absent.abs_diff(all) <= 3 * 2 // the headers of three values
+        };
+        let client = begin(&mut engine, "10.0.0.1:1", 0);
+        let id = client.id;
+        send(id);
+        let place = engine.mail_of(&client).unwrap();
+        assert!(engine.collect_mail(&client, place, 0));
+        assert!(budgets().0 == 0 && budgets().1 > 0);
+        // What it has not acknowledged, and what comes while it is away.
+        engine.detach(&client, DisconnectReason::Lost);
+        assert!(is_all_absent());
+        send(id);
+        send(id);
+        assert!(is_all_absent());
+        engine.halve_mailbox(&client);
+        assert!(is_all_absent());
+        let hello = hello_of(&engine, &client);
+        let again = engine.begin_session(&hello, Details::default(), client.address(), (0, 1));
+        assert!(again.resumed && budgets().0 == 0);
+        // The same once more, and it does not come back.
+        engine.detach(&client, DisconnectReason::Lost);
+        send(id);
+        assert!(is_all_absent());
+        engine.dismiss(&client, DisconnectReason::Lost);
+        assert_eq!(budgets(), (0, 0));
+    }
+
+    #[test]
+    fn the_table_of_those_who_are_away_gives_its_room_back() {
+        let mut engine = engine(Limits::default(), &Timeouts::default());
+        for number in 0..300 {
+            let new = Hello::default();
+            let from = address(&format!("10.0.{}.{}:1", number / 256, number % 256));
+            let begun = engine.begin_session(&new, Details::default(), from, (number, 1));
+            engine.detach(&begun.client, DisconnectReason::Lost);
+        }
+        engine.expire_sessions(usize::MAX);
+        assert_eq!(engine.sessions.away.len(), 300);
+        assert!(engine.sessions.away.capacity() >= 300);
+        engine.now += engine.timeouts.grace;
+        engine.expire_sessions(usize::MAX);
+        assert_eq!((engine.sessions.away.len(), engine.shared.registry.count()), (0, 0));
+        assert!(engine.sessions.away.capacity() < 16, "{}", engine.sessions.away.capacity());
+    }
+
+    /// Clients that begin, and those that are lost at once, from these addresses.
+    fn begin(engine: &mut Engine, from: &str, serial: u32) -> Arc<ClientState> {
+        let (new, at) = (Hello::default(), (serial as usize, serial));
+        engine.begin_session(&new, Details::default(), address(from), at).client
+    }
+
+    fn begin_and_lose(engine: &mut Engine, from: &str, serial: u32) -> Arc<ClientState> {
+        let client = begin(engine, from, serial);
+        engine.detach(&client, DisconnectReason::Lost);
+        client
+    }
+
+    #[test]
+    fn sessions_that_are_dropped_at_once_push_out_those_of_their_own_address_and_nobody_else() {
+        let limits = Limits::default().clients(50).clients_per_address(20);
+        let mut engine = engine(limits, &Timeouts::default());
+        let honest = begin_and_lose(&mut engine, "10.0.0.1:1", 0);
+        let connected = begin(&mut engine, "10.0.0.2:1", 1);
+        // In the network of one customer an address can be another each time.
+        for serial in 2..1000 {
+            begin_and_lose(&mut engine, &format!("[2001:db8::{serial:x}]:1"), serial);
+            begin_and_lose(&mut engine, "10.0.0.2:1", 1000 + serial);
+            assert!(engine.shared.registry.count() <= 42);
+        }
+        assert!(!honest.has_gone() && !connected.has_gone());
+        // Of an address that many share the limit does not count, but only all clients do.
+        for serial in 2000..3000 {
+            begin_and_lose(&mut engine, "127.0.0.1:1", serial);
+        }
+        assert!(!honest.has_gone() && !connected.has_gone());
+        assert_eq!(engine.shared.registry.count(), 50);
+    }
+
+    #[test]
+    fn an_address_has_so_many_clients_at_a_hello_too_and_who_comes_back_has_a_place() {
+        let mut engine = engine(Limits::default().clients_per_address(2), &Timeouts::default());
+        let new = Hello::default();
+        let first = begin(&mut engine, "[2001:db8::1]:1", 0);
+        let second = begin(&mut engine, "[2001:db8::2]:1", 1);
+        for (from, has_place) in
+            [("[2001:db8::3]:1", false), ("[2001:db8:0:1::3]:1", true), ("127.0.0.1:1", true)]
+        {
+            assert_eq!(engine.has_place_for(&new, address(from)), has_place, "{from}");
+        }
+        assert!(engine.has_place_for(&hello_of(&engine, &first), address("[2001:db8::3]:1")));
+        // One that is away makes way for a new one.
+        engine.detach(&second, DisconnectReason::Lost);
+        assert!(engine.has_place_for(&new, address("[2001:db8::3]:1")));
+        begin(&mut engine, "[2001:db8::3]:1", 2);
+        assert!(second.has_gone() && !first.has_gone());
+    }
+
+    #[test]
+    fn who_comes_back_needs_a_descriptor_as_a_new_client_does_and_in_the_place_of_its_own_connection_none()
+     {
+        let mut engine = engine(Limits::default(), &Timeouts::default());
+        engine.shared.descriptors.set(8, 0); // six of them for clients
+        let away = begin_and_lose(&mut engine, "10.0.0.1:1", 0);
+        let clients: Vec<_> =
+            (1..7).map(|serial| begin(&mut engine, "10.0.0.2:1", serial)).collect();
+        let from = address("10.0.0.1:1");
+        assert!(!engine.has_place_for(&Hello::default(), from));
+        assert!(!engine.has_place_for(&hello_of(&engine, &away), from));
+        assert!(engine.has_place_for(&hello_of(&engine, &clients[0]), from));
+        engine.detach(&clients[0], DisconnectReason::Lost);
+        assert!(engine.has_place_for(&Hello::default(), from));
+        assert!(engine.has_place_for(&hello_of(&engine, &away), from));
+        assert!(!away.has_gone(), "who is away takes no descriptor");
+    }
+
+    #[test]
+    fn a_feed_that_only_a_client_asked_for_goes_when_the_client_is_away() {
+        let mut engine = engine(Limits::default(), &Timeouts::default());
+        let client = begin(&mut engine, "10.0.0.1:1", 0);
+        let asked = engine.shared.topics.get_for_client("asked").unwrap();
+        assert_eq!(client.follow_at_once(&asked, 64), Ok(true));
+        let told = engine.shared.topics.get("told").unwrap();
+        engine.shared.follow(client.id, &told).unwrap();
+        engine.shared.drop_handle(&told);
+        assert_eq!(engine.shared.topics.count(), 2);
+        engine.detach(&client, DisconnectReason::Lost);
+        let names = engine.shared.topics.all();
+        let names: Vec<_> = names.iter().map(|topic| topic.name()).collect();
+        assert_eq!(names, ["told"]);
+        engine.dismiss(&client, DisconnectReason::Lost);
+        assert_eq!(engine.shared.topics.count(), 1, "it is the driver's to let go");
+    }
+}

@@ -1,0 +1,241 @@
+//! How the driver takes over what callers have pushed: in *rounds*, of which each turn does a bounded part.
+//!
+//! A round delivers what was stamped before it began. It has three stages:
+//!
+//! 1. **Feeds.** The counter of stamps is read, then the list of feeds that callers have told of is exchanged for an empty
+//!    one. The inbox of each is moved into its log, where followers do not see it yet.
+//! 2. **Clients.** Those with mail, or with other feeds to follow, are marked.
+//! 3. **The end**, in one step: everything stamped before the counter was read becomes deliverable
+//!    ([`Engine::upto`] is raised).
+//!
+//! Until the end, clients are given what the round before made deliverable. So the order across feeds and mailboxes does
+//! not depend on how many turns a round takes. What is pushed meanwhile is the next round's: a round is finite, however
+//! fast callers push.
+
+use std::collections::hash_map;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::hub::engine::parts::Engine;
+use crate::hub::feed::queue::Queue;
+use crate::hub::feed::topic::{Change, Topic};
+use crate::hub::shared::state::{FeedNews, Keys};
+
+/// What taking over a feed counts beside its entries: a lock, and what it needs of memory.
+const FEED: usize = 4;
+
+/// The round that is under way.
+#[derive(Default)]
+pub(crate) struct Round {
+    stage: Stage,
+    /// The stamp that the round reaches.
+    upto: u64,
+    /// Feeds whose inboxes have not been looked at yet.
+    news: FeedNews,
+    /// What is left of the inbox that is being taken over.
+    part: Option<Part>,
+    /// Feeds that have been taken over.
+    fresh: Vec<usize>,
+    /// Clients that are not marked yet.
+    keys: Keys,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    None,
+    Feeds,
+    Clients,
+}
+
+/// What is left of an inbox that has been emptied.
+struct Part {
+    place: usize,
+    /// The number of the message before the next.
+    number: u64,
+    /// When it was emptied: the age of its messages counts from then.
+    at: u64,
+    queue: Queue,
+    values: hash_map::IntoIter<Arc<str>, Change>,
+    /// The stamp of the feed's end.
+    end: Option<u64>,
+}
+
+impl Engine {
+    /// Whether a round is under way.
+    pub(crate) fn is_taking_over(&self) -> bool {
+        self.round.stage != Stage::None
+    }
+
+    /// Stamps below this are delivered, or will be when the round's clients are marked: where a new follower of the live
+    /// end begins.
+    pub(crate) fn horizon(&self) -> u64 {
+        if self.round.stage == Stage::Clients { self.round.upto } else { self.upto }
+    }
+
+    /// The first stage: moves inboxes into logs, as far as `left` goes, which is in messages. Begins a round if none is
+    /// under way. Whether the stage is over.
+    pub(crate) fn take_feeds(&mut self, left: &mut usize) -> bool {
+        match self.round.stage {
+            Stage::None => self.begin_round(),
+            Stage::Feeds => {}
+            Stage::Clients => return true,
+        }
+        loop {
+            if let Some(part) = self.round.part.take() {
+                if !self.take_part(part, left) {
+                    return false;
+                }
+            }
+            if self.round.news.is_empty() {
+                break;
+            }
+            if *left == 0 {
+                return false;
+            }
+            if let Some(topic) = self.round.news.pop() {
+                *left = left.saturating_sub(FEED);
+                self.open_inbox(&topic);
+            }
+        }
+        // After the feeds: a client that is told to follow one gets all that is pushed to it after that.
+        let mut told = self.shared.mail.lock();
+        std::mem::swap(&mut told.keys, &mut self.round.keys);
+        if told.spare.is_none() {
+            told.spare = self.spare_mail.take();
+        }
+        drop(told);
+        self.round.stage = Stage::Clients;
+        true
+    }
+
+    fn begin_round(&mut self) {
+        // The stamp first: whatever was stamped before it is in its inbox, and that inbox's feed is
+        // among the news, by the time that these are looked at.
+        self.round.upto = self.shared.stamps.load(Ordering::Acquire);
+        self.times.note(self.round.upto, self.now);
+        self.shared.take_news(&mut self.round.news);
+        self.round.stage = Stage::Feeds;
+    }
+
+    /// The second stage: the place of the next client to be marked. `None`: all have been.
+    pub(crate) fn next_told(&mut self) -> Option<usize> {
+        self.round.keys.pop()
+    }
+
+    /// The end of a round, when its clients are marked. Returns the feeds that have something for their followers, and
+    /// whose room is to be [given back](Self::keep_fresh).
+    pub(crate) fn end_round(&mut self) -> Vec<usize> {
+        debug_assert!(self.round.stage == Stage::Clients && self.round.keys.is_empty());
+        self.round.stage = Stage::None;
+        self.upto = self.round.upto;
+        let mut fresh = std::mem::take(&mut self.round.fresh);
+        for place in self.hidden.drain(..) {
+            if self.logs.get_mut(place).is_some_and(|log| !std::mem::replace(&mut log.fresh, true))
+            {
+                fresh.push(place);
+            }
+        }
+        for place in &fresh {
+            let Some(log) = self.logs.get_mut(*place) else { continue };
+            log.fresh = false;
+            log.reveal(self.upto);
+            if !log.window.all_visible() || !log.latest.all_before(self.upto) {
+                self.hidden.push(*place);
+            }
+        }
+        fresh
+    }
+
+    /// The list that the end of a round has returned, when it has been used.
+    pub(crate) fn keep_fresh(&mut self, mut fresh: Vec<usize>) {
+        if self.round.fresh.capacity() == 0 {
+            fresh.clear();
+            self.round.fresh = fresh;
+        }
+    }
+
+    /// A whole round: the feeds that have something for their followers, and the places of clients that have been told of.
+    #[cfg(test)]
+    pub(crate) fn take_news(&mut self) -> (Vec<usize>, Keys) {
+        assert!(self.take_feeds(&mut usize::MAX.clone()));
+        let keys = std::mem::take(&mut self.round.keys);
+        (self.end_round(), keys)
+    }
+
+    /// Whether the log at this place is being filled.
+    pub(crate) fn is_taking_over_at(&self, place: usize) -> bool {
+        self.round.part.as_ref().is_some_and(|part| part.place == place)
+    }
+
+    /// Bytes that have left a feed's inbox and are not in its log yet.
+    pub(crate) fn bytes_between(&self, place: usize) -> usize {
+        let part = self.round.part.as_ref().filter(|part| part.place == place);
+        part.map_or(0, |part| part.queue.bytes())
+    }
+
+    fn open_inbox(&mut self, topic: &Arc<Topic>) {
+        let place = self.log_of(topic);
+        // Two queues take turns as everyone's, so that a hot loop does not grow a new one each time.
+        // The others get an empty one: room that a burst leaves in a feed is counted nowhere.
+        let empty = if topic.is_everyones() {
+            std::mem::take(&mut self.spare_queue)
+        } else {
+            Queue::default()
+        };
+        let (queue, lost, values, newest, end) = {
+            let mut inbox = topic.inbox.lock();
+            inbox.told = false;
+            let queue = std::mem::replace(&mut inbox.queue, empty);
+            let values = inbox.latest.as_mut().map(|latest| latest.take_pending());
+            let lost = std::mem::take(&mut inbox.lost);
+            (queue, lost, values.unwrap_or_default(), inbox.newest, inbox.finished)
+        };
+        let log = &mut self.logs[place];
+        log.lost += lost;
+        log.hole += lost; // the oldest made room
+        if !std::mem::replace(&mut log.fresh, true) {
+            self.round.fresh.push(place);
+        }
+        let number = newest - queue.len() as u64;
+        let values = values.into_iter();
+        self.round.part = Some(Part { place, number, at: self.now, queue, values, end });
+    }
+
+    /// Moves the next entries of an inbox into its log; whether there are no more.
+    fn take_part(&mut self, mut part: Part, left: &mut usize) -> bool {
+        let log = &mut self.logs[part.place]; // which stays while it is being filled
+        loop {
+            if part.queue.is_empty() && part.values.len() == 0 {
+                if let Some(end) = part.end {
+                    log.finish(end, part.at, &self.shared.budget);
+                }
+                if log.topic.is_everyones() {
+                    self.spare_queue = part.queue;
+                }
+                return true;
+            }
+            if *left == 0 {
+                self.round.part = Some(part);
+                return false;
+            }
+            *left -= 1;
+            if let Some(entry) = part.queue.pop() {
+                part.number += 1;
+                log.push(part.number, entry, part.at, &self.shared.budget);
+            } else if let Some((key, change)) = part.values.next() {
+                log.change(key, change, part.at, &self.shared.budget);
+            }
+        }
+    }
+}
+
+/// A hub that ends in the middle of a round holds nothing of it any more.
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(part) = self.round.part.take() {
+            let values = part.values.map(|(key, change)| change.cost(&key));
+            self.shared.budget.sub(part.queue.bytes() + values.sum::<usize>());
+        }
+    }
+}

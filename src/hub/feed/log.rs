@@ -1,0 +1,620 @@
+//! A feed on the driver's side: the newest part of its log and its latest values, encoded, and who
+//! follows it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::hub::feed::batch::Batch;
+use crate::hub::feed::followers::Followers;
+use crate::hub::feed::item::{BEHIND, Cursor, Item, Kept};
+use crate::hub::feed::queue::{ENTRY_OVERHEAD, Entry};
+use crate::hub::feed::topic;
+use crate::hub::feed::topic::{Change, Topic};
+use crate::hub::feed::window::{Slot, Window};
+use crate::hub::primitives::budget::Budget;
+use crate::wire::Wire;
+use crate::wire::v1::{Form, Had, Head, MAILBOX};
+
+/// The search for the slowest follower of a feed, and what it has found. Until that one moves on no other can have become
+/// slower, but one that has come since. Who comes or goes does not begin it anew: followers know who has been asked.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    /// The slowest so far, by place and serial number, and where it stood.
+    pub(crate) slowest: Option<(usize, u32)>,
+    pub(crate) least: u64,
+    pub(crate) is_over: bool,
+}
+
+impl Survey {
+    pub(crate) fn of(followers: &mut Followers) -> Self {
+        followers.ask();
+        Self { slowest: None, least: u64::MAX, is_over: false }
+    }
+}
+
+/// One feed.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) topic: Arc<Topic>,
+    pub(crate) window: Window,
+    pub(crate) latest: Latest,
+    pub(crate) followers: Followers,
+    /// Messages lost before they could be taken over, not yet counted for the followers.
+    pub(crate) lost: u64,
+    /// How many of these are directly before the next message that is taken over.
+    pub(crate) hole: u64,
+    /// Whether it is on the list of the round that is under way, and on the engine's list of what can be trimmed.
+    pub(crate) fresh: bool,
+    pub(crate) touched: bool,
+    /// While a push waits for room: where its slowest follower stands.
+    pub(crate) survey: Option<Survey>,
+    kept: Kept,
+    /// Messages from this position on are kept for clients that are away; and from which on, as far as has been
+    /// found out for the next tick. See `hub::held`.
+    held: u64,
+    held_next: u64,
+    /// The number of the newest message that there was.
+    pub(crate) newest: u64,
+    /// For each wire what is owed to those at one cursor, and the cursor last asked for.
+    batches: [Option<Batch>; 2],
+    asked: [Option<Cursor>; 2],
+}
+
+impl Log {
+    pub(crate) fn new(topic: Arc<Topic>, bound: usize, kept: Kept) -> Self {
+        Self {
+            window: Window::new(bound),
+            latest: Latest::default(),
+            followers: Followers::default(),
+            lost: 0,
+            hole: 0,
+            fresh: false,
+            touched: false,
+            survey: None,
+            newest: topic.origin,
+            kept,
+            held: u64::MAX,
+            held_next: u64::MAX,
+            batches: [None, None],
+            asked: [None, None],
+            topic,
+        }
+    }
+
+    /// Takes over the message with this number.
+    pub(crate) fn push(&mut self, number: u64, entry: Entry, at: u64, budget: &Arc<Budget>) {
+        let (stamp, cost) = (entry.stamp, Entry::cost(&entry.message));
+        let item = Item::new(entry, None, at, cost, budget);
+        self.newest = number;
+        let lost = std::mem::take(&mut self.hole);
+        self.window.push(Slot { stamp, number, lost, cost, before: 0, item });
+    }
+
+    /// Takes over what has become of a key, which is counted in the budget.
+    pub(crate) fn change(&mut self, key: Arc<str>, change: Change, at: u64, budget: &Arc<Budget>) {
+        let (cost, known) = (change.cost(&key), Arc::clone(&key));
+        let Change { stamp, message } = change;
+        let item = if let Some(message) = message {
+            Item::new(Entry { stamp, message }, Some(known), at, cost, budget)
+        } else {
+            let head = Head { alias: self.topic.alias, number: stamp, at };
+            let removal = Item::removal(head, known, budget);
+            budget.sub(cost); // what is kept of it is counted by itself
+            removal
+        };
+        self.latest.set(key, stamp, item);
+    }
+
+    /// Takes over that the feed was finished with this stamp.
+    pub(crate) fn finish(&mut self, stamp: u64, at: u64, budget: &Arc<Budget>) {
+        let head = Head { alias: self.topic.alias, number: stamp, at };
+        self.latest.end.get_or_insert_with(|| (stamp, Item::end(head, budget)));
+    }
+
+    /// Makes readable what was stamped before this.
+    pub(crate) fn reveal(&mut self, stamp: u64) {
+        self.window.reveal(stamp);
+        self.forget_batches();
+    }
+
+    /// Where a client on `stepcast.v1` begins, who has what it says, or nothing that means anything here: its
+    /// cursor, the number before the first message that it is given or told to have missed, and whether that is where it was.
+    pub(crate) fn resume(
+        &self,
+        had: Option<Had>,
+        stamp: u64,
+        upto: u64,
+        now: u64,
+    ) -> (Cursor, u64, bool) {
+        let known = self.topic.origin..=self.newest;
+        if let Some(Had { seq: Some(seq), set, .. }) = had.filter(|had| {
+            // A mailbox cannot begin anew.
+            let is_told = self.topic.alias == MAILBOX || self.latest.knows(had.set, upto);
+            had.seq.is_some_and(|seq| known.contains(&seq)) && is_told
+        }) {
+            let latest = set.map_or(0, |stamp| stamp + 1);
+            return (Cursor { log: self.window.after_number(seq), latest }, seq, true);
+        }
+        let cursor = self.start(false, stamp, upto, now);
+        let seq = self.window.number(cursor.log).map_or(self.newest, |number| number - 1);
+        (cursor, seq, false)
+    }
+
+    /// Keeps this from now on for those who come late.
+    pub(crate) fn keep(&mut self, kept: Kept) {
+        self.kept = kept;
+    }
+
+    /// Where who comes now begins: with the latest values, and with the log that is kept or, `live`,
+    /// with what comes after; but not later than with what was stamped from `stamp` on. What was stamped before `upto`
+    /// is delivered already, or about to be.
+    pub(crate) fn start(&self, live: bool, stamp: u64, upto: u64, now: u64) -> Cursor {
+        let end = self.window.stamped_from(upto);
+        let log = if live { end } else { self.window.kept_from(self.kept, now, end) };
+        Cursor { log: log.min(self.window.stamped_from(stamp)), latest: 0 }
+    }
+
+    fn forget_batches(&mut self) {
+        self.batches = [None, None];
+        self.asked = [None, None];
+    }
+
+    /// The stamp and the message that come next at a cursor, and the cursor after them: by the order of the stamps, or
+    /// the values first. `v1`: removed values are told, and the feed's end after all else.
+    pub(crate) fn next(
+        &self,
+        at: Cursor,
+        upto: u64,
+        values_first: bool,
+        v1: bool,
+    ) -> Option<(u64, &Item, Cursor)> {
+        let logged = self.window.get(at.log);
+        let set = self.latest.next(at.latest, upto, v1);
+        match (logged, set) {
+            (Some((stamp, item)), set)
+                if set.is_none_or(|(of_set, _)| stamp < of_set && !values_first) =>
+            {
+                Some((stamp, item, Cursor { log: at.log + 1, ..at }))
+            }
+            (_, None) if !v1 => None,
+            (_, set) => {
+                let (stamp, item) = set.or_else(|| self.latest.end(at.latest, upto))?;
+                Some((stamp, item, Cursor { latest: stamp + 1, ..at }))
+            }
+        }
+    }
+
+    /// The number that the next message at a position has; at the end of a finished feed, the one
+    /// that it would have.
+    pub(crate) fn number_at(&self, position: u64) -> Option<u64> {
+        let after_all = || self.latest.end.as_ref().map(|_| self.newest + 1);
+        self.window.number(position).or_else(after_all)
+    }
+
+    /// What everyone at this cursor is owed, if it pays to have it together: when the one before who `asks` was at this
+    /// cursor, too. Who has just taken up something alone does not ask: it goes on from where nobody else comes.
+    pub(crate) fn batch(
+        &mut self,
+        at: Cursor,
+        upto: u64,
+        wire: Wire,
+        asks: bool,
+        budget: &Arc<Budget>,
+    ) -> Option<&Batch> {
+        self.next(at, upto, false, wire == Wire::V1)?; // who has everything is not one who asks
+        let index = wire as usize;
+        if self.batches[index].as_ref().is_none_or(|batch| batch.from != at) {
+            if !asks || self.asked[index].replace(at) != Some(at) {
+                return None;
+            }
+            let next = |at| self.next(at, upto, self.bytes_before(at) > BEHIND, wire == Wire::V1);
+            let batch = match wire {
+                Wire::Plain => {
+                    let next = |at| next(at).map(|(_, item, after)| (&item.frame, after));
+                    Batch::of_frames(at, next)
+                }
+                Wire::V1 => {
+                    let next = |at| {
+                        let (stamp, item, after) = next(at)?;
+                        let (form, number) = self.form(item, stamp, (at, after), budget);
+                        Some((form, number, after))
+                    };
+                    Batch::of_lines(at, next, budget)
+                }
+            };
+            self.batches[index] = Some(batch.counted(budget));
+        }
+        self.batches[index].as_ref()
+    }
+
+    /// The form on `stepcast.v1` of what lies between these cursors, and its sequence number if it
+    /// is of the log; of the end, the one that comes after the last message.
+    pub(crate) fn form<'a>(
+        &'a self,
+        item: &'a Item,
+        stamp: u64,
+        (at, after): (Cursor, Cursor),
+        budget: &Arc<Budget>,
+    ) -> (&'a Form, Option<u64>) {
+        let is_numbered = after.log != at.log || item.is_end();
+        let number = if is_numbered { self.number_at(at.log) } else { None };
+        (item.form(self.topic.alias, number.unwrap_or(stamp), budget), number)
+    }
+
+    /// How much of the log is still before a cursor.
+    pub(crate) fn bytes_before(&self, at: Cursor) -> usize {
+        self.window.bytes_from(at.log)
+    }
+
+    /// Keeps what comes from this position on, for a client that is away.
+    pub(crate) fn hold(&mut self, from: u64) {
+        self.held = self.held.min(from);
+        self.hold_on(from);
+    }
+
+    /// The same, for a client that is still away; see [`hold_no_more`](Self::hold_no_more).
+    pub(crate) fn hold_on(&mut self, from: u64) {
+        self.held_next = self.held_next.min(from);
+    }
+
+    /// All clients that are still away have said so since this was called before: the others have come back, or have gone.
+    pub(crate) fn hold_no_more(&mut self) {
+        self.held = std::mem::replace(&mut self.held_next, u64::MAX);
+    }
+
+    /// Lets go what is kept for nobody: late joiners, followers, of whom the one furthest behind is at `needed`, and
+    /// clients that are away; so many messages at most. How many.
+    pub(crate) fn trim(&mut self, needed: u64, now: u64, most: usize) -> usize {
+        let kept = self.window.kept_from(self.kept, now, self.window.live());
+        let dropped = self.window.drop_before(needed.min(kept).min(self.held), most);
+        self.forget_batches();
+        dropped
+    }
+
+    /// Tells those who wait for room what the follower furthest behind, at `needed`, has still to
+    /// be handed, so many bytes of it `between` the inbox and the log.
+    pub(crate) fn tell_owed(&self, needed: u64, between: usize) {
+        let mut inbox = self.topic.inbox.lock();
+        inbox.owed = Some(self.window.bytes_from(needed) + between + inbox.queue.bytes());
+    }
+
+    /// Whether nothing in it is kept for somebody who may come: nothing is young enough or held for a client that is
+    /// away, or it has made way for another.
+    pub(crate) fn is_over(&self, now: u64) -> bool {
+        let is_held = self.held < self.window.live();
+        let is_kept = || is_held || self.window.is_younger(self.kept.age, now);
+        self.followers.count == 0 && (self.topic.is_evicted() || !is_kept())
+    }
+
+    /// Bytes of its log.
+    pub(crate) fn bytes(&self) -> usize {
+        self.window.bytes
+    }
+
+    /// Bytes that its messages and values count in the budget, and the headers of the values'
+    /// frames.
+    pub(crate) fn counted(&self) -> usize {
+        let of_value = |item: &Item| {
+            let key = item.key.as_deref().map_or(0, topic::Latest::cost_of_key);
+            ENTRY_OVERHEAD + key + item.frame.len() + item.form_bytes()
+        };
+        let values = self.latest.values.values().map(of_value);
+        let end = self.latest.end.iter().map(|(_, item)| item);
+        let removals = self.latest.removals.values().chain(end).map(Item::form_bytes);
+        self.window.counted() + values.sum::<usize>() + removals.sum::<usize>()
+    }
+
+    /// Gives up the older half of its log, whoever may need it: how many messages.
+    pub(crate) fn halve(&mut self) -> usize {
+        let before = self.window.len();
+        self.window.halve();
+        self.forget_batches(); // which hold it, too
+        before - self.window.len()
+    }
+}
+
+/// The latest values, by their stamps.
+#[derive(Debug, Default)]
+pub(crate) struct Latest {
+    bytes: usize,
+    values: BTreeMap<u64, Item>,
+    /// The ends of values: what clients are told that have them.
+    removals: BTreeMap<u64, Item>,
+    /// The feed's end, after all else.
+    end: Option<(u64, Item)>,
+    /// Of each key the stamp of its value, or of its removal.
+    stamps: HashMap<Arc<str>, u64>,
+    /// The stamp of the youngest removal that has been forgotten.
+    forgotten: Option<u64>,
+}
+
+/// Removals that a feed remembers for clients that are behind, or come back. A client that comes back from before the
+/// youngest forgotten one begins anew, with a snapshot.
+const REMOVALS: usize = 256;
+
+impl Latest {
+    fn set(&mut self, key: Arc<str>, stamp: u64, item: Item) {
+        if let Some(old) = self.stamps.insert(key, stamp) {
+            self.bytes -= self.values.remove(&old).map_or(0, |old| old.len());
+            self.removals.remove(&old);
+        }
+        if !item.is_removal() {
+            self.bytes += item.len();
+            self.values.insert(stamp, item);
+            return;
+        }
+        self.removals.insert(stamp, item);
+        while self.removals.len() > REMOVALS {
+            let Some((oldest, item)) = self.removals.pop_first() else { return };
+            // They are taken over in any order.
+            self.forgotten = self.forgotten.max(Some(oldest));
+            self.forget_key(&item);
+        }
+    }
+
+    fn forget_key(&mut self, item: &Item) {
+        if let Some(key) = &item.key {
+            self.stamps.remove(key);
+        }
+    }
+
+    /// Whether a client that has the values up to a stamp can be told all that has become of them,
+    /// and all that comes: the stamp is one that the hub has told, which are those before `upto`.
+    fn knows(&self, set: Option<u64>, upto: u64) -> bool {
+        set.is_none_or(|set| Some(set) >= self.forgotten && set < upto)
+    }
+
+    /// Gives up the oldest values beyond so many, and so many bytes.
+    pub(crate) fn give_way(&mut self, keys: usize, bytes: usize) {
+        while self.values.len() > keys || (self.bytes > bytes && self.values.len() > 1) {
+            let Some((_, item)) = self.values.pop_first() else { return };
+            self.bytes -= item.len();
+            self.forget_key(&item);
+        }
+    }
+
+    /// The oldest value, or removal if these are told, stamped from `from` on and before `upto`.
+    fn next(&self, from: u64, upto: u64, removals: bool) -> Option<(u64, &Item)> {
+        if from >= upto {
+            return None;
+        }
+        let first =
+            |items: &'_ BTreeMap<u64, Item>| items.range(from..upto).next().map(|(at, _)| *at);
+        let value = first(&self.values);
+        // A client that has had no value needs no removal.
+        let removal = if removals && from > 0 { first(&self.removals) } else { None };
+        let stamp = value.into_iter().chain(removal).min()?;
+        let items = if removal == Some(stamp) { &self.removals } else { &self.values };
+        items.get(&stamp).map(|item| (stamp, item))
+    }
+
+    /// The feed's end, if it was stamped from `from` on and before `upto`.
+    fn end(&self, from: u64, upto: u64) -> Option<(u64, &Item)> {
+        let end = self.end.as_ref().filter(|(stamp, _)| (from..upto).contains(stamp));
+        end.map(|(stamp, item)| (*stamp, item))
+    }
+
+    /// Whether all that there is was stamped before this.
+    pub(crate) fn all_before(&self, stamp: u64) -> bool {
+        let all_before = |items: &BTreeMap<u64, Item>| {
+            items.last_key_value().is_none_or(|(last, _)| *last < stamp)
+        };
+        all_before(&self.values)
+            && all_before(&self.removals)
+            && self.end.as_ref().is_none_or(|(end, _)| *end < stamp)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::codec::Message;
+    use crate::hub::feed::item::tests::frame;
+    use crate::hub::feed::topic::Topics;
+    use crate::hub::feed::window::tests::slot;
+
+    pub(crate) const ALL: Kept = Kept { messages: usize::MAX, age: u64::MAX / 2 };
+
+    pub(crate) fn budget() -> Arc<Budget> {
+        Budget::new(1 << 30)
+    }
+
+    pub(crate) fn log(kept: Kept) -> (Log, Arc<Budget>) {
+        let topic = Arc::clone(Topics::new(1, Arc::default()).everyone());
+        (Log::new(topic, 8 << 20, kept), Budget::new(1 << 30))
+    }
+
+    pub(crate) fn log_of(lens: &[usize]) -> Log {
+        let (mut log, _) = log(ALL);
+        for (index, len) in lens.iter().enumerate() {
+            let byte = u8::try_from(index % 251).unwrap();
+            log.window.push(slot(index as u64, *len, frame(byte, *len)));
+        }
+        log.reveal(u64::MAX);
+        log
+    }
+
+    pub(crate) fn batch_of(log: &mut Log) -> &Batch {
+        assert!(
+            log.batch(Cursor::default(), u64::MAX, Wire::Plain, true, &budget()).is_none(),
+            "nobody else was there yet"
+        );
+        log.batch(Cursor::default(), u64::MAX, Wire::Plain, true, &budget()).unwrap()
+    }
+
+    #[test]
+    fn a_feed_stays_for_what_a_client_that_is_away_has_not_received_however_old_that_is() {
+        let (mut log, _) = log(Kept { messages: 3, age: 100 });
+        (0..10).for_each(|stamp| log.window.push(slot(stamp, 10, frame(0, 10))));
+        log.reveal(10);
+        log.hold(10);
+        assert!(log.is_over(1000), "the client has all that there is");
+        log.hold(2);
+        assert_eq!((log.trim(10, 1000, usize::MAX), log.is_over(1000)), (2, false));
+        log.hold_no_more();
+        assert!(!log.is_over(1000), "until the next tick");
+        log.hold_no_more();
+        assert!(log.is_over(1000));
+    }
+
+    #[test]
+    fn what_is_kept_is_the_newest_and_no_older_than_said_and_what_a_follower_needs() {
+        let (mut log, _) = log(Kept { messages: 3, age: 100 });
+        for stamp in 0..10 {
+            let (at, frame) = (stamp * 10, frame(0, 10));
+            let mut slot = slot(stamp, 10, frame);
+            slot.item.at = at;
+            log.window.push(slot);
+        }
+        log.reveal(10);
+        assert_eq!(log.start(false, u64::MAX, u64::MAX, 90), Cursor { log: 7, latest: 0 });
+        assert_eq!(log.start(false, u64::MAX, u64::MAX, 175), Cursor { log: 8, latest: 0 });
+        assert_eq!(log.start(false, u64::MAX, u64::MAX, 1000), Cursor { log: 10, latest: 0 });
+        assert_eq!(log.start(true, u64::MAX, u64::MAX, 90), Cursor { log: 10, latest: 0 });
+        assert_eq!(log.start(false, 4, u64::MAX, 90), Cursor { log: 4, latest: 0 });
+        log.trim(5, 90, usize::MAX);
+        assert!(log.window.get(4).is_none() && log.window.get(5).is_some());
+        log.trim(10, 90, usize::MAX);
+        assert!(log.window.get(6).is_none() && log.window.get(7).is_some());
+        assert!(!log.is_over(189) && log.is_over(190));
+        log.trim(10, 190, usize::MAX);
+        assert_eq!((log.window.live(), log.bytes()), (10, 0));
+        log.window.push(slot(10, 10, frame(0, 10)));
+        log.reveal(11);
+        assert!(log.window.get(10).is_some(), "positions go on");
+    }
+
+    #[test]
+    fn log_and_latest_values_come_in_the_order_of_their_stamps_and_none_twice() {
+        let (mut log, budget) = log(ALL);
+        let entry =
+            |stamp, text: &'static str| Entry { stamp, message: Message::from(text).into() };
+        let set = |log: &mut Log, key: &str, entry: Entry| {
+            let change = Change { stamp: entry.stamp, message: Some(entry.message) };
+            log.change(key.into(), change, 0, &budget);
+        };
+        log.push(1, entry(0, "a"), 0, &budget);
+        set(&mut log, "x", entry(1, "x1"));
+        log.push(2, entry(2, "b"), 0, &budget);
+        set(&mut log, "y", entry(3, "y1"));
+        set(&mut log, "x", entry(4, "x2"));
+        log.push(3, entry(5, "c"), 0, &budget);
+        log.reveal(5);
+        let read = |log: &Log, mut at: Cursor, upto: u64| {
+            let mut texts = Vec::new();
+            while let Some((_, frame, after)) = log.next(at, upto, false, false) {
+                let bytes: Vec<u8> = frame.frame.parts().flat_map(|part| part.to_vec()).collect();
+                texts.push(String::from_utf8(bytes[2..].to_vec()).unwrap());
+                at = after;
+            }
+            (texts.join(" "), at)
+        };
+        let (texts, at) = read(&log, Cursor::default(), 5);
+        assert_eq!((texts.as_str(), at), ("a b y1 x2", Cursor { log: 2, latest: 5 }));
+        set(&mut log, "y", entry(6, "y2"));
+        log.reveal(7);
+        assert_eq!(read(&log, at, 7).0, "c y2");
+        assert_eq!(read(&log, log.start(true, u64::MAX, u64::MAX, 0), 7).0, "x2 y2");
+        assert_eq!(read(&log, log.start(false, u64::MAX, u64::MAX, 0), 7).0, "a b x2 c y2");
+        let batch = batch_of(&mut log);
+        assert_eq!(
+            batch.after(batch.within(usize::MAX, usize::MAX)).0,
+            Cursor { log: 3, latest: 7 }
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_feed_comes_once_after_all_else_and_shows_what_is_missing_before_it() {
+        let (mut log, budget) = log(ALL);
+        let entry = |stamp| Entry { stamp, message: Message::from("x").into() };
+        (1..=3).for_each(|number| log.push(number, entry(number), 7, &budget));
+        log.change("key".into(), Change { stamp: 4, message: Some(entry(4).message) }, 7, &budget);
+        log.finish(6, 7, &budget);
+        log.finish(8, 9, &budget);
+        log.reveal(6);
+        assert!(!log.latest.all_before(6) && log.latest.all_before(7));
+        let at = Cursor { log: 2, latest: 5 };
+        let upto = |upto, v1| log.next(at, upto, true, v1).map(|(stamp, ..)| stamp);
+        assert_eq!(
+            [upto(6, true), upto(9, true), upto(9, false)],
+            [Some(3); 3],
+            "not the end first"
+        );
+        let end = Cursor { log: 3, latest: 5 };
+        assert!(
+            log.next(end, 6, false, true).is_none() && log.next(end, 9, false, false).is_none()
+        );
+        log.window.drop_before(3, 3); // as where memory is short
+        let (stamp, item, after) = log.next(end, 9, false, true).expect("the end");
+        let (form, number) = log.form(item, stamp, (end, after), &budget);
+        assert_eq!((stamp, number, after), (6, Some(4), Cursor { log: 3, latest: 7 }));
+        assert!(matches!(form, Form::Line(line) if line == r#"{"ended":[1,6,7]}"#), "{form:?}");
+        assert!(log.next(after, 9, false, true).is_none(), "once");
+    }
+
+    #[test]
+    fn a_removal_takes_the_place_of_its_value_and_the_oldest_are_forgotten_whatever_their_order() {
+        let (mut log, budget) = log(ALL);
+        let mut change = |key: u64, stamp, message: Option<&'static str>| {
+            let message = message.map(|text| Message::from(text).into());
+            log.change(key.to_string().into(), Change { stamp, message }, 0, &budget);
+        };
+        change(0, 1, Some("x"));
+        // From the newest to the oldest.
+        (0..REMOVALS as u64 + 9).rev().for_each(|key| change(key, 10 + key, None));
+        let latest = &log.latest;
+        assert_eq!((latest.bytes, latest.values.len(), latest.removals.len()), (0, 0, REMOVALS));
+        let newest = 10 + REMOVALS as u64 + 8;
+        let forgotten = latest.forgotten.unwrap();
+        assert!(latest.removals.keys().all(|stamp| *stamp > forgotten), "{forgotten}");
+        assert!(
+            !latest.knows(Some(forgotten - 1), u64::MAX) && latest.knows(Some(forgotten), u64::MAX)
+        );
+        assert!(latest.knows(None, 0) && latest.stamps.len() == REMOVALS);
+        assert!(latest.next(forgotten, newest + 1, false).is_none(), "the plain wire");
+        assert!(latest.next(0, newest + 1, true).is_none(), "one that has had no value");
+        assert!(latest.next(forgotten, newest + 1, true).is_some_and(|(at, _)| at > forgotten));
+    }
+
+    #[test]
+    fn all_but_the_first_two_at_one_cursor_share_a_batch_though_each_asks_again_when_it_has_all() {
+        let mut log = log_of(&[100; 10]);
+        let (start, end) = (Cursor::default(), Cursor { log: 10, latest: 0 });
+        assert!(
+            log.batch(start, u64::MAX, Wire::Plain, true, &budget()).is_none(),
+            "nobody has asked before"
+        );
+        for _ in 0..5 {
+            assert!(log.batch(end, u64::MAX, Wire::Plain, true, &budget()).is_none());
+            let batch = log.batch(start, u64::MAX, Wire::Plain, true, &budget()).expect("shared");
+            assert!(batch.is_all_up_to(1000) && !batch.is_all_up_to(900));
+            assert_eq!([250, 0, 9999].map(|room| batch.within(room, usize::MAX)), [300, 100, 1000]);
+            assert_eq!(batch.parts_up_to(300).map(<[u8]>::len).sum::<usize>(), 300);
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_kept_counts_what_is_copied_into_it() {
+        let (mut log, budget) = (log_of(&[100; 10]), budget());
+        let ask = |log: &mut Log| {
+            log.batch(Cursor::default(), u64::MAX, Wire::Plain, true, &budget).is_some()
+        };
+        assert_eq!([ask(&mut log), ask(&mut log)], [false, true]);
+        assert!(budget.used() >= 1000, "{}", budget.used());
+        log.forget_batches();
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn who_has_taken_up_a_part_alone_does_not_keep_those_behind_it_from_sharing() {
+        let mut log = log_of(&[100; 10]);
+        let at = |log: u64| Cursor { log, latest: 0 };
+        let ask = |log: &mut Log, at, asks| {
+            log.batch(at, u64::MAX, Wire::Plain, asks, &budget()).is_some()
+        };
+        assert!(!ask(&mut log, at(0), true));
+        assert!(!ask(&mut log, at(6), false), "the first one goes on");
+        assert!(ask(&mut log, at(0), true), "the second one comes");
+        assert!(!ask(&mut log, at(6), false) && ask(&mut log, at(0), false));
+    }
+}

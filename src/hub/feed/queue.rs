@@ -1,0 +1,328 @@
+//! A bounded queue of messages: what a feed's callers append to, and what is sent to one
+//! client.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::codec::{Kind, Message};
+use crate::hub::primitives::program::Payload;
+use crate::wire::plain::SHARED_FROM;
+
+/// What an entry costs beside its payload: what it takes where it takes most, which is in a feed's log (see
+/// `window::Slot`), with its share of the log's spare room and with the allocations of its frame.
+pub(crate) const ENTRY_OVERHEAD: usize = 320;
+
+/// So many messages are taken as they come. What waits behind them comes from a loop that is faster than the driver looks.
+///
+/// A mailbox has room for them at once. What was freed on the driver's core is slow to be taken again on the caller's: growing
+/// through 4 and 8 takes as long as the sixteen pushes do. While there is one message, 700 bytes of that count in no limit.
+pub(crate) const BURST: usize = 16;
+
+/// The room that a queue has for copies of payloads when the first comes: of as many short lines.
+const FIRST_COPIES: usize = 1024;
+
+/// The most that a queue copies, in bytes: what a push moves where the room for them grows is less than this.
+const MOST_COPIES: usize = 1 << 20;
+
+/// One message with the hub-wide stamp that says when it was pushed.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) stamp: u64,
+    pub(crate) message: Payload,
+}
+
+impl Entry {
+    /// What it counts in every bound, in bytes.
+    pub(crate) fn cost(message: &Message) -> usize {
+        message.len().saturating_add(ENTRY_OVERHEAD)
+    }
+}
+
+/// Messages in the order of their stamps, bounded in bytes.
+///
+/// At the bound the older half goes, not one message for each new one: a reader that is behind
+/// sees one gap in half a queue instead of a gap before every message.
+///
+/// In a hot loop small payloads are copied into the queue's own memory, and given back to the thread that pushes them.
+/// Freed by the driver, they would have the two threads meet in the allocator's lock.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    slots: VecDeque<Slot>,
+    bytes: usize,
+    /// Payloads that were copied, one behind the other.
+    copies: VecDeque<u8>,
+}
+
+/// The payload of an entry that is taken out, if it was copied; of a short line without an allocation.
+pub(crate) type PayloadCopy = SmallVec<[u8; 512]>;
+
+/// An entry as a queue holds it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    stamp: u64,
+    message: Stored,
+}
+
+impl Slot {
+    /// The entry, with this as its payload if it was copied.
+    pub(crate) fn into_entry(self, copy: &PayloadCopy) -> Entry {
+        let message = match self.message {
+            Stored::Held(message) => message,
+            Stored::Copied(kind, _) => kind.message(Bytes::copy_from_slice(copy)).into(),
+        };
+        Entry { stamp: self.stamp, message }
+    }
+}
+
+impl From<Entry> for Slot {
+    fn from(Entry { stamp, message }: Entry) -> Self {
+        Self { stamp, message: Stored::Held(message) }
+    }
+}
+
+#[derive(Debug)]
+enum Stored {
+    Held(Payload),
+    /// The next so many bytes of the copies.
+    Copied(Kind, usize),
+}
+
+impl Stored {
+    fn copied(&self) -> usize {
+        match self {
+            Self::Held(_) => 0,
+            Self::Copied(_, len) => *len,
+        }
+    }
+
+    fn cost(&self) -> usize {
+        match self {
+            Self::Held(message) => Entry::cost(message),
+            Self::Copied(_, len) => len + ENTRY_OVERHEAD,
+        }
+    }
+}
+
+/// What has had to make room.
+#[derive(Debug, Default)]
+pub(crate) struct Evicted {
+    pub(crate) count: usize,
+    /// What it counted.
+    pub(crate) bytes: usize,
+    /// What the queue held of the callers', to be dropped after the lock is.
+    _payloads: Vec<Payload>,
+}
+
+impl Queue {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether a message of this cost can be added without losing another.
+    ///
+    /// One message above the whole bound is taken when it is alone.
+    pub(crate) fn has_room(&self, cost: usize, bound: usize) -> bool {
+        self.slots.is_empty() || self.bytes.saturating_add(cost) <= bound
+    }
+
+    /// Takes out the oldest messages until one of this cost fits, and half of the bound is free.
+    pub(crate) fn make_room(&mut self, cost: usize, bound: usize) -> Evicted {
+        let (mut count, mut copied, mut left) = (0, 0, self.bytes);
+        for Slot { message, .. } in &self.slots {
+            if left <= bound / 2 && left.saturating_add(cost) <= bound {
+                break;
+            }
+            left -= message.cost();
+            copied += message.copied();
+            count += 1;
+        }
+        let bytes = self.bytes - left;
+        self.bytes = left;
+        self.copies.drain(..copied);
+        let payloads = self.slots.drain(..count).filter_map(|slot| match slot.message {
+            Stored::Held(payload) => Some(payload),
+            Stored::Copied(..) => None,
+        });
+        Evicted { count, bytes, _payloads: payloads.collect() }
+    }
+
+    /// Has room for so many entries at least, if it has none.
+    pub(crate) fn reserve(&mut self, entries: usize) {
+        if self.slots.capacity() == 0 {
+            self.slots.reserve(entries);
+        }
+    }
+
+    /// Appends an entry. A payload that was copied comes back, to be dropped after the lock is.
+    pub(crate) fn push(&mut self, Entry { stamp, message }: Entry) -> Option<Payload> {
+        self.bytes += Entry::cost(&message);
+        let is_small =
+            message.len() < SHARED_FROM && self.copies.len() + message.len() <= MOST_COPIES;
+        if self.len() >= BURST && is_small {
+            self.push_copy(stamp, &message);
+            return Some(message);
+        }
+        self.slots.push_back(Slot { stamp, message: Stored::Held(message) });
+        None
+    }
+
+    #[inline(never)] // a push that wakes the driver runs code that no cache holds any more: the less the better
+    fn push_copy(&mut self, stamp: u64, message: &Message) {
+        let (len, more) = (self.copies.len(), message.len());
+        if len + more > self.copies.capacity() {
+            // By half: doubled, it would take more than what entries count has room for.
+            self.copies.reserve_exact(more.max(len / 2).max(FIRST_COPIES));
+        }
+        self.copies.extend(message.as_bytes());
+        self.slots.push_back(Slot { stamp, message: Stored::Copied(message.kind(), more) });
+    }
+
+    pub(crate) fn first_stamp(&self) -> Option<u64> {
+        self.slots.front().map(|slot| slot.stamp)
+    }
+
+    /// The oldest entry, if it was pushed before this stamp was taken, and what it counts. If its payload was copied it
+    /// is put into `copy`, which is empty: nothing is allocated while there is a lock around this.
+    pub(crate) fn pop_before(
+        &mut self,
+        stamp: u64,
+        copy: &mut PayloadCopy,
+    ) -> Option<(Slot, usize)> {
+        if self.first_stamp()? < stamp { self.pop_slot(copy) } else { None }
+    }
+
+    /// The oldest entry.
+    pub(crate) fn pop(&mut self) -> Option<Entry> {
+        let mut copy = PayloadCopy::new();
+        let (slot, _) = self.pop_slot(&mut copy)?;
+        Some(slot.into_entry(&copy))
+    }
+
+    /// The oldest entry, and what it counts. If its payload was copied it is put into `copy`.
+    fn pop_slot(&mut self, copy: &mut PayloadCopy) -> Option<(Slot, usize)> {
+        let slot = self.slots.pop_front()?;
+        let (len, cost) = (slot.message.copied(), slot.message.cost());
+        self.bytes -= cost;
+        let (front, back) = self.copies.as_slices();
+        let first = front.len().min(len);
+        copy.extend_from_slice(&front[..first]);
+        copy.extend_from_slice(&back[..len - first]);
+        self.copies.drain(..len);
+        Some((slot, cost))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(queue: &mut Queue, stamp: u64, bytes: usize) {
+        queue.push(Entry { stamp, message: Message::from(vec![0; bytes]).into() });
+    }
+
+    const COST: usize = 36 + ENTRY_OVERHEAD; // of an entry of 36 bytes
+    const BOUND: usize = 10 * COST;
+
+    #[test]
+    fn a_full_queue_gives_up_its_older_half() {
+        let mut queue = Queue::default();
+        for stamp in 0..10 {
+            assert!(queue.has_room(COST, BOUND));
+            push(&mut queue, stamp, 36);
+        }
+        assert!(!queue.has_room(COST, BOUND));
+        let evicted = queue.make_room(COST, BOUND);
+        assert_eq!((evicted.count, evicted.bytes, queue.first_stamp()), (5, 5 * COST, Some(5)));
+        push(&mut queue, 10, 36);
+        assert_eq!((queue.len(), queue.bytes()), (6, 6 * COST));
+        let mut copy = PayloadCopy::new();
+        assert!(queue.pop_before(5, &mut copy).is_none());
+        let (slot, cost) = queue.pop_before(6, &mut copy).unwrap();
+        assert_eq!((slot.stamp, cost, copy.len()), (5, COST, 0));
+    }
+
+    #[test]
+    fn one_message_above_the_bound_is_kept_alone() {
+        let mut queue = Queue::default();
+        assert!(queue.has_room(5000, BOUND));
+        push(&mut queue, 0, 36);
+        assert!(!queue.has_room(5000, BOUND));
+        assert_eq!(queue.make_room(5000, BOUND).count, 1);
+        assert!(queue.is_empty());
+        assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn a_queue_with_room_gives_up_nothing() {
+        let mut queue = Queue::default();
+        push(&mut queue, 0, 36);
+        assert_eq!(queue.make_room(COST, BOUND).count, 0);
+        assert_eq!(queue.pop().unwrap().stamp, 0);
+        assert!(queue.pop().is_none());
+        assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_copied_comes_out_as_it_went_in() {
+        let shared = Bytes::from(vec![7; 100]);
+        let kinds: [(&dyn Fn() -> Message, bool); 7] = [
+            (&|| "x".repeat(90).into(), true),
+            (&|| "static".into(), true),
+            (&|| Message::json(&"x".repeat(700)).unwrap(), true),
+            (&|| vec![1; SHARED_FROM - 1].into(), true),
+            (&|| shared.clone().into(), true),
+            (&|| vec![2; SHARED_FROM].into(), false),
+            (&|| String::new().into(), true),
+        ];
+        let (mut queue, mut expected) = (Queue::default(), VecDeque::new());
+        for stamp in 0..5000 {
+            let (make, is_copied) = &kinds[stamp * stamp % 31 % kinds.len()];
+            let (message, own) = (make(), make());
+            let back = queue.push(Entry { stamp: stamp as u64, message: own.into() });
+            let is_copied = *is_copied && expected.len() >= BURST;
+            assert_eq!(back.as_deref(), is_copied.then_some(&message), "{stamp}");
+            expected.push_back((stamp as u64, message));
+            if stamp % 97 == 0 {
+                expected.drain(..queue.make_room(0, queue.bytes()).count);
+            }
+            let pops = if queue.len() > 80 { 70 } else { stamp % 2 };
+            for (stamp, message) in expected.drain(..pops.min(expected.len())) {
+                let entry = queue.pop().unwrap();
+                assert_eq!((entry.stamp, &*entry.message), (stamp, &message));
+            }
+            let sum = |bytes, (_, message): &(u64, Message)| bytes + Entry::cost(message);
+            assert_eq!(queue.bytes(), expected.iter().fold(0, sum));
+        }
+        assert_eq!(queue.len(), expected.len());
+    }
+
+    #[test]
+    fn the_copies_are_bounded_and_take_no_more_than_half_as_much_again() {
+        assert_eq!(size_of::<Slot>(), size_of::<Entry>());
+        let (mut queue, mut sum) = (Queue::default(), 0);
+        for len in (1..SHARED_FROM).step_by(2) {
+            push(&mut queue, 0, len);
+            sum += len;
+            let room = sum + (sum / 2).max(FIRST_COPIES);
+            assert!(queue.copies.capacity() <= room, "{len}");
+        }
+        assert!(sum > 2 * MOST_COPIES);
+        assert!((MOST_COPIES - SHARED_FROM..=MOST_COPIES).contains(&queue.copies.len()));
+        while queue.pop().is_some() {}
+        assert_eq!((queue.copies.len(), queue.bytes()), (0, 0));
+    }
+}

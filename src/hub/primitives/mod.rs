@@ -1,0 +1,12 @@
+//! What all layers build on, and what knows nothing of a hub: locks, budgets, the bell, and the walls
+//! between the hub and the program's own code.
+
+pub(crate) mod bell;
+pub(crate) mod budget;
+pub(crate) mod journal;
+pub(crate) mod lock;
+pub(crate) mod moment;
+pub(crate) mod process;
+pub(crate) mod program;
+pub(crate) mod sync;
+pub(crate) mod warnings;

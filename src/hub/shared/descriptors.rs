@@ -1,0 +1,144 @@
+//! File descriptors. Each connection takes one, and a process has a limited number of them.
+//!
+//! A part stays with the program: a model that cannot open its checkpoint has lost its run. The hubs of a process share
+//! the rest, first come, first served. Where that is less than a hub's limits ask for, its limits are lower.
+//!
+//! The process's limit is read when a hub is spawned and at each tick, since a program may raise it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::hub::limits::Limits;
+
+/// Connections of all hubs of this process. A forked child has copies of their descriptors, and so of this number.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// What one hub knows of them.
+#[derive(Debug)]
+pub(crate) struct Descriptors {
+    open: &'static AtomicUsize,
+    /// Connections that all hubs of the process may have together.
+    most: AtomicUsize,
+    /// Connections of this hub, which are among the open ones.
+    own: AtomicUsize,
+}
+
+/// Connections that a hub may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Those of clients.
+    pub(crate) clients: usize,
+    /// Those that are not clients yet.
+    pub(crate) handshakes: usize,
+}
+
+impl Descriptors {
+    pub(crate) fn new() -> Self {
+        Self { open: open(), most: AtomicUsize::new(most()), own: AtomicUsize::new(0) }
+    }
+
+    /// Reads the process's limit again.
+    pub(crate) fn look(&self) {
+        self.most.store(most(), Ordering::Relaxed);
+    }
+
+    /// This hub has as many connections now. On the driver's thread.
+    pub(crate) fn count(&self, own: usize) {
+        let before = self.own.swap(own, Ordering::Relaxed);
+        self.open.fetch_add(own.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// What this hub may have now, given what other hubs have.
+    pub(crate) fn room(&self, limits: &Limits) -> Room {
+        let own = self.own.load(Ordering::Relaxed);
+        let others = self.open.load(Ordering::Relaxed).saturating_sub(own);
+        Room::within(self.most.load(Ordering::Relaxed).saturating_sub(others), limits)
+    }
+
+    /// There are so many for connections, and other hubs have as many of them.
+    #[cfg(test)]
+    pub(crate) fn set(&self, most: usize, others: usize) {
+        self.most.store(most, Ordering::Relaxed);
+        self.open.store(self.own.load(Ordering::Relaxed) + others, Ordering::Relaxed);
+    }
+
+    /// What it could have if it were alone, where that is less than its limits ask for.
+    pub(crate) fn lack(&self, limits: &Limits) -> Option<Room> {
+        let room = Room::within(self.most.load(Ordering::Relaxed), limits);
+        (room != Room::within(usize::MAX, limits)).then_some(room)
+    }
+}
+
+/// Hubs of unit tests, which run side by side, share nothing.
+fn open() -> &'static AtomicUsize {
+    if cfg!(test) { Box::leak(Box::default()) } else { &OPEN }
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        self.count(0);
+    }
+}
+
+impl Room {
+    /// Of so many connections those that are not clients yet have a quarter, and what clients leave.
+    fn within(total: usize, limits: &Limits) -> Self {
+        let share = (total / 4).max(total.saturating_sub(limits.clients)).max(1);
+        let handshakes = limits.handshakes.min(share);
+        let clients = limits.clients.min(total.saturating_sub(handshakes).max(1));
+        Self { clients, handshakes }
+    }
+
+    pub(crate) fn all(self) -> usize {
+        self.clients.saturating_add(self.handshakes)
+    }
+}
+
+/// Connections that this process has descriptors for.
+fn most() -> usize {
+    limit().map_or(usize::MAX, |limit| limit - kept_of(limit))
+}
+
+/// What of this limit stays with the program: a quarter, but not less than 64 while that is not more than half, and not
+/// more than 4096.
+fn kept_of(limit: usize) -> usize {
+    (limit / 4).clamp(64, 4096).min(limit / 2)
+}
+
+/// How many descriptors this process may have open, if that is limited.
+#[cfg(unix)]
+fn limit() -> Option<usize> {
+    use rustix::process::{Resource, getrlimit};
+
+    getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok())
+}
+
+#[cfg(not(unix))]
+fn limit() -> Option<usize> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(total: usize, clients: usize, handshakes: usize) -> (usize, usize) {
+        let limits = Limits::default().clients(clients).handshakes(handshakes);
+        let Room { clients, handshakes } = Room::within(total, &limits);
+        (clients, handshakes)
+    }
+
+    #[test]
+    fn the_program_keeps_a_quarter_of_the_descriptors() {
+        assert_eq!([0, 1, 2, 48, 128].map(kept_of), [0, 0, 1, 24, 64]);
+        assert_eq!([256, 1024, 20_000, usize::MAX].map(kept_of), [64, 256, 4096, 4096]);
+    }
+
+    #[test]
+    fn limits_that_fit_stay_and_of_others_clients_have_three_quarters_or_what_they_ask_for() {
+        assert_eq!(room(768, 700, 60), (700, 60));
+        assert_eq!(room(768, 10_000, 1024), (576, 192));
+        assert_eq!(room(768, 10_000, 20), (748, 20));
+        assert_eq!(room(768, 50, 1024), (50, 718));
+        assert_eq!([0, 1, 2].map(|total| room(total, 9, 9)), [(1, 1); 3]);
+    }
+}

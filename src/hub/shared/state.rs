@@ -1,0 +1,533 @@
+//! What the callers' threads and the driver share.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::codec::{CloseCode, CloseFrame};
+use crate::hub::client::mail::Mail;
+use crate::hub::client::state::{ClientState, Registry};
+use crate::hub::driver::flush::Requests;
+use crate::hub::error::{FeedError, FollowError, SendError};
+use crate::hub::events::{Events, Listeners};
+use crate::hub::feed::topic::{By, Found, Inbox, Topic, Topics};
+use crate::hub::goodbye::Goodbye;
+use crate::hub::id::ClientId;
+use crate::hub::id::IdSource;
+use crate::hub::limits::{Limits, Overflow};
+use crate::hub::primitives::bell::Bell;
+use crate::hub::primitives::budget::Budget;
+use crate::hub::primitives::journal;
+use crate::hub::primitives::journal::Journal;
+use crate::hub::primitives::lock::Lock;
+use crate::hub::primitives::process::Process;
+use crate::hub::primitives::program;
+use crate::hub::primitives::sync::AtomicU64;
+use crate::hub::shared::descriptors::{Descriptors, Room};
+use crate::hub::shared::refusals::Refusals;
+use crate::hub::shared::waiters::Waiters;
+use crate::hub::stats::Counters;
+use crate::hub::stats::Stats;
+
+/// What stands for a time that the clock cannot hold: thirty years.
+pub(crate) const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+pub(crate) struct Shared {
+    /// Where the driver runs. Every handle looks at this before anything else.
+    pub(crate) process: Process,
+    pub(crate) limits: Limits,
+    pub(crate) descriptors: Descriptors,
+    pub(crate) overflow: Overflow,
+    /// The stamp of the next push. Taken under the lock of the queue that the push goes to.
+    pub(crate) stamps: Arc<AtomicU64>,
+    pub(crate) topics: Topics,
+    /// Feeds whose inbox has become one that holds something, each once.
+    pub(crate) news: Lock<FeedNews>,
+    /// What the inbox of one feed may hold of messages, in bytes: see
+    /// [`share_inboxes`](Self::share_inboxes).
+    inbox: AtomicUsize,
+    pub(crate) registry: Registry,
+    pub(crate) mail: Lock<MailNews>,
+    pub(crate) commands: Lock<Vec<Command>>,
+    pub(crate) budget: Arc<Budget>,
+    /// The share of it that is for what connections have taken up and their sockets do not take.
+    pub(crate) outboxes: Arc<Budget>,
+    /// The share that is for what peers have sent, so that they cannot take what pushes need.
+    pub(crate) inbound: Arc<Budget>,
+    /// The share of that for what stays: what is known of clients, and events nobody has taken. The rest is for
+    /// messages that are arriving.
+    pub(crate) kept: Arc<Budget>,
+    /// What of it waits for clients that are away: a share, so that the living have the rest. It is
+    /// counted in the budget, too, by itself.
+    pub(crate) absent: Arc<Budget>,
+    /// A push was refused for want of memory.
+    pub(crate) starved: AtomicBool,
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) waiters: Waiters,
+    pub(crate) flushes: Requests,
+    pub(crate) listeners: Listeners,
+    /// What has happened since the start, for who asks first, if the program wants that.
+    early_events: Lock<Option<Events>>,
+    /// Cancelled when the hub begins to end.
+    pub(crate) ended: CancellationToken,
+    /// Who wants to know when a client has gone.
+    pub(crate) gone: Lock<HashMap<ClientId, CancellationToken>>,
+    pub(crate) counters: Counters,
+    pub(crate) refusals: Refusals,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) ids: IdSource,
+    /// Whether feeds keep messages for those who come late.
+    pub(crate) keeps_messages: bool,
+    /// Set first of all when the hub ends: nothing is taken any more.
+    pub(crate) closed: AtomicBool,
+    /// By when the hub is to have ended, and what it says, once that is decided.
+    pub(crate) shutdown: Lock<Option<(Instant, Arc<Goodbye>)>>,
+    pub(crate) end: End,
+}
+
+/// Feeds that have something new. Here and below the first few are stored inline: a block on the heap is one cache miss
+/// more for a caller after a pause.
+pub(crate) type FeedNews = SmallVec<[Arc<Topic>; 2]>;
+
+/// Clients that have mail.
+pub(crate) type Keys = SmallVec<[usize; 4]>;
+
+/// What callers and the driver tell each other about mailboxes.
+#[derive(Debug, Default)]
+pub(crate) struct MailNews {
+    /// Clients whose mailbox has become one that holds something, by their place in the driver's
+    /// table. At most one entry for each client, and stale ones are harmless.
+    pub(crate) keys: Keys,
+    /// One that the driver has emptied, for the next that is to hold something: what its thread frees is slow to be
+    /// taken again on another.
+    pub(crate) spare: Option<Box<Mail>>,
+}
+
+/// Something rare that the driver is to do.
+pub(crate) enum Command {
+    /// Close a client when it has what it is owed.
+    Disconnect { id: ClientId, close: CloseFrame },
+    /// Close a client at once: its mailbox overflowed.
+    TooSlow { id: ClientId },
+}
+
+impl Shared {
+    pub(crate) fn new(mut limits: Limits, overflow: Overflow, ids: IdSource) -> Self {
+        // One feed, or one mailbox, is not to take all that there is for all of them.
+        limits.feed = limits.feed.min(limits.memory / 4);
+        limits.mailbox = limits.mailbox.min(limits.memory / 4);
+        limits.latest = limits.latest.min(limits.memory / 4);
+        let stamps = Arc::new(AtomicU64::new(0));
+        let budget = Budget::new(limits.memory);
+        let inbound = budget.share(4);
+        let inbox = AtomicUsize::new(limits.feed);
+        Self {
+            process: Process::current(),
+            outboxes: budget.share(4),
+            kept: inbound.share(2),
+            inbound,
+            absent: Budget::new(limits.memory / 4),
+            budget,
+            topics: Topics::new(limits.feeds, Arc::clone(&stamps)),
+            limits,
+            descriptors: Descriptors::new(),
+            overflow,
+            stamps,
+            news: Lock::default(),
+            inbox,
+            registry: Registry::default(),
+            mail: Lock::default(),
+            commands: Lock::default(),
+            starved: AtomicBool::new(false),
+            bell: Arc::default(),
+            waiters: Waiters::default(),
+            flushes: Requests::default(),
+            listeners: Listeners::default(),
+            early_events: Lock::default(),
+            ended: CancellationToken::new(),
+            gone: Lock::default(),
+            counters: Counters::default(),
+            refusals: Refusals::new(),
+            journal: Journal::new(),
+            ids,
+            keeps_messages: true,
+            closed: AtomicBool::new(false),
+            shutdown: Lock::default(),
+            end: End::default(),
+        }
+    }
+
+    /// Keeps what happens from now on for the first call of [`events`](Self::events).
+    pub(crate) fn keep_events(&self) {
+        let events = self.listeners.listen(self.limits.events);
+        *self.early_events.lock() = Some(events);
+    }
+
+    /// What happens from now on; for who asks first, from when it was kept.
+    pub(crate) fn events(&self) -> Events {
+        let early = self.early_events.lock().take();
+        early.unwrap_or_else(|| self.listeners.listen(self.limits.events))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// How many connections there may be now.
+    pub(crate) fn room(&self) -> Room {
+        self.descriptors.room(&self.limits)
+    }
+
+    /// Tells the driver, once, that there is something in this feed's inbox.
+    ///
+    /// Under the inbox's lock and before the stamp is drawn: by the time that the driver reads a stamp,
+    /// it can find every feed that has something older.
+    pub(crate) fn tell(&self, topic: &Arc<Topic>, inbox: &mut Inbox) {
+        if !std::mem::replace(&mut inbox.told, true) {
+            topic.make_known();
+            let mut news = self.news.lock();
+            news.push(Arc::clone(topic));
+            self.share_inboxes(news.len());
+        }
+    }
+
+    /// The driver: the feeds that have something to take over, in exchange for an empty list.
+    pub(crate) fn take_news(&self, list: &mut FeedNews) {
+        let mut news = self.news.lock();
+        std::mem::swap(&mut *news, list);
+        self.share_inboxes(0);
+    }
+
+    /// So many feeds wait to be taken over: their inboxes share a quarter of the memory. However
+    /// many are hot, what the driver has to go through before it comes to the others' messages is
+    /// bounded.
+    fn share_inboxes(&self, feeds: usize) {
+        let bound = (self.limits.memory / 4 / feeds.max(1)).min(self.limits.feed);
+        self.inbox.store(bound, Ordering::Relaxed);
+    }
+
+    /// What the inbox of a feed may hold now. Everyone's, of which there is one, has the whole
+    /// bound of a feed.
+    pub(crate) fn inbox_bound(&self, topic: &Topic) -> usize {
+        if topic.is_everyones() { self.limits.feed } else { self.inbox.load(Ordering::Relaxed) }
+    }
+
+    /// The driver: from now on it has to be rung for, if there is no push that it has not seen, under
+    /// the locks that the bell needs.
+    pub(crate) fn fall_asleep(&self) -> bool {
+        self.bell.sleep();
+        self.news.lock().is_empty() && self.mail.lock().keys.is_empty()
+    }
+
+    /// The feed of this name, with one handle more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Topics::find_or_make`].
+    pub(crate) fn topic(&self, name: &str, by: By) -> Result<Arc<Topic>, FeedError> {
+        let Found { topic, evicted } = self.topics.find_or_make(name, by)?;
+        if let Some(evicted) = evicted {
+            self.tell(&evicted, &mut evicted.inbox.lock()); // it is the driver's to let it go
+            self.bell.ring();
+        }
+        Ok(topic)
+    }
+
+    /// The feed of this name for the program. Where there is no place for it: one that takes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The name is none.
+    pub(crate) fn topic_or_none(&self, name: &str) -> Result<Arc<Topic>, FeedError> {
+        let found = self.topic(name, By::Program);
+        let Err(error @ FeedError::TooMany { limit }) = found else { return found };
+        if self.counters.feeds_refused.add(1) == 0 {
+            let name = name.to_owned();
+            self.journal.write(move || {
+                let what = "no place for a feed; more of them will only be counted";
+                tracing::error!(name, %error, "{what}");
+            });
+        }
+        Ok(Topic::refused(name, limit))
+    }
+
+    /// Nobody holds this handle any more.
+    pub(crate) fn drop_handle(&self, topic: &Arc<Topic>) {
+        if self.topics.drop_handle(topic) {
+            self.tell(topic, &mut topic.inbox.lock()); // it is the driver's to let it go
+            self.bell.wake_driver();
+        }
+    }
+
+    /// A client does not follow this feed any more, whose handle this is.
+    pub(crate) fn drop_follower(&self, topic: &Arc<Topic>) {
+        topic.remove_follower();
+        self.drop_handle(topic);
+    }
+
+    /// Has a client follow a feed, beside those that it follows already.
+    pub(crate) fn follow(&self, id: ClientId, topic: &Arc<Topic>) -> Result<(), FollowError> {
+        if self.is_closed() {
+            return Err(FollowError::ShutDown);
+        }
+        if let Some(limit) = topic.inbox.lock().refused {
+            return Err(FollowError::TooManyFeeds { limit });
+        }
+        let client = self.registry.get(id).ok_or(FollowError::NoSuchClient(id))?;
+        let stamp = self.stamps.load(Ordering::Acquire);
+        client.follow(topic, stamp, self.limits.feeds_per_client, || {
+            topic.make_known();
+            self.tell_refollow(&client);
+        })
+    }
+
+    /// Has a client follow a feed no more.
+    pub(crate) fn unfollow(&self, id: ClientId, topic: &Arc<Topic>) -> Result<(), FollowError> {
+        if self.is_closed() {
+            return Err(FollowError::ShutDown);
+        }
+        let client = self.registry.get(id).ok_or(FollowError::NoSuchClient(id))?;
+        if client.unfollow(topic, || self.tell_refollow(&client)) {
+            self.drop_follower(topic);
+        }
+        Ok(())
+    }
+
+    /// Closes a client when it has what was pushed to it before.
+    pub(crate) fn disconnect(&self, id: ClientId, reason: &str) -> Result<(), SendError> {
+        if self.is_closed() {
+            return Err(SendError::ShutDown);
+        }
+        let client = self.registry.get(id).ok_or(SendError::NoSuchClient(id))?;
+        // Once for each client, so that what the driver is told is bounded, too.
+        {
+            let mut mailbox = client.mailbox.lock();
+            if std::mem::replace(&mut mailbox.ended, true) {
+                return Err(SendError::NoSuchClient(id));
+            }
+            mailbox.closed = true;
+        }
+        let close = CloseFrame::new(CloseCode::NORMAL, reason);
+        self.command(Command::Disconnect { id, close });
+        Ok(())
+    }
+
+    fn tell_refollow(&self, client: &ClientState) {
+        if !std::mem::replace(&mut client.mailbox.lock().refollow, true) {
+            self.mail.lock().keys.push(client.key());
+            self.bell.wake_driver();
+        }
+    }
+
+    /// A token that is cancelled when this client has gone.
+    pub(crate) fn gone_token(&self, id: ClientId) -> CancellationToken {
+        let token = self.gone.lock().entry(id).or_default().clone();
+        // Looked at afterwards: who goes in between is told, or is not there. Not under the lock, since whoever waits is
+        // woken.
+        if self.registry.get(id).is_none() {
+            self.gone.lock().remove(&id);
+            // A hub that ends has no clients, and cannot say who had left before.
+            if !self.is_closed() {
+                let _ = program::run(|| token.cancel());
+            }
+        }
+        token
+    }
+
+    pub(crate) fn command(&self, command: Command) {
+        self.commands.lock().push(command);
+        self.bell.wake_driver();
+    }
+
+    /// Asks the driver to end by then and to say this. What was said first stands, and the earlier time.
+    pub(crate) fn request_shutdown(&self, within: Duration, goodbye: Goodbye) {
+        self.closed.store(true, Ordering::Relaxed);
+        let by = Instant::now() + within.min(NO_LIMIT);
+        {
+            let mut shutdown = self.shutdown.lock();
+            match &mut *shutdown {
+                Some((earlier, _)) => *earlier = by.min(*earlier),
+                None => *shutdown = Some((by, Arc::new(goodbye))),
+            }
+        }
+        self.bell.wake_driver();
+        let _ = program::run(|| self.ended.cancel()); // which wakes the program's tasks
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let counters = &self.counters;
+        Stats {
+            clients: self.registry.count(),
+            most_clients: self.room().clients,
+            feeds: self.topics.count(),
+            accepted: counters.accepted.get(),
+            refused: counters.refused.get(),
+            pushed: self.stamps.load(Ordering::Relaxed),
+            skipped: counters.skipped.get(),
+            feeds_refused: counters.feeds_refused.get(),
+            refused_pushes: self.refusals.counts(),
+            received: counters.received.get(),
+            bytes_out: counters.bytes_out.get(),
+            bytes_in: counters.bytes_in.get(),
+            panics: program::panics(),
+            memory: self.budget.used(),
+        }
+    }
+}
+
+/// Whether the driver has ended, and a way to wait for it from a thread and from a task.
+#[derive(Default)]
+pub(crate) struct End {
+    state: Mutex<EndState>,
+    condvar: Condvar,
+}
+
+#[derive(Default)]
+struct EndState {
+    has_come: bool,
+    /// The tasks that wait. Each has a channel of its own, since a waker that panics ends a walk over several.
+    tasks: Vec<oneshot::Sender<Infallible>>,
+}
+
+impl End {
+    fn lock(&self) -> MutexGuard<'_, EndState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self) {
+        let tasks = {
+            let mut state = self.lock();
+            state.has_come = true;
+            std::mem::take(&mut state.tasks)
+        };
+        self.condvar.notify_all();
+        tasks.into_iter().for_each(program::let_go); // each wakes a task of the program's
+    }
+
+    pub(crate) async fn wait(&self) {
+        let (task, end) = oneshot::channel();
+        let given_up = {
+            let mut state = self.lock();
+            if state.has_come {
+                return;
+            }
+            // Before the list grows, the tasks that have given up make way.
+            let mut given_up = Vec::new();
+            if state.tasks.len() == state.tasks.capacity() {
+                let tasks = std::mem::take(&mut state.tasks).into_iter();
+                (given_up, state.tasks) = tasks.partition(oneshot::Sender::is_closed);
+            }
+            state.tasks.push(task);
+            given_up
+        };
+        given_up.into_iter().for_each(program::let_go); // each holds a waker of the program's
+        let _ = end.await; // nothing is sent: the channel closes
+    }
+
+    pub(crate) fn has_come(&self) -> bool {
+        self.lock().has_come
+    }
+
+    /// Whether it has come within the time.
+    pub(crate) fn wait_blocking(&self, within: Duration) -> bool {
+        let result = self.condvar.wait_timeout_while(self.lock(), within, |state| !state.has_come);
+        result.unwrap_or_else(PoisonError::into_inner).0.has_come
+    }
+}
+
+/// Marks the end of the hub when it is dropped, however the driver ended: by itself, because the
+/// runtime it was given ended, or in a panic.
+pub(crate) struct Ending(pub(crate) Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let shared = &self.0;
+        if shared.process.is_another() {
+            return; // the hub is the parent's, and goes on there
+        }
+        shared.closed.store(true, Ordering::Relaxed);
+        shared.descriptors.count(0);
+        let everyone = Arc::clone(shared.topics.everyone());
+        let told = std::mem::take(&mut *shared.news.lock()); // among them some that have made way
+        for topic in shared.topics.all().iter().chain([&everyone]).chain(&told) {
+            let left = {
+                let mut inbox = topic.inbox.lock();
+                inbox.closed = true;
+                (inbox.bytes(), std::mem::take(&mut inbox.queue), inbox.latest.take())
+            };
+            shared.budget.sub(left.0);
+        }
+        for client in shared.registry.all() {
+            let mut mailbox = client.mailbox.lock();
+            mailbox.closed = true;
+            let left = mailbox.mail.take();
+            drop(mailbox);
+            shared.budget.sub(left.map_or(0, |mail| mail.bytes()));
+            shared.registry.remove(client.id);
+        }
+        shared.gone.lock().clear(); // not cancelled: these clients have not left
+        let _ = program::run(|| shared.ended.cancel());
+        shared.listeners.end();
+        shared.waiters.end(); // to find that the hub has ended
+        shared.bell.forget(); // its waker holds what is left of the runtime
+        let by = shared.shutdown.lock().as_ref().map(|(by, _)| *by);
+        shared.journal.finish(journal::patience(by));
+        shared.end.set();
+        shared.flushes.give_up(); // after that, which whoever asks from now on sees
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::hub::client::state::Details;
+
+    pub(crate) fn shared_with_a_client(limits: Limits) -> (Shared, Arc<ClientState>) {
+        shared_with(limits, Overflow::SkipOldest)
+    }
+
+    pub(crate) fn shared_with(limits: Limits, overflow: Overflow) -> (Shared, Arc<ClientState>) {
+        let shared = Shared::new(limits, overflow, IdSource::new().unwrap());
+        let details = Details::default();
+        let address = "127.0.0.1:1".parse().unwrap();
+        let client = Arc::new(ClientState::new(
+            shared.ids.draw(),
+            (0, 0),
+            address,
+            details,
+            Some(Arc::clone(shared.topics.everyone())),
+        ));
+        shared.registry.insert(Arc::clone(&client));
+        (shared, client)
+    }
+
+    #[test]
+    fn from_the_call_that_ends_the_hub_on_nothing_is_taken() {
+        let (shared, client) = shared_with_a_client(Limits::default());
+        shared.request_shutdown(Duration::from_secs(600), Goodbye::ended()); // no driver has looked yet
+        assert_eq!(shared.send(client.id, "late".into()), Err(SendError::ShutDown));
+        shared.broadcast("late".into());
+        assert_eq!((shared.stats().refused_pushes.shut_down, shared.budget.used()), (2, 0));
+    }
+
+    #[test]
+    fn the_end_frees_what_was_left_and_takes_no_more() {
+        let (shared, client) = shared_with_a_client(Limits::default());
+        let shared = Arc::new(shared);
+        shared.broadcast("to all".into());
+        shared.send(client.id, "to one".into()).unwrap();
+        shared.set_for(client.id, "key", "for one".into()).unwrap();
+        drop(Ending(Arc::clone(&shared)));
+        assert_eq!((shared.budget.used(), shared.registry.count()), (0, 0));
+        assert!(client.mailbox.lock().closed && shared.topics.everyone().inbox.lock().closed);
+        assert_eq!(shared.send(client.id, "late".into()), Err(SendError::ShutDown));
+        assert_eq!(shared.set_for(client.id, "key", "late".into()), Err(SendError::ShutDown));
+        assert!(shared.end.wait_blocking(Duration::ZERO));
+    }
+}

@@ -1,0 +1,5 @@
+//! What tests compare with: a naive model of a hub, and what loom tries.
+
+#[cfg(stepcast_loom)]
+pub(crate) mod model;
+pub(crate) mod reference;
