@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{CloseCode, NotUtf8};
+use super::NotUtf8;
 
 /// Why a codec gave up on a connection: a variant for each violation, with the section of
 /// RFC 6455 that forbids it.
@@ -124,43 +124,6 @@ pub enum CodecError {
     /// The transport failed, or the system could give no random bytes for a masking key.
     #[error(transparent)]
     Io(#[from] io::Error),
-}
-
-impl CodecError {
-    /// The status code to fail the connection with (7.1.7): 1002 for a violation of the protocol,
-    /// 1007 for bad UTF-8, 1009 for what is over one of the [`FrameLimits`](super::FrameLimits).
-    ///
-    /// `None` where there is nobody to tell, or nothing new: [`Io`](Self::Io),
-    /// [`UnexpectedEof`](Self::UnexpectedEof), [`AfterError`](Self::AfterError).
-    ///
-    /// ```
-    /// # use stepcast::codec::{CloseCode, CodecError};
-    /// assert_eq!(CodecError::MaskMissing.close_code(), Some(CloseCode::PROTOCOL_ERROR));
-    /// assert_eq!(CodecError::InvalidUtf8.close_code(), Some(CloseCode::INVALID_PAYLOAD));
-    /// assert_eq!(CodecError::FrameTooLarge { limit: 9 }.close_code(), Some(CloseCode::TOO_BIG));
-    /// assert_eq!(CodecError::UnexpectedEof.close_code(), None);
-    /// ```
-    pub fn close_code(&self) -> Option<CloseCode> {
-        match self {
-            Self::ReservedBits(_)
-            | Self::ReservedOpCode(_)
-            | Self::MaskMissing
-            | Self::MaskUnexpected
-            | Self::FragmentedControl
-            | Self::ControlTooLong
-            | Self::LengthNotMinimal
-            | Self::LengthOutOfRange
-            | Self::UnexpectedContinuation
-            | Self::ContinuationExpected
-            | Self::ClosePayloadTooShort
-            | Self::CloseCodeNotAllowed(_) => Some(CloseCode::PROTOCOL_ERROR),
-            Self::InvalidUtf8 => Some(CloseCode::INVALID_PAYLOAD),
-            Self::FrameTooLarge { .. }
-            | Self::MessageTooLarge { .. }
-            | Self::TooManyFragments { .. } => Some(CloseCode::TOO_BIG),
-            Self::UnexpectedEof | Self::AfterError | Self::Io(_) => None,
-        }
-    }
 }
 
 impl From<NotUtf8> for CodecError {

@@ -75,6 +75,7 @@ mod json;
 mod limits;
 mod mask;
 mod message;
+mod role;
 mod text;
 mod utf8;
 
@@ -89,27 +90,5 @@ pub use json::Json;
 pub use limits::FrameLimits;
 pub(crate) use message::Kind;
 pub use message::{Incoming, Message};
+pub use role::Role;
 pub use text::{NotUtf8, Text};
-
-/// Which end of the connection this is. It decides about masking and nothing else.
-///
-/// RFC 6455, section 5.1: "a client MUST mask all frames that it sends to the server", and "A
-/// server MUST NOT mask any frames that it sends to the client".
-///
-/// ```
-/// use bytes::BytesMut;
-/// use stepcast::codec::{CodecError, FrameLimits, MessageCodec, Role};
-/// use tokio_util::codec::Decoder;
-///
-/// let mut server = MessageCodec::new(Role::Server, FrameLimits::default());
-/// let unmasked = &[0x81, 0x02, b'h', b'i'][..];
-/// let refused = server.decode(&mut BytesMut::from(unmasked));
-/// assert!(matches!(refused, Err(CodecError::MaskMissing)));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Expects masked frames, sends unmasked ones.
-    Server,
-    /// Expects unmasked frames, sends masked ones, each with its own unpredictable key.
-    Client,
-}

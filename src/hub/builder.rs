@@ -573,3 +573,64 @@ impl Drop for Background {
         }
     }
 }
+
+impl Hub {
+    /// Starts a hub that listens on `address`, from async code.
+    ///
+    /// The hub has a thread of its own for its I/O, so that viewers do not wait for a model that
+    /// computes inside a task and never awaits; [`HubBuilder::runtime`] changes that. Port 0 means
+    /// a free port, which [`local_addr`](Hub::local_addr) tells.
+    ///
+    /// A name with several addresses, such as `localhost` (`127.0.0.1` and `[::1]`), or a slice of
+    /// addresses is listened on at all of them, with one free port if they have port 0. Where the
+    /// machine lacks IPv6, or IPv4, its addresses are passed over. `[::]` alone takes IPv4, too.
+    ///
+    /// Outside tokio the lookup of a name holds up the thread.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`], which says what to do: the address, or one of several, cannot be listened
+    /// on; or it can be reached from other machines, which [`HubBuilder::allow_remote`] has to
+    /// permit.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, nothing has been started.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let hub = stepcast::Hub::spawn("127.0.0.1:0").await?;
+    /// hub.broadcast("started");
+    /// hub.shutdown().await;
+    /// # Ok::<(), stepcast::SpawnError>(()) }).unwrap();
+    /// ```
+    pub async fn spawn(address: impl ToSocketAddrs + fmt::Debug) -> Result<Self, SpawnError> {
+        Self::builder().spawn(address).await
+    }
+
+    /// Starts a hub that listens on `address`, from a program without async.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Hub::spawn).
+    ///
+    /// ```
+    /// let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+    /// hub.broadcast("started");
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn spawn_blocking(address: impl StdToSocketAddrs + fmt::Debug) -> Result<Self, SpawnError> {
+        Self::builder().spawn_blocking(address)
+    }
+
+    /// Options, before a hub starts.
+    ///
+    /// ```
+    /// # use stepcast::{Hub, Overflow};
+    /// let hub = Hub::builder().overflow(Overflow::Refuse).spawn_blocking("127.0.0.1:0")?;
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn builder() -> HubBuilder {
+        HubBuilder::new()
+    }
+}

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use crate::hub::driver::bind::no_family;
 use crate::hub::id::ClientId;
 
 /// Why a hub could not start. Its text says what to do.
@@ -266,6 +265,17 @@ pub enum FlushError {
     /// The hub has ended.
     #[error("the hub has been shut down")]
     ShutDown,
+}
+
+/// The system's number for a family that it does not know.
+#[cfg(unix)]
+pub(crate) fn no_family() -> i32 {
+    rustix::io::Errno::AFNOSUPPORT.raw_os_error()
+}
+
+#[cfg(not(unix))]
+pub(crate) fn no_family() -> i32 {
+    10047 // WSAEAFNOSUPPORT
 }
 
 #[cfg(test)]

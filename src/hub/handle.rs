@@ -1,21 +1,19 @@
 //! The handle that callers have: what each call does, in short, and where.
 
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs as StdToSocketAddrs};
+use std::net::SocketAddr;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::net::ToSocketAddrs;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::codec::Message;
-use crate::hub::builder::HubBuilder;
 use crate::hub::client_handle::Client;
 use crate::hub::ending::process_end;
-use crate::hub::error::{FeedError, FlushError, FollowError, SendError, SpawnError};
+use crate::hub::error::{FeedError, FlushError, FollowError, SendError};
 use crate::hub::events::Events;
 use crate::hub::feed::topic::{self, By, Topics};
 use crate::hub::feed_handle::Feed;
@@ -25,7 +23,6 @@ use crate::hub::primitives::lock::Lock;
 use crate::hub::shared::state::Shared;
 use crate::hub::stats::Stats;
 use crate::hub::urls;
-use crate::hub::weak::WeakHub;
 
 /// A running server inside your program, which pushes messages to browsers.
 ///
@@ -77,65 +74,6 @@ pub(crate) struct Inner {
 }
 
 impl Hub {
-    /// Starts a hub that listens on `address`, from async code.
-    ///
-    /// The hub has a thread of its own for its I/O, so that viewers do not wait for a model that
-    /// computes inside a task and never awaits; [`HubBuilder::runtime`] changes that. Port 0 means
-    /// a free port, which [`local_addr`](Hub::local_addr) tells.
-    ///
-    /// A name with several addresses, such as `localhost` (`127.0.0.1` and `[::1]`), or a slice of
-    /// addresses is listened on at all of them, with one free port if they have port 0. Where the
-    /// machine lacks IPv6, or IPv4, its addresses are passed over. `[::]` alone takes IPv4, too.
-    ///
-    /// Outside tokio the lookup of a name holds up the thread.
-    ///
-    /// # Errors
-    ///
-    /// [`SpawnError`], which says what to do: the address, or one of several, cannot be listened
-    /// on; or it can be reached from other machines, which [`HubBuilder::allow_remote`] has to
-    /// permit.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped before it is ready, nothing has been started.
-    ///
-    /// ```
-    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-    /// let hub = stepcast::Hub::spawn("127.0.0.1:0").await?;
-    /// hub.broadcast("started");
-    /// hub.shutdown().await;
-    /// # Ok::<(), stepcast::SpawnError>(()) }).unwrap();
-    /// ```
-    pub async fn spawn(address: impl ToSocketAddrs + fmt::Debug) -> Result<Self, SpawnError> {
-        Self::builder().spawn(address).await
-    }
-
-    /// Starts a hub that listens on `address`, from a program without async.
-    ///
-    /// # Errors
-    ///
-    /// As [`spawn`](Hub::spawn).
-    ///
-    /// ```
-    /// let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
-    /// hub.broadcast("started");
-    /// # Ok::<(), stepcast::SpawnError>(())
-    /// ```
-    pub fn spawn_blocking(address: impl StdToSocketAddrs + fmt::Debug) -> Result<Self, SpawnError> {
-        Self::builder().spawn_blocking(address)
-    }
-
-    /// Options, before a hub starts.
-    ///
-    /// ```
-    /// # use stepcast::{Hub, Overflow};
-    /// let hub = Hub::builder().overflow(Overflow::Refuse).spawn_blocking("127.0.0.1:0")?;
-    /// # Ok::<(), stepcast::SpawnError>(())
-    /// ```
-    pub fn builder() -> HubBuilder {
-        HubBuilder::new()
-    }
-
     /// A hub that is not there: every push goes nowhere and costs nothing, nobody is ever
     /// connected. For runs without viewers, and for all but one of the processes of an MPI run.
     ///
@@ -745,20 +683,6 @@ impl Hub {
         if let Some(inner) = self.live() {
             inner.shared.request_shutdown(inner.shutdown, Goodbye::failed(message));
         }
-    }
-
-    /// Returns a handle that does not keep the hub alive: for a thread that reads events, or a panic hook.
-    ///
-    /// ```
-    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
-    /// let weak = hub.downgrade();
-    /// drop(hub);
-    /// assert!(weak.upgrade().is_none());
-    /// # Ok::<(), stepcast::SpawnError>(())
-    /// ```
-    pub fn downgrade(&self) -> WeakHub {
-        process_end::watch();
-        WeakHub::new(self.inner.as_ref())
     }
 
     /// Waits until everything pushed before this call has been handed to the operating system, for every

@@ -88,3 +88,19 @@ impl fmt::Debug for WeakHub {
         f.debug_struct("WeakHub").field("hub", &self.upgrade()).finish()
     }
 }
+
+impl Hub {
+    /// Returns a handle that does not keep the hub alive: for a thread that reads events, or a panic hook.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+    /// let weak = hub.downgrade();
+    /// drop(hub);
+    /// assert!(weak.upgrade().is_none());
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn downgrade(&self) -> WeakHub {
+        process_end::watch();
+        WeakHub::new(self.inner.as_ref())
+    }
+}

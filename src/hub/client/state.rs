@@ -8,14 +8,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::hub::client::mail::Mail;
-use crate::hub::engine::parts::millis;
 use crate::hub::error::FollowError;
 use crate::hub::feed::topic::{Change, Topic, Topics};
 use crate::hub::id::ClientId;
 use crate::hub::primitives::budget::{Budget, Charge};
 use crate::hub::primitives::lock::{Guard, Lock};
 use crate::hub::primitives::moment::low_half;
-use crate::hub::shared::state::Shared;
+use crate::hub::primitives::moment::millis;
 
 /// Describes one client: see [`Client::info`](crate::Client::info).
 ///
@@ -169,10 +168,10 @@ impl Mailbox {
     }
 
     /// Counts bytes that wait here from now on, whether they fit or not.
-    pub(crate) fn count(&self, bytes: usize, shared: &Shared) {
-        shared.budget.add(bytes);
+    pub(crate) fn count(&self, bytes: usize, [all, absent]: [&Budget; 2]) {
+        all.add(bytes);
         if self.away {
-            shared.absent.add(bytes);
+            absent.add(bytes);
         }
     }
 
@@ -181,17 +180,17 @@ impl Mailbox {
         &self,
         replaced: Option<Change>,
         key: &str,
-        shared: &Shared,
+        budgets: [&Budget; 2],
     ) -> Option<Change> {
-        self.free(replaced.as_ref().map_or(0, |change| change.cost(key)), shared);
+        self.free(replaced.as_ref().map_or(0, |change| change.cost(key)), budgets);
         replaced
     }
 
     /// Frees bytes that have waited here.
-    pub(crate) fn free(&self, bytes: usize, shared: &Shared) {
-        shared.budget.sub(bytes);
+    pub(crate) fn free(&self, bytes: usize, [all, absent]: [&Budget; 2]) {
+        all.sub(bytes);
         if self.away {
-            shared.absent.sub(bytes);
+            absent.sub(bytes);
         }
     }
 }

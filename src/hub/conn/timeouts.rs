@@ -1,6 +1,7 @@
 //! The deadlines of a connection.
 
 use crate::codec::ControlPayload;
+use crate::hub::conn::pace::{TURNS, turn_of};
 use crate::hub::conn::phase::{Connection, Open, Over, Phase, Step};
 use crate::hub::engine::parts::Engine;
 use crate::hub::events::DisconnectReason;
@@ -66,7 +67,7 @@ impl Connection {
                 Ok(())
             };
         }
-        let keepalive = engine.keepalive_of(self.serial);
+        let keepalive = keepalive_of(engine, self.serial);
         let silent = open.heard_at.passed(now) >= keepalive;
         match open.wire {
             Wire::V1 if silent || open.sent_at.passed(now) >= keepalive => {
@@ -99,5 +100,29 @@ impl Connection {
         };
         self.abort(engine, reason);
         Err(Over)
+    }
+}
+
+/// When the client on this connection is to be pinged: up to a fifth earlier than said, by its serial number.
+fn keepalive_of(engine: &Engine, serial: u32) -> u64 {
+    let keepalive = engine.timeouts.keepalive;
+    keepalive - keepalive / 5 * u64::from(turn_of(serial)) / u64::from(TURNS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::engine::parts::tests::engine;
+    use crate::hub::limits::{Limits, Timeouts};
+
+    #[test]
+    fn clients_are_pinged_at_different_times_within_a_fifth() {
+        let keepalive = std::time::Duration::from_secs(16);
+        let engine = engine(Limits::default(), &Timeouts::default().keepalive(keepalive));
+        let mut times: Vec<_> = (0..64).map(|serial| keepalive_of(&engine, serial)).collect();
+        times.sort_unstable();
+        times.dedup();
+        assert_eq!((times.len(), times.last()), (16, Some(&16_000)));
+        assert!(times[0] >= 16_000 * 4 / 5, "{times:?}");
     }
 }

@@ -10,7 +10,7 @@ use crate::hub::conn::outbox::Outbox;
 use crate::hub::conn::phase::{Connection, Newcomer, Open, Phase, Step, V1};
 use crate::hub::engine::follows::{Follow, Follows, Why};
 use crate::hub::engine::parts::Engine;
-use crate::hub::error::{FeedError, FollowError};
+use crate::hub::error::FollowError;
 use crate::hub::feed::topic::NAME_MAX;
 use crate::hub::goodbye::{COME_BACK, Goodbye};
 use crate::hub::primitives::budget::Charge;
@@ -550,15 +550,6 @@ fn too_many_named(limit: usize) -> String {
 fn shown(name: &str) -> &str {
     let end = (0..=NAME_MAX.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
     &name[..end.unwrap_or_default()]
-}
-
-/// What a client is told about a feed that it does not get.
-pub(crate) fn refused(error: &FeedError) -> (&'static str, String) {
-    let code = match error {
-        FeedError::InvalidName | FeedError::Exists => "invalid",
-        FeedError::TooMany { .. } => "full",
-    };
-    (code, error.to_string())
 }
 
 impl Connection {

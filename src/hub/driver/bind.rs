@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::hub::driver::listener;
-use crate::hub::error::SpawnError;
+use crate::hub::error::{SpawnError, no_family};
 
 /// Connections that the kernel keeps for us while we are busy: those of a thousand viewers who
 /// reload at once. Linux cuts it to `net.core.somaxconn`.
@@ -100,17 +100,6 @@ fn lacks_family(address: SocketAddr, error: &io::Error) -> bool {
     let is_localhost = address.ip() == Ipv6Addr::LOCALHOST || address.ip() == Ipv4Addr::LOCALHOST;
     error.raw_os_error() == Some(no_family())
         || is_localhost && error.kind() == ErrorKind::AddrNotAvailable
-}
-
-/// The system's number for a family that it does not know.
-#[cfg(unix)]
-pub(crate) fn no_family() -> i32 {
-    rustix::io::Errno::AFNOSUPPORT.raw_os_error()
-}
-
-#[cfg(not(unix))]
-pub(crate) fn no_family() -> i32 {
-    10047 // WSAEAFNOSUPPORT
 }
 
 #[cfg(test)]

@@ -9,95 +9,17 @@
 //! for its end.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slab::Slab;
-use tokio::sync::oneshot;
 
 use crate::hub::conn::phase::Connection;
 use crate::hub::engine::parts::Engine;
 use crate::hub::error::FlushError;
-use crate::hub::primitives::lock::Lock;
-use crate::hub::primitives::program;
-use crate::hub::shared::state::{NO_LIMIT, Shared};
-
-type Outcome = Result<(), FlushError>;
+use crate::hub::shared::flush::Flush;
 
 /// Connections that a walk looks at in one turn.
 const WALK: usize = 1024;
-
-/// The flushes that the driver has not begun.
-#[derive(Debug, Default)]
-pub(crate) struct Requests {
-    any: AtomicBool,
-    list: Lock<Vec<Flush>>,
-}
-
-#[derive(Debug)]
-struct Flush {
-    /// What was stamped before this is to leave.
-    upto: u64,
-    by: Instant,
-    answer: Answer,
-}
-
-/// What the caller waits for. An answer wakes the program's task, and so does the drop without one.
-#[derive(Debug)]
-struct Answer(Option<oneshot::Sender<Outcome>>);
-
-impl Answer {
-    fn give(mut self, outcome: Outcome) {
-        if let Some(caller) = self.0.take() {
-            let _ = program::run(|| caller.send(outcome));
-        }
-    }
-
-    fn is_awaited(&self) -> bool {
-        self.0.as_ref().is_some_and(|caller| !caller.is_closed())
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        program::let_go(self.0.take());
-    }
-}
-
-impl Requests {
-    fn take(&self) -> Vec<Flush> {
-        if self.any.load(Ordering::Acquire) && self.any.swap(false, Ordering::Acquire) {
-            std::mem::take(&mut *self.list.lock())
-        } else {
-            Vec::new()
-        }
-    }
-
-    /// The driver has ended: nobody will begin them.
-    pub(crate) fn give_up(&self) {
-        let waiting = std::mem::take(&mut *self.list.lock());
-        drop(waiting); // which is no longer under the lock
-    }
-}
-
-impl Shared {
-    /// Asks for a flush of all that has been pushed.
-    pub(crate) fn flush(&self, within: Duration) -> oneshot::Receiver<Outcome> {
-        let (caller, flushed) = oneshot::channel();
-        let by = Instant::now() + within.min(NO_LIMIT);
-        self.flushes.list.lock().push(Flush {
-            upto: self.stamps.load(Ordering::Acquire),
-            by,
-            answer: Answer(Some(caller)),
-        });
-        self.flushes.any.store(true, Ordering::Release);
-        if self.end.has_come() {
-            self.flushes.give_up(); // the driver may have done so before
-        }
-        self.bell.wake_driver();
-        flushed
-    }
-}
 
 /// The flushes that the driver has heard of.
 #[derive(Debug, Default)]
@@ -263,7 +185,7 @@ impl Flushes {
 mod tests {
     use std::pin::Pin;
     use std::sync::Arc;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Context, Wake, Waker};
 
     use super::*;
@@ -285,9 +207,7 @@ mod tests {
         let waker = Waker::from(Arc::clone(&bad));
         let mut waits: Vec<_> = (0..4)
             .map(|number| {
-                let (caller, mut waits) = oneshot::channel();
-                let answer = Answer(Some(caller));
-                let flush = Flush { upto: 0, by: Instant::now(), answer };
+                let (flush, mut waits) = Flush::new(0, Instant::now());
                 match number % 2 {
                     0 => flushes.early.push(flush),
                     _ => flushes.under_way.push(UnderWay::new(vec![flush])),

@@ -25,11 +25,12 @@ use crate::hub::conn::phase::{Connection, Over};
 use crate::hub::driver::flush::Flushes;
 use crate::hub::driver::listener;
 use crate::hub::driver::listener::Listener;
-use crate::hub::engine::parts::{Engine, TRIM, millis};
+use crate::hub::engine::parts::{Engine, TRIM};
 use crate::hub::events::DisconnectReason;
 use crate::hub::feed::log::Survey;
 use crate::hub::goodbye::Goodbye;
 use crate::hub::primitives::bell::ReadyList;
+use crate::hub::primitives::moment::millis;
 use crate::hub::shared::state::{Command, Shared};
 use crate::hub::shared::waiters::{First, Target};
 

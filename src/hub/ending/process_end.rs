@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use crate::hub::goodbye::{GRACE, LINGER};
 use crate::hub::goodbye::{Goodbye, cut};
-use crate::hub::primitives::process::{PerProcess, Process};
+use crate::hub::primitives::per_process::PerProcess;
+use crate::hub::primitives::process::Process;
 use crate::hub::primitives::program::message_of;
 use crate::hub::shared::state::Shared;
 

@@ -6,8 +6,8 @@
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -15,33 +15,10 @@ use signal_hook::{flag, low_level};
 
 use crate::hub::ending::process_end;
 use crate::hub::goodbye::Goodbye;
-use crate::hub::primitives::process::{PerProcess, Process};
+use crate::hub::primitives::process::Process;
+use crate::hub::primitives::stop_flags::{FLAGS, LISTENERS};
 
 const SIGNALS: [(i32, &str); 2] = [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM")];
-
-/// What the handlers read and write. A child of `fork` inherits both.
-static FLAGS: LazyLock<Flags> = LazyLock::new(|| Flags {
-    at_once: Arc::new(AtomicBool::new(true)),
-    heard: Arc::default(),
-    are_registered: AtomicBool::new(false),
-});
-
-static LISTENERS: PerProcess<Listeners> = PerProcess::new();
-
-struct Flags {
-    /// Whether a signal ends the process at once: no hub listens, or one has been heard already.
-    at_once: Arc<AtomicBool>,
-    /// The signal that was heard; zero: none.
-    heard: Arc<AtomicUsize>,
-    are_registered: AtomicBool,
-}
-
-#[derive(Default)]
-struct Listeners {
-    /// How many hubs listen.
-    hubs: usize,
-    has_thread: bool,
-}
 
 /// A hub that listens, until this is dropped.
 #[derive(Debug)]
@@ -105,18 +82,6 @@ fn serve(mut bell: UnixStream) {
             let _ = low_level::emulate_default_handler(*number);
         }
     }
-}
-
-/// In a child of `fork` a handle of the parent's hub was used: that hub hears no signal here.
-pub(crate) fn forget_the_parents() {
-    if FLAGS.at_once.load(Ordering::SeqCst) {
-        return;
-    }
-    LISTENERS.with(|listeners| {
-        if listeners.hubs == 0 {
-            FLAGS.at_once.store(true, Ordering::SeqCst);
-        }
-    });
 }
 
 impl Drop for Listening {

@@ -13,7 +13,6 @@ use crate::hub::client::addresses::Addresses;
 use crate::hub::client::held::Held;
 use crate::hub::client::mail::Mail;
 use crate::hub::client::state::ClientState;
-use crate::hub::conn::pace::{TURNS, turn_of};
 use crate::hub::engine::follows::{Follow, Follows};
 use crate::hub::engine::inbound::Inbound;
 use crate::hub::engine::reception::Reception;
@@ -30,6 +29,7 @@ use crate::hub::id::ClientId;
 use crate::hub::limits::{Overflow, Retention, Timeouts};
 use crate::hub::primitives::budget::Charge;
 use crate::hub::primitives::lock::Lock;
+use crate::hub::primitives::moment::millis;
 use crate::hub::primitives::program;
 use crate::hub::primitives::warnings::Warnings;
 use crate::hub::shared::state::Shared;
@@ -70,10 +70,6 @@ pub(crate) struct Deadlines {
     pub(crate) close: u64,
     pub(crate) grace: u64,
     pub(crate) tick: u64,
-}
-
-pub(crate) fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
 }
 
 impl From<&Timeouts> for Deadlines {
@@ -256,12 +252,6 @@ impl Engine {
     pub(crate) fn count_skipped(&self, client: &ClientState, skipped: u64) {
         client.skipped.fetch_add(skipped, Ordering::Relaxed);
         self.shared.counters.skipped.add(skipped);
-    }
-
-    /// When the client on this connection is to be pinged: up to a fifth earlier than said, by its serial number.
-    pub(crate) fn keepalive_of(&self, serial: u32) -> u64 {
-        let keepalive = self.timeouts.keepalive;
-        keepalive - keepalive / 5 * u64::from(turn_of(serial)) / u64::from(TURNS)
     }
 
     /// Tells the log if code of the program's has panicked since this was last called. A destructor has no log at hand.
@@ -517,7 +507,7 @@ impl Engine {
             let Some(mail) = &mut mailbox.mail else { return 0 };
             let evicted = mail.log.make_room(0, mail.log.bytes());
             mail.lost += evicted.count as u64; // which is kept, though nothing else may be
-            mailbox.free(evicted.bytes, &self.shared);
+            mailbox.free(evicted.bytes, self.shared.mail_budgets());
             evicted
         };
         self.count_skipped(client, evicted.count as u64);
@@ -669,17 +659,6 @@ pub(crate) mod tests {
         assert!(engine.is_within_rate(&mut used.at_most_half(), 1));
         let large = self::engine(Limits::default().inbound_message(16 << 20), &Timeouts::default());
         assert_eq!((large.more_for(65536), large.more_for(16 << 20)), (0, 16));
-    }
-
-    #[test]
-    fn clients_are_pinged_at_different_times_within_a_fifth() {
-        let keepalive = std::time::Duration::from_secs(16);
-        let engine = engine(Limits::default(), &Timeouts::default().keepalive(keepalive));
-        let mut times: Vec<_> = (0..64).map(|serial| engine.keepalive_of(serial)).collect();
-        times.sort_unstable();
-        times.dedup();
-        assert_eq!((times.len(), times.last()), (16, Some(&16_000)));
-        assert!(times[0] >= 16_000 * 4 / 5, "{times:?}");
     }
 
     #[test]

@@ -8,14 +8,14 @@ use crate::codec::CloseFrame;
 use crate::handshake::{Refusal, Request, Rules, Status, Upgrade};
 use crate::hub::client::addresses::Place;
 use crate::hub::client::state::{ClientState, Details};
-use crate::hub::conn::v1::refused;
-use crate::hub::engine::parts::{Engine, millis};
+use crate::hub::engine::parts::Engine;
 use crate::hub::error::FeedError;
 use crate::hub::events::{DisconnectReason, Event};
 use crate::hub::feed::topic;
 use crate::hub::feed::topic::{By, Topic, Topics};
 use crate::hub::id::ClientId;
 use crate::hub::primitives::budget::Charge;
+use crate::hub::primitives::moment::millis;
 use crate::hub::primitives::program;
 use crate::page;
 use crate::page::{Page, Parts};
@@ -264,7 +264,7 @@ impl Engine {
         let waiting = {
             let mut mailbox = client.mailbox.lock();
             (mailbox.closed, mailbox.ended) = (true, true);
-            mailbox.free(mailbox.bytes(), &self.shared);
+            mailbox.free(mailbox.bytes(), self.shared.mail_budgets());
             mailbox.mail.take()
         };
         drop(waiting); // payloads of the program's: not under the lock
@@ -394,6 +394,15 @@ impl Engine {
     pub(crate) fn freshness(&self) -> u32 {
         self.reception.freshness
     }
+}
+
+/// What a client is told about a feed that it does not get.
+fn refused(error: &FeedError) -> (&'static str, String) {
+    let code = match error {
+        FeedError::InvalidName | FeedError::Exists => "invalid",
+        FeedError::TooMany { .. } => "full",
+    };
+    (code, error.to_string())
 }
 
 /// The feed that a path names: none for `/`, which is everyone's.

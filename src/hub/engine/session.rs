@@ -14,7 +14,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::hub::client::away::Away;
+use crate::hub::client::held::Stand;
 use crate::hub::client::state::{ClientState, Details};
+use crate::hub::engine::follows::Follow;
 use crate::hub::engine::parts::Engine;
 use crate::hub::events::{DisconnectReason, Event};
 use crate::hub::feed::item::Kept;
@@ -22,6 +24,7 @@ use crate::hub::feed::log::Log;
 use crate::hub::feed::topic::{Topic, Topics};
 use crate::hub::id::ClientId;
 use crate::hub::primitives::budget::Charge;
+use crate::hub::primitives::moment::low_half;
 use crate::wire::v1::Hello;
 
 /// Those of a hub. Who is live is in the registry, with all that there is to know; the key follows from the id.
@@ -252,6 +255,38 @@ impl Engine {
         if let Some(log) = self.logs.get_mut(place) {
             let had = log.window.after_number(seq);
             log.window.drop_before(had, usize::MAX);
+        }
+    }
+}
+
+impl Engine {
+    /// The connection of a client that may come back has been lost, with so many bytes under way. What the client has not
+    /// received, and what comes from now on, is kept for it, as for one that is behind.
+    pub(crate) fn hold<'a>(
+        &mut self,
+        client: &ClientState,
+        follows: impl Iterator<Item = &'a Follow>,
+        unanswered: u32,
+    ) {
+        let mut stands = Vec::new();
+        for follow in follows.filter(|follow| Some(follow.place()) != client.mail()) {
+            let Some(log) = self.logs.get_mut(follow.place()) else { continue };
+            let received = log.window.before(follow.cursor.log, unanswered);
+            let from = received.min(log.start(false, u64::MAX, self.upto, self.now).log);
+            log.hold(from);
+            let place = low_half(follow.place() as u64);
+            stands.push(Stand { place, alias: log.topic.alias, from });
+        }
+        self.held.insert(client.id, stands);
+    }
+
+    /// At each tick: the client at this index is still away.
+    pub(crate) fn hold_on(&mut self, index: usize) {
+        for stand in self.held.at(index) {
+            let log = self.logs.get_mut(stand.place as usize);
+            if let Some(log) = log.filter(|log| log.topic.alias == stand.alias) {
+                log.hold_on(stand.from);
+            }
         }
     }
 }

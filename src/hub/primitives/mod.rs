@@ -6,7 +6,10 @@ pub(crate) mod budget;
 pub(crate) mod journal;
 pub(crate) mod lock;
 pub(crate) mod moment;
+pub(crate) mod per_process;
 pub(crate) mod process;
 pub(crate) mod program;
+#[cfg(all(feature = "signal", unix))]
+pub(crate) mod stop_flags;
 pub(crate) mod sync;
 pub(crate) mod warnings;

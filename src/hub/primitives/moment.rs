@@ -1,6 +1,7 @@
 //! Moments of the driver's clock, in few bytes.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 /// A moment in the driver's milliseconds, modulo 2^32: what has passed since then is right for 49 days. It is none that
 /// is zero, but the one before, so that there being one or none takes no more room.
@@ -16,6 +17,11 @@ impl Moment {
     pub(crate) fn passed(self, now: u64) -> u64 {
         u64::from(low_half(now).wrapping_sub(self.0.get()))
     }
+}
+
+/// A duration in milliseconds, a quarter of what the number can hold at most.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
 }
 
 /// A number modulo 2^32.

@@ -432,7 +432,7 @@ impl Shared {
             if mailbox.mail.as_ref().is_some_and(|mail| !mail.log.has_room(cost, bound)) {
                 match overflow {
                     None | Some(Overflow::Refuse) => {
-                        mailbox.free(cost, self);
+                        mailbox.free(cost, self.mail_budgets());
                         return Err(SendError::Full(id));
                     }
                     Some(Overflow::SkipOldest) => {
@@ -440,10 +440,10 @@ impl Shared {
                             evicted = mail.log.make_room(cost, bound);
                             mail.lost += evicted.count as u64;
                         }
-                        mailbox.free(evicted.bytes, self);
+                        mailbox.free(evicted.bytes, self.mail_budgets());
                     }
                     Some(Overflow::Disconnect) => {
-                        mailbox.free(cost, self);
+                        mailbox.free(cost, self.mail_budgets());
                         mailbox.closed = true;
                         drop(mailbox);
                         drop(clients);
@@ -495,12 +495,12 @@ impl Shared {
             } else if !self.count_if_absent(&mailbox, cost) {
                 Err(SendError::NoMemory)
             } else if !Mail::has_room(mailbox.mail.as_deref(), key, cost, keys, bytes) {
-                mailbox.free(cost, self);
+                mailbox.free(cost, self.mail_budgets());
                 Err(SendError::TooManyValues { value: cost, keys, bytes })
             } else {
                 let (stamp, mail) = self.open_mail(client, &mut mailbox);
                 let replaced = mail.change(key, Change { stamp, message: Some(message) });
-                Ok(mailbox.freed(replaced, key, self))
+                Ok(mailbox.freed(replaced, key, self.mail_budgets()))
             }
         };
         match taken {
@@ -534,15 +534,15 @@ impl Shared {
             } else if !client.has_session() {
                 // What it has been sent it keeps, since the plain wire has no keys.
                 let forgotten = mailbox.mail.as_mut().and_then(|mail| mail.forget(key));
-                Ok(mailbox.freed(forgotten, key, self))
+                Ok(mailbox.freed(forgotten, key, self.mail_budgets()))
             } else if !Mail::has_room(mailbox.mail.as_deref(), key, cost, keys, bytes) {
                 Err(SendError::TooManyValues { value: cost, keys, bytes })
             } else {
                 // Bounded by the keys that may wait. Under the lock, as above.
-                mailbox.count(cost, self);
+                mailbox.count(cost, self.mail_budgets());
                 let (stamp, mail) = self.open_mail(client, &mut mailbox);
                 let replaced = mail.change(key, Change { stamp, message: None });
-                Ok(mailbox.freed(replaced, key, self))
+                Ok(mailbox.freed(replaced, key, self.mail_budgets()))
             }
         };
         let replaced = taken?;

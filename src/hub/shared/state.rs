@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use crate::codec::{CloseCode, CloseFrame};
 use crate::hub::client::mail::Mail;
 use crate::hub::client::state::{ClientState, Registry};
-use crate::hub::driver::flush::Requests;
 use crate::hub::error::{FeedError, FollowError, SendError};
 use crate::hub::events::{Events, Listeners};
 use crate::hub::feed::topic::{By, Found, Inbox, Topic, Topics};
@@ -30,6 +29,7 @@ use crate::hub::primitives::process::Process;
 use crate::hub::primitives::program;
 use crate::hub::primitives::sync::AtomicU64;
 use crate::hub::shared::descriptors::{Descriptors, Room};
+use crate::hub::shared::flush::{self, Requests};
 use crate::hub::shared::refusals::Refusals;
 use crate::hub::shared::waiters::Waiters;
 use crate::hub::stats::Counters;
@@ -173,6 +173,11 @@ impl Shared {
     pub(crate) fn events(&self) -> Events {
         let early = self.early_events.lock().take();
         early.unwrap_or_else(|| self.listeners.listen(self.limits.events))
+    }
+
+    /// The accounts of what waits in mailboxes: of all clients, and of those that are away.
+    pub(crate) fn mail_budgets(&self) -> [&Budget; 2] {
+        [&self.budget, &self.absent]
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -358,6 +363,17 @@ impl Shared {
         }
         self.bell.wake_driver();
         let _ = program::run(|| self.ended.cancel()); // which wakes the program's tasks
+    }
+
+    /// Asks for a flush of all that has been pushed.
+    pub(crate) fn flush(&self, within: Duration) -> oneshot::Receiver<flush::Outcome> {
+        let upto = self.stamps.load(Ordering::Acquire);
+        let flushed = self.flushes.ask(upto, Instant::now() + within.min(NO_LIMIT));
+        if self.end.has_come() {
+            self.flushes.give_up(); // the driver may have done so before
+        }
+        self.bell.wake_driver();
+        flushed
     }
 
     pub(crate) fn stats(&self) -> Stats {
