@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use crate::handshake::{Refusal, Request, Status, Upgrade};
 use crate::hub::conn::phase::{Connection, Newcomer, Open, Over, Phase, Step, asks_head};
 use crate::hub::conn::v1::REFUSED;
+use crate::hub::engine::admission::Answer;
 use crate::hub::engine::follows::{Follow, Follows};
-use crate::hub::engine::parts::{Engine, Used};
-use crate::hub::engine::reception::Answer;
+use crate::hub::engine::intake::Used;
+use crate::hub::engine::parts::Engine;
 use crate::hub::goodbye::COME_BACK;
 use crate::wire::{Wire, v1 as wire_v1};
 
@@ -44,7 +45,7 @@ impl Connection {
         self.end(engine);
         match engine.decide(request, address) {
             Ok(Answer::Page(parts)) => {
-                let (outbox, mut parts) = (self.owe(engine.now), parts.into_iter());
+                let (outbox, mut parts) = (self.owe(engine.clock.now), parts.into_iter());
                 if let Some(head) = parts.next() {
                     outbox.push_own(head.into());
                 }
@@ -60,16 +61,17 @@ impl Connection {
                     details: engine.details_of(request),
                     address,
                     key,
-                    deadline: engine.now + engine.timeouts.handshake,
+                    deadline: engine.clock.now + engine.clock.timeouts.handshake,
                     used: Used::default(),
                     inbound: None,
                 };
                 self.phase = Phase::Newcomer(Box::new(newcomer));
             }
             Ok(Answer::Upgrade(mut both, topic)) => {
-                let place = engine.log_of(&topic);
+                let place = engine.feeds.log_of(&topic);
                 let client = engine.admit(request, address, (key, self.serial), topic);
-                let cursor = engine.follow(place, key, self.serial, u64::MAX);
+                let cursor =
+                    engine.feeds.follow(place, (key, self.serial), u64::MAX, engine.clock.now);
                 // One write for both: browsers learn their id with the answer.
                 engine.put_greeting(client.id, &mut both);
                 self.send_at_once(both, engine);
@@ -78,7 +80,7 @@ impl Connection {
             }
             Ok(Answer::Goodbye(response, wire)) => {
                 self.send_at_once(response, engine);
-                if let Some(goodbye) = engine.goodbye.clone() {
+                if let Some(goodbye) = engine.goodbye() {
                     self.say_goodbye(&goodbye, wire, engine);
                 }
             }
@@ -106,7 +108,7 @@ impl Connection {
     ) {
         engine.tell_refused(address, refusal);
         let answer = if is_head { refusal.response_to_head() } else { refusal.response() };
-        self.owe(engine.now).push_own(answer.into());
+        self.owe(engine.clock.now).push_own(answer.into());
         self.end(engine);
     }
 

@@ -34,7 +34,7 @@ impl Connection {
 
     pub(super) fn leave_feeds(&self, engine: &mut Engine) {
         if let Phase::Open(open) = &self.phase {
-            open.follows.iter().for_each(|follow| engine.unfollow(follow.place()));
+            open.follows.iter().for_each(|follow| engine.feeds.unfollow(follow.place()));
         }
     }
 
@@ -47,7 +47,7 @@ impl Connection {
 
     /// The hub ends, at the latest at `by`.
     pub(crate) fn leave_at_the_end(&mut self, engine: &mut Engine, by: u64) -> Step {
-        let Some(goodbye) = engine.goodbye.clone() else { return Ok(()) };
+        let Some(goodbye) = engine.goodbye() else { return Ok(()) };
         match self.phase {
             Phase::Handshake(_) => return Ok(()), // it may still hear it
             Phase::Newcomer(_) => self.say_goodbye(&goodbye, Wire::V1, engine),
@@ -96,21 +96,21 @@ impl Connection {
 
     /// The client has what it was owed.
     pub(super) fn start_leaving(&mut self, leave: Leave, engine: &mut Engine) {
-        let close = match (&engine.goodbye, &self.phase) {
+        let close = match (engine.goodbye(), &self.phase) {
             (Some(goodbye), Phase::Open(open)) if leave.hub_ends && !leave.is_violation => {
-                self.farewell_at_the_end(goodbye, open.wire, engine)
+                self.farewell_at_the_end(&goodbye, open.wire, engine)
             }
             _ => self.farewell(leave.close.clone(), engine),
         };
         if leave.is_violation {
             self.depart(engine, DisconnectReason::Violation(leave.close));
-            self.owe(engine.now).close(Some(close));
+            self.owe(engine.clock.now).close(Some(close));
             self.end(engine);
             self.waker.wake_by_ref(); // to read again
         } else {
             self.depart(engine, DisconnectReason::ByHub);
-            self.owe(engine.now).close(Some(close));
-            let deadline = engine.now + engine.timeouts.close;
+            self.owe(engine.clock.now).close(Some(close));
+            let deadline = engine.clock.now + engine.clock.timeouts.close;
             self.phase = Phase::Leaving { deadline, inbound: self.inbound().take() };
         }
     }
@@ -119,7 +119,7 @@ impl Connection {
         let is_stranger = self.is_stranger();
         let deadline = match self.phase {
             Phase::Ending(Ending { deadline, .. }) | Phase::Leaving { deadline, .. } => deadline,
-            _ => engine.now + engine.timeouts.close,
+            _ => engine.clock.now + engine.clock.timeouts.close,
         };
         self.phase = Phase::Ending(Ending { deadline, ours: false, theirs: false, is_stranger });
     }
@@ -141,7 +141,7 @@ impl Connection {
         }
         let close = self.farewell(CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "too slow"), engine);
         self.depart(engine, DisconnectReason::TooSlow);
-        self.owe(engine.now).close(Some(close));
+        self.owe(engine.clock.now).close(Some(close));
         self.end(engine);
     }
 }

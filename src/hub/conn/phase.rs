@@ -12,13 +12,15 @@ use crate::handshake::{HeadLimits, RequestReader};
 use crate::hub::client::state::{ClientState, Details};
 use crate::hub::conn::outbox::Outbox;
 use crate::hub::conn::pace::Pace;
+use crate::hub::engine::admission::Asked;
 use crate::hub::engine::follows::Follows;
-use crate::hub::engine::inbound::Inbound;
-use crate::hub::engine::parts::{Engine, Used};
-use crate::hub::engine::reception::Asked;
+use crate::hub::engine::intake::Inbound;
+use crate::hub::engine::intake::Used;
+use crate::hub::engine::parts::Engine;
 use crate::hub::feed::item::Cursor;
 use crate::hub::primitives::budget::Charge;
 use crate::hub::primitives::moment::Moment;
+use crate::hub::shared::state::Shared;
 use crate::wire::Wire;
 use crate::wire::v1::Lines;
 
@@ -92,8 +94,8 @@ impl Open {
             client,
             follows,
             has_mail: false,
-            heard_at: Moment::at(engine.now),
-            sent_at: Moment::at(engine.now),
+            heard_at: Moment::at(engine.clock.now),
+            sent_at: Moment::at(engine.clock.now),
             pinged_at: None,
             used: Used::default(),
             inbound: None,
@@ -217,7 +219,7 @@ impl Connection {
             return outbox.is_none_or(|outbox| !outbox.is_marked());
         }
         if let Phase::Open(open) = &self.phase {
-            if open.follows.is_owed(&open.client, true, engine, upto) {
+            if open.follows.is_owed(&open.client, true, &engine.feeds, upto) {
                 return false;
             }
         }
@@ -240,9 +242,9 @@ impl Connection {
         }
     }
 
-    pub(crate) fn count_skipped(&self, engine: &Engine, skipped: u64) {
+    pub(crate) fn count_skipped(&self, shared: &Shared, skipped: u64) {
         if let Phase::Open(open) = &self.phase {
-            engine.count_skipped(&open.client, skipped);
+            shared.count_skipped(&open.client, skipped);
         }
     }
 
@@ -267,11 +269,17 @@ impl Connection {
     pub(crate) fn follow_as_told(&mut self, engine: &mut Engine, key: usize) -> usize {
         let Phase::Open(open) = &mut self.phase else { return 0 };
         if !open.is_v1() {
-            return open.follows.follow_as_told(&open.client, engine, key, self.serial);
+            return open.follows.follow_as_told(
+                &open.client,
+                &mut engine.feeds,
+                (key, self.serial),
+                engine.clock.now,
+            );
         }
         let Some(wanted) = open.client.take_wishes() else { return 0 };
         let connection = (key, self.serial);
-        for gone in open.follows.unfollow_unwanted(&open.client, &wanted, engine, connection) {
+        let feeds = &mut engine.feeds;
+        for gone in open.follows.unfollow_unwanted(&open.client, &wanted, feeds, connection) {
             open.take_gone(gone, engine);
         }
         self.follow_all(&wanted, engine, key);
@@ -292,7 +300,7 @@ impl Connection {
 
     /// Its socket has something to say.
     pub(crate) fn ready(&mut self, engine: &mut Engine, key: usize) -> Step {
-        engine.work = WORK;
+        engine.intake.work = WORK;
         self.read(engine, key)?;
         self.flush(engine)
     }

@@ -10,21 +10,20 @@ use tokio_util::io::poll_read_buf;
 use crate::codec::{CloseCode, CloseFrame, CodecError, Control, ControlPayload, Incoming, Message};
 use crate::handshake::{Refusal, Status};
 use crate::hub::conn::phase::{Connection, Open, Over, Phase, Step, asks_head};
-use crate::hub::engine::inbound::Inbound;
+use crate::hub::engine::intake::{Inbound, Intake};
 use crate::hub::engine::parts::Engine;
 use crate::hub::events::DisconnectReason;
 use crate::hub::primitives::budget::Charge;
 
 /// Reads of one socket before the others have their turn, and bytes.
 const READS: usize = 4;
-const READ_BYTES: usize = Engine::SCRATCH;
+const READ_BYTES: usize = Intake::SCRATCH;
 
 impl Connection {
     pub(super) fn read(&mut self, engine: &mut Engine, key: usize) -> Step {
-        let mut scratch = std::mem::take(&mut engine.scratch);
+        let mut scratch = engine.intake.take_scratch();
         let result = self.read_into(&mut scratch, engine, key);
-        scratch.clear();
-        engine.scratch = scratch;
+        engine.intake.keep_scratch(scratch);
         result
     }
 
@@ -40,11 +39,11 @@ impl Connection {
             if self.has_broken_the_rules() {
                 return Ok(()); // until the Close has gone out
             }
-            if engine.work == 0 || bytes >= READ_BYTES {
+            if engine.intake.work == 0 || bytes >= READ_BYTES {
                 break;
             }
             scratch.clear();
-            scratch.reserve(Engine::SCRATCH);
+            scratch.reserve(Intake::SCRATCH);
             let mut cx = Context::from_waker(&self.waker);
             match poll_read_buf(Pin::new(&mut self.stream), &mut cx, scratch) {
                 Poll::Pending => return Ok(()),
@@ -153,7 +152,7 @@ impl Connection {
                 }
             }
             Phase::Open(open) => {
-                open.hear_at(engine.now);
+                open.hear_at(engine.clock.now);
                 open.pinged_at = None;
                 self.decode(bytes, engine);
                 Ok(())
@@ -177,7 +176,7 @@ impl Connection {
     pub(super) fn decode(&mut self, bytes: &mut BytesMut, engine: &mut Engine) {
         let kept = self.inbound().take();
         let mut begins = kept.is_none();
-        let mut inbound = kept.unwrap_or_else(|| engine.spare_inbound());
+        let mut inbound = kept.unwrap_or_else(|| engine.intake.take_inbound());
         let mut partial = std::mem::take(&mut inbound.buffer);
         let source = if partial.is_empty() {
             &mut *bytes
@@ -188,14 +187,14 @@ impl Connection {
         };
         inbound.is_unheard = false;
         loop {
-            if engine.work == 0 {
+            if engine.intake.work == 0 {
                 inbound.is_unheard = !source.is_empty();
                 break;
             }
             match inbound.codec.decode(source) {
                 Ok(None) => break,
                 Ok(Some(incoming)) => {
-                    engine.work = engine.work.saturating_sub(1);
+                    engine.intake.work = engine.intake.work.saturating_sub(1);
                     begins |= matches!(incoming, Incoming::Message(_));
                     self.incoming(incoming, engine);
                     // Of who has broken the rules, or has closed, nothing more is looked at (RFC 6455, section 7.1.7).
@@ -216,16 +215,16 @@ impl Connection {
         if inbound.buffer.is_empty() && inbound.codec.is_idle() {
             inbound.charge.set(0);
             inbound.buffer = BytesMut::new();
-            engine.keep_inbound(inbound);
+            engine.intake.keep_inbound(inbound);
             return;
         }
         // What there was no time for is late by the hub's doing.
         if begins || inbound.is_unheard {
-            inbound.since = engine.now;
+            inbound.since = engine.clock.now;
         }
         let held = size_of::<Inbound>() + inbound.buffer.capacity() + inbound.codec.allocated();
         // The driver then has those make way whose message began first.
-        engine.is_crowded |= !inbound.charge.set(held);
+        engine.intake.is_crowded |= !inbound.charge.set(held);
         *self.inbound() = Some(inbound);
     }
 
@@ -247,7 +246,7 @@ impl Connection {
 
     /// The message that is arriving takes too long.
     pub(super) fn time_out_arriving(&mut self, engine: &mut Engine) -> Step {
-        let within = engine.timeouts.frame;
+        let within = engine.clock.timeouts.frame;
         let reason = format!(
             "a message took longer than {within} ms to arrive; send it at once, or raise `Timeouts::frame`"
         );
@@ -283,16 +282,17 @@ impl Connection {
         if let Incoming::Control(Control::Pong(payload)) = &incoming {
             // It says what it has: that it was asked for, and is as often as it was.
             let pong = payload.as_bytes();
-            if !open.is_v1() && open.pace.answer_with(pong, engine.freshness(), engine.now) {
+            if !open.is_v1() && open.pace.answer_with(pong, engine.freshness(), engine.clock.now) {
                 open.held_since = None;
                 return;
             }
         }
         let is_v1 = open.is_v1();
         let (more, is_lines) = match &incoming {
-            Incoming::Message(message) => {
-                (engine.more_for(message.len()), is_v1 && matches!(message, Message::Text(_)))
-            }
+            Incoming::Message(message) => (
+                engine.intake.more_for(message.len()),
+                is_v1 && matches!(message, Message::Text(_)),
+            ),
             Incoming::Control(_) => (0, false),
         };
         // Of lines each counts by itself.
@@ -315,7 +315,7 @@ impl Connection {
                 }
                 // A copy: it may wait, and is a slice of a large block.
                 let payload = Bytes::copy_from_slice(payload.as_bytes());
-                self.owe(engine.now).pong(ControlPayload::new(payload).unwrap_or_default());
+                self.owe(engine.clock.now).pong(ControlPayload::new(payload).unwrap_or_default());
             }
             Incoming::Control(Control::Pong(_)) => {}
             Incoming::Control(Control::Close(frame)) => {
@@ -324,7 +324,7 @@ impl Connection {
                 let echo = frame.as_ref().map(|frame| CloseFrame::new(frame.code(), ""));
                 let copy = frame.map(|frame| CloseFrame::new(frame.code(), frame.reason()));
                 self.depart(engine, DisconnectReason::Closed(copy));
-                self.owe(engine.now).close_now(echo);
+                self.owe(engine.clock.now).close_now(echo);
                 self.end(engine);
             }
         }
@@ -337,7 +337,7 @@ impl Connection {
             Phase::Newcomer(newcomer) => &mut newcomer.used,
             _ => return true,
         };
-        if cost == 0 || engine.is_within_rate(used, cost) {
+        if cost == 0 || engine.intake.is_within_rate(used, cost) {
             return true;
         }
         self.fail(CloseFrame::new(CloseCode::POLICY, "too many messages a second"), engine);
@@ -354,7 +354,8 @@ impl Connection {
                 self.hello(message.as_text().unwrap_or_default(), engine);
             }
             Incoming::Control(Control::Close(frame)) => {
-                self.owe(engine.now).close(frame.map(|frame| CloseFrame::new(frame.code(), "")));
+                self.owe(engine.clock.now)
+                    .close(frame.map(|frame| CloseFrame::new(frame.code(), "")));
                 self.end(engine);
             }
             Incoming::Control(_) => {} // a pong can wait until it is somebody
@@ -384,11 +385,11 @@ impl Connection {
         }
         match self.phase {
             Phase::Open(_) => {
-                let deadline = engine.now + engine.timeouts.close;
+                let deadline = engine.clock.now + engine.clock.timeouts.close;
                 self.prepare_to_leave(engine, close, deadline, true);
             }
             Phase::Newcomer(_) => {
-                self.owe(engine.now).close(Some(close));
+                self.owe(engine.clock.now).close(Some(close));
                 self.end(engine);
             }
             _ => self.end(engine), // our own Close is under way

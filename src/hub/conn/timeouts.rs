@@ -13,15 +13,16 @@ impl Connection {
 
     /// Looks at every deadline of this connection.
     pub(crate) fn tick(&mut self, engine: &mut Engine) -> Step {
-        let now = engine.now;
+        let now = engine.clock.now;
         if let Some(outbox) = &self.outbox {
-            let stalled = now >= outbox.progress_at + engine.timeouts.stall;
-            let too_long = outbox.in_frame() && now >= outbox.begun_at + engine.timeouts.frame;
+            let stalled = now >= outbox.progress_at + engine.clock.timeouts.stall;
+            let too_long =
+                outbox.in_frame() && now >= outbox.begun_at + engine.clock.timeouts.frame;
             if !outbox.is_empty() && (stalled || too_long) {
                 return self.time_out(engine);
             }
         }
-        if self.arriving_since().is_some_and(|since| now >= since + engine.timeouts.frame) {
+        if self.arriving_since().is_some_and(|since| now >= since + engine.clock.timeouts.frame) {
             return self.time_out_arriving(engine);
         }
         let open = match &mut self.phase {
@@ -40,7 +41,7 @@ impl Connection {
             Phase::Ending(ending) => {
                 // Who is still taking an answer, such as a large page, has time from its last byte on.
                 let taking =
-                    self.outbox.as_ref().map_or(0, |o| o.progress_at + engine.timeouts.close);
+                    self.outbox.as_ref().map_or(0, |o| o.progress_at + engine.clock.timeouts.close);
                 return if now < taking.max(ending.deadline) {
                     Ok(())
                 } else {
@@ -53,15 +54,15 @@ impl Connection {
         }
         // A message that is longer than any window takes its own time to be read.
         let patience = if open.pace.is_in_a_long_message() {
-            engine.timeouts.frame
+            engine.clock.timeouts.frame
         } else {
-            engine.timeouts.stall
+            engine.clock.timeouts.stall
         };
         if open.held_since.is_some_and(|since| since.passed(now) >= patience) {
             return self.time_out(engine);
         }
         if let Some(at) = open.pinged_at {
-            return if at.passed(now) >= engine.timeouts.pong {
+            return if at.passed(now) >= engine.clock.timeouts.pong {
                 self.time_out(engine)
             } else {
                 Ok(())
@@ -105,7 +106,7 @@ impl Connection {
 
 /// When the client on this connection is to be pinged: up to a fifth earlier than said, by its serial number.
 fn keepalive_of(engine: &Engine, serial: u32) -> u64 {
-    let keepalive = engine.timeouts.keepalive;
+    let keepalive = engine.clock.timeouts.keepalive;
     keepalive - keepalive / 5 * u64::from(turn_of(serial)) / u64::from(TURNS)
 }
 

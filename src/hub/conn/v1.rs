@@ -61,12 +61,12 @@ impl Open {
 
     /// A question is in line behind what has been taken up: its answer acknowledges the mail before it.
     pub(super) fn asked(&mut self, engine: &Engine) {
-        self.pace.asked(engine.now);
+        self.pace.asked(engine.clock.now);
         if !self.is_v1() {
             return;
         }
         let Some(mail) = self.client.mail() else { return };
-        let has_kept = engine.logs.get(mail).is_some_and(|log| log.bytes() > 0);
+        let has_kept = engine.feeds.get(mail).is_some_and(|log| log.bytes() > 0);
         let Some(seen) = self.follows.at(mail).map(|mail| mail.seen).filter(|_| has_kept) else {
             return;
         };
@@ -88,7 +88,7 @@ impl Open {
     /// What it was given of its mailbox leaves no room for more: it is asked whether it has read that.
     pub(super) fn ask_for_room(&mut self, engine: &Engine) {
         if self.v1.as_ref().is_none_or(|v1| v1.asked.is_none()) {
-            let numbers = self.pace.numbers(engine.now);
+            let numbers = self.pace.numbers(engine.clock.now);
             self.lines().ping(numbers);
             self.asked(engine);
         }
@@ -97,7 +97,7 @@ impl Open {
     /// It has its mailbox up to this number.
     pub(super) fn acknowledge(&mut self, seq: u64, engine: &mut Engine) {
         if let Some(mail) = self.client.mail().and_then(|mail| self.follows.at(mail)) {
-            engine.acknowledge(mail.place(), seq.min(mail.seen));
+            engine.feeds.acknowledge(mail.place(), seq.min(mail.seen));
             self.has_mail = true; // there may be room for more
         }
     }
@@ -105,7 +105,7 @@ impl Open {
     /// A feed, or its mailbox, begins, behind what it has seen. Where nothing is kept of what comes then, that is said now: there
     /// may be no next message that it would go before.
     pub(super) fn begin(&mut self, engine: &Engine, mut follow: Follow) {
-        let log = &engine.logs[follow.place()];
+        let log = &engine.feeds.logs[follow.place()];
         if follow.misses(log.newest + 1) && log.window.number(follow.cursor.log).is_none() {
             self.lines().gap(log.topic.alias, follow.seen + 1, log.newest, follow.why.name());
             follow.see(log.newest);
@@ -114,7 +114,7 @@ impl Open {
     }
 
     pub(super) fn take_gone(&mut self, place: usize, engine: &Engine) {
-        if let Some(log) = engine.logs.get(place) {
+        if let Some(log) = engine.feeds.get(place) {
             self.lines().unfollowed(log.topic.alias);
         }
     }
@@ -134,7 +134,7 @@ impl Connection {
             return self.turn_away(COME_BACK, "there are as many clients as there may be", engine);
         }
         // Its state as a newcomer goes first: see `answer`.
-        let between = Phase::Leaving { deadline: engine.now, inbound: None };
+        let between = Phase::Leaving { deadline: engine.clock.now, inbound: None };
         let Phase::Newcomer(newcomer) = std::mem::replace(&mut self.phase, between) else { return };
         let Newcomer { request, details, address, key, inbound, mut used, .. } = *newcomer;
         let connection = (key, self.serial);
@@ -160,7 +160,7 @@ impl Connection {
         open.has_mail = true; // what there was no room for
         open.inbound = inbound;
         // What it wants it has to say: it can go on at once, whatever its rate is.
-        engine.is_within_rate(&mut used, hello.feeds.len());
+        engine.intake.is_within_rate(&mut used, hello.feeds.len());
         open.used = used.at_most_half();
         self.phase = Phase::Open(open);
         self.take_over_mail(had, engine, connection);
@@ -189,7 +189,7 @@ impl Connection {
         let Some(mail) = engine.mail_of(&open.client) else { return };
         let is_begun = open.follows.contains(mail);
         let given = open.v1.as_ref().map_or(0, |v1| v1.had);
-        let is_full = !engine.collect_mail(&open.client, mail, given)
+        let is_full = !engine.feeds.collect_mail(&open.client, mail, given, engine.clock.now)
             && open.client.mailbox.lock().mail.is_some();
         if is_begun && is_full {
             open.ask_for_room(engine);
@@ -198,7 +198,8 @@ impl Connection {
             // Who has not just come back was there all the time.
             let why = if had.is_some() { Why::Expired } else { Why::Slow };
             let had = had.unwrap_or(Had { seq: Some(0), ..Had::default() });
-            let (cursor, seen, _) = engine.resume(mail, connection, Some(had), u64::MAX);
+            let now = engine.clock.now;
+            let (cursor, seen, _) = engine.feeds.resume(mail, connection, Some(had), u64::MAX, now);
             let mail = Follow::new(mail, cursor).behind(seen, why);
             open.begin(engine, mail);
         }
@@ -209,7 +210,7 @@ impl Connection {
         let mut lines = Lines::default();
         lines.bye(code, reason, None);
         let close = CloseCode::new(code).map(|code| CloseFrame::new(code, reason));
-        let outbox = self.owe(engine.now);
+        let outbox = self.owe(engine.clock.now);
         outbox.push_own(lines.take().into());
         outbox.close(close);
         self.end(engine);
@@ -230,7 +231,7 @@ impl Connection {
         }
         while !rest.is_empty() {
             let Phase::Open(open) = &mut self.phase else { return };
-            if engine.work == 0 {
+            if engine.intake.work == 0 {
                 open.v1.get_or_insert_default().unheard = rest.into();
                 return;
             }
@@ -238,12 +239,12 @@ impl Connection {
             rest = after.trim_start_matches('\n');
             match v1::parse(line, limit) {
                 Ok(Said::Pong(value)) => {
-                    let says_more = open.pace.answer(value, engine.freshness(), engine.now);
+                    let says_more = open.pace.answer(value, engine.freshness(), engine.clock.now);
                     open.answered(value[0], engine);
                     if says_more {
                         // It was asked for, and is as often as it was.
                         open.held_since = None;
-                        engine.work -= 1;
+                        engine.intake.work -= 1;
                     } else {
                         self.count(1, engine);
                     }
@@ -307,9 +308,9 @@ impl Connection {
                     if open.client.unfollow(&topic, || {}) {
                         engine.shared.drop_follower(&topic);
                     }
-                    let place = engine.log_of(&topic);
+                    let place = engine.feeds.log_of(&topic);
                     for gone in open.follows.take_unless(|other| other != place) {
-                        engine.unfollow_early(gone.place(), open.client.key(), self.serial);
+                        engine.feeds.unfollow_early(gone.place(), open.client.key(), self.serial);
                         open.take_gone(gone.place(), engine);
                     }
                 }
@@ -356,7 +357,7 @@ impl Connection {
                 return open.lines().error("full", Some(name), &error.to_string());
             }
         }
-        let place = engine.log_of(&topic);
+        let place = engine.feeds.log_of(&topic);
         let counts = had.epoch.map_or(of_this_hub, |epoch| epoch == topic.epoch);
         let had = Some(had).filter(|_| counts);
         match open.follows.at(place).map(|follow| follow.seen) {
@@ -373,7 +374,7 @@ impl Connection {
         let are_many = open.v1.as_ref().is_some_and(|v1| v1.lines.len() > LINES / 4);
         if self.outbox.is_none() && are_many {
             if let Some(lines) = open.take_lines() {
-                open.sent_at = Moment::at(engine.now);
+                open.sent_at = Moment::at(engine.clock.now);
                 self.send_at_once(lines, engine);
             }
         }
@@ -397,8 +398,9 @@ impl Connection {
         connection: (usize, u32),
     ) {
         let Phase::Open(open) = &mut self.phase else { return };
-        let (cursor, number, resumed) = engine.resume(place, connection, had, stamp);
-        let topic = &engine.logs[place].topic;
+        let now = engine.clock.now;
+        let (cursor, number, resumed) = engine.feeds.resume(place, connection, had, stamp, now);
+        let topic = &engine.feeds.logs[place].topic;
         let (alias, epoch) = (topic.alias, topic.epoch);
         open.lines().feed(topic.name(), alias, epoch, number, resumed);
         let follow = Follow::new(place, cursor).behind(number, Why::Expired);
@@ -408,7 +410,7 @@ impl Connection {
     /// Follows what is wanted and not followed yet.
     pub(super) fn follow_all(&mut self, wanted: &[Wanted], engine: &mut Engine, key: usize) {
         for wanted in wanted {
-            let place = engine.log_of(&wanted.topic);
+            let place = engine.feeds.log_of(&wanted.topic);
             let Phase::Open(open) = &mut self.phase else { return };
             if !open.follows.contains(place) {
                 self.begin_feed(place, (None, wanted.stamp), engine, (key, self.serial));
@@ -427,17 +429,18 @@ impl Connection {
     ) -> Option<(Box<Outbox>, usize)> {
         let Phase::Open(open) = &mut self.phase else { return None };
         let (mut joined, mut taken) = (Joined::default(), 0);
-        let mut outbox = Outbox::new(engine.now);
+        let mut outbox = Outbox::new(engine.clock.now);
         for _ in 0..messages {
             if taken >= bytes {
                 break;
             }
-            let behind = engine.is_behind(&open.follows);
-            let Some((stamp, item, follow, after)) = engine.oldest(&open.follows, upto, behind)
+            let behind = open.follows.is_behind(&engine.feeds);
+            let Some((stamp, item, follow, after)) =
+                open.follows.oldest(&engine.feeds, upto, behind)
             else {
                 break;
             };
-            let Some(log) = engine.logs.get(follow.place()) else { break };
+            let Some(log) = engine.feeds.get(follow.place()) else { break };
             let (form, number) =
                 log.form(item, stamp, (follow.cursor, after), &engine.shared.budget);
             if let Some(number) = number {
@@ -491,7 +494,8 @@ impl Connection {
         let code = CloseCode::new(goodbye.v1_code()).filter(|_| wire == Wire::V1);
         let Some(code) = code else { return goodbye.close() };
         // So that they do not all come at once: the more there were, the longer it is.
-        let within = 1000 + 2 * engine.at_end as u64;
+        let within =
+            1000 + 2 * engine.farewell.as_ref().map_or(0, |farewell| farewell.clients as u64);
         let some =
             self.client().map_or(u64::from(self.serial) * 997, |client| client.id.get() >> 8);
         let retry = (goodbye.v1_code() == COME_BACK).then(|| some % within);
@@ -508,14 +512,14 @@ impl Connection {
     ) -> CloseFrame {
         let mut lines = Lines::default();
         lines.bye(code.get(), reason, retry);
-        self.owe(engine.now).push_own(lines.take().into());
+        self.owe(engine.clock.now).push_own(lines.take().into());
         CloseFrame::new(code, reason)
     }
 
     /// Tells who comes while the hub ends.
     pub(super) fn say_goodbye(&mut self, goodbye: &Goodbye, wire: Wire, engine: &mut Engine) {
         let close = self.farewell_at_the_end(goodbye, wire, engine);
-        self.owe(engine.now).close(Some(close));
+        self.owe(engine.clock.now).close(Some(close));
         self.end(engine);
     }
 
@@ -531,7 +535,7 @@ impl Connection {
         let mut lines = Lines::default();
         lines.bye(TAKEN_OVER, reason, None);
         let close = CloseCode::new(TAKEN_OVER).map(|code| CloseFrame::new(code, reason));
-        let outbox = self.owe(engine.now);
+        let outbox = self.owe(engine.clock.now);
         outbox.close_now(close);
         outbox.push_own(lines.take().into());
         self.end(engine);
@@ -565,7 +569,7 @@ impl Connection {
     /// A message to the program, about the feed with this alias, if it is about one.
     pub(super) fn hear_message(&mut self, to: u32, message: &Message, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
-        let logs = || open.follows.iter().filter_map(|follow| engine.logs.get(follow.place()));
+        let logs = || open.follows.iter().filter_map(|follow| engine.feeds.get(follow.place()));
         let topic = || Some(Arc::clone(&logs().find(|log| log.topic.alias == to)?.topic));
         let feed = if to == v1::MAILBOX { None } else { topic() };
         if to != v1::MAILBOX && feed.is_none() {

@@ -81,9 +81,9 @@ impl Connection {
     /// and counted, also while its socket is full.
     pub(super) fn catch_up(&mut self, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
-        let skipped = open.follows.catch_up(engine);
+        let skipped = open.follows.catch_up(&engine.feeds);
         if skipped > 0 {
-            engine.count_skipped(&open.client, skipped);
+            engine.shared.count_skipped(&open.client, skipped);
             if engine.shared.overflow == Overflow::Disconnect {
                 self.end_too_slow(engine);
             }
@@ -95,14 +95,14 @@ impl Connection {
         let Some(outbox) = &mut self.outbox else { return Ok(true) };
         let mut cx = Context::from_waker(&self.waker);
         let was_blocked = outbox.is_blocked();
-        match outbox.poll_write(&mut self.stream, &mut cx, engine.now) {
+        match outbox.poll_write(&mut self.stream, &mut cx, engine.clock.now) {
             Poll::Ready(Ok(count)) => {
                 engine.shared.counters.bytes_out.add(count as u64);
                 if let Phase::Open(open) = &mut self.phase {
-                    open.sent_at = Moment::at(engine.now);
+                    open.sent_at = Moment::at(engine.clock.now);
                     // A ping may have much before it that a slow reader reads first.
                     if let Some(at) = open.pinged_at.as_mut().filter(|_| was_blocked && count > 0) {
-                        *at = Moment::at(engine.now);
+                        *at = Moment::at(engine.clock.now);
                     }
                 }
             }
@@ -115,7 +115,7 @@ impl Connection {
         let empty = outbox.is_empty();
         if let Phase::Open(open) = &mut self.phase {
             if outbox.take_ping_left() {
-                open.pinged_at = Some(Moment::at(engine.now));
+                open.pinged_at = Some(Moment::at(engine.clock.now));
             }
             let waiting = u32::try_from(outbox.bytes()).unwrap_or(u32::MAX);
             open.client.writing.store(waiting, Ordering::Relaxed);
@@ -131,7 +131,7 @@ impl Connection {
     /// Takes up the next of what the client is owed, by the order of the stamps. `alone`: so it did before, and may stand
     /// where nobody else does.
     pub(super) fn take(&mut self, engine: &mut Engine, alone: bool) -> Result<Taken, Over> {
-        let now = engine.now;
+        let now = engine.clock.now;
         let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
         if open.is_v1() && open.has_mail {
             open.has_mail = false;
@@ -146,15 +146,15 @@ impl Connection {
         }
         let wire = open.wire;
         let leave = open.leave.as_deref();
-        let upto = leave.map_or(engine.upto, |leave| leave.upto.min(engine.upto));
+        let upto = leave.map_or(engine.feeds.upto, |leave| leave.upto.min(engine.feeds.upto));
         // Of who has broken the rules nothing more is read, so that it could not say what it has.
         let room = if leave.is_some_and(|leave| leave.is_violation) {
             usize::MAX
         } else {
             open.pace.room()
         };
-        if room == 0 && open.follows.is_owed(&open.client, open.has_mail, engine, upto) {
-            open.held_since.get_or_insert(Moment::at(engine.now));
+        if room == 0 && open.follows.is_owed(&open.client, open.has_mail, &engine.feeds, upto) {
+            open.held_since.get_or_insert(Moment::at(engine.clock.now));
             let asked = self.take_and_ask(0, engine);
             return Ok(if asked { Taken::Alone } else { Taken::Nothing });
         }
@@ -163,8 +163,8 @@ impl Connection {
             // What it is owed together with others, if it follows one feed.
             let only = match wire {
                 Wire::Plain => open.follows.only(),
-                Wire::V1 => open.follows.only_owed(engine).filter(|follow| {
-                    let log = engine.logs.get(follow.place());
+                Wire::V1 => open.follows.only_owed(&engine.feeds).filter(|follow| {
+                    let log = engine.feeds.get(follow.place());
                     let next = log.and_then(|log| log.number_at(follow.cursor.log));
                     !next.is_some_and(|next| follow.misses(next)) // what is missing is to be said first
                 }),
@@ -172,14 +172,14 @@ impl Connection {
             let budget = &engine.shared.budget;
             let batch = only.and_then(|follow| {
                 let place = follow.place();
-                let log = engine.logs.get_mut(place)?;
-                Some((place, log.batch(follow.cursor, engine.upto, wire, !alone, budget)?))
+                let log = engine.feeds.logs.get_mut(place)?;
+                Some((place, log.batch(follow.cursor, engine.feeds.upto, wire, !alone, budget)?))
             });
             if let Some((place, batch)) = batch {
                 let stretch = open.pace.stretch(self.serial);
                 let end = batch.within(room.min(stretch), open.pace.long());
                 let is_cut = end < batch.within(room, usize::MAX);
-                let question = open.pace.question(end, engine.now, self.serial);
+                let question = open.pace.question(end, engine.clock.now, self.serial);
                 let question = question.map(|question| question.frame(wire));
                 let mut cx = Context::from_waker(&self.waker);
                 match write_batch(&mut self.stream, &mut cx, batch, end, question.as_ref()) {
@@ -194,7 +194,7 @@ impl Connection {
                             follow.cursor = cursor;
                             if wire == Wire::V1 {
                                 let last = engine
-                                    .logs
+                                    .feeds
                                     .get(place)
                                     .and_then(|log| log.window.number_before(cursor.log));
                                 follow.see(last.unwrap_or_default());
@@ -203,7 +203,7 @@ impl Connection {
                         let taken = of_batch + rest.len();
                         let asked = question.as_ref().map_or(0, Bytes::len);
                         if asked > 0 && written <= end {
-                            self.begin(rest, engine.now);
+                            self.begin(rest, engine.clock.now);
                             self.take_and_ask(taken, engine);
                             return Ok(Taken::Shared);
                         }
@@ -212,9 +212,9 @@ impl Connection {
                             open.asked(engine);
                             let mut rest: Frame = question.into();
                             rest.advance(written - end);
-                            self.begin(rest, engine.now);
+                            self.begin(rest, engine.clock.now);
                         } else {
-                            self.begin(rest, engine.now);
+                            self.begin(rest, engine.clock.now);
                         }
                         return Ok(match written == end + asked {
                             true if is_all => Taken::Nothing,
@@ -242,7 +242,7 @@ impl Connection {
             bytes.drain(..count);
         }
         if !bytes.is_empty() {
-            self.owe(engine.now).begin_own(bytes.into());
+            self.owe(engine.clock.now).begin_own(bytes.into());
         }
     }
 
@@ -257,11 +257,11 @@ impl Connection {
     pub(super) fn take_and_ask(&mut self, bytes: usize, engine: &Engine) -> bool {
         let Phase::Open(open) = &mut self.phase else { return false };
         let wire = open.wire;
-        let question = open.pace.question(bytes, engine.now, self.serial);
+        let question = open.pace.question(bytes, engine.clock.now, self.serial);
         open.pace.take(bytes);
         let Some(question) = question else { return false };
         open.asked(engine);
-        self.owe(engine.now).push_own(question.frame(wire).into());
+        self.owe(engine.clock.now).push_own(question.frame(wire).into());
         true
     }
 
@@ -275,13 +275,14 @@ impl Connection {
         let (mut bytes, mut frames) = (0, 0);
         let most = TAKE_FRAMES.min(messages_at_once(open.follows.count()));
         while bytes < TAKE_BYTES.min(room) && frames < most {
-            let Some(frame) = open.follows.next(&open.client, &mut open.has_mail, engine, upto)
+            let Some(frame) =
+                open.follows.next(&open.client, &mut open.has_mail, &mut engine.feeds, upto)
             else {
                 break;
             };
             bytes += frame.len();
             frames += 1;
-            outbox.get_or_insert_with(|| Box::new(Outbox::new(engine.now))).push(frame);
+            outbox.get_or_insert_with(|| Box::new(Outbox::new(engine.clock.now))).push(frame);
         }
         if outbox.is_some() {
             self.outbox = outbox;
@@ -310,10 +311,10 @@ impl Connection {
         let Some(leave) = &open.leave else { return };
         // What was taken from the program goes before the Close, also what there was no room for yet.
         if !leave.is_violation && open.is_v1() && open.client.mailbox.lock().mail.is_some() {
-            open.held_since.get_or_insert(Moment::at(engine.now)); // until an answer makes room
+            open.held_since.get_or_insert(Moment::at(engine.clock.now)); // until an answer makes room
             return;
         }
-        if let Some(leave) = open.leave.take_if(|leave| engine.upto >= leave.upto) {
+        if let Some(leave) = open.leave.take_if(|leave| engine.feeds.upto >= leave.upto) {
             self.start_leaving(*leave, engine);
         }
     }

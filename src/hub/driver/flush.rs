@@ -98,7 +98,7 @@ impl Flushes {
     pub(crate) fn begin(&mut self, connections: &mut Slab<Connection>, engine: &Engine) {
         self.early.append(&mut engine.shared.flushes.take());
         if !self.early.is_empty() && !self.is_walking() {
-            let is_taken_over = |flush: &Flush| flush.upto <= engine.upto;
+            let is_taken_over = |flush: &Flush| flush.upto <= engine.feeds.upto;
             let (due, early): (Vec<_>, _) =
                 std::mem::take(&mut self.early).into_iter().partition(is_taken_over);
             self.early = early;

@@ -25,7 +25,8 @@ use crate::hub::conn::phase::{Connection, Over};
 use crate::hub::driver::flush::Flushes;
 use crate::hub::driver::listener;
 use crate::hub::driver::listener::Listener;
-use crate::hub::engine::parts::{Engine, TRIM};
+use crate::hub::engine::feeds::TRIM;
+use crate::hub::engine::parts::{Engine, Farewell};
 use crate::hub::events::DisconnectReason;
 use crate::hub::feed::log::Survey;
 use crate::hub::goodbye::Goodbye;
@@ -256,7 +257,7 @@ impl Driver {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
         self.engine.shared.bell.register(cx.waker());
-        self.engine.now = millis(self.epoch.elapsed());
+        self.engine.clock.now = millis(self.epoch.elapsed());
         self.look_for_shutdown();
         let gives_up = self.go_on_ending();
         let more_to_accept = !gives_up && self.accept(cx);
@@ -280,11 +281,11 @@ impl Driver {
             || self.end.as_ref().is_some_and(|end| end.stage != Stage::Told)
             || self.more_to_trim
             || self.unlooked > 0
-            || (self.engine.now >= self.relieve_at && self.lacks_memory())
+            || (self.engine.clock.now >= self.relieve_at && self.lacks_memory())
             || !self.owed.is_empty()
             || !self.fresh.is_empty()
             || !self.calling.is_empty()
-            || self.engine.has_hidden()
+            || self.engine.feeds.has_hidden()
             || self.flushes.is_beginning();
         if more { Turn::More } else { Turn::Rest }
     }
@@ -298,7 +299,7 @@ impl Driver {
                 return Poll::Ready(());
             }
             let mut wake_at = self.next_deadline();
-            if self.engine.now < self.look_until {
+            if self.engine.clock.now < self.look_until {
                 let look = self.epoch.elapsed() + LOOK_EVERY;
                 wake_at = Some(wake_at.map_or(look, |at| at.min(look)));
             } else if !self.engine.shared.fall_asleep() {
@@ -316,11 +317,11 @@ impl Driver {
 
     fn next_deadline(&self) -> Option<Duration> {
         let tick = self.has_to_tick().then_some(self.next_tick);
-        let accept = self.listener.as_ref().and_then(|l| l.resumes_at(self.engine.now));
+        let accept = self.listener.as_ref().and_then(|l| l.resumes_at(self.engine.clock.now));
         let waits = self.engine.shared.waiters.first_deadline();
         let waits = waits.into_iter().chain(self.flushes.first_deadline()).min().map(|deadline| {
             // Rounded up, so that it is over by then.
-            1 + self.engine.now
+            1 + self.engine.clock.now
                 + millis(deadline.saturating_duration_since(std::time::Instant::now()))
         });
         let relief = self.lacks_memory().then_some(self.relieve_at);
@@ -364,7 +365,7 @@ impl Driver {
             Target::Client(id) => Some(shared.has_answer_at_client(*id, first.cost)),
             Target::Feed(topic) => {
                 let place = topic.place.load(Ordering::Relaxed);
-                let log = self.engine.logs.get(place);
+                let log = self.engine.feeds.get(place);
                 let is_known = log.is_some_and(|log| Arc::ptr_eq(&log.topic, topic));
                 if is_known && !self.find_slowest(place, left) {
                     return None;
@@ -388,8 +389,8 @@ impl Driver {
             });
             position
         };
-        let between = engine.bytes_between(place);
-        let Some(log) = engine.logs.get_mut(place) else { return true };
+        let between = engine.feeds.bytes_between(place);
+        let Some(log) = engine.feeds.get_mut(place) else { return true };
         let mut survey = match log.survey.take() {
             // Where nobody follows it, what is taken over makes room.
             Some(survey)
@@ -421,8 +422,8 @@ impl Driver {
     /// Whether there is anything that time changes: a connection, a client that may come back, or a feed that has a name.
     fn has_to_tick(&self) -> bool {
         !self.connections.is_empty()
-            || !self.engine.sessions.is_empty()
-            || self.engine.logs.len() > 1
+            || !self.engine.clients.sessions.is_empty()
+            || self.engine.feeds.logs.len() > 1
     }
 
     // ---- accepting ----
@@ -431,7 +432,7 @@ impl Driver {
     fn accept(&mut self, cx: &mut Context<'_>) -> bool {
         for _ in 0..STEPS {
             let Some(listener) = &mut self.listener else { return false };
-            let (now, journal) = (self.engine.now, &self.engine.shared.journal);
+            let (now, journal) = (self.engine.clock.now, &self.engine.shared.journal);
             let Poll::Ready((stream, mut address)) = listener.poll_accept(cx, now, journal) else {
                 return false;
             };
@@ -449,12 +450,12 @@ impl Driver {
         let entry = self.connections.vacant_entry();
         let key = entry.key();
         self.serial = self.serial.wrapping_add(1);
-        let deadline = self.engine.now + self.engine.timeouts.handshake;
+        let deadline = self.engine.clock.now + self.engine.clock.timeouts.handshake;
         let waker = self.ready.waker(key);
         let head = HeadLimits::default().bytes(self.engine.shared.limits.request_head);
         entry.insert(Connection::new(stream, address, waker, self.serial, deadline, head));
         if !ticked {
-            self.next_tick = self.engine.now + self.engine.timeouts.tick;
+            self.next_tick = self.engine.clock.now + self.engine.clock.timeouts.tick;
         }
         self.strangers.enter(key, address.ip());
         self.engine.shared.descriptors.count(self.connections.len());
@@ -510,12 +511,12 @@ impl Driver {
         step: impl FnOnce(&mut Connection, &mut Engine) -> Result<(), Over>,
     ) {
         self.step_one(key, step);
-        while let Some((key, serial)) = self.engine.sessions.taken_over.pop() {
+        while let Some((key, serial)) = self.engine.clients.sessions.taken_over.pop() {
             if self.connections.get(key).is_some_and(|connection| connection.is(serial)) {
                 self.step_one(key, Connection::be_taken_over);
             }
         }
-        if std::mem::take(&mut self.engine.is_crowded) {
+        if std::mem::take(&mut self.engine.intake.is_crowded) {
             self.give_up_arriving();
         }
     }
@@ -626,7 +627,7 @@ impl Driver {
             } else {
                 self.step(key, |connection, engine| match command {
                     Command::Disconnect { close, .. } => {
-                        let deadline = engine.now + engine.timeouts.close;
+                        let deadline = engine.clock.now + engine.clock.timeouts.close;
                         connection.leave(engine, close, deadline)
                     }
                     Command::TooSlow { .. } => connection.drop_too_slow(engine),
@@ -636,13 +637,13 @@ impl Driver {
     }
 
     fn take_pushes(&mut self) {
-        if self.engine.now >= self.relieve_at && self.lacks_memory() {
+        if self.engine.clock.now >= self.relieve_at && self.lacks_memory() {
             self.relieve();
         }
         // All are marked before any is written to: what was pushed to one of them and then to
         // everyone is merged in that order, whoever's turn comes first.
         let mut left = TAKES;
-        if self.engine.take_feeds(&mut left) {
+        if self.engine.feeds.take_feeds(self.engine.clock.now, &mut left) {
             self.mark_told(&mut left);
         }
         self.call_fresh();
@@ -651,7 +652,7 @@ impl Driver {
     /// Marks the clients that the round has been told of, and ends it when all are.
     fn mark_told(&mut self, left: &mut usize) {
         while *left > 0 {
-            let Some(key) = self.engine.next_told() else { return self.end_round() };
+            let Some(key) = self.engine.feeds.next_told() else { return self.end_round() };
             *left -= 1;
             self.was_told = true;
             let Some(connection) = self.connections.get_mut(key) else { continue };
@@ -665,17 +666,17 @@ impl Driver {
     }
 
     fn end_round(&mut self) {
-        let mut fresh = self.engine.end_round();
+        let mut fresh = self.engine.feeds.end_round();
         if !fresh.is_empty() {
             self.unlooked = usize::MAX;
         }
         if !fresh.is_empty() || std::mem::take(&mut self.was_told) {
-            let now = self.engine.now;
+            let now = self.engine.clock.now;
             let silence = now.saturating_sub(std::mem::replace(&mut self.pushed_at, now));
             self.look_until = now + look_for(silence);
         }
         self.fresh.extend(fresh.drain(..));
-        self.engine.keep_fresh(fresh);
+        self.engine.feeds.keep_fresh(fresh);
     }
 
     /// Calls the followers of feeds that have something new.
@@ -688,10 +689,10 @@ impl Driver {
 
     /// A feed has something new: everyone who follows it is called.
     fn call_followers(&mut self, place: usize) {
-        let connections = &self.connections;
-        let begins = self.engine.call_followers(place, |engine, key, serial, lost| {
+        let (connections, shared) = (&self.connections, self.shared());
+        let begins = self.engine.feeds.call_followers(place, |key, serial, lost| {
             let connection = connections.get(key).filter(|c| c.follows(place, serial));
-            connection.map(|connection| connection.count_skipped(engine, lost)).is_some()
+            connection.map(|connection| connection.count_skipped(&shared, lost)).is_some()
         });
         if begins {
             self.calling.push_back(place);
@@ -735,7 +736,7 @@ impl Driver {
 
     fn relieve_later(&mut self) {
         if self.engine.shared.budget.is_tight() || self.engine.shared.absent.is_tight() {
-            self.relieve_at = self.engine.now + RELIEF_EVERY;
+            self.relieve_at = self.engine.clock.now + RELIEF_EVERY;
         }
     }
 
@@ -743,7 +744,7 @@ impl Driver {
     /// nothing for longest, while there is `more` to do, given how many have been.
     fn give_up_stuck(&mut self, more: impl Fn(usize) -> bool) {
         // Not those that are only in the middle of a message.
-        let before = self.engine.now.saturating_sub(self.engine.timeouts.tick);
+        let before = self.engine.clock.now.saturating_sub(self.engine.clock.timeouts.tick);
         let stuck = |(key, connection): (usize, &Connection)| {
             Some((connection.stuck_since().filter(|since| *since < before)?, key))
         };
@@ -774,13 +775,13 @@ impl Driver {
         // When all have all, what is not kept for others can go at once; else at the next tick.
         let all_served = self.owed.is_empty() && self.fresh.is_empty() && self.calling.is_empty();
         self.more_to_trim = false;
-        if all_served && self.blocked == 0 && !self.engine.has_hidden() {
+        if all_served && self.blocked == 0 && !self.engine.feeds.has_hidden() {
             // What is under way to a client with a session may have to be sent again: the tick asks for that.
-            if self.engine.sessions.is_empty() {
-                if !self.engine.touched.is_empty() {
+            if self.engine.clients.sessions.is_empty() {
+                if self.engine.feeds.has_touched() {
                     self.unlooked = usize::MAX;
                 }
-                self.more_to_trim = self.engine.trim_touched(WALK);
+                self.more_to_trim = self.engine.feeds.trim_touched(WALK, self.engine.clock.now);
             }
         }
     }
@@ -808,7 +809,7 @@ impl Driver {
                 return (calls, self.is_called(place));
             }
             let called =
-                self.engine.logs.get_mut(place).and_then(|log| log.followers.next_called());
+                self.engine.feeds.get_mut(place).and_then(|log| log.followers.next_called());
             let Some((key, serial)) = called else { return (calls, true) };
             if self.connections.get(key).is_some_and(|c| c.follows(place, serial)) {
                 self.step(key, Connection::flush);
@@ -823,13 +824,13 @@ impl Driver {
 
     /// Whether no follower of a feed is left to be called: then the feed is not in the queue, and its next news puts it there.
     fn is_called(&self, place: usize) -> bool {
-        !self.engine.logs.get(place).is_some_and(|log| log.followers.is_calling())
+        !self.engine.feeds.get(place).is_some_and(|log| log.followers.is_calling())
     }
 
     /// Takes out of a feed the followers that have gone, where they are many: if nobody pushes to it, nobody else does.
     /// How many were looked at.
     fn sweep_followers(&mut self, place: usize) -> usize {
-        let Some(log) = self.engine.logs.get_mut(place) else { return 0 };
+        let Some(log) = self.engine.feeds.get_mut(place) else { return 0 };
         if !log.followers.is_littered() {
             return 0;
         }
@@ -847,18 +848,18 @@ impl Driver {
         if self.walk.is_some() {
             return self.go_on_walking();
         }
-        if self.engine.now < self.next_tick {
+        if self.engine.clock.now < self.next_tick {
             return;
         }
         // Held up for a whole tick, this thread has not read what its peers sent in time. It does
         // that now and judges at the next tick; but only once, or it might never judge.
-        let held_up = self.engine.now >= self.next_tick + self.engine.timeouts.tick;
-        self.next_tick = self.engine.now + self.engine.timeouts.tick;
+        let held_up = self.engine.clock.now >= self.next_tick + self.engine.clock.timeouts.tick;
+        self.next_tick = self.engine.clock.now + self.engine.clock.timeouts.tick;
         if held_up && !std::mem::replace(&mut self.pardoned, true) {
             return;
         }
         self.pardoned = false;
-        self.engine.tell_of_panics();
+        self.engine.reports.tell_of_panics(self.engine.clock.now, &self.engine.shared.journal);
         self.engine.shared.descriptors.look();
         let connections = &self.connections;
         self.strangers.shrink();
@@ -872,7 +873,7 @@ impl Driver {
         if self.connections.len() < self.connections.capacity() / 4 {
             self.connections.shrink_to_fit();
         }
-        self.engine.begin_needed();
+        self.engine.feeds.begin_needed();
         self.walk = Some(Walk::Connections(0));
         self.go_on_walking();
     }
@@ -893,7 +894,7 @@ impl Driver {
                     if let Some(connection) = self.connections.get(key) {
                         let engine = &mut self.engine;
                         connection.cursors(|place, cursor, unanswered| {
-                            engine.need(place, cursor, unanswered);
+                            engine.feeds.need(place, cursor, unanswered);
                         });
                     }
                     Some(Walk::Connections(key + 1))
@@ -905,7 +906,7 @@ impl Driver {
                     left -= ended;
                     Some(if is_over { Walk::Held(0) } else { Walk::Sessions })
                 }
-                Walk::Held(index) => match self.engine.held.stands(index) {
+                Walk::Held(index) => match self.engine.clients.held.stands(index) {
                     Some(feeds) => {
                         left = left.saturating_sub(1 + feeds / 8);
                         self.engine.hold_on(index);
@@ -913,14 +914,14 @@ impl Driver {
                     }
                     None => Some(Walk::Feeds(0)),
                 },
-                Walk::Feeds(place) if place < self.engine.logs.capacity() => {
+                Walk::Feeds(place) if place < self.engine.feeds.logs.capacity() => {
                     let seen = self.sweep_followers(place);
-                    let dropped = self.engine.trim_needed(place);
+                    let dropped = self.engine.feeds.trim_needed(place, self.engine.clock.now);
                     left = left.saturating_sub(1 + (seen + dropped) / 8);
                     Some(Walk::Feeds(place + usize::from(dropped < TRIM)))
                 }
                 Walk::Feeds(_) => {
-                    self.engine.end_needed();
+                    self.engine.feeds.end_needed();
                     None
                 }
             };
@@ -933,7 +934,7 @@ impl Driver {
         let shared = self.shared();
         let Some((by, goodbye)) = shared.shutdown.lock().clone() else { return };
         let left = by.saturating_duration_since(std::time::Instant::now());
-        let by = self.engine.now + millis(left);
+        let by = self.engine.clock.now + millis(left);
         if let Some(end) = &mut self.end {
             end.by = end.by.min(by);
             return;
@@ -952,10 +953,13 @@ impl Driver {
     fn go_on_ending(&mut self) -> bool {
         let Some(end) = &mut self.end else { return false };
         let by = end.by;
-        let is_late = self.engine.now >= by;
+        let is_late = self.engine.clock.now >= by;
         if end.stage == Stage::Commands && (self.commands.is_empty() || is_late) {
-            self.engine.at_end = self.engine.shared.registry.count();
-            self.engine.goodbye = Some(Arc::clone(&end.goodbye)); // which those who come from now on hear, too
+            // New clients are told the same from now on.
+            self.engine.farewell = Some(Farewell {
+                goodbye: Arc::clone(&end.goodbye),
+                clients: self.engine.shared.registry.count(),
+            });
             end.stage = Stage::Connections(0);
         }
         if is_late && !std::mem::replace(&mut end.gives_up, true) {
@@ -1011,7 +1015,7 @@ mod tests {
     use crate::codec::{CloseCode, CloseFrame};
     use crate::handshake::Rules;
     use crate::hub::driver::bind::bind;
-    use crate::hub::engine::reception::Reception;
+    use crate::hub::engine::admission::Reception;
     use crate::hub::events::Event;
     use crate::hub::feed::item::Kept;
     use crate::hub::feed::log::Log;
@@ -1125,7 +1129,7 @@ mod tests {
         }
 
         fn log_of(&self, topic: &Topic) -> &Log {
-            &self.driver.engine.logs[topic.place.load(Ordering::Relaxed)]
+            &self.driver.engine.feeds.logs[topic.place.load(Ordering::Relaxed)]
         }
 
         /// Somebody who connects from this address, as far as the driver is told.
@@ -1168,14 +1172,14 @@ mod tests {
         let mut stand = Stand::new();
         let topic = stand.shared.topics.get("quiet").unwrap();
         let engine = &mut stand.driver.engine;
-        let place = engine.log_of(&topic);
+        let place = engine.feeds.log_of(&topic);
         for serial in 0..1000 {
-            engine.follow(place, 7, serial, u64::MAX);
-            engine.unfollow(place);
+            engine.follow(place, 7, serial);
+            engine.feeds.unfollow(place);
         }
-        assert_eq!(engine.logs[place].followers.len(), 1000);
+        assert_eq!(engine.feeds.logs[place].followers.len(), 1000);
         assert_eq!(stand.driver.sweep_followers(place), 1000);
-        assert_eq!(stand.driver.engine.logs[place].followers.len(), 0);
+        assert_eq!(stand.driver.engine.feeds.logs[place].followers.len(), 0);
     }
 
     #[test]
@@ -1239,7 +1243,7 @@ mod tests {
     #[test]
     fn a_step_of_a_client_with_many_feeds_takes_up_some_of_their_messages_however_small_they_are() {
         let mut stand = Stand::new();
-        stand.driver.engine.reception.freshness = 0; // no window
+        stand.driver.engine.admission.freshness = 0; // no window
         let feeds: Vec<_> =
             (0..64).map(|n| stand.shared.topics.get(&format!("{n}")).unwrap()).collect();
         let _viewer = stand.connect_v1(&feeds);
@@ -1248,7 +1252,7 @@ mod tests {
             stand.shared.push(feed, "x".into(), false).unwrap();
         }
         stand.driver.take_pushes();
-        assert!(!stand.driver.engine.is_taking_over());
+        assert!(!stand.driver.engine.feeds.is_taking_over());
         let before = stand.shared.counters.bytes_out.get();
         let key = stand.shared.registry.all()[0].key();
         stand.driver.step(key, Connection::flush);
@@ -1278,7 +1282,7 @@ mod tests {
             if came_at.is_none() && stand.shared.registry.count() == 2 {
                 came_at = Some(turns);
             }
-            if !stand.driver.engine.is_taking_over() {
+            if !stand.driver.engine.feeds.is_taking_over() {
                 break;
             }
             let greeting = 129 + 29; // the newcomer's, at most
@@ -1304,13 +1308,13 @@ mod tests {
             stand.shared.push(feed, "x".into(), false).unwrap();
         }
         stand.turn();
-        assert!(stand.driver.engine.is_taking_over());
-        stand.turn_until(|stand| !stand.driver.engine.is_taking_over());
+        assert!(stand.driver.engine.feeds.is_taking_over());
+        stand.turn_until(|stand| !stand.driver.engine.feeds.is_taking_over());
         for _ in 0..2 * TAKES {
             stand.shared.push(&feeds[0], "x".into(), false).unwrap();
         }
         stand.turn();
-        assert!(stand.driver.engine.is_taking_over());
+        assert!(stand.driver.engine.feeds.is_taking_over());
         let Stand { driver, shared, .. } = stand;
         drop(driver);
         drop(Ending(Arc::clone(&shared)));
@@ -1353,16 +1357,16 @@ mod tests {
     #[test]
     fn a_feed_that_nobody_has_stays_until_all_of_it_has_been_taken_over() {
         let mut stand = Stand::new();
-        stand.driver.engine.retention = Kept { messages: 0, age: 0 };
+        stand.driver.engine.feeds.retention = Kept { messages: 0, age: 0 };
         let run = stand.shared.topics.get("run").unwrap();
         for _ in 0..2 * TAKES {
             stand.shared.push(&run, "x".into(), false).unwrap();
         }
         stand.shared.drop_handle(&run);
         stand.turn();
-        assert!(stand.driver.engine.is_taking_over());
+        assert!(stand.driver.engine.feeds.is_taking_over());
         stand.driver.engine.trim(run.place.load(Ordering::Relaxed), u64::MAX);
-        stand.turn_until(|stand| !stand.driver.engine.is_taking_over());
+        stand.turn_until(|stand| !stand.driver.engine.feeds.is_taking_over());
         stand.turn_until(|stand| stand.shared.topics.count() == 0);
     }
 
@@ -1386,12 +1390,18 @@ mod tests {
         }
         stand.shared.broadcast("second".into());
         let mut left = 2;
-        assert!(stand.driver.engine.take_feeds(&mut usize::MAX.clone()));
+        assert!(
+            stand
+                .driver
+                .engine
+                .feeds
+                .take_feeds(stand.driver.engine.clock.now, &mut usize::MAX.clone())
+        );
         stand.driver.mark_told(&mut left);
         stand.driver.deliver();
-        assert!(stand.driver.engine.is_taking_over());
+        assert!(stand.driver.engine.feeds.is_taking_over());
         stand.turn_until(|stand| {
-            !stand.driver.engine.is_taking_over() && stand.driver.owed.is_empty()
+            !stand.driver.engine.feeds.is_taking_over() && stand.driver.owed.is_empty()
         });
         for mut viewer in viewers {
             viewer.set_nonblocking(true).unwrap();
@@ -1412,7 +1422,7 @@ mod tests {
         let now = stand.driver.epoch.elapsed();
         stand.driver.epoch -= Duration::from_secs(11); // the time for a handshake is over
         stand.driver.next_tick = millis(now + Duration::from_secs(11));
-        stand.driver.engine.now = stand.driver.next_tick;
+        stand.driver.engine.clock.now = stand.driver.next_tick;
         stand.driver.tick();
         assert_eq!(stand.driver.connections.len(), count - WALK);
         assert!(matches!(stand.turn(), Turn::Rest));
@@ -1424,11 +1434,11 @@ mod tests {
         let mut stand = Stand::new();
         let _viewers = stand.connect(STEPS + 5);
         let run = stand.shared.topics.get("run").unwrap();
-        stand.driver.engine.retention = Kept { messages: 0, age: 0 };
+        stand.driver.engine.feeds.retention = Kept { messages: 0, age: 0 };
         for _ in 0..TRIM + 10 {
             stand.shared.push(&run, "x".into(), false).unwrap();
         }
-        stand.turn_until(|stand| !stand.driver.engine.is_taking_over());
+        stand.turn_until(|stand| !stand.driver.engine.feeds.is_taking_over());
         stand.turn_until(|stand| stand.log_of(&run).bytes() == 0);
 
         for client in stand.shared.registry.all() {
@@ -1475,8 +1485,8 @@ mod tests {
         let serial = stand.driver.connections[key].serial();
         let is_found = (0..10).any(|_| {
             let is_found = stand.driver.find_slowest(place, &mut 2);
-            stand.driver.engine.unfollow_early(place, key, serial);
-            stand.driver.engine.follow(place, key, serial, u64::MAX);
+            stand.driver.engine.feeds.unfollow_early(place, key, serial);
+            stand.driver.engine.follow(place, key, serial);
             is_found
         });
         assert!(is_found && run.inbox.lock().owed == Some(0));
@@ -1499,7 +1509,7 @@ mod tests {
         let is_found = (0..10).any(|_| {
             stand.driver.serve_waiters(3);
             // The slowest one moves on.
-            stand.driver.engine.logs[place].survey.take_if(|survey| survey.is_over);
+            stand.driver.engine.feeds.logs[place].survey.take_if(|survey| survey.is_over);
             second.inbox.lock().owed.is_some()
         });
         assert!(is_found);
@@ -1553,7 +1563,7 @@ mod tests {
         let looks_for = |stand: &mut Stand| {
             stand.shared.broadcast("now".into());
             stand.turn();
-            stand.driver.look_until - stand.driver.engine.now
+            stand.driver.look_until - stand.driver.engine.clock.now
         };
         assert_eq!(looks_for(&mut stand), LOOK_FIRST);
         stand.driver.pushed_at = u64::MAX; // just now, however slow the machine is
@@ -1630,7 +1640,7 @@ mod tests {
         for _ in 0..100 {
             stand.shared.push(&run, "x".repeat(1000).into(), false).unwrap();
         }
-        stand.turn_until(|stand| !stand.driver.engine.is_taking_over());
+        stand.turn_until(|stand| !stand.driver.engine.feeds.is_taking_over());
         let before = stand.log_of(&run).bytes();
         let share = stand.shared.limits.memory / 4 + 1;
         stand.shared.outboxes.add(share); // of connections that take a little now and then
@@ -1647,7 +1657,7 @@ mod tests {
     fn nobody_who_is_connected_loses_anything_for_the_mail_of_the_absent() {
         const LIMIT: usize = 64 << 20;
         let mut stand = Stand::with(Limits::default().memory(LIMIT).mailbox(LIMIT));
-        stand.driver.engine.reception.freshness = 0; // as much as its socket takes
+        stand.driver.engine.admission.freshness = 0; // as much as its socket takes
         let run = stand.shared.topics.get("run").unwrap();
         let _stuck = stand.connect_at("run", 1);
         let away = stand.connect_v1(&[]);
@@ -1667,7 +1677,7 @@ mod tests {
         let is_stuck =
             |stand: &Stand| stand.driver.connections.iter().any(|(_, c)| c.stuck_since().is_some());
         assert!(is_stuck(&stand), "or this test shows nothing");
-        stand.driver.epoch -= Duration::from_millis(2 * stand.driver.engine.timeouts.tick);
+        stand.driver.epoch -= Duration::from_millis(2 * stand.driver.engine.clock.timeouts.tick);
         stand.shared.outboxes.add(LIMIT / 4 + 1);
         stand.shared.absent.add(4 << 20);
         assert!(stand.shared.absent.is_over() && !stand.shared.budget.is_over());
@@ -1686,7 +1696,7 @@ mod tests {
         }
         let mut flushed = stand.shared.flush(Duration::MAX);
         stand.turn();
-        assert!(stand.driver.engine.is_taking_over(), "or this test shows nothing");
+        assert!(stand.driver.engine.feeds.is_taking_over(), "or this test shows nothing");
         stand.turn_until(|stand| stand.driver.flushes.is_empty());
         assert_eq!(flushed.try_recv(), Ok(Ok(())));
         let (written, all) = (stand.shared.counters.bytes_out.get() - written, 6 * TAKES as u64);
@@ -1793,7 +1803,7 @@ mod tests {
     #[test]
     fn a_driver_that_is_always_held_up_judges_all_the_same() {
         let mut stand = Stand::new();
-        stand.driver.engine.timeouts =
+        stand.driver.engine.clock.timeouts =
             (&Timeouts::default().handshake(Duration::from_millis(50))).into();
         let _silent = TcpStream::connect(stand.address).unwrap();
         stand.turn_until(|stand| stand.driver.connections.len() == 1);
@@ -1866,7 +1876,7 @@ mod tests {
         stand.shared.follow(id, &feed).unwrap();
         stand.turn();
         let place = feed.place.load(Ordering::Relaxed);
-        let log = &stand.driver.engine.logs[place];
+        let log = &stand.driver.engine.feeds.logs[place];
         assert_eq!((log.followers.len(), log.followers.count), (1, 1));
     }
 }

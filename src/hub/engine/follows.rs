@@ -5,9 +5,8 @@ use smallvec::SmallVec;
 
 use crate::hub::client::mail::Mail;
 use crate::hub::client::state::{ClientState, Wanted};
-use crate::hub::engine::parts::Engine;
-use crate::hub::feed::item;
-use crate::hub::feed::item::Cursor;
+use crate::hub::engine::feeds::Feeds;
+use crate::hub::feed::item::{self, BEHIND, Cursor, Item};
 use crate::hub::feed::queue::PayloadCopy;
 use crate::hub::primitives::moment::low_half;
 use crate::wire::Frame;
@@ -128,17 +127,17 @@ impl Follows {
     pub(crate) fn follow_as_told(
         &mut self,
         client: &ClientState,
-        engine: &mut Engine,
-        key: usize,
-        serial: u32,
+        feeds: &mut Feeds,
+        connection: (usize, u32),
+        now: u64,
     ) -> usize {
         let Some(wanted) = client.take_wishes() else { return 0 };
         let count = wanted.len();
-        self.unfollow_unwanted(client, &wanted, engine, (key, serial));
+        self.unfollow_unwanted(client, &wanted, feeds, connection);
         for wanted in wanted {
-            let place = engine.log_of(&wanted.topic);
+            let place = feeds.log_of(&wanted.topic);
             if !self.contains(place) {
-                let cursor = engine.follow(place, key, serial, wanted.stamp);
+                let cursor = feeds.follow(place, connection, wanted.stamp, now);
                 self.add(Follow::new(place, cursor));
             }
         }
@@ -151,28 +150,28 @@ impl Follows {
         &mut self,
         client: &ClientState,
         wanted: &[Wanted],
-        engine: &mut Engine,
+        feeds: &mut Feeds,
         (key, serial): (usize, u32),
     ) -> Vec<usize> {
         let stay = wanted.iter().filter(|wanted| !wanted.fresh);
         let stay: Vec<usize> =
-            stay.map(|wanted| engine.log_of(&wanted.topic)).chain(client.mail()).collect();
+            stay.map(|wanted| feeds.log_of(&wanted.topic)).chain(client.mail()).collect();
         let gone = self.take_unless(|place| stay.contains(&place));
         for follow in &gone {
-            engine.unfollow_early(follow.place(), key, serial);
+            feeds.unfollow_early(follow.place(), key, serial);
         }
         gone.iter().map(Follow::place).collect()
     }
 
     /// The only one of them that has something for the client, if it is one and not several.
-    pub(crate) fn only_owed(&self, engine: &Engine) -> Option<Follow> {
+    pub(crate) fn only_owed(&self, feeds: &Feeds) -> Option<Follow> {
         if let Some(only) = self.only() {
             return Some(only);
         }
         let owed = |follow: &&Follow| {
-            let log = engine.logs.get(follow.place());
+            let log = feeds.get(follow.place());
             log.is_some_and(|log| {
-                log.next(follow.cursor, engine.upto, false, follow.removals).is_some()
+                log.next(follow.cursor, feeds.upto, false, follow.removals).is_some()
             })
         };
         let mut owed = self.iter().filter(owed);
@@ -181,10 +180,10 @@ impl Follows {
     }
 
     /// Goes on in the middle of each window that it has fallen off: how many messages that skips.
-    pub(crate) fn catch_up(&mut self, engine: &Engine) -> u64 {
+    pub(crate) fn catch_up(&mut self, feeds: &Feeds) -> u64 {
         let mut skipped = 0;
         for follow in &mut self.0 {
-            let log = engine.logs.get(follow.place());
+            let log = feeds.get(follow.place());
             if let Some((log, count)) = log.and_then(|log| log.window.catch_up(follow.cursor.log)) {
                 follow.cursor.log = log;
                 skipped += count;
@@ -193,17 +192,42 @@ impl Follows {
         skipped
     }
 
+    /// Whether a client has so much of logs before it that it gets the latest values first.
+    pub(crate) fn is_behind(&self, feeds: &Feeds) -> bool {
+        let before = |follow: &Follow| Some(feeds.get(follow.place())?.bytes_before(follow.cursor));
+        self.iter().filter_map(before).sum::<usize>() > BEHIND
+    }
+
+    /// The oldest that is there of what a client follows, or the oldest value if these go first, if it was
+    /// stamped before `upto`: stamp, message, where the client stands, and where after it.
+    pub(crate) fn oldest<'a>(
+        &self,
+        feeds: &'a Feeds,
+        upto: u64,
+        values_first: bool,
+    ) -> Option<(u64, &'a Item, Follow, Cursor)> {
+        let next = |follow: &Follow| {
+            let log = feeds.get(follow.place())?;
+            let (stamp, item, cursor) =
+                log.next(follow.cursor, upto, values_first, follow.removals)?;
+            let waits = values_first && cursor.log != follow.cursor.log;
+            (stamp < upto).then_some(((waits, stamp), item, *follow, cursor))
+        };
+        let first = self.iter().filter_map(next).min_by_key(|(order, ..)| *order);
+        first.map(|((_, stamp), item, follow, cursor)| (stamp, item, follow, cursor))
+    }
+
     /// What comes next of mailbox and feeds, by the order of the stamps, if it was stamped before
     /// `upto`.
     pub(crate) fn next(
         &mut self,
         client: &ClientState,
         has_mail: &mut bool,
-        engine: &mut Engine,
+        feeds: &mut Feeds,
         upto: u64,
     ) -> Option<Frame> {
-        let behind = engine.is_behind(self);
-        let next = engine.oldest(self, upto, behind);
+        let behind = self.is_behind(feeds);
+        let next = self.oldest(feeds, upto, behind);
         let before = next.as_ref().map_or(upto, |(stamp, ..)| *stamp);
         if *has_mail {
             let mut copy = PayloadCopy::new();
@@ -215,9 +239,9 @@ impl Follows {
             });
             if let Some((slot, cost)) = mail {
                 if let Some(emptied) = emptied {
-                    engine.keep_mail(emptied);
+                    feeds.keep_mail(emptied);
                 }
-                return Some(item::encode(slot.into_entry(&copy), cost, &engine.shared.budget));
+                return Some(item::encode(slot.into_entry(&copy), cost, &feeds.shared.budget));
             }
         }
         let (_, item, follow, cursor) = next?;
@@ -231,14 +255,14 @@ impl Follows {
         &self,
         client: &ClientState,
         may_have_mail: bool,
-        engine: &Engine,
+        feeds: &Feeds,
         upto: u64,
     ) -> bool {
         let has_mail = || {
             let mailbox = client.mailbox.lock();
             mailbox.mail.as_ref().is_some_and(|mail| mail.begins_before(upto))
         };
-        engine.oldest(self, upto, false).is_some() || (may_have_mail && has_mail())
+        self.oldest(feeds, upto, false).is_some() || (may_have_mail && has_mail())
     }
 
     /// Takes out those that are not wanted any more, and returns them.

@@ -1,8 +1,15 @@
 //! What all connections of one driver share, and what becomes of feeds and clients in it.
 
+pub(crate) mod admission;
+pub(crate) mod clients;
+pub(crate) mod clock;
+pub(crate) mod feeds;
 pub(crate) mod follows;
-pub(crate) mod inbound;
+pub(crate) mod intake;
+mod memory;
 pub(crate) mod parts;
 pub(crate) mod reception;
+pub(crate) mod reports;
+pub(crate) mod round;
 pub(crate) mod session;
 pub(crate) mod takeover;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::codec::CloseFrame;
-use crate::handshake::{Refusal, Request, Rules, Status, Upgrade};
+use crate::handshake::{Refusal, Request, Status, Upgrade};
 use crate::hub::client::addresses::Place;
 use crate::hub::client::state::{ClientState, Details};
+use crate::hub::engine::admission::{Answer, Asked, Reception};
 use crate::hub::engine::parts::Engine;
 use crate::hub::error::FeedError;
 use crate::hub::events::{DisconnectReason, Event};
@@ -18,38 +19,9 @@ use crate::hub::primitives::budget::Charge;
 use crate::hub::primitives::moment::millis;
 use crate::hub::primitives::program;
 use crate::page;
-use crate::page::{Page, Parts};
 use crate::wire::v1;
 use crate::wire::v1::{Greeting, Lines};
 use crate::wire::{Wire, plain};
-
-/// Who may connect, and what else a request gets.
-pub(crate) struct Reception {
-    pub(crate) rules: Rules,
-    pub(crate) page: Page,
-    /// Which pages may show the hub's page in a frame: sources of a content security policy.
-    pub(crate) frame_ancestors: Box<str>,
-    pub(crate) keep_headers: Vec<String>,
-    /// Addresses that many clients share, which are not counted.
-    pub(crate) proxies: Vec<IpAddr>,
-    /// Whether a client is told its id.
-    pub(crate) greet: bool,
-    /// Whether a client is sent back what it sends.
-    pub(crate) echo: bool,
-    /// For how many milliseconds' worth a client's window is; zero: there is none.
-    pub(crate) freshness: u32,
-    /// Who may follow which feed by naming it.
-    pub(crate) authorize_follow: Option<FollowRule>,
-}
-
-impl Drop for Reception {
-    fn drop(&mut self) {
-        program::let_go(self.authorize_follow.take()); // with what the program has put into it
-    }
-}
-
-/// The program's rule for that.
-pub(crate) type FollowRule = Arc<dyn Fn(&str, &Request) -> bool + Send + Sync>;
 
 /// The rule has panicked: that costs who asked for the feed, and nobody else.
 struct Panicked;
@@ -63,23 +35,6 @@ const RESPONSE: usize = 256;
 /// clients. More are counted in the share of what clients have sent.
 const KEPT_UNCOUNTED: usize = 1024;
 
-/// A request that the program's rule about feeds is asked about.
-pub(crate) struct Asked {
-    pub(crate) request: Request,
-    _charge: Option<Charge>,
-}
-
-/// What a request that is not refused gets.
-pub(crate) enum Answer {
-    Page(Parts),
-    /// The 101 of a client that says then who it is, and what it follows.
-    UpgradeToV1(Vec<u8>),
-    /// The 101, and what the client follows.
-    Upgrade(Vec<u8>, Arc<Topic>),
-    /// The 101 of who comes while the hub ends, and is told how.
-    Goodbye(Vec<u8>, Wire),
-}
-
 impl Engine {
     /// What a request gets.
     pub(crate) fn decide(
@@ -87,7 +42,7 @@ impl Engine {
         request: &Request,
         address: SocketAddr,
     ) -> Result<Answer, Refusal> {
-        let Reception { rules, page, proxies, frame_ancestors, .. } = &self.reception;
+        let Reception { rules, page, proxies, frame_ancestors, .. } = &self.admission;
         let origin = rules.judge(request, proxies.contains(&address.ip().to_canonical()))?;
         #[cfg(feature = "page")]
         if !request.wants_upgrade()
@@ -114,7 +69,7 @@ impl Engine {
         let feed = feed_of(request.path())?;
         let is_v1 = upgrade.offered_protocols().any(|offered| offered == v1::PROTOCOL);
         let mut response = Vec::with_capacity(RESPONSE);
-        if self.goodbye.is_some() {
+        if self.farewell.is_some() {
             upgrade.put_answer(is_v1.then_some(v1::PROTOCOL), &mut response);
             return Ok(Answer::Goodbye(response, if is_v1 { Wire::V1 } else { Wire::Plain }));
         }
@@ -163,7 +118,7 @@ impl Engine {
         if self.connected() >= most {
             return Err(("clients", most)); // or else one that is away makes way
         }
-        if self.addresses.connected_at(ip) >= self.addresses.most_at(ip) {
+        if self.clients.addresses.connected_at(ip) >= self.clients.addresses.most_at(ip) {
             return Err(("clients from one address", self.shared.limits.clients_per_address));
         }
         Ok(())
@@ -171,19 +126,21 @@ impl Engine {
 
     /// How many clients are connected.
     pub(crate) fn connected(&self) -> usize {
-        self.shared.registry.count() - self.sessions.away.len()
+        self.shared.registry.count() - self.clients.sessions.away.len()
     }
 
     /// Where there are as many clients as there may be at an address, or in all, those who are away make way.
     fn make_place(&mut self, ip: IpAddr) {
         let place = Place::of(ip);
-        let others = self.addresses.connected_at(ip);
-        while others + self.sessions.away.count_at(place) >= self.addresses.most_at(ip) {
-            let Some(client) = self.sessions.away.first_at(place) else { break };
+        let others = self.clients.addresses.connected_at(ip);
+        while others + self.clients.sessions.away.count_at(place)
+            >= self.clients.addresses.most_at(ip)
+        {
+            let Some(client) = self.clients.sessions.away.first_at(place) else { break };
             self.dismiss(&client, DisconnectReason::Lost);
         }
         while self.shared.registry.count() >= self.shared.limits.clients {
-            let Some(client) = self.sessions.away.who_makes_way(place) else { break };
+            let Some(client) = self.clients.sessions.away.who_makes_way(place) else { break };
             self.dismiss(&client, DisconnectReason::Lost);
         }
     }
@@ -207,7 +164,7 @@ impl Engine {
         };
         let mut details = Details {
             path: if request.target() == "/" { "" } else { request.target() }.to_owned(),
-            headers: self.reception.keep_headers.iter().filter_map(value).collect(),
+            headers: self.admission.keep_headers.iter().filter_map(value).collect(),
             charge: None,
         };
         details.charge = self.charge_of(details.allocated());
@@ -243,7 +200,7 @@ impl Engine {
         self.make_place(address.ip());
         let id = self.shared.ids.draw();
         let client = Arc::new(ClientState::new(id, connection, address, details, topic));
-        self.addresses.enter(address.ip());
+        self.clients.addresses.enter(address.ip());
         self.shared.registry.insert(Arc::clone(&client));
         self.shared.counters.accepted.add(1);
         self.shared.journal.debug(|| move || tracing::debug!(%id, %address, "client connected"));
@@ -257,7 +214,7 @@ impl Engine {
         self.shared.registry.remove(client.id);
         let token = self.shared.gone.lock().remove(&client.id);
         // Clients that go with the hub have not left; see `Hub::ended_token`.
-        let goes_with_hub = self.goodbye.is_some() && reason == DisconnectReason::ByHub;
+        let goes_with_hub = self.farewell.is_some() && reason == DisconnectReason::ByHub;
         if let Some(token) = token.filter(|_| !goes_with_hub) {
             let _ = program::run(|| token.cancel()); // which wakes tasks of the program's
         }
@@ -270,7 +227,7 @@ impl Engine {
         drop(waiting); // payloads of the program's: not under the lock
         client.unfollow_all().iter().for_each(|wanted| self.shared.drop_follower(&wanted.topic));
         if let Some(address) = address {
-            self.addresses.leave(address.ip());
+            self.clients.addresses.leave(address.ip());
         }
         self.tell_log(client.id, &reason, |id, reason| {
             tracing::debug!(%id, reason, "client disconnected");
@@ -280,15 +237,15 @@ impl Engine {
 
     /// Whether the program has a rule about who may follow what.
     pub(crate) fn has_rule(&self) -> bool {
-        self.reception.authorize_follow.is_some()
+        self.admission.authorize_follow.is_some()
     }
 
     /// Whether the program's rule lets whoever sent this request follow the feed of this name, which can be one.
     fn authorize_follow(&self, name: &str, request: Option<&Request>) -> Result<bool, Panicked> {
-        let Some(rule) = &self.reception.authorize_follow else { return Ok(true) };
+        let Some(rule) = &self.admission.authorize_follow else { return Ok(true) };
         let Some(request) = request else { return Ok(false) };
         program::run(|| rule(name, request)).map_err(|panic| {
-            self.rule_failed.lock().warn(self.now, |left_out| {
+            self.reports.rule_failed.lock().warn(self.clock.now, |left_out| {
                 let (feed, panic) = (name.to_owned(), panic.chars().take(512).collect::<String>());
                 self.shared.journal.write(move || {
                     tracing::error!(
@@ -338,9 +295,9 @@ impl Engine {
             key: &self.shared.ids.key_of(id),
             epoch: self.shared.topics.epoch(),
             resumed,
-            base: millis(unix).saturating_sub(self.now),
-            now: self.now,
-            ping: self.timeouts.keepalive.div_ceil(1000),
+            base: millis(unix).saturating_sub(self.clock.now),
+            now: self.clock.now,
+            ping: self.clock.timeouts.keepalive.div_ceil(1000),
             message: limits.inbound_message,
             feeds: limits.feeds_per_client,
         });
@@ -348,7 +305,7 @@ impl Engine {
 
     /// What a client gets first of all.
     pub(crate) fn put_greeting(&self, id: ClientId, out: &mut Vec<u8>) {
-        if self.reception.greet {
+        if self.admission.greet {
             plain::put_greeting(id.get(), out);
         }
     }
@@ -356,7 +313,7 @@ impl Engine {
     pub(crate) fn tell_refused(&mut self, address: SocketAddr, refusal: &Refusal) {
         self.shared.counters.refused.add(1);
         let (status, reason) = (refusal.status().code(), refusal.reason());
-        self.refused.warn(self.now, |left_out| {
+        self.reports.refused.warn(self.clock.now, |left_out| {
             let reason = reason.to_owned();
             self.shared.journal.write(move || {
                 tracing::warn!(%address, status, reason, left_out, "request refused");
@@ -382,7 +339,7 @@ impl Engine {
     /// A client has broken a rule, and is closed for it.
     pub(crate) fn tell_failed(&mut self, id: ClientId, close: &CloseFrame) {
         let (code, reason) = (close.code().get(), close.reason());
-        self.failed.warn(self.now, |left_out| {
+        self.reports.failed.warn(self.clock.now, |left_out| {
             let reason = reason.to_owned();
             self.shared.journal.write(move || {
                 tracing::warn!(%id, code, reason, left_out, "client failed");
@@ -392,7 +349,7 @@ impl Engine {
 
     /// For how many milliseconds' worth a client's window is; zero: there is none.
     pub(crate) fn freshness(&self) -> u32 {
-        self.reception.freshness
+        self.admission.freshness
     }
 }
 

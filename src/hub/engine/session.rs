@@ -13,7 +13,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::hub::client::away::Away;
 use crate::hub::client::held::Stand;
 use crate::hub::client::state::{ClientState, Details};
 use crate::hub::engine::follows::Follow;
@@ -21,30 +20,11 @@ use crate::hub::engine::parts::Engine;
 use crate::hub::events::{DisconnectReason, Event};
 use crate::hub::feed::item::Kept;
 use crate::hub::feed::log::Log;
-use crate::hub::feed::topic::{Topic, Topics};
+use crate::hub::feed::topic::Topics;
 use crate::hub::id::ClientId;
 use crate::hub::primitives::budget::Charge;
 use crate::hub::primitives::moment::low_half;
 use crate::wire::v1::Hello;
-
-/// Those of a hub. Who is live is in the registry, with all that there is to know; the key follows from the id.
-#[derive(Debug, Default)]
-pub(crate) struct Sessions {
-    /// How many there are.
-    count: usize,
-    /// Those who are detached.
-    pub(crate) away: Away,
-    /// What all their mailboxes have in common.
-    mailbox: Option<Arc<Topic>>,
-    /// Connections whose client has another one now, by place and serial number.
-    pub(crate) taken_over: Vec<(usize, u32)>,
-}
-
-impl Sessions {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-}
 
 /// A client that begins, or goes on, on a connection.
 pub(crate) struct Begun {
@@ -62,19 +42,20 @@ impl Engine {
         connection: (usize, u32),
     ) -> Begun {
         if let Some(client) = self.known(hello) {
-            self.held.forget(client.id);
-            if let Some(until) = self.sessions.away.remove(client.id) {
-                let left_for = self.now - until.saturating_sub(self.timeouts.grace).min(self.now);
+            self.clients.held.forget(client.id);
+            if let Some(until) = self.clients.sessions.away.remove(client.id) {
+                let left_for = self.clock.now
+                    - until.saturating_sub(self.clock.timeouts.grace).min(self.clock.now);
                 let mut mailbox = client.mailbox.lock();
                 let away_for = u64::from(mailbox.away_for).saturating_add(left_for);
                 mailbox.away_for = u32::try_from(away_for).unwrap_or(u32::MAX);
                 mailbox.set_away(false, &self.shared.absent);
             }
             if let Some((before, address)) = client.move_to(connection, address) {
-                self.sessions.taken_over.push(before);
-                self.addresses.leave(address.ip());
+                self.clients.sessions.taken_over.push(before);
+                self.clients.addresses.leave(address.ip());
             }
-            self.addresses.enter(address.ip());
+            self.clients.addresses.enter(address.ip());
             if client.mailbox.lock().ended {
                 // The program is done with it, and it has not been told yet.
                 self.dismiss(&client, DisconnectReason::ByHub);
@@ -88,7 +69,7 @@ impl Engine {
         }
         let client = self.admit_as(details, address, connection, None);
         client.begin_session();
-        self.sessions.count += 1;
+        self.clients.sessions.count += 1;
         self.keep_everyones();
         Begun { client, resumed: false }
     }
@@ -107,10 +88,10 @@ impl Engine {
     pub(crate) fn mail_of(&mut self, client: &ClientState) -> Option<usize> {
         if client.mail().is_none() && client.has_session() {
             client.mailbox.lock().mail.as_ref()?;
-            let topic = self.sessions.mailbox.get_or_insert_with(Topics::mailbox);
+            let topic = self.clients.sessions.mailbox.get_or_insert_with(Topics::mailbox);
             let kept = Kept { messages: usize::MAX, age: u64::MAX / 4 };
             let log = Log::new(Arc::clone(topic), self.shared.limits.mailbox, kept);
-            client.set_mail(self.logs.insert(log));
+            client.set_mail(self.feeds.logs.insert(log));
         }
         client.mail()
     }
@@ -118,33 +99,33 @@ impl Engine {
     /// Everyone's log is kept for those who come late while there is somebody who could be given it.
     fn keep_everyones(&mut self) {
         let nothing = Kept { messages: 0, age: 0 };
-        let kept = if self.sessions.is_empty() { nothing } else { self.retention };
+        let kept = if self.clients.sessions.is_empty() { nothing } else { self.feeds.retention };
         let everyone = Arc::clone(self.shared.topics.everyone());
-        let place = self.log_of(&everyone);
-        self.logs[place].keep(kept);
-        self.touch(place);
+        let place = self.feeds.log_of(&everyone);
+        self.feeds.logs[place].keep(kept);
+        self.feeds.touch(place);
     }
 
     /// The connection of a client has been lost: it may come back.
     pub(crate) fn detach(&mut self, client: &Arc<ClientState>, reason: DisconnectReason) {
-        let until = self.now + self.timeouts.grace;
+        let until = self.clock.now + self.clock.timeouts.grace;
         {
             let mut mailbox = client.mailbox.lock();
             mailbox.closed = mailbox.ended; // for being too slow it was, so that nothing more came
             mailbox.set_away(true, &self.shared.absent);
         }
-        let log = client.mail().and_then(|place| self.logs.get(place));
+        let log = client.mail().and_then(|place| self.feeds.get(place));
         let unacknowledged = Charge::of(&self.shared.absent, log.map_or(0, Log::counted));
         let lived = client.lived();
         if let Some(address) = client.leave() {
-            self.addresses.leave(address.ip());
+            self.clients.addresses.leave(address.ip());
         }
         // What it asked for itself it asks for again when it comes back: nothing is held for it until then.
         for topic in client.unfollow_own() {
             self.shared.drop_follower(&topic);
         }
         let id = client.id;
-        self.sessions.away.insert(Arc::clone(client), lived, until, unacknowledged);
+        self.clients.sessions.away.insert(Arc::clone(client), lived, until, unacknowledged);
         self.tell_log(id, &reason, |id, reason| tracing::debug!(%id, reason, "client detached"));
         self.shared.listeners.tell(|| Event::Detached { id, reason });
     }
@@ -154,11 +135,11 @@ impl Engine {
     pub(crate) fn forget_session(&mut self, client: &ClientState) -> Option<SocketAddr> {
         debug_assert!(!client.has_gone(), "it goes once");
         if client.has_session() {
-            self.sessions.count -= 1;
-            self.held.forget(client.id);
-            self.sessions.away.remove(client.id);
+            self.clients.sessions.count -= 1;
+            self.clients.held.forget(client.id);
+            self.clients.sessions.away.remove(client.id);
             if let Some(mail) = client.mail() {
-                self.logs.try_remove(mail);
+                self.feeds.logs.try_remove(mail);
             }
             self.keep_everyones();
         }
@@ -167,9 +148,9 @@ impl Engine {
 
     /// Those who have not come back in time have gone, so many at most: how many.
     pub(crate) fn expire_sessions(&mut self, most: usize) -> usize {
-        let now = self.now;
+        let now = self.clock.now;
         let ended = self.end_away(&DisconnectReason::Lost, most, |until| now >= until);
-        self.sessions.away.shrink();
+        self.clients.sessions.away.shrink();
         ended
     }
 
@@ -184,7 +165,7 @@ impl Engine {
         most: usize,
         is_over: impl Fn(u64) -> bool,
     ) -> usize {
-        let over = self.sessions.away.over(most, is_over);
+        let over = self.clients.sessions.away.over(most, is_over);
         for client in &over {
             self.dismiss(client, reason.clone());
         }
@@ -194,7 +175,7 @@ impl Engine {
     /// Whether there is a place for who says this at this address.
     pub(crate) fn has_place_for(&self, hello: &Hello, address: SocketAddr) -> bool {
         match self.known(hello) {
-            Some(client) if self.sessions.away.get(client.id).is_some() => {
+            Some(client) if self.clients.sessions.away.get(client.id).is_some() => {
                 self.connected() < self.shared.room().clients
             }
             Some(_) => true, // in the place of its other connection
@@ -204,57 +185,8 @@ impl Engine {
 
     /// A client that is away is to go for good, if it is away.
     pub(crate) fn end_detached(&mut self, id: ClientId, reason: DisconnectReason) {
-        if let Some(client) = self.sessions.away.get(id).cloned() {
+        if let Some(client) = self.clients.sessions.away.get(id).cloned() {
             self.dismiss(&client, reason);
-        }
-    }
-
-    /// Moves what waits in a client's mailbox into the log that it is read from, if there is room. What it had when it came
-    /// back, up to the number `had`, makes room: it may have acknowledged that before, and not been heard. Whether
-    /// anything was moved.
-    pub(crate) fn collect_mail(&mut self, client: &ClientState, place: usize, had: u64) -> bool {
-        let (now, bound) = (self.now, self.shared.limits.mailbox);
-        let Some(log) = self.logs.get_mut(place) else { return false };
-        let mut has_made_room = false;
-        let mail = loop {
-            {
-                let mut mailbox = client.mailbox.lock();
-                let waiting = mailbox.mail.as_ref().map_or(0, |mail| mail.log.bytes());
-                if log.bytes() == 0 || log.bytes() + waiting <= bound {
-                    break mailbox.mail.take();
-                }
-            }
-            if std::mem::replace(&mut has_made_room, true) {
-                return false; // what is there has to be acknowledged first
-            }
-            // Not under the lock: these are payloads of the program's.
-            log.window.drop_before(log.window.after_number(had), usize::MAX);
-        };
-        let Some(mut mail) = mail else { return false };
-        log.newest += mail.lost;
-        while let Some(entry) = mail.log.pop() {
-            let at = self.times.of(entry.stamp, now);
-            log.push(log.newest + 1, entry, at, &self.shared.budget);
-        }
-        for (key, change) in mail.take_values() {
-            let at = self.times.of(change.stamp, now);
-            log.change(key, change, at, &self.shared.budget);
-        }
-        // What the client has had leaves no trace among the values that wait, so they are bounded here once more.
-        log.latest.give_way(self.shared.limits.keys, bound);
-        log.reveal(self.upto);
-        if !log.window.all_visible() || !log.latest.all_before(self.upto) {
-            self.hidden.push(place);
-        }
-        self.keep_mail(mail);
-        true
-    }
-
-    /// A client has so much of its mailbox, and says that it need not be kept.
-    pub(crate) fn acknowledge(&mut self, place: usize, seq: u64) {
-        if let Some(log) = self.logs.get_mut(place) {
-            let had = log.window.after_number(seq);
-            log.window.drop_before(had, usize::MAX);
         }
     }
 }
@@ -270,20 +202,21 @@ impl Engine {
     ) {
         let mut stands = Vec::new();
         for follow in follows.filter(|follow| Some(follow.place()) != client.mail()) {
-            let Some(log) = self.logs.get_mut(follow.place()) else { continue };
+            let Some(log) = self.feeds.logs.get_mut(follow.place()) else { continue };
             let received = log.window.before(follow.cursor.log, unanswered);
-            let from = received.min(log.start(false, u64::MAX, self.upto, self.now).log);
+            let from =
+                received.min(log.start(false, u64::MAX, self.feeds.upto, self.clock.now).log);
             log.hold(from);
             let place = low_half(follow.place() as u64);
             stands.push(Stand { place, alias: log.topic.alias, from });
         }
-        self.held.insert(client.id, stands);
+        self.clients.held.insert(client.id, stands);
     }
 
     /// At each tick: the client at this index is still away.
     pub(crate) fn hold_on(&mut self, index: usize) {
-        for stand in self.held.at(index) {
-            let log = self.logs.get_mut(stand.place as usize);
+        for stand in self.clients.held.at(index) {
+            let log = self.feeds.get_mut(stand.place as usize);
             if let Some(log) = log.filter(|log| log.topic.alias == stand.alias) {
                 log.hold_on(stand.from);
             }
@@ -310,10 +243,10 @@ mod tests {
 
     /// Clients, those who are away, and connections at each of the addresses.
     fn counts(engine: &Engine) -> (usize, usize, [usize; 2]) {
-        let at = |ip: &str| engine.addresses.connected_at(ip.parse().unwrap());
+        let at = |ip: &str| engine.clients.addresses.connected_at(ip.parse().unwrap());
         let addresses = [at("10.0.0.1"), at("2001:db8::1")];
-        assert_eq!(engine.shared.registry.count(), engine.sessions.count);
-        (engine.sessions.count, engine.sessions.away.len(), addresses)
+        assert_eq!(engine.shared.registry.count(), engine.clients.sessions.count);
+        (engine.clients.sessions.count, engine.clients.sessions.away.len(), addresses)
     }
 
     #[test]
@@ -330,7 +263,7 @@ mod tests {
 
         // Taken over from elsewhere, and lost, and back.
         assert!(connect(&mut engine, &hello, other, (1, 2)).resumed);
-        assert_eq!(engine.sessions.taken_over, [(0, 1)]);
+        assert_eq!(engine.clients.sessions.taken_over, [(0, 1)]);
         assert_eq!(
             (counts(&engine), client.is_on(1), client.is_on(2)),
             ((1, 0, [0, 1]), false, true)
@@ -406,12 +339,16 @@ mod tests {
             engine.detach(&begun.client, DisconnectReason::Lost);
         }
         engine.expire_sessions(usize::MAX);
-        assert_eq!(engine.sessions.away.len(), 300);
-        assert!(engine.sessions.away.capacity() >= 300);
-        engine.now += engine.timeouts.grace;
+        assert_eq!(engine.clients.sessions.away.len(), 300);
+        assert!(engine.clients.sessions.away.capacity() >= 300);
+        engine.clock.now += engine.clock.timeouts.grace;
         engine.expire_sessions(usize::MAX);
-        assert_eq!((engine.sessions.away.len(), engine.shared.registry.count()), (0, 0));
-        assert!(engine.sessions.away.capacity() < 16, "{}", engine.sessions.away.capacity());
+        assert_eq!((engine.clients.sessions.away.len(), engine.shared.registry.count()), (0, 0));
+        assert!(
+            engine.clients.sessions.away.capacity() < 16,
+            "{}",
+            engine.clients.sessions.away.capacity()
+        );
     }
 
     /// Clients that begin, and those that are lost at once, from these addresses.

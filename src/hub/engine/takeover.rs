@@ -6,62 +6,26 @@
 //!    one. The inbox of each is moved into its log, where followers do not see it yet.
 //! 2. **Clients.** Those with mail, or with other feeds to follow, are marked.
 //! 3. **The end**, in one step: everything stamped before the counter was read becomes deliverable
-//!    ([`Engine::upto`] is raised).
+//!    ([`Feeds::upto`] is raised).
 //!
 //! Until the end, clients are given what the round before made deliverable. So the order across feeds and mailboxes does
 //! not depend on how many turns a round takes. What is pushed meanwhile is the next round's: a round is finite, however
 //! fast callers push.
 
-use std::collections::hash_map;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::hub::engine::parts::Engine;
+use crate::hub::engine::feeds::Feeds;
+use crate::hub::engine::round::{Part, Stage};
 use crate::hub::feed::queue::Queue;
-use crate::hub::feed::topic::{Change, Topic};
-use crate::hub::shared::state::{FeedNews, Keys};
+use crate::hub::feed::topic::Topic;
+#[cfg(test)]
+use crate::hub::shared::state::Keys;
 
 /// What taking over a feed counts beside its entries: a lock, and what it needs of memory.
 const FEED: usize = 4;
 
-/// The round that is under way.
-#[derive(Default)]
-pub(crate) struct Round {
-    stage: Stage,
-    /// The stamp that the round reaches.
-    upto: u64,
-    /// Feeds whose inboxes have not been looked at yet.
-    news: FeedNews,
-    /// What is left of the inbox that is being taken over.
-    part: Option<Part>,
-    /// Feeds that have been taken over.
-    fresh: Vec<usize>,
-    /// Clients that are not marked yet.
-    keys: Keys,
-}
-
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    #[default]
-    None,
-    Feeds,
-    Clients,
-}
-
-/// What is left of an inbox that has been emptied.
-struct Part {
-    place: usize,
-    /// The number of the message before the next.
-    number: u64,
-    /// When it was emptied: the age of its messages counts from then.
-    at: u64,
-    queue: Queue,
-    values: hash_map::IntoIter<Arc<str>, Change>,
-    /// The stamp of the feed's end.
-    end: Option<u64>,
-}
-
-impl Engine {
+impl Feeds {
     /// Whether a round is under way.
     pub(crate) fn is_taking_over(&self) -> bool {
         self.round.stage != Stage::None
@@ -75,9 +39,9 @@ impl Engine {
 
     /// The first stage: moves inboxes into logs, as far as `left` goes, which is in messages. Begins a round if none is
     /// under way. Whether the stage is over.
-    pub(crate) fn take_feeds(&mut self, left: &mut usize) -> bool {
+    pub(crate) fn take_feeds(&mut self, now: u64, left: &mut usize) -> bool {
         match self.round.stage {
-            Stage::None => self.begin_round(),
+            Stage::None => self.begin_round(now),
             Stage::Feeds => {}
             Stage::Clients => return true,
         }
@@ -95,7 +59,7 @@ impl Engine {
             }
             if let Some(topic) = self.round.news.pop() {
                 *left = left.saturating_sub(FEED);
-                self.open_inbox(&topic);
+                self.open_inbox(&topic, now);
             }
         }
         // After the feeds: a client that is told to follow one gets all that is pushed to it after that.
@@ -109,11 +73,11 @@ impl Engine {
         true
     }
 
-    fn begin_round(&mut self) {
+    fn begin_round(&mut self, now: u64) {
         // The stamp first: whatever was stamped before it is in its inbox, and that inbox's feed is
         // among the news, by the time that these are looked at.
         self.round.upto = self.shared.stamps.load(Ordering::Acquire);
-        self.times.note(self.round.upto, self.now);
+        self.times.note(self.round.upto, now);
         self.shared.take_news(&mut self.round.news);
         self.round.stage = Stage::Feeds;
     }
@@ -157,8 +121,8 @@ impl Engine {
 
     /// A whole round: the feeds that have something for their followers, and the places of clients that have been told of.
     #[cfg(test)]
-    pub(crate) fn take_news(&mut self) -> (Vec<usize>, Keys) {
-        assert!(self.take_feeds(&mut usize::MAX.clone()));
+    pub(crate) fn take_news(&mut self, now: u64) -> (Vec<usize>, Keys) {
+        assert!(self.take_feeds(now, &mut usize::MAX.clone()));
         let keys = std::mem::take(&mut self.round.keys);
         (self.end_round(), keys)
     }
@@ -174,7 +138,7 @@ impl Engine {
         part.map_or(0, |part| part.queue.bytes())
     }
 
-    fn open_inbox(&mut self, topic: &Arc<Topic>) {
+    fn open_inbox(&mut self, topic: &Arc<Topic>, now: u64) {
         let place = self.log_of(topic);
         // Two queues take turns as everyone's, so that a hot loop does not grow a new one each time.
         // The others get an empty one: room that a burst leaves in a feed is counted nowhere.
@@ -199,7 +163,7 @@ impl Engine {
         }
         let number = newest - queue.len() as u64;
         let values = values.into_iter();
-        self.round.part = Some(Part { place, number, at: self.now, queue, values, end });
+        self.round.part = Some(Part { place, number, at: now, queue, values, end });
     }
 
     /// Moves the next entries of an inbox into its log; whether there are no more.
@@ -226,16 +190,6 @@ impl Engine {
             } else if let Some((key, change)) = part.values.next() {
                 log.change(key, change, part.at, &self.shared.budget);
             }
-        }
-    }
-}
-
-/// A hub that ends in the middle of a round holds nothing of it any more.
-impl Drop for Engine {
-    fn drop(&mut self) {
-        if let Some(part) = self.round.part.take() {
-            let values = part.values.map(|(key, change)| change.cost(&key));
-            self.shared.budget.sub(part.queue.bytes() + values.sum::<usize>());
         }
     }
 }

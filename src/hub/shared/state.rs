@@ -365,6 +365,11 @@ impl Shared {
         let _ = program::run(|| self.ended.cancel()); // which wakes the program's tasks
     }
 
+    pub(crate) fn count_skipped(&self, client: &ClientState, skipped: u64) {
+        client.skipped.fetch_add(skipped, Ordering::Relaxed);
+        self.counters.skipped.add(skipped);
+    }
+
     /// Asks for a flush of all that has been pushed.
     pub(crate) fn flush(&self, within: Duration) -> oneshot::Receiver<flush::Outcome> {
         let upto = self.stamps.load(Ordering::Acquire);

@@ -2,4 +2,5 @@
 
 #[cfg(stepcast_loom)]
 pub(crate) mod model;
+mod payloads;
 pub(crate) mod reference;

@@ -52,7 +52,7 @@ impl Stand {
 
     /// A turn that takes over so much at most, and the client reads all that it may have.
     fn part(&mut self, mut most: usize) {
-        if self.engine.take_feeds(&mut most) {
+        if self.engine.feeds.take_feeds(self.engine.clock.now, &mut most) {
             return self.turn();
         }
         let frames = self.reader.read(&mut self.engine, usize::MAX);
@@ -75,7 +75,7 @@ impl Stand {
                 if looked {
                     return;
                 }
-                if self.engine.has_hidden() || self.reader.has_mail {
+                if self.engine.feeds.has_hidden() || self.reader.has_mail {
                     continue;
                 }
                 let mut rested = false;
@@ -114,7 +114,11 @@ fn caller(stand: &Stand, call: impl FnOnce(&Shared) + 'static) -> thread::JoinHa
 
 /// All pushes go to the one client, so that it has to have as many as the stamps count.
 fn has_all_before_the_stamp(stand: &mut Stand) -> bool {
-    assert_eq!(stand.received.len() as u64, stand.engine.upto, "found in its turn, and not before");
+    assert_eq!(
+        stand.received.len() as u64,
+        stand.engine.feeds.upto,
+        "found in its turn, and not before"
+    );
     let of = |byte| stand.received.iter().position(|received| *received == byte);
     assert!(of(2).is_none() || of(1) < of(2) && of(1).is_some(), "one thread's order");
     stand.received.len() == 3
@@ -228,7 +232,7 @@ fn who_is_told_to_unfollow_gets_nothing_that_is_pushed_after() {
         stand.turn();
         stand.turn();
         assert!(stand.received.is_empty());
-        assert!(!stand.engine.has_hidden());
+        assert!(!stand.engine.feeds.has_hidden());
     });
 }
 
@@ -261,7 +265,9 @@ fn a_feed_goes_once_with_its_last_handle() {
                 shared.drop_handle(&topic);
             });
         }
-        stand.run_until(|stand| stand.shared.topics.count() == 0 && stand.engine.logs.len() == 1);
+        stand.run_until(|stand| {
+            stand.shared.topics.count() == 0 && stand.engine.feeds.logs.len() == 1
+        });
         assert_eq!(stand.shared.budget.used(), 0);
     });
 }

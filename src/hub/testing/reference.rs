@@ -16,9 +16,9 @@ use crate::codec;
 use crate::codec::{Incoming, Message, MessageCodec, Role};
 use crate::handshake::{HeadLimits, Request, RequestReader, Rules};
 use crate::hub::client::state::ClientState;
+use crate::hub::engine::admission::Reception;
 use crate::hub::engine::follows::{Follow, Follows};
 use crate::hub::engine::parts::Engine;
-use crate::hub::engine::reception::Reception;
 use crate::hub::error::SendError;
 use crate::hub::events::DisconnectReason;
 use crate::hub::feed::queue::ENTRY_OVERHEAD;
@@ -70,28 +70,28 @@ pub(crate) struct Reader {
 impl Reader {
     /// As a connection does that has been asked for this feed, with a handle of it.
     pub(crate) fn admit(engine: &mut Engine, key: usize, serial: u32, topic: Arc<Topic>) -> Self {
-        let place = engine.log_of(&topic);
+        let place = engine.feeds.log_of(&topic);
         let address = "127.0.0.1:1".parse().unwrap();
         let client = engine.admit(&request(), address, (key, serial), topic);
-        let cursor = engine.follow(place, key, serial, u64::MAX);
+        let cursor = engine.follow(place, key, serial);
         let follows = Follows::one(Follow::new(place, cursor));
         Self { client, key, serial, follows, has_mail: false }
     }
 
     pub(crate) fn leave(self, engine: &mut Engine) {
-        self.follows.iter().for_each(|follow| engine.unfollow(follow.place()));
+        self.follows.iter().for_each(|follow| engine.feeds.unfollow(follow.place()));
         engine.dismiss(&self.client, DisconnectReason::Lost);
     }
 
     /// The bytes of what it is owed, up to some number; the frame that this ends in is whole.
     pub(crate) fn read(&mut self, engine: &mut Engine, most: usize) -> Vec<u8> {
-        let skipped = self.follows.catch_up(engine);
-        engine.count_skipped(&self.client, skipped);
-        let (mut bytes, upto) = (Vec::new(), engine.upto);
+        let skipped = self.follows.catch_up(&engine.feeds);
+        engine.shared.count_skipped(&self.client, skipped);
+        let (mut bytes, upto) = (Vec::new(), engine.feeds.upto);
         while bytes.len() < most {
             let only = self.follows.only().filter(|_| !self.has_mail);
             let batch = only.and_then(|follow| {
-                let log = engine.logs.get_mut(follow.place())?;
+                let log = engine.feeds.get_mut(follow.place())?;
                 Some((
                     follow.place(),
                     log.batch(follow.cursor, upto, Wire::Plain, true, &engine.shared.budget)?,
@@ -108,7 +108,8 @@ impl Reader {
                     continue;
                 }
             }
-            let Some(frame) = self.follows.next(&self.client, &mut self.has_mail, engine, upto)
+            let Some(frame) =
+                self.follows.next(&self.client, &mut self.has_mail, &mut engine.feeds, upto)
             else {
                 break;
             };
@@ -118,26 +119,28 @@ impl Reader {
     }
 
     fn has_all(&self, engine: &Engine) -> bool {
-        !self.has_mail && engine.oldest(&self.follows, engine.upto, false).is_none()
+        !self.has_mail && self.follows.oldest(&engine.feeds, engine.feeds.upto, false).is_none()
     }
 }
 
 /// A turn of the driver, as far as it is about what was pushed.
 pub(crate) fn turn<'a>(engine: &mut Engine, readers: impl Iterator<Item = &'a mut Reader>) {
     let mut readers: Vec<&mut Reader> = readers.collect();
-    assert!(engine.take_feeds(&mut usize::MAX.clone()));
-    while let Some(key) = engine.next_told() {
+    assert!(engine.feeds.take_feeds(engine.clock.now, &mut usize::MAX.clone()));
+    while let Some(key) = engine.feeds.next_told() {
         if let Some(reader) = readers.iter_mut().find(|reader| reader.key == key) {
             reader.has_mail = true;
-            reader.follows.follow_as_told(&reader.client, engine, key, reader.serial);
+            let (feeds, now) = (&mut engine.feeds, engine.clock.now);
+            reader.follows.follow_as_told(&reader.client, feeds, (key, reader.serial), now);
         }
     }
-    for place in engine.end_round() {
-        engine.call_followers(place, |engine, key, serial, lost| {
+    for place in engine.feeds.end_round() {
+        let shared = Arc::clone(&engine.shared);
+        engine.feeds.call_followers(place, |key, serial, lost| {
             let told = readers.iter().find(|reader| {
                 (reader.key, reader.serial) == (key, serial) && reader.follows.contains(place)
             });
-            told.map(|reader| engine.count_skipped(&reader.client, lost)).is_some()
+            told.map(|reader| shared.count_skipped(&reader.client, lost)).is_some()
         });
     }
     if readers.iter().all(|reader| reader.has_all(engine)) {
@@ -147,10 +150,8 @@ pub(crate) fn turn<'a>(engine: &mut Engine, readers: impl Iterator<Item = &'a mu
 
 /// When all have all, what is kept for nobody goes.
 pub(crate) fn turn_end(engine: &mut Engine) {
-    if !engine.has_hidden() {
-        for place in std::mem::take(&mut engine.touched) {
-            engine.trim(place, u64::MAX);
-        }
+    if !engine.feeds.has_hidden() {
+        engine.feeds.trim_touched(usize::MAX, engine.clock.now);
     }
 }
 
@@ -462,7 +463,7 @@ impl World {
             }
             Op::Tick => self.tick(),
             Op::Read(viewer, most) => self.read(viewer, most),
-            Op::Pass(time) => self.engine.now += time,
+            Op::Pass(time) => self.engine.clock.now += time,
             Op::Relieve => {
                 shared.budget.add(1 << 30);
                 self.engine.relieve();
@@ -514,9 +515,9 @@ impl World {
             if viewer.following.contains_key(&feed) {
                 continue;
             }
-            let (model, now) = (&self.feeds[feed], self.engine.now);
+            let (model, now) = (&self.feeds[feed], self.engine.clock.now);
             let place = self.topics[feed].place.load(Ordering::Relaxed);
-            let window = &self.engine.logs[place].window;
+            let window = &self.engine.feeds.logs[place].window;
             let start = (0..model.taken.len()).find(|&position| {
                 let kept = feed > 0 && model.is_kept(position, self.taken, now);
                 let there = window.get(position as u64).is_some();
@@ -536,8 +537,8 @@ impl World {
 
     /// The first stage of a round, or a part of it; whether it is over.
     fn take(&mut self, mut most: usize) -> bool {
-        let now = self.engine.now;
-        if !self.engine.is_taking_over() {
+        let now = self.engine.clock.now;
+        if !self.engine.feeds.is_taking_over() {
             self.begun = self.pushed.len();
         }
         let told = |topic: &Arc<Topic>| {
@@ -545,7 +546,7 @@ impl World {
             (inbox.told, inbox.lost)
         };
         let before: Vec<_> = self.topics.iter().map(told).collect();
-        let is_over = self.engine.take_feeds(&mut most);
+        let is_over = self.engine.feeds.take_feeds(self.engine.clock.now, &mut most);
         for ((feed, topic), (was_told, lost)) in self.feeds.iter_mut().zip(&self.topics).zip(before)
         {
             if !was_told || topic.inbox.lock().told {
@@ -607,14 +608,14 @@ impl World {
     fn read(&mut self, slot: usize, most: usize) {
         let Some(viewer) = &mut self.viewers[slot] else { return };
         for follow in viewer.reader.follows.iter() {
-            let log = &self.engine.logs[follow.place()];
+            let log = &self.engine.feeds.logs[follow.place()];
             if log.window.catch_up(follow.cursor.log).is_some() {
                 let feed = self.topics.iter().position(|t| Arc::ptr_eq(t, &log.topic)).unwrap();
                 let position = usize::try_from(follow.cursor.log).unwrap();
                 assert!(!self.feeds[feed].is_within_bound(position), "skips without need");
             }
         }
-        let taken = (self.taken, self.engine.is_taking_over());
+        let taken = (self.taken, self.engine.feeds.is_taking_over());
         let bytes = viewer.reader.read(&mut self.engine, most);
         let mut bytes = BytesMut::from(&bytes[..]);
         let mut codec = MessageCodec::new(Role::Client, codec::FrameLimits::default());
@@ -654,12 +655,12 @@ impl World {
         for topic in &topics {
             shared.drop_handle(topic);
         }
-        engine.now += AGE;
+        engine.clock.now += AGE;
         turn(&mut engine, std::iter::empty());
-        for place in 0..engine.logs.capacity() {
+        for place in 0..engine.feeds.logs.capacity() {
             engine.trim(place, u64::MAX);
         }
-        assert_eq!((shared.topics.count(), engine.logs.len()), (0, 1));
+        assert_eq!((shared.topics.count(), engine.feeds.logs.len()), (0, 1));
         drop(engine);
         assert_eq!(shared.budget.used(), 0);
     }

@@ -1,0 +1,56 @@
+//! The rules of admission: who may connect, and what a request can get.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::handshake::{Request, Rules};
+use crate::hub::feed::topic::Topic;
+use crate::hub::primitives::budget::Charge;
+use crate::hub::primitives::program;
+use crate::page::{Page, Parts};
+use crate::wire::Wire;
+
+/// Who may connect, and what else a request gets.
+pub(crate) struct Reception {
+    pub(crate) rules: Rules,
+    pub(crate) page: Page,
+    /// Which pages may show the hub's page in a frame: sources of a content security policy.
+    pub(crate) frame_ancestors: Box<str>,
+    pub(crate) keep_headers: Vec<String>,
+    /// Addresses that many clients share, which are not counted.
+    pub(crate) proxies: Vec<IpAddr>,
+    /// Whether a client is told its id.
+    pub(crate) greet: bool,
+    /// Whether a client is sent back what it sends.
+    pub(crate) echo: bool,
+    /// For how many milliseconds' worth a client's window is; zero: there is none.
+    pub(crate) freshness: u32,
+    /// Who may follow which feed by naming it.
+    pub(crate) authorize_follow: Option<FollowRule>,
+}
+
+impl Drop for Reception {
+    fn drop(&mut self) {
+        program::let_go(self.authorize_follow.take()); // with what the program has put into it
+    }
+}
+
+/// The program's rule for that.
+pub(crate) type FollowRule = Arc<dyn Fn(&str, &Request) -> bool + Send + Sync>;
+
+/// A request that the program's rule about feeds is asked about.
+pub(crate) struct Asked {
+    pub(crate) request: Request,
+    pub(crate) _charge: Option<Charge>,
+}
+
+/// What a request that is not refused gets.
+pub(crate) enum Answer {
+    Page(Parts),
+    /// The 101 of a client that says then who it is, and what it follows.
+    UpgradeToV1(Vec<u8>),
+    /// The 101, and what the client follows.
+    Upgrade(Vec<u8>, Arc<Topic>),
+    /// The 101 of who comes while the hub ends, and is told how.
+    Goodbye(Vec<u8>, Wire),
+}

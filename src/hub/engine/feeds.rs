@@ -1,0 +1,310 @@
+//! The feeds that the driver knows: a log for each, and what of them callers have made visible.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use slab::Slab;
+
+use crate::hub::client::mail::Mail;
+use crate::hub::client::state::ClientState;
+use crate::hub::engine::round::Round;
+use crate::hub::feed::item::{Cursor, Kept};
+use crate::hub::feed::log::Log;
+use crate::hub::feed::queue::Queue;
+use crate::hub::feed::times::Times;
+use crate::hub::feed::topic::Topic;
+use crate::hub::limits::{Retention, Timeouts};
+use crate::hub::primitives::moment::millis;
+use crate::hub::shared::state::Shared;
+use crate::wire::v1::Had;
+
+/// Messages that a feed, or all of them when memory is short, let go before other work has its turn.
+pub(crate) const TRIM: usize = 2048;
+
+pub(crate) struct Feeds {
+    pub(crate) shared: Arc<Shared>,
+    /// Everyone's is the first.
+    pub(crate) logs: Slab<Log>,
+    /// Stamps below this have been made visible: what was pushed with them may be delivered.
+    pub(crate) upto: u64,
+    /// What of the callers' pushes is being taken over.
+    pub(crate) round: Round,
+    pub(crate) times: Times,
+    /// An emptied queue of everyone's feed, for its inbox.
+    pub(crate) spare_queue: Queue,
+    /// An emptied mailbox, for callers.
+    pub(crate) spare_mail: Option<Box<Mail>>,
+    /// Feeds whose newest part was pushed after the driver took its stamp.
+    pub(crate) hidden: Vec<usize>,
+    /// Feeds that were read, or lost a follower, since it was last looked for what can go.
+    touched: Vec<usize>,
+    /// While a tick asks them: for each feed where its follower furthest behind stands.
+    needed: Vec<u64>,
+    pub(crate) retention: Kept,
+}
+
+impl Feeds {
+    pub(crate) fn new(shared: Arc<Shared>, timeouts: &Timeouts, retention: &Retention) -> Self {
+        // On the plain wire nobody who comes late is given everyone's log: see `keep_everyones`.
+        let of_everyone = Kept { messages: 0, age: 0 };
+        let mut logs = Slab::new();
+        let everyone = Arc::clone(shared.topics.everyone());
+        let place = logs.insert(Log::new(Arc::clone(&everyone), shared.limits.feed, of_everyone));
+        everyone.place.store(place, Ordering::Relaxed);
+        Self {
+            shared,
+            logs,
+            upto: 0,
+            round: Round::default(),
+            times: Times::new(millis(timeouts.grace)),
+            spare_queue: Queue::default(),
+            spare_mail: None,
+            hidden: Vec::new(),
+            touched: Vec::new(),
+            needed: Vec::new(),
+            retention: Kept { messages: retention.messages, age: millis(retention.age) },
+        }
+    }
+
+    pub(crate) fn get(&self, place: usize) -> Option<&Log> {
+        self.logs.get(place)
+    }
+
+    pub(crate) fn get_mut(&mut self, place: usize) -> Option<&mut Log> {
+        self.logs.get_mut(place)
+    }
+
+    /// Whether a feed was read, or lost a follower, since it was last looked for what can go.
+    pub(crate) fn has_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// A mailbox that has been emptied may be the next one that holds something.
+    pub(crate) fn keep_mail(&mut self, emptied: Box<Mail>) {
+        if let Some(spare) = emptied.into_spare() {
+            self.spare_mail = Some(spare);
+        }
+    }
+
+    /// Moves what waits in a client's mailbox into the log that it is read from, if there is room. What it had when it came
+    /// back, up to the number `had`, makes room: it may have acknowledged that before, and not been heard. Whether
+    /// anything was moved.
+    pub(crate) fn collect_mail(
+        &mut self,
+        client: &ClientState,
+        place: usize,
+        had: u64,
+        now: u64,
+    ) -> bool {
+        let bound = self.shared.limits.mailbox;
+        let Some(log) = self.logs.get_mut(place) else { return false };
+        let mut has_made_room = false;
+        let mail = loop {
+            {
+                let mut mailbox = client.mailbox.lock();
+                let waiting = mailbox.mail.as_ref().map_or(0, |mail| mail.log.bytes());
+                if log.bytes() == 0 || log.bytes() + waiting <= bound {
+                    break mailbox.mail.take();
+                }
+            }
+            if std::mem::replace(&mut has_made_room, true) {
+                return false; // what is there has to be acknowledged first
+            }
+            // Not under the lock: these are payloads of the program's.
+            log.window.drop_before(log.window.after_number(had), usize::MAX);
+        };
+        let Some(mut mail) = mail else { return false };
+        log.newest += mail.lost;
+        while let Some(entry) = mail.log.pop() {
+            let at = self.times.of(entry.stamp, now);
+            log.push(log.newest + 1, entry, at, &self.shared.budget);
+        }
+        for (key, change) in mail.take_values() {
+            let at = self.times.of(change.stamp, now);
+            log.change(key, change, at, &self.shared.budget);
+        }
+        // What the client has had leaves no trace among the values that wait, so they are bounded here once more.
+        log.latest.give_way(self.shared.limits.keys, bound);
+        log.reveal(self.upto);
+        if !log.window.all_visible() || !log.latest.all_before(self.upto) {
+            self.hidden.push(place);
+        }
+        self.keep_mail(mail);
+        true
+    }
+
+    /// A client has so much of its mailbox, and says that it need not be kept.
+    pub(crate) fn acknowledge(&mut self, place: usize, seq: u64) {
+        if let Some(log) = self.get_mut(place) {
+            let had = log.window.after_number(seq);
+            log.window.drop_before(had, usize::MAX);
+        }
+    }
+
+    /// Whether something has been taken over, or is being, that may not be delivered yet.
+    pub(crate) fn has_hidden(&self) -> bool {
+        !self.hidden.is_empty() || self.is_taking_over()
+    }
+
+    /// It is to be looked for what this feed holds for nobody.
+    pub(crate) fn touch(&mut self, place: usize) {
+        if self.logs.get_mut(place).is_some_and(|log| !std::mem::replace(&mut log.touched, true)) {
+            self.touched.push(place);
+        }
+    }
+
+    /// The place of a feed, which it is given if it has none.
+    pub(crate) fn log_of(&mut self, topic: &Arc<Topic>) -> usize {
+        let place = topic.place.load(Ordering::Relaxed);
+        if self.logs.get(place).is_some_and(|log| Arc::ptr_eq(&log.topic, topic)) {
+            return place;
+        }
+        let log = Log::new(Arc::clone(topic), self.shared.limits.feed, self.retention);
+        let place = self.logs.insert(log);
+        topic.place.store(place, Ordering::Relaxed);
+        place
+    }
+
+    /// A new follower of a feed; where it begins: it is to have what was stamped from `stamp` on.
+    pub(crate) fn follow(
+        &mut self,
+        place: usize,
+        (key, serial): (usize, u32),
+        stamp: u64,
+        now: u64,
+    ) -> Cursor {
+        let upto = self.horizon();
+        let log = &mut self.logs[place];
+        log.followers.add(key, serial);
+        log.survey.take_if(|survey| survey.is_over);
+        let cursor = log.start(log.topic.is_everyones(), stamp, upto, now);
+        self.need(place, cursor, 0);
+        cursor
+    }
+
+    /// A new follower of a feed on `stepcast.v1`; see [`Log::resume`].
+    pub(crate) fn resume(
+        &mut self,
+        place: usize,
+        (key, serial): (usize, u32),
+        had: Option<Had>,
+        stamp: u64,
+        now: u64,
+    ) -> (Cursor, u64, bool) {
+        let upto = self.horizon();
+        let log = &mut self.logs[place];
+        log.followers.add(key, serial);
+        log.survey.take_if(|survey| survey.is_over);
+        let begun = log.resume(had, stamp, upto, now);
+        self.need(place, begun.0, 0);
+        begun
+    }
+
+    /// A follower less, which may follow the feed again: it is not to be listed twice then.
+    pub(crate) fn unfollow_early(&mut self, place: usize, key: usize, serial: u32) {
+        if let Some(log) = self.logs.get_mut(place) {
+            log.followers.forget(key, serial);
+        }
+        self.unfollow(place);
+    }
+
+    /// A follower less, whose connection is no client's any more.
+    pub(crate) fn unfollow(&mut self, place: usize) {
+        if let Some(log) = self.logs.get_mut(place) {
+            log.followers.count -= 1;
+            self.touch(place);
+        }
+    }
+
+    /// A feed has something new: its followers are called. Where messages were lost before they could be taken
+    /// over, or many have gone, all that are listed are shown at once, with how many were lost; who is said to be no follower is
+    /// taken from the list. Whether the call begins, and is not one that was under way.
+    pub(crate) fn call_followers(
+        &mut self,
+        place: usize,
+        mut is_one: impl FnMut(usize, u32, u64) -> bool,
+    ) -> bool {
+        let Some(log) = self.logs.get_mut(place) else { return false };
+        let lost = std::mem::take(&mut log.lost);
+        if lost > 0 || log.followers.is_littered() {
+            log.followers.retain(|key, serial| is_one(key, serial, lost));
+        }
+        self.touch(place);
+        self.logs.get_mut(place).is_some_and(|log| log.followers.call())
+    }
+
+    /// From now on it is found out how far behind the followers of each feed are.
+    pub(crate) fn begin_needed(&mut self) {
+        self.needed.clear();
+        self.needed.resize(self.logs.capacity(), u64::MAX);
+    }
+
+    /// A follower of a feed stands there, or begins there.
+    /// So many bytes to it may be lost with its connection: it may come back for them.
+    pub(crate) fn need(&mut self, place: usize, cursor: Cursor, unanswered: u32) {
+        if let Some((needed, log)) = self.needed.get_mut(place).zip(self.logs.get(place)) {
+            *needed = log.window.before(cursor.log, unanswered).min(*needed);
+        }
+    }
+
+    /// As [`trim`](Self::trim), now that all followers have said where they stand.
+    pub(crate) fn trim_needed(&mut self, place: usize, now: u64) -> usize {
+        let dropped = match self.needed.get(place) {
+            Some(needed) => self.trim(place, *needed, now),
+            None => 0, // it is newer than the question
+        };
+        if let Some(log) = self.logs.get_mut(place).filter(|_| dropped < TRIM) {
+            log.hold_no_more();
+        }
+        dropped
+    }
+
+    pub(crate) fn end_needed(&mut self) {
+        self.needed = Vec::new();
+        let is_touched = |place: &usize| self.logs.get(*place).is_some_and(|log| log.touched);
+        self.touched.retain(is_touched);
+    }
+
+    /// Lets go what feeds hold that have been read by all who follow them, so many feeds at most; whether there are more.
+    pub(crate) fn trim_touched(&mut self, mut most: usize, now: u64) -> bool {
+        while most > 0 {
+            let Some(place) = self.touched.pop() else { return false };
+            most = most.saturating_sub(1 + self.trim(place, u64::MAX, now) / 8);
+        }
+        !self.touched.is_empty()
+    }
+
+    /// Lets go what a feed holds for nobody, where its follower furthest behind is at `needed`, up to some number of
+    /// messages, and the rest later; and the feed, if nobody has it and nothing young is in it. How many messages.
+    pub(crate) fn trim(&mut self, place: usize, needed: u64, now: u64) -> usize {
+        let is_being_filled = self.is_taking_over_at(place);
+        let Some(log) = self.logs.get_mut(place) else { return 0 };
+        log.touched = false;
+        let dropped = log.trim(needed.min(log.window.live()), now, TRIM);
+        if dropped == TRIM {
+            self.touch(place);
+            return dropped;
+        }
+        if !is_being_filled
+            && !log.topic.is_everyones()
+            && log.is_over(now)
+            && self.shared.topics.retire(&log.topic)
+        {
+            self.logs.remove(place);
+            if self.logs.len() < self.logs.capacity() / 4 {
+                self.logs.shrink_to_fit();
+            }
+        }
+        dropped
+    }
+}
+
+/// A hub that ends in the middle of a round holds nothing of it any more.
+impl Drop for Feeds {
+    fn drop(&mut self) {
+        if let Some(part) = self.round.part.take() {
+            let values = part.values.map(|(key, change)| change.cost(&key));
+            self.shared.budget.sub(part.queue.bytes() + values.sum::<usize>());
+        }
+    }
+}

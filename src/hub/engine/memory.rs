@@ -1,0 +1,113 @@
+//! Relief: what makes way where the hub's memory limit is reached.
+
+use std::sync::Arc;
+
+use crate::hub::client::state::ClientState;
+use crate::hub::engine::parts::Engine;
+use crate::hub::events::DisconnectReason;
+use crate::hub::feed::log::Log;
+use crate::hub::feed::queue::ENTRY_OVERHEAD;
+use crate::hub::limits::Overflow;
+use crate::wire::v1;
+
+/// Messages that are let go in one turn.
+const RELIEF: usize = 16 * 1024;
+
+impl Engine {
+    /// Over the hub's memory limit: the fullest mailboxes lose their older half, and if that is not
+    /// enough the longest logs.
+    /// It ends after some number of messages: whether there are more to be lost.
+    pub(crate) fn relieve(&mut self) -> bool {
+        let mut left = RELIEF;
+        if self.shared.overflow == Overflow::SkipOldest {
+            self.relieve_mailboxes(&mut left);
+        } // else what was taken is not to be lost
+        // Of a mailbox nothing is to be lost where the policy says so.
+        let may_lose = |log: &Log| {
+            self.shared.overflow == Overflow::SkipOldest || log.topic.alias != v1::MAILBOX
+        };
+        let logs = self.feeds.logs.iter().filter(|(_, log)| may_lose(log));
+        let mut longest: Vec<_> = logs.map(|(place, log)| (log.bytes(), place)).collect();
+        longest.sort_unstable();
+        while let Some((_, place)) = longest.pop() {
+            if !self.shared.budget.is_tight() {
+                return false;
+            }
+            if left == 0 {
+                return true;
+            }
+            left = left.saturating_sub(self.feeds.logs[place].halve());
+        }
+        false
+    }
+
+    fn relieve_mailboxes(&self, left: &mut usize) {
+        let mut full: Vec<_> = self.shared.registry.all();
+        let log_of =
+            |client: &ClientState| client.mailbox.lock().mail.as_ref().map(|m| m.log.bytes());
+        full.retain(|client| log_of(client).is_some());
+        full.sort_by_cached_key(|client| std::cmp::Reverse(log_of(client)));
+        for client in full {
+            if !self.shared.budget.is_tight() || *left == 0 {
+                return;
+            }
+            *left = left.saturating_sub(self.halve_mailbox(&client));
+        }
+    }
+
+    /// What was sent to a client and waits loses its older half: how many messages.
+    pub(crate) fn halve_mailbox(&self, client: &ClientState) -> usize {
+        let evicted = {
+            let mut mailbox = client.mailbox.lock();
+            let Some(mail) = &mut mailbox.mail else { return 0 };
+            let evicted = mail.log.make_room(0, mail.log.bytes());
+            mail.lost += evicted.count as u64; // which is kept, though nothing else may be
+            mailbox.free(evicted.bytes, self.shared.mail_budgets());
+            evicted
+        };
+        self.shared.count_skipped(client, evicted.count as u64);
+        evicted.count
+    }
+
+    /// Where clients that are away have filled their share: those with most mail lose the older
+    /// half of their messages, until a quarter of the share is free. Where that is not enough, or
+    /// not permitted, and the share is exceeded, those with most have gone for good. It ends after
+    /// some number of messages: whether there are more to be lost.
+    pub(crate) fn relieve_absent(&mut self) -> bool {
+        let share = Arc::clone(&self.shared.absent);
+        let may_lose = self.shared.overflow == Overflow::SkipOldest;
+        if !share.is_tight() || !(may_lose || share.is_over()) {
+            return false;
+        }
+        let fullest = self.clients.sessions.away.fullest();
+        let mut left = if may_lose { RELIEF } else { 0 };
+        for (_, client) in &fullest {
+            if left == 0 || !share.is_tight() {
+                break;
+            }
+            let mut lost = self.halve_mailbox(client);
+            if let Some(log) = client.mail().and_then(|place| self.feeds.get_mut(place)) {
+                lost += log.halve();
+                let left = log.counted();
+                self.clients.sessions.away.leave_unacknowledged(client.id, left);
+            }
+            left = left.saturating_sub(lost);
+        }
+        // Another half of the same mailboxes before anybody has gone for good.
+        if may_lose && left < RELIEF && share.is_tight() {
+            return true;
+        }
+        if !share.is_over() {
+            return false;
+        }
+        let mut left = RELIEF;
+        for (bytes, client) in fullest {
+            if left == 0 || !share.is_tight() {
+                break;
+            }
+            self.dismiss(&client, DisconnectReason::TooSlow);
+            left = left.saturating_sub(bytes / ENTRY_OVERHEAD);
+        }
+        share.is_over()
+    }
+}
