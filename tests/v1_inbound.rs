@@ -80,6 +80,7 @@ fn each_line_each_name_and_each_4_kib_count_in_the_rate() {
     for (text, within) in cases {
         // Of so many it has enough, however slow the machine is; and of many times as many too much, however fast.
         let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+        assert_eq!(client.hello["limits"]["rate"], 100);
         for _ in 0..within {
             client.say_text(&text);
         }

@@ -54,6 +54,11 @@ export interface Options {
    * `location.origin`. They have to allow the header `Stepcast-Client` to other origins (CORS).
    */
   origins?: readonly string[];
+  /**
+   * How many of a feed's newest messages `Feed.snapshot` has: 100 if left out. They stay in memory, so
+   * a page whose messages are large says fewer.
+   */
+  history?: number;
   /** `false`: it does not connect before `Hub.reconnect`. */
   start?: boolean;
   /** Milliseconds after which an attempt that hangs is given up: 5000 if left out. */
@@ -149,8 +154,8 @@ export interface Hub extends EventTarget {
 
   /**
    * Follows a feed, from the first frame on if there is no connection yet. All handles of one name
-   * share one following: what had come before a handle was made is in its `values`, but is not told
-   * to its listeners again.
+   * share one following: what had come before a handle was made is in its `snapshot` and its `values`,
+   * but is not told to its listeners again.
    *
    * @typeParam T What the feed's messages and values are, as the page knows; nothing checks it.
    */
@@ -165,6 +170,9 @@ export interface Hub extends EventTarget {
    * Returns whether it was handed to an open connection, which is no promise that it arrives. While
    * there is none, nothing is queued. What is larger than the hub takes is not sent: `false`, and an
    * `error` event with the code `too-long`.
+   *
+   * What is more than the hub takes in a second waits here, and is lost with the connection. What
+   * would have to wait longer than five seconds is not sent: `false`.
    */
   send(data: unknown): boolean;
 
@@ -216,6 +224,17 @@ export interface Feed<T = any> extends AsyncIterable<Message<T>> {
    * hears no `ended`.
    */
   readonly ended: boolean;
+  /**
+   * What has come of the feed so far: for a handle that is made later, and for stores such as React's
+   * `useSyncExternalStore(feed.subscribe, feed.snapshot)`. It is the same object until something of
+   * the feed comes, and it never changes. Needs no `this`.
+   */
+  snapshot(): Snapshot<T>;
+  /**
+   * Calls `listener` after each event of the feed that makes another snapshot. Returns what takes the
+   * listener off again. Needs no `this`.
+   */
+  subscribe(listener: () => void): () => void;
   /** Like `Hub.on`, with the events of this feed only. */
   on<K extends keyof FeedEvents<T>>(
     type: K,
@@ -230,6 +249,19 @@ export interface Feed<T = any> extends AsyncIterable<Message<T>> {
   close(): void;
   /** As `close`, for `using`. */
   [Symbol.dispose](): void;
+}
+
+/** A feed at one moment; see `Feed.snapshot`. */
+export interface Snapshot<T = any> {
+  /** As in the last `feed` event, `null` before the first; `ended` once the program has finished the feed. */
+  readonly how: FeedNotice['how'] | 'ended' | null;
+  /** The latest values, by key. */
+  readonly values: ReadonlyMap<string, T>;
+  /**
+   * The newest messages, as many as `Options.history`, the oldest first. Those that come next follow
+   * them without a hole but where a `gap` is told.
+   */
+  readonly messages: readonly Message<T>[];
 }
 
 /**
@@ -410,6 +442,12 @@ export interface State {
   most?: number;
   /** Feeds that it may follow; 64 until the hub says so. */
   limit: number;
+  /** Lines a second that the hub takes; no bound until the hub has said so. */
+  rate: number;
+  /** Until when what was said takes at this rate. */
+  free: number;
+  /** Messages that wait, each with the time at which the rate has had it. */
+  queue: readonly { data: string | Blob | Uint8Array; at: number }[];
 }
 
 /** With each input come the time in milliseconds, a random number and whether the page is hidden. */
@@ -428,7 +466,7 @@ export type Input = { now: number; random: number; hidden: boolean } & (
 );
 
 /** Input that comes by itself after some time. */
-export type TimerName = 'start' | 'check' | 'ack';
+export type TimerName = 'start' | 'check' | 'ack' | 'flow';
 
 export type Effect =
   /** Opens a connection; a `close` of the one before has come by then. */

@@ -1,11 +1,7 @@
 // The browser's end of the wire `stepcast.v1` (docs/protocol.md), with its types in stepcast.d.ts.
 // `reduce` decides, apart from sockets, timers and storage; `Connection` does it.
 
-const LATE = 10_000; // ms that a ping may be
-const HIDDEN = 70_000; // a hidden page's timers run once a minute
-const FEEDS = 64; // in a hello, until the hub says how many
 const FEED = /\/feed\/(.*[^/])$/; // in an address
-const WAITING = 1000; // messages, for a `for await`
 const DISPOSE = Symbol.dispose ?? Symbol('dispose');
 
 /** A client before it connects. After a reload it needs all again but the acknowledged mailbox. */
@@ -19,7 +15,8 @@ export function initial(feeds = [''], record, { timeout = 5000, minRetry = 500, 
     greeted: false, // whether this connection has our hello
     heard: Infinity, doubt: false, // when something came, whether the network has gone since
     // Since when it is open, or has asked to be; when the hub's times begin, by this machine's clock.
-    since: 0, zero: 0, attempts: 0, timeout, minRetry, maxRetry, ping: 25_000, limit: FEEDS,
+    since: 0, zero: 0, attempts: 0, timeout, minRetry, maxRetry, ping: 25_000, limit: 64,
+    queue: [], free: 0, rate: Infinity, // what waits, until when the rate is used, lines a second
   };
   for (const name of feeds) state.feeds.set(name, { wanted: true });
   return state;
@@ -65,6 +62,7 @@ class Turn {
     const idle = [...feeds].filter(([, { alias, asked }]) => alias === undefined && !asked);
     const room = Math.max(0, limit - feeds.size + 1 + idle.length);
     for (const [feed] of idle.splice(room)) if (most) this.emit('error', { code: 'full', feed, reason: `more than ${limit} feeds` });
+    this.spend(idle.length);
     for (const [name, feed] of idle) feeds.set(name, { ...feed, asked: true });
     return Object.fromEntries(idle.map(([name, { epoch, seq, set }]) => [name, { epoch, seq, set }]));
   }
@@ -74,8 +72,7 @@ class Turn {
     if (state.status.state === 'open' && this.now - state.since >= maxRetry) state.attempts = 0;
     this.drop();
     if (this.ended) return;
-    const end = { 4503: 'finished', 4504: 'failed' }[code];
-    if (end) return this.status(end, { code, reason });
+    if (code === 4503 || code === 4504) return this.status(code > 4503 ? 'failed' : 'finished', { code, reason });
     // Anything on the way may end a connection, or refuse who was let in before.
     if (/^4[5-9]..$/.test(code) || /^40[34]$/.test(code) && !state.id) return this.finish(code, reason);
     if (!greeted && !state.attempts) this.do('ask');
@@ -92,14 +89,15 @@ class Turn {
 
   /** Without a code the hub keeps the mailbox: the client may come back. */
   drop(code) {
-    Object.assign(this.state, { greeted: false, ackAt: 0, heard: -Infinity });
-    for (const name of ['start', 'check', 'ack']) this.arm(name);
+    Object.assign(this.state, { greeted: false, ackAt: 0, heard: -Infinity, queue: [] });
+    for (const name of ['start', 'check', 'ack', 'flow']) this.arm(name);
     this.do('close', { code });
   }
 
   check() {
     const { state } = this;
-    const left = state.heard - this.now + (state.greeted ? Math.max(state.ping + LATE, this.hidden ? HIDDEN : 0) : state.timeout);
+    // A ping may be 10 s late, and a hidden page has its timers once a minute.
+    const left = state.heard - this.now + (state.greeted ? Math.max(state.ping + 10_000, this.hidden ? 70_000 : 0) : state.timeout);
     if (left > 0) this.arm('check', left);
     else this.closed({ code: 1006, reason: 'the hub was silent' });
   }
@@ -158,9 +156,25 @@ class Turn {
       data = `{"${typeof data === 'string' ? 'text' : 'json'}":${said}${to ? `,"to":${to}` : ''}}`;
     }
     const { size } = new Blob([data]);
-    if (size > state.most) this.emit('error', { code: 'too-long', reason: `${size} bytes where the hub takes ${state.most}` });
-    else this.do('send', { data });
+    if (size > state.most) this.emit('error', { code: 'too-long', reason: `${size} bytes, ${state.most} at most` });
+    else if (state.free < this.now + 5000) { // until then it waits at most
+      this.spend(1 + size / Math.max(4096, state.most / 16));
+      state.queue = [...state.queue, { data, at: state.free }];
+      this.flow();
+    }
   }
+
+  /** Sends what is due: half a second's worth at once, of two that the hub lets through. */
+  flow() {
+    for (const { data, at } of this.state.queue) {
+      const wait = at - this.now - 500;
+      if (wait > 0) return this.arm('flow', wait);
+      this.state.queue = this.state.queue.slice(1);
+      this.do('send', { data });
+    }
+  }
+
+  spend(lines) { this.state.free = Math.max(this.state.free, this.now) + 1000 * lines / this.state.rate; }
 
   close() {
     this.drop(1000);
@@ -194,7 +208,7 @@ class Turn {
       }
     }
     Object.assign(state, {
-      id: number(id), key, epoch, resumed, since: this.now, zero: Math.round((state.since + this.now) / 2) - number(now), ping: 1000 * number(ping), most: limits.message, limit: limits.feeds,
+      id: number(id), key, epoch, resumed, since: this.now, zero: Math.round((state.since + this.now) / 2) - number(now), ping: 1000 * number(ping), most: limits.message, limit: limits.feeds, rate: limits.rate,
     });
     this.store(true);
     this.check();
@@ -229,22 +243,22 @@ class Turn {
 
   $text([alias, seq, at, data, key]) {
     const time = this.state.zero + number(at);
-    if (key === undefined) this.move(alias, { seq: number(seq) }, 'message', { seq, time, data });
-    else this.move(alias, { set: number(seq) }, 'value', { key, time, data });
+    if (key === undefined) this.move(alias, 'seq', seq, 'message', { seq, time, data });
+    else this.move(alias, 'set', seq, 'value', { key, time, data });
   }
 
   $json(body) { this.$text(body); }
 
-  $removed([alias, set, at, key]) { this.move(alias, { set: number(set) }, 'removed', { key, time: this.state.zero + number(at) }); }
+  $removed([alias, set, at, key]) { this.move(alias, 'set', set, 'removed', { key, time: this.state.zero + number(at) }); }
 
-  $ended([alias, set, at]) { this.move(alias, { set: number(set) }, 'ended', { time: this.state.zero + number(at) }); }
+  $ended([alias, set, at]) { this.move(alias, 'set', set, 'ended', { time: this.state.zero + number(at) }); }
 
-  $gap({ alias, from, to, why }) { this.move(alias, { seq: number(to) }, 'gap', { from, to, why }); }
+  $gap({ alias, from, to, why }) { this.move(alias, 'seq', to, 'gap', { from, to, why }); }
 
   /** A pong is an ack, too. */
   $ping(pong) {
     this.state.acked = this.feeds.get(null).seq ?? 0;
-    this.send({ pong });
+    this.do('send', { data: json({ pong }) });
   }
 
   $error({ code, feed, reason }) {
@@ -265,12 +279,10 @@ class Turn {
   }
 
   binary(data) {
-    const view = new DataView(data);
-    const kind = view.getUint8(0);
+    const view = new DataView(data), kind = view.getUint8(0);
     if (kind !== 1 && kind !== 2) return;
-    const length = view.getUint16(21), long = (at) => Number(view.getBigUint64(at));
-    const key = new TextDecoder('utf-8', { ignoreBOM: true }).decode(new Uint8Array(data, 23, length));
-    this.$text([view.getUint32(1), long(5), long(13), data.slice(23 + length), kind === 2 ? key : undefined]);
+    const length = view.getUint16(21), long = (at) => Number(view.getBigUint64(at)), key = new TextDecoder('utf-8', { ignoreBOM: true }).decode(new Uint8Array(data, 23, length));
+    this.$text([view.getUint32(1), long(5), long(13), data.slice(23 + length), kind > 1 ? key : undefined]);
   }
 
   renew() {
@@ -285,10 +297,10 @@ class Turn {
   }
 
   /** Nothing twice, and nothing of a feed that was left. */
-  move(alias, to, event, detail) {
+  move(alias, member, to, event, detail) {
     const [name, feed] = this.find(alias);
-    if (!feed || feed.asked || to.seq <= feed.seq || to.set <= feed.set) return;
-    this.feeds.set(name, { ...feed, ...to });
+    if (number(to) <= feed?.[member] || !feed || feed.asked) return;
+    this.feeds.set(name, { ...feed, [member]: to });
     this.emit(event, { feed: name, ...detail });
     this.owe();
   }
@@ -310,7 +322,11 @@ class Turn {
 
   do(type, rest) { this.effects.push({ type, ...rest }); }
 
-  send(object) { this.do('send', { data: json(object) }); }
+  /** A line about a feed counts twice. */
+  send(object) {
+    this.spend(2);
+    this.do('send', { data: json(object) });
+  }
 
   arm(name, after) { this.do('timer', { name, after }); }
 
@@ -334,7 +350,7 @@ class Turn {
 
 /** Half a surrogate pair becomes U+FFFD, as in `WebSocket.send`. */
 function json(value) {
-  return JSON.stringify(value)?.replace(/\\(ud...|.)/g, (escape, { length }) => length > 1 ? '\ufffd' : escape);
+  return JSON.stringify(value)?.replace(/(\\\\)|\\ud.../g, (all, pair) => pair ?? '\ufffd');
 }
 
 function number(value) {
@@ -347,7 +363,7 @@ class Connection extends EventTarget {
   #timers = {};
   #events = [];
   #listeners = new Map(); // by what takes each off
-  #telling = false;
+  #telling;
   #feeds = new Map();
   #claim = new AbortController(); // to be the client
   #claimed; // its id
@@ -355,9 +371,9 @@ class Connection extends EventTarget {
   constructor(url, options) {
     super();
     const { feeds, name } = this.#options = {
-      name: '', origins: [], WebSocket: globalThis.WebSocket, random: Math.random, timers: options.clock ?? globalThis, ...options,
+      name: '', origins: [], history: 100, WebSocket: globalThis.WebSocket, random: Math.random, timers: options.clock ?? globalThis, ...options,
     };
-    if (!this.#options.WebSocket) throw new TypeError('no WebSocket here: pass one as an option, such as that of the package ws');
+    if (!this.#options.WebSocket) throw new TypeError('no WebSocket here: pass one as an option');
     this.#url = url;
     this.#slot = `stepcast ${url.origin}${url.pathname}${name}`;
     while (slots.has(this.#slot)) this.#slot += '+';
@@ -377,7 +393,7 @@ class Connection extends EventTarget {
     listen(globalThis.document, 'visibilitychange', probe);
     listen(globalThis.document, 'securitypolicyviolation', ({ disposition, blockedURI, effectiveDirective }) => {
       if (disposition === 'enforce' && blockedURI.startsWith(url.origin)) {
-        this.#dispatch({ type: 'closed', code: 403, reason: `the page's own Content-Security-Policy, ${effectiveDirective}` });
+        this.#dispatch({ type: 'closed', code: 403, reason: `Content-Security-Policy: ${effectiveDirective}` });
       }
     });
   }
@@ -401,7 +417,7 @@ class Connection extends EventTarget {
       this.removeEventListener(type, listener);
     };
     if (signal?.aborted) return off;
-    signal?.addEventListener('abort', off, { once: true });
+    signal?.addEventListener('abort', off);
     this.#listeners.set(off, { type, fn, owner });
     this.addEventListener(type, listener);
     return off;
@@ -427,34 +443,34 @@ class Connection extends EventTarget {
     };
     const handle = {
       name, values: feed.values, close, [DISPOSE]: close,
-      get ended() { return feed.ended; },
+      get ended() { return feed.how === 'ended'; },
+      subscribe: (fn) => handle.on('change', fn),
+      snapshot: () => feed.shot ??= { how: feed.how, values: new Map(feed.values), messages: feed.messages },
       send: (data) => !signal.aborted && this.#say(data, name),
       on: (type, fn, options) => this.on(type, fn, signal.aborted ? { signal } : options, name, handle),
       off: (type, fn) => this.off(type, fn, handle),
       async *[Symbol.asyncIterator]() {
-        const waiting = [];
+        const waiting = [], done = new AbortController(), look = () => wake?.();
         let wake;
-        const off = [
-          handle.on('message', (message) => {
-            waiting.push(message);
-            if (waiting.length > WAITING) waiting.shift();
-            wake?.();
-          }),
-          handle.on('ended', () => wake?.()),
-          hub.on('status', () => wake?.()),
-        ];
-        signal.addEventListener('abort', () => wake?.());
+        handle.on('message', (message) => {
+          waiting.push(message);
+          if (waiting.length > 1000) waiting.shift();
+          look();
+        }, done);
+        handle.on('ended', look, done);
+        hub.on('status', look, done);
+        signal.addEventListener('abort', look);
         try {
           for (;;) {
             const { state, code, reason } = hub.status;
             if (signal.aborted) return;
             else if (waiting.length) yield waiting.shift();
-            else if (feed.ended || state === 'finished' || state === 'closed' && !code) return;
+            else if (handle.ended || state === 'finished' || state === 'closed' && !code) return;
             else if (state === 'failed' || state === 'closed') throw new Error(`${state}: ${code} ${reason}`);
             else await new Promise((resolve) => { wake = resolve; });
           }
         } finally {
-          for (const each of off) each();
+          done.abort();
         }
       },
     };
@@ -465,7 +481,7 @@ class Connection extends EventTarget {
 
   #say(data, feed) {
     return this.state === 'open' && this.#socket.readyState === 1
-      && this.#dispatch({ type: 'say', data, feed }).some(({ type }) => type === 'send');
+      && this.#dispatch({ type: 'say', data, feed }).some(({ type }) => type !== 'emit');
   }
 
   disconnect() { this.#dispatch({ type: 'pagehide' }); }
@@ -490,8 +506,7 @@ class Connection extends EventTarget {
 
   #living(signal) {
     return new Promise((resolve, reject) => {
-      const done = new AbortController();
-      const look = () => {
+      const done = new AbortController(), look = () => {
         const { state, id, code, reason } = this.status;
         if (signal?.aborted) reject(signal.reason);
         else if (state === 'open') resolve(id);
@@ -506,7 +521,7 @@ class Connection extends EventTarget {
   }
 
   #feed(name) {
-    if (!this.#feeds.has(name)) this.#feeds.set(name, { handles: 0, values: new Map(), ended: false });
+    if (!this.#feeds.has(name)) this.#feeds.set(name, { handles: 0, values: new Map(), messages: [], how: null });
     return this.#feeds.get(name);
   }
 
@@ -543,7 +558,7 @@ class Connection extends EventTarget {
         const { name: type, after } = effect;
         timers.clearTimeout(this.#timers[type]);
         // A browser fires a longer one at once.
-        if (after >= 0) this.#timers[type] = timers.setTimeout(() => this.#dispatch({ type }), Math.min(after, 2 ** 31 - 1));
+        if (after >= 0) this.#timers[type] = timers.setTimeout(() => this.#dispatch({ type }), Math.min(after, 0x7fffffff));
       }
     }
   }
@@ -569,11 +584,11 @@ class Connection extends EventTarget {
     try {
       let answer = await fetch(url, { cache: 'no-store' });
       // Of a GET within its origin a browser does not say the origin, which a proxy may hide from the hub.
-      if (answer.ok) answer = await fetch(url, { method: 'OPTIONS' }).then((ruled) => ruled.status === 403 ? ruled : answer, () => answer);
-      const { status: code } = answer;
-      const reason = answer.ok ? 'GET is answered, a WebSocket is not' : (await answer.text()).replace(/(<[^>]*>|\s)+/g, ' ').trim();
+      const ruled = answer.ok ? await fetch(url, { method: 'OPTIONS' }).catch(() => answer) : answer;
+      if (ruled.status === 403) answer = ruled;
+      const { status: code } = answer, reason = answer.ok ? 'GET is answered, a WebSocket is not' : (await answer.text()).replace(/(<[^>]*>|\s)+/g, ' ').trim();
       if (!this.#state.greeted) this.#dispatch({ type: 'closed', code, reason: `${code}: ${reason.slice(0, 512)}` });
-    } catch { /* nobody answers, or not to this page */ }
+    } catch {} // nobody answers, or not to this page
   }
 
   /** Without waiting for `close`, which may take minutes. */
@@ -581,21 +596,26 @@ class Connection extends EventTarget {
     const socket = this.#socket;
     if (!socket) return;
     this.#socket = socket.onopen = socket.onmessage = socket.onclose = null;
-    try { socket.close(code); } catch { /* gone is gone */ }
+    try { socket.close(code); } catch {} // gone is gone
   }
 
   #tell({ event, detail }) {
     const { feed, how, key, data } = detail;
-    const { values, handles } = this.#feeds.get(feed) ?? {};
-    if (event === 'value') values?.set(key, data);
-    if (event === 'removed' && !values?.delete(key)) return;
-    if (event === 'ended') this.#feed(feed).ended = true;
-    if (how === 'snapshot') {
-      this.#feed(feed).values.clear();
-      this.#feed(feed).ended = false;
+    const { history } = this.#options, own = how === 'snapshot' ? this.#feed(feed) : this.#feeds.get(feed);
+    if (event === 'removed' && !own?.values.delete(key)) return;
+    if (own) {
+      own.shot = null;
+      if (how === 'snapshot' || own.how !== 'ended') own.how = how ?? own.how;
+      if (how === 'snapshot') {
+        own.values.clear();
+        own.messages = [];
+      }
+      if (how === 'unfollowed' && !own.handles) this.#feeds.delete(feed);
+      if (event === 'value') own.values.set(key, data);
+      if (event === 'ended') own.how = event;
+      if (event === 'message') own.messages = [...own.messages, detail].slice(-history || Infinity);
     }
-    if (how === 'unfollowed' && !handles) this.#feeds.delete(feed);
-    this.dispatchEvent(new CustomEvent(event, { detail }));
+    for (const type of own ? [event, 'change'] : [event]) this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
   #show() {
@@ -607,7 +627,7 @@ class Connection extends EventTarget {
     this.#claim.abort();
     const { signal } = this.#claim = new AbortController();
     this.#claimed = id;
-    const { timers } = this.#options, { navigator: { locks } = {}, BroadcastChannel } = globalThis;
+    const { navigator: { locks } = {}, BroadcastChannel } = globalThis, { timers } = this.#options;
     const tell = (free) => {
       timers.clearTimeout(timer);
       if (!signal.aborted) then?.(free);
@@ -635,7 +655,7 @@ class Connection extends EventTarget {
       const { storage = sessionStorage } = this.#options;
       if (record) storage.setItem(this.#slot, JSON.stringify(record));
       return JSON.parse(storage.getItem(this.#slot));
-    } catch { /* none, forbidden, full */ }
+    } catch {} // none, forbidden, full
   }
 }
 

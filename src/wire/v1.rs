@@ -214,7 +214,7 @@ impl Lines {
     }
 
     pub(crate) fn hello(&mut self, hello: &Greeting<'_>) {
-        let Greeting { id, key, epoch, resumed, base, now, ping, message, feeds } = hello;
+        let Greeting { id, key, epoch, resumed, base, now, ping, message, feeds, rate } = hello;
         let line = self.next();
         line.reserve(256); // with the feeds that most follow
         line.extend_from_slice(br#"{"hello":{"id":"#);
@@ -226,7 +226,8 @@ impl Lines {
             line,
             r#"{epoch:016x}","resumed":{resumed},"base":{base},"now":{now},"ping":{ping},"#
         );
-        let _ = write!(line, r#""limits":{{"message":{message},"feeds":{feeds}}}}}}}"#);
+        let _ =
+            write!(line, r#""limits":{{"message":{message},"feeds":{feeds},"rate":{rate}}}}}}}"#);
     }
 
     pub(crate) fn feed(&mut self, name: &str, alias: u32, epoch: u64, seq: u64, resumed: bool) {
@@ -293,6 +294,8 @@ pub(crate) struct Greeting<'a> {
     pub(crate) ping: u64,
     pub(crate) message: usize,
     pub(crate) feeds: usize,
+    /// What the client may say in a second.
+    pub(crate) rate: u32,
 }
 
 fn put_hex(line: &mut Vec<u8>, bytes: &[u8]) {
@@ -661,6 +664,7 @@ mod tests {
                     ping: means["ping"].as_u64().unwrap(),
                     message: usize::try_from(means["limits"]["message"].as_u64().unwrap()).unwrap(),
                     feeds: usize::try_from(means["limits"]["feeds"].as_u64().unwrap()).unwrap(),
+                    rate: u32_of(&means["limits"]["rate"]),
                 });
             };
             assert_eq!(written(greeting), line);

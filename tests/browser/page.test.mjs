@@ -47,7 +47,7 @@ class Hub {
   say(object) { this.socket.send(JSON.stringify(object)); }
 
   greet({ id = 7, epoch = '5e1f00d2a4b3c687', resumed = false, seq = 0, how = 'snapshot' } = {}) {
-    this.say({ hello: { id, key: '0'.repeat(32), epoch, resumed, base: 0, now: NOW, ping: 25, limits: { message: 65536, feeds: 64 } } });
+    this.say({ hello: { id, key: '0'.repeat(32), epoch, resumed, base: 0, now: NOW, ping: 25, limits: { message: 65536, feeds: 64, rate: 1000 } } });
     this.say({ feed: { name: '', alias: 1, seq, how } });
     this.seq = seq;
     return this;

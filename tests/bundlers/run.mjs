@@ -15,7 +15,7 @@ globalThis.WebSocket = class {
   send(text) {
     if (!JSON.parse(text).hello) return;
     const lines = [
-      { hello: { id: 4711, key: 'key', epoch: 'epoch', resumed: false, base: 0, now: 0, ping: 25, limits: { message: 65536, feeds: 64 } } },
+      { hello: { id: 4711, key: 'key', epoch: 'epoch', resumed: false, base: 0, now: 0, ping: 25, limits: { message: 65536, feeds: 64, rate: 1000 } } },
       { feed: { name: '', alias: 1, seq: 0, how: 'snapshot' } },
       { text: [1, 1, 0, 'step 41'] },
     ];

@@ -379,14 +379,14 @@ test('a feed that is followed may be said to go on again, and nothing is deliver
 
 test('a client that wants more feeds than it may follow goes on with as many as it may, and says which are left out', () => {
   const tab = new Tab({ feeds: ['a', 'b', 'c'] });
-  tab.socket.welcome({ limits: { message: 65536, feeds: 2 } });
+  tab.socket.welcome({ limits: { message: 65536, feeds: 2, rate: 1000 } });
   assert.equal(tab.socket.said.length, 1);
   tab.socket.say({ error: { code: 'full', reason: '3 feeds where a client may follow 2' } });
   assert.deepEqual(tab.take('error').map(({ code, feed }) => [code, feed]), [['full', undefined], ['full', 'c']]);
   assert.deepEqual(asked(tab), [{ follow: { a: {}, b: {} } }]);
   // From then on it asks for no more in one line, and keeps what it has.
   tab.socket.say({ feed: { name: 'a', alias: 1, seq: 7, how: 'snapshot' } }, { feed: { name: 'b', alias: 2, seq: 0, how: 'snapshot' } });
-  tab.back({ resumed: true, limits: { message: 65536, feeds: 2 } });
+  tab.back({ resumed: true, limits: { message: 65536, feeds: 2, rate: 1000 } });
   assert.deepEqual(tab.socket.hello.feeds, { a: { seq: 7 }, b: { seq: 0 } });
   // An error about one feed is no reason to ask again.
   tab.socket.say({ error: { code: 'full', feed: '', reason: '' } });
@@ -401,7 +401,7 @@ test('a hello names 64 feeds at most, and the rest is asked for when the hub has
   tab.socket.open();
   assert.deepEqual(Object.keys(tab.socket.hello.feeds), feeds.slice(0, 64));
   tab.hub.feed('early');
-  tab.socket.welcome({ limits: { message: 65536, feeds: 100 } });
+  tab.socket.welcome({ limits: { message: 65536, feeds: 100, rate: 1000 } });
   assert.deepEqual(asked(tab).slice(0, 1), [{ follow: { early: {} } }]);
   assert.deepEqual(asked(tab).slice(1).map(({ follow }) => Object.keys(follow)), [feeds.slice(64, 99)]);
   assert.deepEqual(tab.take('error').map(({ code, feed }) => [code, feed]), feeds.slice(99).map((name) => ['full', name]));
@@ -638,7 +638,7 @@ test('send says whether there was a connection, and queues nothing', () => {
 
 test('what is larger than the hub takes is refused here, as it would close the connection for good', () => {
   const tab = new Tab();
-  tab.socket.welcome({ limits: { message: 20, feeds: 1 } });
+  tab.socket.welcome({ limits: { message: 20, feeds: 1, rate: 1000 } });
   const before = tab.socket.sent.length;
   assert.equal(tab.hub.send('1234567\u00e9'), true, '{"text":"1234567\u00e9"} is 19 characters and 20 bytes');
   assert.equal(tab.hub.send('12345678\u00e9'), false);
@@ -663,7 +663,7 @@ test('half a surrogate pair becomes U+FFFD, as in WebSocket.send, wherever it is
 
 test('bytes go as bytes, wherever they were made, and a Blob as one', async () => {
   const tab = new Tab();
-  tab.socket.welcome({ limits: { message: 20, feeds: 1 } });
+  tab.socket.welcome({ limits: { message: 20, feeds: 1, rate: 1000 } });
   const foreign = runInNewContext('[new ArrayBuffer(2), new Uint8Array(2), new DataView(new ArrayBuffer(2))]');
   const wire = [...foreign, new Blob(['ab']), new File(['ab'], 'name')];
   for (const data of wire) assert.equal(tab.hub.send(data), true);

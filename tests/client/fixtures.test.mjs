@@ -15,7 +15,7 @@ function run(state, ...inputs) {
 }
 
 const frame = (...objects) => ({ type: 'frame', data: objects.map((one) => JSON.stringify(one)).join('\n') });
-const hello = (rest) => frame({ hello: { id: 4711, key: KEY, epoch: EPOCH, resumed: false, base: 0, now: 600_000, ping: 25, limits: { message: 65536, feeds: 64 }, ...rest } });
+const hello = (rest) => frame({ hello: { id: 4711, key: KEY, epoch: EPOCH, resumed: false, base: 0, now: 600_000, ping: 25, limits: { message: 65536, feeds: 64, rate: 1000 }, ...rest } });
 const opened = (feeds) => run(initial(feeds), { type: 'pageshow' }, { type: 'opened' }).state;
 
 const BEGUN = at.now - 600_000; // the hub's moment 0, by this machine's clock

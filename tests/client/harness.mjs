@@ -179,7 +179,7 @@ class Socket {
 
   welcome(rest) {
     if (!this.readyState) this.open();
-    this.say({ hello: { id: 4711, key: KEY, epoch: EPOCH, resumed: false, base: 0, now: 0, ping: 25, limits: { message: 65536, feeds: 64 }, ...rest } });
+    this.say({ hello: { id: 4711, key: KEY, epoch: EPOCH, resumed: false, base: 0, now: 0, ping: 25, limits: { message: 65536, feeds: 64, rate: 1000 }, ...rest } });
   }
 
   /** The text frames that came from the client, parsed. */

@@ -118,7 +118,7 @@ test('a lost connection is resumed with all that the client has', async () => {
     id: 4711, key: KEY, epoch: EPOCH, mail: { seq: 12, set: 980 },
     feeds: { '': { seq: 40 }, 'run/42': { seq: 7, set: 977 }, 'never answered': {} },
   });
-  tab.socket.say({ hello: { id: 4711, key: KEY, epoch: EPOCH, resumed: true, base: 0, now: 0, ping: 25, limits: { message: 1, feeds: 1 } } });
+  tab.socket.say({ hello: { id: 4711, key: KEY, epoch: EPOCH, resumed: true, base: 0, now: 0, ping: 25, limits: { message: 1, feeds: 1, rate: 1000 } } });
   const [, status] = tab.take('status');
   assert.deepEqual([status.state, status.resumed, status.id], ['open', true, 4711]);
   assert.deepEqual(tab.take('feed').at(-1), { feed: null, how: 'resumed' });

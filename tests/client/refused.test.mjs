@@ -130,7 +130,7 @@ test("the page's own policy is told as the reason, for good where this client wa
   assert.equal(tab.hub.state, 'connecting');
   tab.socket.end();
   violate();
-  assert.deepEqual(last(tab), ['closed', 403, "the page's own Content-Security-Policy, connect-src"]);
+  assert.deepEqual(last(tab), ['closed', 403, 'Content-Security-Policy: connect-src']);
   assert.equal(tab.clock.armed, 0);
   violate(); // the look for a reason was forbidden, too
   assert.equal(tab.sockets.length, 1);

@@ -44,8 +44,9 @@ const residual: number | undefined = typed.values.get('key')?.residual;
 // React: useSyncExternalStore(subscribe, snapshot).
 const subscribe = (changed: () => void): (() => void) => hub.on('status', changed);
 const snapshot = (): Status => hub.status;
-connect('http://localhost:8002/feed/run/1', { name: 'log', timeout: 3000, minRetry: 100, maxRetry: 5000, debug: console.debug });
-console.log(residual, subscribe, snapshot);
+connect('http://localhost:8002/feed/run/1', { name: 'log', history: 10, timeout: 3000, minRetry: 100, maxRetry: 5000, debug: console.debug });
+const store: [(changed: () => void) => () => void, () => { messages: readonly { data: { residual: number } }[] }] = [typed.subscribe, typed.snapshot];
+console.log(residual, subscribe, snapshot, store, typed.snapshot().how, typed.snapshot().values.get('key')?.residual);
 
 const sent: boolean = hub.send('text') && hub.send(new Float32Array(3)) && hub.send({ stiffness: 0.4 });
 const response: Response = await hub.fetch('/runs', { method: 'POST' });
@@ -63,6 +64,8 @@ typed.on('message', ({ data }) => data.residuum);
 run.on('status', () => {});
 // @ts-expect-error: values are the hub's to set
 run.values.set('key', 1);
+// @ts-expect-error: and what has come
+run.snapshot().messages.push();
 // @ts-expect-error: so is the id
 hub.client = 3;
 // @ts-expect-error: names are strings

@@ -112,9 +112,15 @@ class Client:
         feed = self.feeds.get(name)
         to = next((alias for alias, followed in self.followed.items() if followed is feed), 0)
         if isinstance(message, bytes):
-            return await self.ws.send(SAID.pack(1, to) + message)
-        kind = "text" if isinstance(message, str) else "json"
-        await self.ws.send(json.dumps({kind: message, "to": to}))
+            frame = SAID.pack(1, to) + message
+        else:
+            kind = "text" if isinstance(message, str) else "json"
+            frame = json.dumps({kind: message, "to": to})
+        # Half a second's worth at once: the hub lets two through.
+        counts = 1 + len(frame) / max(4096, self.limits["message"] / 16)
+        self.free = max(self.free, time.monotonic()) + counts / self.limits["rate"]
+        await asyncio.sleep(self.free - time.monotonic() - 0.5)
+        await self.ws.send(frame)
 
     async def send_acks(self, ws):
         acked = {}
@@ -129,6 +135,7 @@ class Client:
             self.mail.forget()
         self.who = {member: hello[member] for member in ("id", "key", "epoch")}
         self.silence = hello["ping"] + 10
+        self.limits, self.free = hello["limits"], 0  # what it may say, and when it may say more
         self.greeted = time.monotonic()
         middle = (self.asked + time.time()) / 2
         self.zero = middle - hello["now"] / 1000  # the time 0 of the hub, by this clock

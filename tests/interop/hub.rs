@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         process::exit(1);
     });
-    let limits = Limits::default().feed(256 << 10);
+    let limits = Limits::default().feed(256 << 10).inbound_per_second(100);
     let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0")?;
     let mut events = hub.events();
     println!("{}", hub.url().ok_or("no address")?);

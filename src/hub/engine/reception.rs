@@ -300,6 +300,7 @@ impl Engine {
             ping: self.clock.timeouts.keepalive.div_ceil(1000),
             message: limits.inbound_message,
             feeds: limits.feeds_per_client,
+            rate: limits.inbound_per_second,
         });
     }
 
