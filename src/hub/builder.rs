@@ -1,13 +1,11 @@
 //! Options, and how a hub starts.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as StdToSocketAddrs};
-use std::panic;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use std::{fmt, io, panic};
 
 use tokio::net::ToSocketAddrs;
 use tokio::runtime::{self, Handle};
@@ -15,7 +13,7 @@ use tokio::runtime::{self, Handle};
 use crate::handshake::{Request, Rules};
 use crate::hub::driver::bind::bind;
 use crate::hub::driver::listener::Listener;
-use crate::hub::driver::task::Driver;
+use crate::hub::driver::state::Driver;
 use crate::hub::engine::admission::{FollowRule, Reception};
 use crate::hub::engine::parts::Engine;
 use crate::hub::error::SpawnError;

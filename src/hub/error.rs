@@ -1,8 +1,7 @@
 //! What can go wrong for the program that owns a hub.
 
-use std::fmt;
-use std::io;
 use std::net::SocketAddr;
+use std::{fmt, io};
 
 use crate::hub::id::ClientId;
 

@@ -13,8 +13,7 @@ use crate::hub::feed::topic::{Change, Topic, Topics};
 use crate::hub::id::ClientId;
 use crate::hub::primitives::budget::{Budget, Charge};
 use crate::hub::primitives::lock::{Guard, Lock};
-use crate::hub::primitives::moment::low_half;
-use crate::hub::primitives::moment::millis;
+use crate::hub::primitives::moment::{low_half, millis};
 
 /// Describes one client: see [`Client::info`](crate::Client::info).
 ///

@@ -7,8 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use crate::codec;
-use crate::codec::{CloseFrame, Control, ControlPayload};
+use crate::codec::{self, CloseFrame, Control, ControlPayload};
 use crate::hub::conn::socket::Sink;
 use crate::hub::primitives::budget::{Budget, Charge};
 use crate::wire::Frame;

@@ -28,8 +28,7 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 
-use crate::codec;
-use crate::codec::{Control, ControlPayload};
+use crate::codec::{self, Control, ControlPayload};
 use crate::hub::primitives::moment::low_half;
 use crate::wire::Wire;
 use crate::wire::v1::Lines;

@@ -16,8 +16,7 @@ use crate::hub::goodbye::{COME_BACK, Goodbye};
 use crate::hub::primitives::budget::Charge;
 use crate::hub::primitives::moment::{Moment, low_half};
 use crate::wire::Wire;
-use crate::wire::v1;
-use crate::wire::v1::{Had, Joined, Lines, Refused, Said};
+use crate::wire::v1::{self, Had, Joined, Lines, Refused, Said};
 
 /// Lines that are none, before the connection is closed.
 const ERRORS: u8 = 10;

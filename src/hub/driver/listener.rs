@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use socket2::Socket;
+use sys::Incoming;
 use tokio::net::TcpStream;
 
 use crate::hub::primitives::journal::Journal;
 use crate::hub::primitives::warnings::Warnings;
-use sys::Incoming;
 
 /// How long to leave the listener alone after an error, in milliseconds: doubled each time.
 const FIRST_PAUSE: u64 = 10;

@@ -1,6 +1,16 @@
 //! The driver: the one task that owns the listener and every connection.
 
+mod accepting;
 pub(crate) mod bind;
-pub(crate) mod flush;
+mod delivery;
+mod end;
+mod flush;
 pub(crate) mod listener;
-pub(crate) mod task;
+mod relief;
+mod serving;
+pub(crate) mod state;
+mod task;
+#[cfg(test)]
+mod tests;
+mod tick;
+mod waiting;

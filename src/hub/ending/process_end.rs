@@ -16,8 +16,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::hub::goodbye::{GRACE, LINGER};
-use crate::hub::goodbye::{Goodbye, cut};
+use crate::hub::goodbye::{GRACE, Goodbye, LINGER, cut};
 use crate::hub::primitives::per_process::PerProcess;
 use crate::hub::primitives::process::Process;
 use crate::hub::primitives::program::message_of;

@@ -12,15 +12,13 @@ use crate::hub::engine::admission::{Answer, Asked, Reception};
 use crate::hub::engine::parts::Engine;
 use crate::hub::error::FeedError;
 use crate::hub::events::{DisconnectReason, Event};
-use crate::hub::feed::topic;
-use crate::hub::feed::topic::{By, Topic, Topics};
+use crate::hub::feed::topic::{self, By, Topic, Topics};
 use crate::hub::id::ClientId;
 use crate::hub::primitives::budget::Charge;
 use crate::hub::primitives::moment::millis;
 use crate::hub::primitives::program;
 use crate::page;
-use crate::wire::v1;
-use crate::wire::v1::{Greeting, Lines};
+use crate::wire::v1::{self, Greeting, Lines};
 use crate::wire::{Wire, plain};
 
 /// The rule has panicked: that costs who asked for the feed, and nobody else.

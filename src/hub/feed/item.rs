@@ -5,8 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::codec::Message;
 use crate::hub::feed::queue::Entry;
 use crate::hub::primitives::budget::{Budget, Charge};
-use crate::wire::v1;
-use crate::wire::v1::{Form, Head};
+use crate::wire::v1::{self, Form, Head};
 use crate::wire::{Frame, plain};
 
 /// Who has more than this of logs before it gets the latest values first: they are what it is about, and

@@ -17,13 +17,11 @@ use crate::hub::error::{FeedError, FollowError, SendError};
 use crate::hub::events::{Events, Listeners};
 use crate::hub::feed::topic::{By, Found, Inbox, Topic, Topics};
 use crate::hub::goodbye::Goodbye;
-use crate::hub::id::ClientId;
-use crate::hub::id::IdSource;
+use crate::hub::id::{ClientId, IdSource};
 use crate::hub::limits::{Limits, Overflow};
 use crate::hub::primitives::bell::Bell;
 use crate::hub::primitives::budget::Budget;
-use crate::hub::primitives::journal;
-use crate::hub::primitives::journal::Journal;
+use crate::hub::primitives::journal::{self, Journal};
 use crate::hub::primitives::lock::Lock;
 use crate::hub::primitives::process::Process;
 use crate::hub::primitives::program;
@@ -32,8 +30,7 @@ use crate::hub::shared::descriptors::{Descriptors, Room};
 use crate::hub::shared::flush::{self, Requests};
 use crate::hub::shared::refusals::Refusals;
 use crate::hub::shared::waiters::Waiters;
-use crate::hub::stats::Counters;
-use crate::hub::stats::Stats;
+use crate::hub::stats::{Counters, Stats};
 
 /// What stands for a time that the clock cannot hold: thirty years.
 pub(crate) const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);

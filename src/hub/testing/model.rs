@@ -16,8 +16,7 @@ use crate::hub::feed::topic::{Topic, Topics};
 use crate::hub::id::ClientId;
 use crate::hub::limits::{Limits, Retention};
 use crate::hub::shared::state::Shared;
-use crate::hub::testing::reference;
-use crate::hub::testing::reference::Reader;
+use crate::hub::testing::reference::{self, Reader};
 
 /// How often a thread is interrupted where it need not be.
 const INTERRUPTIONS: usize = 2;

@@ -1,0 +1,177 @@
+//! What callers have pushed: taken over, and written to clients.
+
+use crate::hub::conn::phase::Connection;
+use crate::hub::driver::state::{Driver, STEPS, Slice, WALK};
+
+/// What a turn takes over of what callers have pushed: messages and values, and as many clients and feeds that have
+/// something new.
+pub(super) const TAKES: usize = 2048;
+
+/// Bytes written to the followers of one feed before the next feed's turn.
+pub(super) const BYTES_OF_FEED: u64 = 512 << 10;
+
+/// Followers of one feed that are written to before the next feed's: few, so that a feed with few followers waits
+/// for few of each other feed; and more than two, since from the third on they share what the second had encoded.
+pub(super) const CALLS: usize = 8;
+
+/// How long after the last push the driver goes on looking by itself, in milliseconds: while they come closer together
+/// than that, and after one that came alone. (A look costs as much as two deliveries.)
+pub(super) const LOOK_FOR: u64 = 10;
+
+pub(super) const LOOK_FIRST: u64 = 2;
+
+/// How long to look after a push, where there was none for so long before it.
+pub(super) fn look_for(silence: u64) -> u64 {
+    if silence <= LOOK_FOR { LOOK_FOR } else { LOOK_FIRST }
+}
+
+impl Driver {
+    pub(super) fn take_pushes(&mut self) {
+        if self.engine.clock.now >= self.relieve_at && self.lacks_memory() {
+            self.relieve();
+        }
+        // All are marked before any is written to: what was pushed to one of them and then to
+        // everyone is merged in that order, whoever's turn comes first.
+        let mut left = TAKES;
+        if self.engine.feeds.take_feeds(self.engine.clock.now, &mut left) {
+            self.mark_told(&mut left);
+        }
+        self.call_fresh();
+    }
+
+    /// Marks the clients that the round has been told of, and ends it when all are.
+    pub(super) fn mark_told(&mut self, left: &mut usize) {
+        while *left > 0 {
+            let Some(key) = self.engine.feeds.next_told() else { return self.end_round() };
+            *left -= 1;
+            self.was_told = true;
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            connection.mark_mail();
+            let followed = connection.follow_as_told(&mut self.engine, key);
+            *left = left.saturating_sub(followed);
+            if connection.list() {
+                self.owed.push_back(key);
+            }
+        }
+    }
+
+    pub(super) fn end_round(&mut self) {
+        let mut fresh = self.engine.feeds.end_round();
+        if !fresh.is_empty() {
+            self.unlooked = usize::MAX;
+        }
+        if !fresh.is_empty() || std::mem::take(&mut self.was_told) {
+            let now = self.engine.clock.now;
+            let silence = now.saturating_sub(std::mem::replace(&mut self.pushed_at, now));
+            self.look_until = now + look_for(silence);
+        }
+        self.fresh.extend(fresh.drain(..));
+        self.engine.feeds.keep_fresh(fresh);
+    }
+
+    /// Calls the followers of feeds that have something new.
+    pub(super) fn call_fresh(&mut self) {
+        for _ in 0..TAKES {
+            let Some(place) = self.fresh.pop_front() else { return };
+            self.call_followers(place);
+        }
+    }
+
+    /// A feed has something new: everyone who follows it is called.
+    pub(super) fn call_followers(&mut self, place: usize) {
+        let (connections, shared) = (&self.connections, self.shared());
+        let begins = self.engine.feeds.call_followers(place, |key, serial, lost| {
+            let connection = connections.get(key).filter(|c| c.follows(place, serial));
+            connection.map(|connection| connection.count_skipped(&shared, lost)).is_some()
+        });
+        if begins {
+            self.calling.push_back(place);
+        }
+    }
+
+    /// Writes to those who are owed something.
+    pub(super) fn deliver(&mut self) {
+        let mut slice = self.slice();
+        for _ in 0..STEPS.min(self.owed.len()) {
+            let Some(key) = self.owed.pop_front() else { break };
+            self.step(key, Connection::take_listed);
+            if self.is_over(&mut slice) {
+                break;
+            }
+        }
+        self.call();
+        // When all have all, what is not kept for others can go at once; else at the next tick.
+        let all_served = self.owed.is_empty() && self.fresh.is_empty() && self.calling.is_empty();
+        self.more_to_trim = false;
+        if all_served && self.blocked == 0 && !self.engine.feeds.has_hidden() {
+            // What is under way to a client with a session may have to be sent again: the tick asks for that.
+            if self.engine.clients.sessions.is_empty() {
+                if self.engine.feeds.has_touched() {
+                    self.unlooked = usize::MAX;
+                }
+                self.more_to_trim = self.engine.feeds.trim_touched(WALK, self.engine.clock.now);
+            }
+        }
+    }
+
+    /// Writes to followers of feeds that have something new. Feeds take turns: a feed that is pushed to without pause
+    /// always has followers left to call.
+    pub(super) fn call(&mut self) {
+        let (mut left, mut slice) = (STEPS, self.slice());
+        while left > 0 && slice.steps < STEPS {
+            let Some(place) = self.calling.pop_front() else { return };
+            let most = left.min(CALLS);
+            let (calls, is_over) = self.call_some(place, most, &mut slice);
+            left -= calls.max(1);
+            if !is_over {
+                self.calling.push_back(place);
+            }
+        }
+    }
+
+    /// Writes to the next followers of one feed: how many were called, and whether all have been.
+    pub(super) fn call_some(
+        &mut self,
+        place: usize,
+        most: usize,
+        slice: &mut Slice,
+    ) -> (usize, bool) {
+        let begun = self.written();
+        for calls in 0..most {
+            if self.written() - begun > BYTES_OF_FEED {
+                return (calls, self.is_called(place));
+            }
+            let called =
+                self.engine.feeds.get_mut(place).and_then(|log| log.followers.next_called());
+            let Some((key, serial)) = called else { return (calls, true) };
+            if self.connections.get(key).is_some_and(|c| c.follows(place, serial)) {
+                self.step(key, Connection::flush);
+            }
+            if self.is_over(slice) {
+                slice.steps = STEPS;
+                return (calls + 1, self.is_called(place));
+            }
+        }
+        (most, self.is_called(place))
+    }
+
+    /// Whether no follower of a feed is left to be called: then the feed is not in the queue, and its next news puts it there.
+    pub(super) fn is_called(&self, place: usize) -> bool {
+        !self.engine.feeds.get(place).is_some_and(|log| log.followers.is_calling())
+    }
+
+    /// Takes out of a feed the followers that have gone, where they are many: if nobody pushes to it, nobody else does.
+    /// How many were looked at.
+    pub(super) fn sweep_followers(&mut self, place: usize) -> usize {
+        let Some(log) = self.engine.feeds.get_mut(place) else { return 0 };
+        if !log.followers.is_littered() {
+            return 0;
+        }
+        let mut seen = 0;
+        log.followers.retain(|key, serial| {
+            seen += 1;
+            self.connections.get(key).is_some_and(|c| c.follows(place, serial))
+        });
+        seen
+    }
+}

@@ -1,0 +1,75 @@
+//! Relief of connections where the hub's memory limit is reached.
+
+use std::sync::atomic::Ordering;
+
+use crate::hub::conn::phase::{Connection, Over};
+use crate::hub::driver::state::Driver;
+use crate::hub::events::DisconnectReason;
+
+/// How often relief is given at most, in milliseconds, while it does not bring the hub below its memory limit: it looks at
+/// all clients and feeds.
+pub(super) const RELIEF_EVERY: u64 = 10;
+
+impl Driver {
+    /// Whether a push was refused for want of memory, or the limit is exceeded.
+    pub(super) fn lacks_memory(&self) -> bool {
+        let shared = &self.engine.shared;
+        shared.starved.load(Ordering::Relaxed) || shared.budget.is_over() || shared.absent.is_over()
+    }
+
+    /// Makes room where the hub's memory limit is reached. What has been copied for connections that do not take it
+    /// is theirs, and they make way first where that is much. Then the fullest mailboxes and the longest logs do, and
+    /// then the connection that has taken nothing for longest, which may be what a large message waits for.
+    pub(super) fn relieve(&mut self) {
+        let shared = self.shared();
+        self.unlooked = usize::MAX;
+        if self.engine.relieve_absent() {
+            return; // there is more to be had in the next turn
+        }
+        if !shared.starved.load(Ordering::Relaxed) && !shared.budget.is_over() {
+            return self.relieve_later(); // only the absent had to lose something
+        }
+        if shared.outboxes.is_over() {
+            self.give_up_stuck(|_| shared.outboxes.is_over());
+            if !shared.outboxes.is_over() && !shared.budget.is_over() {
+                shared.starved.store(false, Ordering::Relaxed);
+                return; // nobody else has to lose anything
+            }
+        }
+        if self.engine.relieve() {
+            return;
+        }
+        shared.starved.store(false, Ordering::Relaxed);
+        if shared.budget.is_over() {
+            self.give_up_stuck(|given_up| given_up == 0);
+        }
+        self.relieve_later();
+    }
+
+    pub(super) fn relieve_later(&mut self) {
+        if self.engine.shared.budget.is_tight() || self.engine.shared.absent.is_tight() {
+            self.relieve_at = self.engine.clock.now + RELIEF_EVERY;
+        }
+    }
+
+    /// Gives up connections that have taken nothing of what they are being written, those first that have taken
+    /// nothing for longest, while there is `more` to do, given how many have been.
+    pub(super) fn give_up_stuck(&mut self, more: impl Fn(usize) -> bool) {
+        // Not those that are only in the middle of a message.
+        let before = self.engine.clock.now.saturating_sub(self.engine.clock.timeouts.tick);
+        let stuck = |(key, connection): (usize, &Connection)| {
+            Some((connection.stuck_since().filter(|since| *since < before)?, key))
+        };
+        let mut stuck: Vec<_> = self.connections.iter().filter_map(stuck).collect();
+        stuck.sort_unstable();
+        for (given_up, (_, key)) in stuck.into_iter().enumerate() {
+            if !more(given_up) {
+                return;
+            }
+            self.step(key, |connection, engine| {
+                connection.abort(engine, DisconnectReason::TooSlow);
+                Err(Over)
+            });
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The tick, which looks at every deadline.
+
+use crate::hub::conn::phase::Connection;
+use crate::hub::driver::state::{Driver, WALK, Walk};
+use crate::hub::engine::feeds::TRIM;
+
+impl Driver {
+    pub(super) fn tick(&mut self) {
+        if self.walk.is_some() {
+            return self.go_on_walking();
+        }
+        if self.engine.clock.now < self.next_tick {
+            return;
+        }
+        // Held up for a whole tick, this thread has not read what its peers sent in time. It does
+        // that now and judges at the next tick; but only once, or it might never judge.
+        let held_up = self.engine.clock.now >= self.next_tick + self.engine.clock.timeouts.tick;
+        self.next_tick = self.engine.clock.now + self.engine.clock.timeouts.tick;
+        if held_up && !std::mem::replace(&mut self.pardoned, true) {
+            return;
+        }
+        self.pardoned = false;
+        self.engine.reports.tell_of_panics(self.engine.clock.now, &self.engine.shared.journal);
+        self.engine.shared.descriptors.look();
+        let connections = &self.connections;
+        self.strangers.shrink();
+        let is_there = |&(key, serial): &(usize, u32)| {
+            connections.get(key).is_some_and(|connection| connection.is(serial))
+        };
+        self.parting.retain(is_there);
+        if self.parting.len() < self.parting.capacity() / 4 {
+            self.parting.shrink_to_fit();
+        }
+        if self.connections.len() < self.connections.capacity() / 4 {
+            self.connections.shrink_to_fit();
+        }
+        self.engine.feeds.begin_needed();
+        self.walk = Some(Walk::Connections(0));
+        self.go_on_walking();
+    }
+
+    /// Looks at the next deadlines, and at the next feeds when all connections have been looked at.
+    pub(super) fn go_on_walking(&mut self) {
+        self.unlooked = usize::MAX;
+        let mut left = WALK;
+        while let Some(walk) = self.walk.take() {
+            if left == 0 {
+                self.walk = Some(walk);
+                return;
+            }
+            self.walk = match walk {
+                Walk::Connections(key) if key < self.connections.capacity() => {
+                    left -= 1;
+                    self.step(key, Connection::tick);
+                    if let Some(connection) = self.connections.get(key) {
+                        let engine = &mut self.engine;
+                        connection.cursors(|place, cursor, unanswered| {
+                            engine.feeds.need(place, cursor, unanswered);
+                        });
+                    }
+                    Some(Walk::Connections(key + 1))
+                }
+                Walk::Connections(_) => Some(Walk::Sessions),
+                Walk::Sessions => {
+                    let ended = self.engine.expire_sessions(left);
+                    let is_over = ended < left;
+                    left -= ended;
+                    Some(if is_over { Walk::Held(0) } else { Walk::Sessions })
+                }
+                Walk::Held(index) => match self.engine.clients.held.stands(index) {
+                    Some(feeds) => {
+                        left = left.saturating_sub(1 + feeds / 8);
+                        self.engine.hold_on(index);
+                        Some(Walk::Held(index + 1))
+                    }
+                    None => Some(Walk::Feeds(0)),
+                },
+                Walk::Feeds(place) if place < self.engine.feeds.logs.capacity() => {
+                    let seen = self.sweep_followers(place);
+                    let dropped = self.engine.feeds.trim_needed(place, self.engine.clock.now);
+                    left = left.saturating_sub(1 + (seen + dropped) / 8);
+                    Some(Walk::Feeds(place + usize::from(dropped < TRIM)))
+                }
+                Walk::Feeds(_) => {
+                    self.engine.feeds.end_needed();
+                    None
+                }
+            };
+        }
+    }
+}
