@@ -1,9 +1,6 @@
 //! The end of a connection: how a client leaves, and how its socket is closed.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-
-use socket2::SockRef;
 
 use crate::codec::{CloseCode, CloseFrame};
 use crate::hub::conn::phase::{Connection, Ending, Leave, Open, Over, Phase, Step};
@@ -127,12 +124,7 @@ impl Connection {
     /// The driver gives the connection up, whatever it is owed.
     pub(crate) fn abort(&mut self, engine: &mut Engine, reason: DisconnectReason) {
         self.depart(engine, reason);
-        // A reset: the kernel would go on holding what it has for a peer that takes nothing.
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
-        // At once, even where a child process, forked meanwhile, holds the socket. (`shutdown` would say first that
-        // all has been sent.)
-        #[cfg(any(target_os = "android", target_os = "linux"))]
-        let _ = rustix::net::connect_unspec(&self.stream);
+        self.transport.abort();
     }
 
     pub(super) fn end_too_slow(&mut self, engine: &mut Engine) {

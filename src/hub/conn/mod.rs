@@ -20,5 +20,6 @@ pub(crate) mod phase;
 mod reading;
 pub(crate) mod socket;
 mod timeouts;
+pub(crate) mod transport;
 pub(crate) mod v1;
 mod writing;

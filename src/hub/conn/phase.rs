@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::BytesMut;
-use tokio::net::TcpStream;
 
 use crate::codec::CloseFrame;
 use crate::handshake::{HeadLimits, RequestReader};
 use crate::hub::client::state::{ClientState, Details};
 use crate::hub::conn::outbox::Outbox;
 use crate::hub::conn::pace::Pace;
+use crate::hub::conn::transport::Transport;
 use crate::hub::engine::admission::Asked;
 use crate::hub::engine::follows::Follows;
 use crate::hub::engine::intake::{Inbound, Used};
@@ -27,7 +27,7 @@ use crate::wire::v1::Lines;
 const WORK: usize = 64;
 
 pub(crate) struct Connection {
-    pub(super) stream: TcpStream,
+    pub(super) transport: Transport,
     /// Puts this connection on the driver's ready list.
     pub(super) waker: Waker,
     pub(super) outbox: Option<Box<Outbox>>,
@@ -149,7 +149,7 @@ pub(super) type Step = Result<(), Over>;
 impl Connection {
     /// The connection with this serial number, whose request has to be complete by `deadline`.
     pub(crate) fn new(
-        stream: TcpStream,
+        transport: Transport,
         address: SocketAddr,
         waker: Waker,
         serial: u32,
@@ -164,7 +164,7 @@ impl Connection {
             deadline,
         };
         let phase = Phase::Handshake(Box::new(handshake));
-        Self { stream, waker, outbox: None, listed: false, serial, phase }
+        Self { transport, waker, outbox: None, listed: false, serial, phase }
     }
 
     /// Whether it is not, and never was, a client's: it asks, or takes the answer.

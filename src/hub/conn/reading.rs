@@ -1,11 +1,9 @@
 //! What a peer sends: from the socket's bytes to requests, messages and control frames.
 
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use tokio_util::codec::Decoder;
-use tokio_util::io::poll_read_buf;
 
 use crate::codec::{CloseCode, CloseFrame, CodecError, Control, ControlPayload, Incoming, Message};
 use crate::handshake::{Refusal, Status};
@@ -45,7 +43,7 @@ impl Connection {
             scratch.clear();
             scratch.reserve(Intake::SCRATCH);
             let mut cx = Context::from_waker(&self.waker);
-            match poll_read_buf(Pin::new(&mut self.stream), &mut cx, scratch) {
+            match self.transport.poll_read(&mut cx, scratch) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(count)) if count > 0 => {
                     bytes += count;

@@ -1,17 +1,14 @@
 //! What a client is owed: from mailbox and feed to the socket's bytes.
 
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use socket2::SockRef;
-use tokio::net::TcpStream;
 
 use crate::hub::conn::outbox::{Outbox, PARTS, gather};
 use crate::hub::conn::phase::{Connection, Over, Phase, Step};
-use crate::hub::conn::socket::poll_send_at_once;
+use crate::hub::conn::transport::Transport;
 use crate::hub::engine::parts::Engine;
 use crate::hub::feed::batch::Batch;
 use crate::hub::limits::Overflow;
@@ -64,9 +61,12 @@ impl Connection {
                     Taken::Nothing => return Ok(()),
                 },
                 Phase::Ending(ending) => {
-                    if !std::mem::replace(&mut ending.ours, true) {
-                        // If it fails the peer has gone already, which the next read will say.
-                        let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+                    if !ending.ours {
+                        let mut cx = Context::from_waker(&self.waker);
+                        if self.transport.poll_end(&mut cx).is_pending() {
+                            return Ok(());
+                        }
+                        ending.ours = true;
                     }
                     return if ending.theirs { Err(Over) } else { Ok(()) };
                 }
@@ -95,7 +95,7 @@ impl Connection {
         let Some(outbox) = &mut self.outbox else { return Ok(true) };
         let mut cx = Context::from_waker(&self.waker);
         let was_blocked = outbox.is_blocked();
-        match outbox.poll_write(&mut self.stream, &mut cx, engine.clock.now) {
+        match outbox.poll_write(&mut self.transport, &mut cx, engine.clock.now) {
             Poll::Ready(Ok(count)) => {
                 engine.shared.counters.bytes_out.add(count as u64);
                 if let Phase::Open(open) = &mut self.phase {
@@ -182,7 +182,7 @@ impl Connection {
                 let question = open.pace.question(end, engine.clock.now, self.serial);
                 let question = question.map(|question| question.frame(wire));
                 let mut cx = Context::from_waker(&self.waker);
-                match write_batch(&mut self.stream, &mut cx, batch, end, question.as_ref()) {
+                match write_batch(&mut self.transport, &mut cx, batch, end, question.as_ref()) {
                     Ok(0) => {} // the socket is full: take up its part, so that the time counts
                     Ok(written) => {
                         engine.shared.counters.bytes_out.add(written as u64);
@@ -237,7 +237,7 @@ impl Connection {
     pub(super) fn send_at_once(&mut self, mut bytes: Vec<u8>, engine: &Engine) {
         let mut cx = Context::from_waker(&self.waker);
         let slices = [IoSlice::new(&bytes)];
-        if let Poll::Ready(Ok(count)) = poll_send_at_once(&mut self.stream, &mut cx, &slices) {
+        if let Poll::Ready(Ok(count)) = self.transport.poll_send_at_once(&mut cx, &slices) {
             engine.shared.counters.bytes_out.add(count as u64);
             bytes.drain(..count);
         }
@@ -336,7 +336,7 @@ pub(super) enum Taken {
 /// Writes as much of the batch, up to `end`, and of the frame after it as the socket takes: the bytes
 /// that left, zero where it is full.
 fn write_batch(
-    stream: &mut TcpStream,
+    transport: &mut Transport,
     cx: &mut Context<'_>,
     batch: &Batch,
     end: usize,
@@ -347,7 +347,7 @@ fn write_batch(
     while parts.peek().is_some() {
         let mut slices = [IoSlice::new(&[]); PARTS];
         let (filled, offered) = gather(&mut slices, parts.by_ref());
-        match poll_send_at_once(stream, cx, &slices[..filled]) {
+        match transport.poll_send_at_once(cx, &slices[..filled]) {
             Poll::Ready(Ok(count)) => {
                 written += count;
                 if count < offered {

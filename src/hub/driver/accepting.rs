@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
-use tokio::net::TcpStream;
+use crate::hub::conn::transport::Transport;
 
 use crate::handshake::HeadLimits;
 use crate::hub::conn::phase::{Connection, Over};
@@ -22,13 +22,13 @@ impl Driver {
             // On a socket for both, an IPv4 address comes as a part of IPv6.
             address.set_ip(address.ip().to_canonical());
             listener::prepare_accepted(&stream);
-            self.take_in(stream, address);
+            self.take_in(stream.into(), address);
         }
         true
     }
 
     /// One connection more, for which others make way where there are too many.
-    pub(super) fn take_in(&mut self, stream: TcpStream, address: SocketAddr) {
+    pub(super) fn take_in(&mut self, transport: Transport, address: SocketAddr) {
         let ticked = self.has_to_tick();
         let entry = self.connections.vacant_entry();
         let key = entry.key();
@@ -36,7 +36,7 @@ impl Driver {
         let deadline = self.engine.clock.now + self.engine.clock.timeouts.handshake;
         let waker = self.ready.waker(key);
         let head = HeadLimits::default().bytes(self.engine.shared.limits.request_head);
-        entry.insert(Connection::new(stream, address, waker, self.serial, deadline, head));
+        entry.insert(Connection::new(transport, address, waker, self.serial, deadline, head));
         if !ticked {
             self.next_tick = self.engine.clock.now + self.engine.clock.timeouts.tick;
         }

@@ -108,19 +108,20 @@ impl Driver {
     pub(super) async fn rest(&mut self, mut timer: Pin<&mut Sleep>) {
         let bell = Arc::clone(&self.engine.shared.bell);
         let mut rested = false;
-        poll_fn(|cx| {
+        let driver = &mut *self; // lent whole: a connection is not shared between threads
+        poll_fn(move |cx| {
             if std::mem::replace(&mut rested, true) {
                 return Poll::Ready(());
             }
-            let mut wake_at = self.next_deadline();
-            if self.engine.clock.now < self.look_until {
-                let look = self.epoch.elapsed() + LOOK_EVERY;
+            let mut wake_at = driver.next_deadline();
+            if driver.engine.clock.now < driver.look_until {
+                let look = driver.epoch.elapsed() + LOOK_EVERY;
                 wake_at = Some(wake_at.map_or(look, |at| at.min(look)));
-            } else if !self.engine.shared.fall_asleep() {
+            } else if !driver.engine.shared.fall_asleep() {
                 return Poll::Ready(());
             }
             if let Some(at) = wake_at {
-                timer.as_mut().reset(self.epoch + at);
+                timer.as_mut().reset(driver.epoch + at);
                 return timer.as_mut().poll(cx);
             }
             Poll::Pending

@@ -6,16 +6,18 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep_until};
 
 use crate::codec::{CloseCode, CloseFrame};
 use crate::handshake::Rules;
 use crate::hub::conn::phase::Connection;
+use crate::hub::conn::transport::Transport;
 use crate::hub::driver::bind::bind;
 use crate::hub::driver::delivery::{CALLS, LOOK_FIRST, LOOK_FOR, TAKES, look_for};
 use crate::hub::driver::listener::Listener;
@@ -148,7 +150,7 @@ impl Stand {
         accepted.set_nonblocking(true).unwrap();
         let _context = self.runtime.enter();
         let accepted = tokio::net::TcpStream::from_std(accepted).unwrap();
-        self.driver.take_in(accepted, (ip, 1).into());
+        self.driver.take_in(accepted.into(), (ip, 1).into());
         socket
     }
 
@@ -881,4 +883,44 @@ fn who_unfollows_and_follows_again_and_again_is_listed_once() {
     let place = feed.place.load(Ordering::Relaxed);
     let log = &stand.driver.engine.feeds.logs[place];
     assert_eq!((log.followers.len(), log.followers.count), (1, 1));
+}
+
+/// A stream that is not a TCP socket is a client like any other, also where it takes a little at a time.
+#[test]
+fn a_client_on_any_stream_gets_all_and_its_close_is_answered_before_the_end() {
+    let mut stand = Stand::new();
+    let (mut peer, ours) = tokio::io::duplex(1000);
+    stand.driver.take_in(Transport::Boxed(Box::new(ours)), ([10, 0, 0, 1], 1).into());
+    let mut received = Vec::new();
+    let mut turn_until =
+        |stand: &mut Stand, peer: &mut DuplexStream, holds: &dyn Fn(&[u8]) -> bool| {
+            let started = Instant::now();
+            while !holds(&received) {
+                assert!(started.elapsed() < PATIENCE, "waited in vain");
+                stand.turn();
+                let mut read = pin!(peer.read_buf(&mut received));
+                let poll = read.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                if let Poll::Ready(count) = poll {
+                    if count.unwrap() == 0 {
+                        return received.clone(); // the end
+                    }
+                }
+            }
+            received.clone()
+        };
+    let write = |stand: &Stand, peer: &mut DuplexStream, bytes: &[u8]| {
+        stand.runtime.block_on(peer.write_all(bytes)).unwrap();
+    };
+    write(&stand, &mut peer, request_for("/").as_bytes());
+    let greeted = turn_until(&mut stand, &mut peer, &|got| got.ends_with(b"}"));
+    assert!(greeted.starts_with(b"HTTP/1.1 101 "), "{greeted:?}");
+    stand.shared.broadcast(vec![7; 50_000].into());
+    stand.shared.broadcast("last".into());
+    let got = turn_until(&mut stand, &mut peer, &|got| got.ends_with(b"\x81\x04last"));
+    assert_eq!(got.iter().filter(|byte| **byte == 7).count(), 50_000);
+    write(&stand, &mut peer, b"\x88\x82\0\0\0\0\x03\xe8"); // 1000
+    let got = turn_until(&mut stand, &mut peer, &|_| false);
+    assert!(got.ends_with(b"\x88\x02\x03\xe8"), "then the end");
+    drop(peer);
+    stand.turn_until(|stand| stand.driver.connections.is_empty());
 }

@@ -1,0 +1,115 @@
+//! What a connection is made of: a TCP socket, or any stream that a server hands over.
+//!
+//! Whatever differs between the two is decided here. A TCP socket costs what it costs by itself: its
+//! calls are not dynamic.
+
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
+
+use crate::hub::conn::socket::{self, Sink};
+
+/// A stream that is not the hub's own socket: TLS, a Unix socket, a connection of another server.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+pub(crate) enum Transport {
+    Tcp(TcpStream),
+    #[cfg_attr(not(test), expect(dead_code, reason = "the hub's own listener has TCP alone"))]
+    Boxed(Box<dyn Stream>),
+}
+
+impl From<TcpStream> for Transport {
+    fn from(stream: TcpStream) -> Self {
+        Self::Tcp(stream)
+    }
+}
+
+impl Transport {
+    /// Reads what has come, as far as `buffer` has room: the number of bytes, zero at the end.
+    ///
+    /// # Errors
+    ///
+    /// The stream's.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
+            Self::Boxed(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
+        }
+    }
+
+    /// Writes as [`Sink::poll_send`], but asks the kernel at once: see
+    /// [`socket::poll_send_at_once`].
+    ///
+    /// # Errors
+    ///
+    /// The stream's.
+    pub(crate) fn poll_send_at_once(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => socket::poll_send_at_once(stream, cx, parts),
+            Self::Boxed(_) => self.poll_send(cx, parts),
+        }
+    }
+
+    /// Ends the hub's side of the stream, so that the peer reads the end behind the last bytes.
+    ///
+    /// A failure is not told: the peer has gone then, which the next read says.
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tcp(stream) => {
+                let _ = SockRef::from(&*stream).shutdown(Shutdown::Write);
+                Poll::Ready(())
+            }
+            Self::Boxed(stream) => Pin::new(stream).poll_shutdown(cx).map(drop),
+        }
+    }
+
+    /// Has the drop of this reset the connection: the kernel would go on holding bytes for a peer
+    /// that takes nothing.
+    pub(crate) fn abort(&self) {
+        let Self::Tcp(stream) = self else { return };
+        let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        // At once, even where a child process, forked meanwhile, holds the socket. (`shutdown` would
+        // say first that all has been sent.)
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        let _ = rustix::net::connect_unspec(stream);
+    }
+}
+
+impl Sink for Transport {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_send(cx, parts),
+            Self::Boxed(stream) => {
+                let mut stream = Pin::new(stream);
+                let sent = ready!(stream.as_mut().poll_write_vectored(cx, parts))?;
+                // A stream that encrypts keeps what it has taken until it is told to flush.
+                if let Poll::Ready(flushed) = stream.poll_flush(cx) {
+                    flushed?;
+                }
+                Poll::Ready(socket::some(sent))
+            }
+        }
+    }
+}
