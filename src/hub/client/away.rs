@@ -123,6 +123,7 @@ mod tests {
     use super::*;
     use crate::hub::client::state::Details;
     use crate::hub::primitives::budget::Budget;
+    use crate::hub::primitives::conn_id::ConnId;
 
     #[test]
     fn at_a_place_who_was_connected_for_the_shortest_time_makes_way_and_elsewhere_the_fullest_place()
@@ -131,7 +132,7 @@ mod tests {
         let mut insert = |id, ip: &str, lived| {
             let id = ClientId::new(id).unwrap();
             let address = (ip.parse::<std::net::IpAddr>().unwrap(), 1).into();
-            let client = ClientState::new(id, (0, 0), address, Details::default(), None);
+            let client = ClientState::new(id, ConnId::new(0, 0), address, Details::default(), None);
             let nothing = Charge::none(&Budget::new(0));
             away.insert(Arc::new(client), lived, 0, nothing);
         };

@@ -12,6 +12,7 @@ use crate::hub::error::FollowError;
 use crate::hub::feed::topic::{Change, Topic, Topics};
 use crate::hub::id::ClientId;
 use crate::hub::primitives::budget::{Budget, Charge};
+use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::lock::{Guard, Lock};
 use crate::hub::primitives::moment::{low_half, millis};
 
@@ -52,8 +53,7 @@ pub struct ClientInfo {
 #[derive(Debug)]
 pub(crate) struct ClientState {
     pub(crate) id: ClientId,
-    /// Its connection, if it has one: the place in the driver's table (no table has 2^32) in the low half, and the
-    /// serial number in the other.
+    /// Its connection, a packed [`ConnId`], or [`AWAY`].
     connection: AtomicU64,
     /// In milliseconds of Unix time.
     since: u64,
@@ -251,7 +251,7 @@ impl ClientState {
     /// A client on this connection, a place in the driver's table and a serial number, without a session.
     pub(crate) fn new(
         id: ClientId,
-        connection: (usize, u32),
+        connection: ConnId,
         address: SocketAddr,
         details: Details,
         topic: Option<Arc<Topic>>,
@@ -263,7 +263,7 @@ impl ClientState {
         let follows = topic.map_or(Wants::Nothing, Wants::One);
         Self {
             id,
-            connection: AtomicU64::new(packed(connection)),
+            connection: AtomicU64::new(connection.pack()),
             since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
             details: (!plain).then(|| Box::new(details)),
             mailbox: Lock::default(),
@@ -276,25 +276,23 @@ impl ClientState {
 
     /// The place of its connection in the driver's table, where nothing is if it has none.
     pub(crate) fn key(&self) -> usize {
-        low_half(self.connection.load(Ordering::Relaxed)) as usize
+        ConnId::unpack(self.connection.load(Ordering::Relaxed)).place()
     }
 
-    /// Whether the connection with this serial number is its own.
-    pub(crate) fn is_on(&self, serial: u32) -> bool {
-        let connection = self.connection.load(Ordering::Relaxed);
-        connection != AWAY && low_half(connection >> 32) == serial
+    /// Whether this connection is its own.
+    pub(crate) fn is_on(&self, connection: ConnId) -> bool {
+        self.connection.load(Ordering::Relaxed) == connection.pack()
     }
 
     /// It has another connection: the one before, if it had one, and from where that was.
     pub(crate) fn move_to(
         &self,
-        connection: (usize, u32),
+        connection: ConnId,
         address: SocketAddr,
-    ) -> Option<((usize, u32), SocketAddr)> {
-        let before = self.connection.swap(packed(connection), Ordering::Relaxed);
+    ) -> Option<(ConnId, SocketAddr)> {
+        let before = self.connection.swap(connection.pack(), Ordering::Relaxed);
         let from = std::mem::replace(&mut self.rare.lock().from, address.into());
-        let serial = low_half(before >> 32);
-        (before != AWAY).then(|| ((low_half(before) as usize, serial), from.into()))
+        (before != AWAY).then(|| (ConnId::unpack(before), from.into()))
     }
 
     /// For how long it has been connected in all, in milliseconds, if it is connected.
@@ -497,10 +495,6 @@ impl ClientState {
             headers: details.map_or_else(Vec::new, |details| details.headers.clone()),
         }
     }
-}
-
-fn packed((key, serial): (usize, u32)) -> u64 {
-    u64::from(serial) << 32 | u64::from(low_half(key as u64))
 }
 
 /// Every connected client by its id. Its lock is the standard library's under loom, too, in whose models nobody comes or

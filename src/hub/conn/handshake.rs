@@ -33,13 +33,7 @@ fn upgrade_to_v1(request: &Request) -> Option<Vec<u8>> {
 impl Connection {
     // ---- handshake ----
 
-    pub(super) fn answer(
-        &mut self,
-        request: &Request,
-        address: SocketAddr,
-        engine: &mut Engine,
-        key: usize,
-    ) {
+    pub(super) fn answer(&mut self, request: &Request, address: SocketAddr, engine: &mut Engine) {
         // The handshake's state goes first, and the client, which is as large, takes its place: others that stay
         // are not kept apart by what was free between them.
         self.end(engine);
@@ -60,7 +54,6 @@ impl Connection {
                     request: engine.asked_of(request),
                     details: engine.details_of(request),
                     address,
-                    key,
                     deadline: engine.clock.now + engine.clock.timeouts.handshake,
                     used: Used::default(),
                     inbound: None,
@@ -69,9 +62,8 @@ impl Connection {
             }
             Ok(Answer::Upgrade(mut both, topic)) => {
                 let place = engine.feeds.log_of(&topic);
-                let client = engine.admit(request, address, (key, self.serial), topic);
-                let cursor =
-                    engine.feeds.follow(place, (key, self.serial), u64::MAX, engine.clock.now);
+                let client = engine.admit(request, address, self.id, topic);
+                let cursor = engine.feeds.follow(place, self.id, u64::MAX, engine.clock.now);
                 // One write for both: browsers learn their id with the answer.
                 engine.put_greeting(client.id, &mut both);
                 self.send_at_once(both, engine);

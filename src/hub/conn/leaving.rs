@@ -17,7 +17,7 @@ impl Connection {
         self.leave_feeds(engine);
         let Phase::Open(open) = &self.phase else { return };
         if open.is_v1() {
-            if !open.client.is_on(self.serial) {
+            if !open.client.is_on(self.id) {
                 return;
             }
             // Whose end has been decided on does not come back, however its connection ends before.

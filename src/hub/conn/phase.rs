@@ -18,6 +18,7 @@ use crate::hub::engine::intake::{Inbound, Used};
 use crate::hub::engine::parts::Engine;
 use crate::hub::feed::item::Cursor;
 use crate::hub::primitives::budget::Charge;
+use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::Moment;
 use crate::hub::shared::state::Shared;
 use crate::wire::Wire;
@@ -31,10 +32,7 @@ pub(crate) struct Connection {
     /// Puts this connection on the driver's ready list.
     pub(super) waker: Waker,
     pub(super) outbox: Option<Box<Outbox>>,
-    /// Whether the driver has it on its list of those that are owed something.
-    pub(super) listed: bool,
-    /// Its serial number, modulo 2^32: which of those at its place it is.
-    pub(super) serial: u32,
+    pub(super) id: ConnId,
     pub(super) phase: Phase,
 }
 
@@ -61,6 +59,8 @@ pub(super) struct Open {
     pub(super) client: Arc<ClientState>,
     /// Where it stands in what it follows.
     pub(super) follows: Follows,
+    /// Whether the driver has it on its list of those that are owed something.
+    pub(super) listed: bool,
     /// Whether its mailbox may hold something.
     pub(super) has_mail: bool,
     pub(super) heard_at: Moment,
@@ -92,6 +92,7 @@ impl Open {
         Self {
             client,
             follows,
+            listed: false,
             has_mail: false,
             heard_at: Moment::at(engine.clock.now),
             sent_at: Moment::at(engine.clock.now),
@@ -147,12 +148,12 @@ pub(crate) struct Over;
 pub(super) type Step = Result<(), Over>;
 
 impl Connection {
-    /// The connection with this serial number, whose request has to be complete by `deadline`.
+    /// The connection of this name, whose request has to be complete by `deadline`.
     pub(crate) fn new(
         transport: Transport,
         address: SocketAddr,
         waker: Waker,
-        serial: u32,
+        id: ConnId,
         deadline: u64,
         head: HeadLimits,
     ) -> Self {
@@ -164,7 +165,7 @@ impl Connection {
             deadline,
         };
         let phase = Phase::Handshake(Box::new(handshake));
-        Self { transport, waker, outbox: None, listed: false, serial, phase }
+        Self { transport, waker, outbox: None, id, phase }
     }
 
     /// Whether it is not, and never was, a client's: it asks, or takes the answer.
@@ -198,13 +199,8 @@ impl Connection {
         }
     }
 
-    /// Whether this is the connection of this number.
-    pub(crate) fn is(&self, serial: u32) -> bool {
-        self.serial == serial
-    }
-
-    pub(crate) fn serial(&self) -> u32 {
-        self.serial
+    pub(crate) fn id(&self) -> ConnId {
+        self.id
     }
 
     /// Whether all that was stamped before this has left, or will not. `drains`: whether all of it has
@@ -227,10 +223,9 @@ impl Connection {
         outbox.map(|outbox| outbox.mark()).is_none()
     }
 
-    /// Whether this is the connection of this number and follows the feed at this place.
-    pub(crate) fn follows(&self, place: usize, serial: u32) -> bool {
-        let follows = || matches!(&self.phase, Phase::Open(open) if open.follows.contains(place));
-        self.serial == serial && follows()
+    /// Whether it follows the feed at this place.
+    pub(crate) fn follows(&self, place: usize) -> bool {
+        matches!(&self.phase, Phase::Open(open) if open.follows.contains(place))
     }
 
     /// Shows where it stands in each feed, and how many bytes may be lost with its connection.
@@ -261,33 +256,36 @@ impl Connection {
 
     /// Whether the driver is to list it: it is a client, and not listed yet.
     pub(crate) fn list(&mut self) -> bool {
-        matches!(self.phase, Phase::Open(_)) && !std::mem::replace(&mut self.listed, true)
+        let Phase::Open(open) = &mut self.phase else { return false };
+        !std::mem::replace(&mut open.listed, true)
     }
 
     /// Follows what the program wants it to follow, if that has changed: how many feeds it has looked at.
-    pub(crate) fn follow_as_told(&mut self, engine: &mut Engine, key: usize) -> usize {
+    pub(crate) fn follow_as_told(&mut self, engine: &mut Engine) -> usize {
         let Phase::Open(open) = &mut self.phase else { return 0 };
         if !open.is_v1() {
             return open.follows.follow_as_told(
                 &open.client,
                 &mut engine.feeds,
-                (key, self.serial),
+                self.id,
                 engine.clock.now,
             );
         }
         let Some(wanted) = open.client.take_wishes() else { return 0 };
-        let connection = (key, self.serial);
+        let connection = self.id;
         let feeds = &mut engine.feeds;
         for gone in open.follows.unfollow_unwanted(&open.client, &wanted, feeds, connection) {
             open.take_gone(gone, engine);
         }
-        self.follow_all(&wanted, engine, key);
+        self.follow_all(&wanted, engine);
         wanted.len()
     }
 
     /// Its turn has come on the driver's list.
     pub(crate) fn take_listed(&mut self, engine: &mut Engine) -> Step {
-        self.listed = false;
+        if let Phase::Open(open) = &mut self.phase {
+            open.listed = false;
+        }
         self.flush(engine)
     }
 
@@ -298,9 +296,9 @@ impl Connection {
     }
 
     /// Its socket has something to say.
-    pub(crate) fn ready(&mut self, engine: &mut Engine, key: usize) -> Step {
+    pub(crate) fn ready(&mut self, engine: &mut Engine) -> Step {
         engine.intake.work = WORK;
-        self.read(engine, key)?;
+        self.read(engine)?;
         self.flush(engine)
     }
 }
@@ -311,7 +309,6 @@ pub(super) struct Newcomer {
     pub(super) request: Option<Box<Asked>>,
     pub(super) details: Details,
     pub(super) address: SocketAddr,
-    pub(super) key: usize,
     pub(super) deadline: u64,
     /// How much of its rate it has used.
     pub(super) used: Used,

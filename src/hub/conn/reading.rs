@@ -18,19 +18,14 @@ const READS: usize = 4;
 const READ_BYTES: usize = Intake::SCRATCH;
 
 impl Connection {
-    pub(super) fn read(&mut self, engine: &mut Engine, key: usize) -> Step {
+    pub(super) fn read(&mut self, engine: &mut Engine) -> Step {
         let mut scratch = engine.intake.take_scratch();
-        let result = self.read_into(&mut scratch, engine, key);
+        let result = self.read_into(&mut scratch, engine);
         engine.intake.keep_scratch(scratch);
         result
     }
 
-    pub(super) fn read_into(
-        &mut self,
-        scratch: &mut BytesMut,
-        engine: &mut Engine,
-        key: usize,
-    ) -> Step {
+    pub(super) fn read_into(&mut self, scratch: &mut BytesMut, engine: &mut Engine) -> Step {
         self.hear_unheard(engine);
         let mut bytes = 0;
         for _ in 0..READS {
@@ -48,7 +43,7 @@ impl Connection {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     bytes += count;
                     engine.shared.counters.bytes_in.add(count as u64);
-                    self.received(scratch, engine, key)?;
+                    self.received(scratch, engine)?;
                 }
                 Poll::Ready(Ok(_)) => return self.end_of_stream(engine),
                 Poll::Ready(Err(_)) => return self.lost(engine),
@@ -96,12 +91,7 @@ impl Connection {
         Err(Over)
     }
 
-    pub(super) fn received(
-        &mut self,
-        bytes: &mut BytesMut,
-        engine: &mut Engine,
-        key: usize,
-    ) -> Step {
+    pub(super) fn received(&mut self, bytes: &mut BytesMut, engine: &mut Engine) -> Step {
         match &mut self.phase {
             Phase::Handshake(handshake) => {
                 // Nearly all come in one piece, which need not be copied.
@@ -135,12 +125,8 @@ impl Connection {
                     }
                     Ok(Some(request)) => {
                         let address = handshake.address;
-                        self.answer(&request, address, engine, key);
-                        if received.is_empty() {
-                            Ok(())
-                        } else {
-                            self.received(received, engine, key)
-                        }
+                        self.answer(&request, address, engine);
+                        if received.is_empty() { Ok(()) } else { self.received(received, engine) }
                     }
                     Err(refusal) => {
                         let address = handshake.address;

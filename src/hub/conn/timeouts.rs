@@ -68,7 +68,7 @@ impl Connection {
                 Ok(())
             };
         }
-        let keepalive = keepalive_of(engine, self.serial);
+        let keepalive = keepalive_of(engine, self.id.serial());
         let silent = open.heard_at.passed(now) >= keepalive;
         match open.wire {
             Wire::V1 if silent || open.sent_at.passed(now) >= keepalive => {

@@ -14,6 +14,7 @@ use crate::hub::error::FollowError;
 use crate::hub::feed::topic::NAME_MAX;
 use crate::hub::goodbye::{COME_BACK, Goodbye};
 use crate::hub::primitives::budget::Charge;
+use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::{Moment, low_half};
 use crate::wire::Wire;
 use crate::wire::v1::{self, Had, Joined, Lines, Refused, Said};
@@ -135,8 +136,8 @@ impl Connection {
         // Its state as a newcomer goes first: see `answer`.
         let between = Phase::Leaving { deadline: engine.clock.now, inbound: None };
         let Phase::Newcomer(newcomer) = std::mem::replace(&mut self.phase, between) else { return };
-        let Newcomer { request, details, address, key, inbound, mut used, .. } = *newcomer;
-        let connection = (key, self.serial);
+        let Newcomer { request, details, address, inbound, mut used, .. } = *newcomer;
+        let connection = self.id;
         let begun = engine.begin_session(&hello, details, address, connection);
         // What it was told to follow is looked at below; what it is told from here on, afterwards.
         begun.client.mailbox.lock().refollow = false;
@@ -171,7 +172,7 @@ impl Connection {
         for topic in asked_before {
             engine.shared.drop_follower(&topic);
         }
-        self.follow_all(&begun.client.wishes(), engine, connection.0); // of the program
+        self.follow_all(&begun.client.wishes(), engine); // of the program
         if !rest.is_empty() {
             self.said(rest, engine);
         }
@@ -182,7 +183,7 @@ impl Connection {
         &mut self,
         had: Option<Had>,
         engine: &mut Engine,
-        connection: (usize, u32),
+        connection: ConnId,
     ) {
         let Phase::Open(open) = &mut self.phase else { return };
         let Some(mail) = engine.mail_of(&open.client) else { return };
@@ -295,7 +296,7 @@ impl Connection {
         match said {
             Said::Hello(_) => self.malformed("expected hello once", engine),
             Said::Follow(feeds) => {
-                let connection = (open.client.key(), self.serial);
+                let connection = self.id;
                 for (name, had) in feeds {
                     self.follow_named(&name, had, true, engine, connection);
                 }
@@ -309,7 +310,7 @@ impl Connection {
                     }
                     let place = engine.feeds.log_of(&topic);
                     for gone in open.follows.take_unless(|other| other != place) {
-                        engine.feeds.unfollow_early(gone.place(), open.client.key(), self.serial);
+                        engine.feeds.unfollow_early(gone.place(), self.id);
                         open.take_gone(gone.place(), engine);
                     }
                 }
@@ -332,7 +333,7 @@ impl Connection {
         had: Had,
         of_this_hub: bool,
         engine: &mut Engine,
-        connection: (usize, u32),
+        connection: ConnId,
     ) {
         self.send_lines_ahead(engine);
         let Phase::Open(open) = &mut self.phase else { return };
@@ -394,7 +395,7 @@ impl Connection {
         place: usize,
         (had, stamp): (Option<Had>, u64),
         engine: &mut Engine,
-        connection: (usize, u32),
+        connection: ConnId,
     ) {
         let Phase::Open(open) = &mut self.phase else { return };
         let now = engine.clock.now;
@@ -407,12 +408,12 @@ impl Connection {
     }
 
     /// Follows what is wanted and not followed yet.
-    pub(super) fn follow_all(&mut self, wanted: &[Wanted], engine: &mut Engine, key: usize) {
+    pub(super) fn follow_all(&mut self, wanted: &[Wanted], engine: &mut Engine) {
         for wanted in wanted {
             let place = engine.feeds.log_of(&wanted.topic);
             let Phase::Open(open) = &mut self.phase else { return };
             if !open.follows.contains(place) {
-                self.begin_feed(place, (None, wanted.stamp), engine, (key, self.serial));
+                self.begin_feed(place, (None, wanted.stamp), engine, self.id);
             }
         }
     }
@@ -496,7 +497,7 @@ impl Connection {
         let within =
             1000 + 2 * engine.farewell.as_ref().map_or(0, |farewell| farewell.clients as u64);
         let some =
-            self.client().map_or(u64::from(self.serial) * 997, |client| client.id.get() >> 8);
+            self.client().map_or(u64::from(self.id.serial()) * 997, |client| client.id.get() >> 8);
         let retry = (goodbye.v1_code() == COME_BACK).then(|| some % within);
         self.bye(code, goodbye.reason(), retry, engine)
     }

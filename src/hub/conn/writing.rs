@@ -135,7 +135,7 @@ impl Connection {
         let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
         if open.is_v1() && open.has_mail {
             open.has_mail = false;
-            let connection = (open.client.key(), self.serial);
+            let connection = self.id;
             self.take_over_mail(None, engine, connection);
         }
         let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
@@ -176,10 +176,10 @@ impl Connection {
                 Some((place, log.batch(follow.cursor, engine.feeds.upto, wire, !alone, budget)?))
             });
             if let Some((place, batch)) = batch {
-                let stretch = open.pace.stretch(self.serial);
+                let stretch = open.pace.stretch(self.id.serial());
                 let end = batch.within(room.min(stretch), open.pace.long());
                 let is_cut = end < batch.within(room, usize::MAX);
-                let question = open.pace.question(end, engine.clock.now, self.serial);
+                let question = open.pace.question(end, engine.clock.now, self.id.serial());
                 let question = question.map(|question| question.frame(wire));
                 let mut cx = Context::from_waker(&self.waker);
                 match write_batch(&mut self.transport, &mut cx, batch, end, question.as_ref()) {
@@ -257,7 +257,7 @@ impl Connection {
     pub(super) fn take_and_ask(&mut self, bytes: usize, engine: &Engine) -> bool {
         let Phase::Open(open) = &mut self.phase else { return false };
         let wire = open.wire;
-        let question = open.pace.question(bytes, engine.clock.now, self.serial);
+        let question = open.pace.question(bytes, engine.clock.now, self.id.serial());
         open.pace.take(bytes);
         let Some(question) = question else { return false };
         open.asked(engine);

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
-use crate::hub::conn::transport::Transport;
-
 use crate::handshake::HeadLimits;
 use crate::hub::conn::phase::{Connection, Over};
+use crate::hub::conn::transport::Transport;
 use crate::hub::driver::listener;
-use crate::hub::driver::state::{Driver, STEPS};
+use crate::hub::driver::state::{Driver, STEPS, find};
+use crate::hub::primitives::conn_id::ConnId;
 
 impl Driver {
     /// Whether there may be more to accept.
@@ -36,7 +36,8 @@ impl Driver {
         let deadline = self.engine.clock.now + self.engine.clock.timeouts.handshake;
         let waker = self.ready.waker(key);
         let head = HeadLimits::default().bytes(self.engine.shared.limits.request_head);
-        entry.insert(Connection::new(transport, address, waker, self.serial, deadline, head));
+        let id = ConnId::new(key, self.serial);
+        entry.insert(Connection::new(transport, address, waker, id, deadline, head));
         if !ticked {
             self.next_tick = self.engine.clock.now + self.engine.clock.timeouts.tick;
         }
@@ -70,15 +71,15 @@ impl Driver {
     /// take no more of them than there may be connections. Whether there was one.
     pub(super) fn end_oldest_parting(&mut self) -> bool {
         self.forget_parted();
-        let Some((key, _)) = self.parting.pop_front() else { return false };
-        self.step(key, |_, _| Err(Over));
+        let Some(id) = self.parting.pop_front() else { return false };
+        self.step(id.place(), |_, _| Err(Over));
         true
     }
 
     /// Passes over the oldest ones that have ended.
     pub(super) fn forget_parted(&mut self) {
-        while let Some(&(key, serial)) = self.parting.front() {
-            if self.connections.get(key).is_some_and(|connection| connection.is(serial)) {
+        while let Some(id) = self.parting.front() {
+            if find(&self.connections, *id).is_some() {
                 return;
             }
             self.parting.pop_front();

@@ -1,7 +1,7 @@
 //! What callers have pushed: taken over, and written to clients.
 
 use crate::hub::conn::phase::Connection;
-use crate::hub::driver::state::{Driver, STEPS, Slice, WALK};
+use crate::hub::driver::state::{Driver, STEPS, Slice, WALK, find};
 
 /// What a turn takes over of what callers have pushed: messages and values, and as many clients and feeds that have
 /// something new.
@@ -47,7 +47,7 @@ impl Driver {
             self.was_told = true;
             let Some(connection) = self.connections.get_mut(key) else { continue };
             connection.mark_mail();
-            let followed = connection.follow_as_told(&mut self.engine, key);
+            let followed = connection.follow_as_told(&mut self.engine);
             *left = left.saturating_sub(followed);
             if connection.list() {
                 self.owed.push_back(key);
@@ -80,8 +80,8 @@ impl Driver {
     /// A feed has something new: everyone who follows it is called.
     pub(super) fn call_followers(&mut self, place: usize) {
         let (connections, shared) = (&self.connections, self.shared());
-        let begins = self.engine.feeds.call_followers(place, |key, serial, lost| {
-            let connection = connections.get(key).filter(|c| c.follows(place, serial));
+        let begins = self.engine.feeds.call_followers(place, |id, lost| {
+            let connection = find(connections, id).filter(|c| c.follows(place));
             connection.map(|connection| connection.count_skipped(&shared, lost)).is_some()
         });
         if begins {
@@ -143,9 +143,9 @@ impl Driver {
             }
             let called =
                 self.engine.feeds.get_mut(place).and_then(|log| log.followers.next_called());
-            let Some((key, serial)) = called else { return (calls, true) };
-            if self.connections.get(key).is_some_and(|c| c.follows(place, serial)) {
-                self.step(key, Connection::flush);
+            let Some(id) = called else { return (calls, true) };
+            if find(&self.connections, id).is_some_and(|c| c.follows(place)) {
+                self.step(id.place(), Connection::flush);
             }
             if self.is_over(slice) {
                 slice.steps = STEPS;
@@ -168,9 +168,9 @@ impl Driver {
             return 0;
         }
         let mut seen = 0;
-        log.followers.retain(|key, serial| {
+        log.followers.retain(|id| {
             seen += 1;
-            self.connections.get(key).is_some_and(|c| c.follows(place, serial))
+            find(&self.connections, id).is_some_and(|c| c.follows(place))
         });
         seen
     }

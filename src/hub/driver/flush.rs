@@ -16,6 +16,7 @@ use slab::Slab;
 use crate::hub::conn::phase::Connection;
 use crate::hub::engine::parts::Engine;
 use crate::hub::error::FlushError;
+use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::shared::flush::Flush;
 
 /// Connections that a walk looks at in one turn.
@@ -57,7 +58,7 @@ impl UnderWay {
             let Some(connection) = connections.get_mut(key) else { continue };
             let mut drains = false;
             if !connection.has_left(self.upto, &mut drains, engine) {
-                self.waiting.insert(key, Waiting { serial: connection.serial(), drains });
+                self.waiting.insert(key, Waiting { id: connection.id(), drains });
             }
         }
         self.walk = Some(to).filter(|to| *to < end);
@@ -75,7 +76,7 @@ impl UnderWay {
 
 #[derive(Debug)]
 struct Waiting {
-    serial: u32,
+    id: ConnId,
     /// Whether all of it has been taken up: then the outbox that was there is to be emptied.
     drains: bool,
 }
@@ -120,7 +121,7 @@ impl Flushes {
     ) {
         for UnderWay { upto, waiting, .. } in &mut self.under_way {
             let Some(state) = waiting.get_mut(&key) else { continue };
-            let there = connection.as_deref_mut().filter(|there| there.is(state.serial));
+            let there = connection.as_deref_mut().filter(|there| there.id() == state.id);
             if there.is_none_or(|there| there.has_left(*upto, &mut state.drains, engine)) {
                 waiting.remove(&key);
             }

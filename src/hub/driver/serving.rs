@@ -12,7 +12,7 @@ impl Driver {
         let mut slice = self.slice();
         for _ in 0..STEPS {
             let Some(key) = self.todo.pop_front() else { return };
-            self.step(key, |connection, engine| connection.ready(engine, key));
+            self.step(key, Connection::ready);
             if self.is_over(&mut slice) {
                 return;
             }

@@ -14,6 +14,7 @@ use crate::hub::driver::listener::Listener;
 use crate::hub::engine::parts::Engine;
 use crate::hub::goodbye::Goodbye;
 use crate::hub::primitives::bell::ReadyList;
+use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::shared::state::{Command, Shared};
 
 /// How long serving sockets of one kind goes on in a turn, since one of them may be owed megabytes. The clock is looked at
@@ -65,7 +66,7 @@ pub(crate) struct Driver {
     pub(super) strangers: Strangers,
     /// Keys and serial numbers of connections that are a client's no more, and have not ended yet, oldest first.
     /// Those that have ended are passed over.
-    pub(super) parting: VecDeque<(usize, u32)>,
+    pub(super) parting: VecDeque<ConnId>,
     /// The serial number of the newest connection: a key may be another connection's by now.
     pub(super) serial: u32,
     pub(super) epoch: Instant,
@@ -168,9 +169,9 @@ impl Driver {
         step: impl FnOnce(&mut Connection, &mut Engine) -> Result<(), Over>,
     ) {
         self.step_one(key, step);
-        while let Some((key, serial)) = self.engine.clients.sessions.taken_over.pop() {
-            if self.connections.get(key).is_some_and(|connection| connection.is(serial)) {
-                self.step_one(key, Connection::be_taken_over);
+        while let Some(id) = self.engine.clients.sessions.taken_over.pop() {
+            if find(&self.connections, id).is_some() {
+                self.step_one(id.place(), Connection::be_taken_over);
             }
         }
         if std::mem::take(&mut self.engine.intake.is_crowded) {
@@ -189,7 +190,7 @@ impl Driver {
         let was_parting = connection.is_parting();
         let result = step(connection, &mut self.engine);
         if result.is_ok() && !was_parting && connection.is_parting() {
-            self.parting.push_back((key, connection.serial()));
+            self.parting.push_back(connection.id());
         }
         if was_stranger && (result.is_err() || !connection.is_stranger()) {
             self.strangers.leave(key);
@@ -246,4 +247,9 @@ impl Driver {
         slice.written = written;
         slice.began.elapsed() >= slice.long
     }
+}
+
+/// The connection of this name, unless its place is another's by now.
+pub(super) fn find(connections: &Slab<Connection>, id: ConnId) -> Option<&Connection> {
+    connections.get(id.place()).filter(|connection| connection.id() == id)
 }

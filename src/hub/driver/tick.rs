@@ -1,8 +1,9 @@
 //! The tick, which looks at every deadline.
 
 use crate::hub::conn::phase::Connection;
-use crate::hub::driver::state::{Driver, WALK, Walk};
+use crate::hub::driver::state::{Driver, WALK, Walk, find};
 use crate::hub::engine::feeds::TRIM;
+use crate::hub::primitives::conn_id::ConnId;
 
 impl Driver {
     pub(super) fn tick(&mut self) {
@@ -24,9 +25,7 @@ impl Driver {
         self.engine.shared.descriptors.look();
         let connections = &self.connections;
         self.strangers.shrink();
-        let is_there = |&(key, serial): &(usize, u32)| {
-            connections.get(key).is_some_and(|connection| connection.is(serial))
-        };
+        let is_there = |id: &ConnId| find(connections, *id).is_some();
         self.parting.retain(is_there);
         if self.parting.len() < self.parting.capacity() / 4 {
             self.parting.shrink_to_fit();

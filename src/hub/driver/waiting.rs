@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::hub::driver::state::{Driver, STEPS};
+use crate::hub::driver::state::{Driver, STEPS, find};
 use crate::hub::feed::log::Survey;
+use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::shared::waiters::{First, Target};
 
 impl Driver {
@@ -56,8 +57,8 @@ impl Driver {
     /// whether these were enough. While the slowest does not move nobody else is asked.
     pub(super) fn find_slowest(&mut self, place: usize, left: &mut usize) -> bool {
         let Self { engine, connections, .. } = self;
-        let position = |(key, serial): (usize, u32)| {
-            let connection = connections.get(key).filter(|c| c.follows(place, serial))?;
+        let position = |id: ConnId| {
+            let connection = find(connections, id).filter(|c| c.follows(place))?;
             let mut position = None;
             connection.cursors(|at, cursor, _| {
                 if at == place {

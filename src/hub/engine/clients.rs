@@ -6,6 +6,7 @@ use crate::hub::client::addresses::Addresses;
 use crate::hub::client::away::Away;
 use crate::hub::client::held::Held;
 use crate::hub::feed::topic::Topic;
+use crate::hub::primitives::conn_id::ConnId;
 
 /// Those of a hub. Who is live is in the registry, with all that there is to know; the key follows from the id.
 #[derive(Debug, Default)]
@@ -17,7 +18,7 @@ pub(crate) struct Sessions {
     /// What all their mailboxes have in common.
     pub(crate) mailbox: Option<Arc<Topic>>,
     /// Connections whose client has another one now, by place and serial number.
-    pub(crate) taken_over: Vec<(usize, u32)>,
+    pub(crate) taken_over: Vec<ConnId>,
 }
 
 impl Sessions {

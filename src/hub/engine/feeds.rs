@@ -14,6 +14,7 @@ use crate::hub::feed::queue::Queue;
 use crate::hub::feed::times::Times;
 use crate::hub::feed::topic::Topic;
 use crate::hub::limits::{Retention, Timeouts};
+use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::millis;
 use crate::hub::shared::state::Shared;
 use crate::wire::v1::Had;
@@ -169,13 +170,13 @@ impl Feeds {
     pub(crate) fn follow(
         &mut self,
         place: usize,
-        (key, serial): (usize, u32),
+        connection: ConnId,
         stamp: u64,
         now: u64,
     ) -> Cursor {
         let upto = self.horizon();
         let log = &mut self.logs[place];
-        log.followers.add(key, serial);
+        log.followers.add(connection);
         log.survey.take_if(|survey| survey.is_over);
         let cursor = log.start(log.topic.is_everyones(), stamp, upto, now);
         self.need(place, cursor, 0);
@@ -186,14 +187,14 @@ impl Feeds {
     pub(crate) fn resume(
         &mut self,
         place: usize,
-        (key, serial): (usize, u32),
+        connection: ConnId,
         had: Option<Had>,
         stamp: u64,
         now: u64,
     ) -> (Cursor, u64, bool) {
         let upto = self.horizon();
         let log = &mut self.logs[place];
-        log.followers.add(key, serial);
+        log.followers.add(connection);
         log.survey.take_if(|survey| survey.is_over);
         let begun = log.resume(had, stamp, upto, now);
         self.need(place, begun.0, 0);
@@ -201,9 +202,9 @@ impl Feeds {
     }
 
     /// A follower less, which may follow the feed again: it is not to be listed twice then.
-    pub(crate) fn unfollow_early(&mut self, place: usize, key: usize, serial: u32) {
+    pub(crate) fn unfollow_early(&mut self, place: usize, connection: ConnId) {
         if let Some(log) = self.logs.get_mut(place) {
-            log.followers.forget(key, serial);
+            log.followers.forget(connection);
         }
         self.unfollow(place);
     }
@@ -222,12 +223,12 @@ impl Feeds {
     pub(crate) fn call_followers(
         &mut self,
         place: usize,
-        mut is_one: impl FnMut(usize, u32, u64) -> bool,
+        mut is_one: impl FnMut(ConnId, u64) -> bool,
     ) -> bool {
         let Some(log) = self.logs.get_mut(place) else { return false };
         let lost = std::mem::take(&mut log.lost);
         if lost > 0 || log.followers.is_littered() {
-            log.followers.retain(|key, serial| is_one(key, serial, lost));
+            log.followers.retain(|connection| is_one(connection, lost));
         }
         self.touch(place);
         self.logs.get_mut(place).is_some_and(|log| log.followers.call())

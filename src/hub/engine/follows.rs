@@ -8,6 +8,7 @@ use crate::hub::client::state::{ClientState, Wanted};
 use crate::hub::engine::feeds::Feeds;
 use crate::hub::feed::item::{self, BEHIND, Cursor, Item};
 use crate::hub::feed::queue::PayloadCopy;
+use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::low_half;
 use crate::wire::Frame;
 
@@ -128,7 +129,7 @@ impl Follows {
         &mut self,
         client: &ClientState,
         feeds: &mut Feeds,
-        connection: (usize, u32),
+        connection: ConnId,
         now: u64,
     ) -> usize {
         let Some(wanted) = client.take_wishes() else { return 0 };
@@ -151,14 +152,14 @@ impl Follows {
         client: &ClientState,
         wanted: &[Wanted],
         feeds: &mut Feeds,
-        (key, serial): (usize, u32),
+        connection: ConnId,
     ) -> Vec<usize> {
         let stay = wanted.iter().filter(|wanted| !wanted.fresh);
         let stay: Vec<usize> =
             stay.map(|wanted| feeds.log_of(&wanted.topic)).chain(client.mail()).collect();
         let gone = self.take_unless(|place| stay.contains(&place));
         for follow in &gone {
-            feeds.unfollow_early(follow.place(), key, serial);
+            feeds.unfollow_early(follow.place(), connection);
         }
         gone.iter().map(Follow::place).collect()
     }

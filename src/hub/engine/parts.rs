@@ -114,6 +114,7 @@ pub(crate) mod tests {
     use crate::hub::feed::queue::ENTRY_OVERHEAD;
     use crate::hub::id::IdSource;
     use crate::hub::limits::{Limits, Overflow};
+    use crate::hub::primitives::conn_id::ConnId;
     use crate::hub::shared::state::Keys;
     use crate::page::Page;
     use crate::wire::Wire;
@@ -154,8 +155,8 @@ pub(crate) mod tests {
             self.feeds.collect_mail(client, place, had, self.clock.now)
         }
 
-        pub(crate) fn follow(&mut self, place: usize, key: usize, serial: u32) -> Cursor {
-            self.feeds.follow(place, (key, serial), u64::MAX, self.clock.now)
+        pub(crate) fn follow(&mut self, place: usize, connection: ConnId) -> Cursor {
+            self.feeds.follow(place, connection, u64::MAX, self.clock.now)
         }
 
         pub(crate) fn trim(&mut self, place: usize, needed: u64) {
@@ -182,12 +183,13 @@ pub(crate) mod tests {
     #[test]
     fn a_mailbox_that_has_been_emptied_is_the_next_one_that_holds_something() {
         let mut engine = engine(Limits::default(), &Timeouts::default());
-        let client = engine.admit(&upgrade(), address("10.0.0.1:1"), (0, 0), everyone(&engine));
+        let client =
+            engine.admit(&upgrade(), address("10.0.0.1:1"), ConnId::new(0, 0), everyone(&engine));
         let begun = engine.begin_session(
             &Hello::default(),
             Details::default(),
             address("10.0.0.1:1"),
-            (1, 1),
+            ConnId::new(1, 1),
         );
         let has_spare = |engine: &mut Engine| {
             engine.take_news();
@@ -241,7 +243,14 @@ pub(crate) mod tests {
         let mut engine = engine(Limits::default().memory(100_000), &Timeouts::default());
         let request = upgrade();
         let clients: Vec<_> = (0..4)
-            .map(|key| engine.admit(&request, address("127.0.0.1:1"), (key, 0), everyone(&engine)))
+            .map(|key| {
+                engine.admit(
+                    &request,
+                    address("127.0.0.1:1"),
+                    ConnId::new(key, 0),
+                    everyone(&engine),
+                )
+            })
             .collect();
         for (client, count) in clients.iter().zip([10, 25, 20, 24]) {
             for _ in 0..count {
@@ -277,7 +286,7 @@ pub(crate) mod tests {
         assert_eq!(topic.inbox.lock().queue.capacity(), 0);
         let place = engine.feeds.log_of(&topic);
         let log = &mut engine.feeds.logs[place];
-        log.followers.add(0, 1);
+        log.followers.add(ConnId::new(0, 1));
         for _ in 0..2 {
             log.batch(
                 Cursor::default(),
@@ -308,8 +317,13 @@ pub(crate) mod tests {
             let limits = Limits::default().memory(100_000);
             let mut engine = engine_with(limits, &Timeouts::default(), overflow);
             let from = address("10.0.0.1:1");
-            let plain = engine.admit(&upgrade(), from, (0, 1), everyone(&engine));
-            let begun = engine.begin_session(&Hello::default(), Details::default(), from, (1, 2));
+            let plain = engine.admit(&upgrade(), from, ConnId::new(0, 1), everyone(&engine));
+            let begun = engine.begin_session(
+                &Hello::default(),
+                Details::default(),
+                from,
+                ConnId::new(1, 2),
+            );
             for _ in 0..8 {
                 engine.shared.send(plain.id, vec![0; 2000].into()).unwrap();
                 engine.shared.send(begun.client.id, vec![0; 2000].into()).unwrap();

@@ -15,6 +15,7 @@ use crate::hub::events::{DisconnectReason, Event};
 use crate::hub::feed::topic::{self, By, Topic, Topics};
 use crate::hub::id::ClientId;
 use crate::hub::primitives::budget::Charge;
+use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::millis;
 use crate::hub::primitives::program;
 use crate::page;
@@ -148,7 +149,7 @@ impl Engine {
         &mut self,
         request: &Request,
         address: SocketAddr,
-        connection: (usize, u32),
+        connection: ConnId,
         topic: Arc<Topic>,
     ) -> Arc<ClientState> {
         self.admit_as(self.details_of(request), address, connection, Some(topic))
@@ -192,7 +193,7 @@ impl Engine {
         &mut self,
         details: Details,
         address: SocketAddr,
-        connection: (usize, u32),
+        connection: ConnId,
         topic: Option<Arc<Topic>>,
     ) -> Arc<ClientState> {
         self.make_place(address.ip());
@@ -399,11 +400,15 @@ mod tests {
         let (far, other, own) =
             (address("10.0.0.1:1"), address("10.0.0.2:1"), address("127.0.0.1:1"));
         let request = upgrade();
-        let first = engine.admit(&request, far, (0, 0), everyone(&engine));
-        engine.admit(&request, address("10.0.0.1:2"), (1, 0), everyone(&engine));
+        let first = engine.admit(&request, far, ConnId::new(0, 0), everyone(&engine));
+        engine.admit(&request, address("10.0.0.1:2"), ConnId::new(1, 0), everyone(&engine));
         let proxy = address("10.0.0.9:1");
-        (2..6).for_each(|key| drop(engine.admit(&request, own, (key, 0), everyone(&engine))));
-        (6..9).for_each(|key| drop(engine.admit(&request, proxy, (key, 0), everyone(&engine))));
+        (2..6).for_each(|key| {
+            drop(engine.admit(&request, own, ConnId::new(key, 0), everyone(&engine)));
+        });
+        (6..9).for_each(|key| {
+            drop(engine.admit(&request, proxy, ConnId::new(key, 0), everyone(&engine)));
+        });
         let refusal = engine.decide(&request, far).err().expect("a refusal");
         assert_eq!(refusal.status().code(), 503);
         for welcome in [other, own, proxy] {
@@ -416,7 +421,8 @@ mod tests {
     #[test]
     fn a_client_that_is_dismissed_takes_nothing_more_and_frees_what_it_had() {
         let mut engine = engine(Limits::default(), &Timeouts::default());
-        let client = engine.admit(&upgrade(), address("127.0.0.1:1"), (0, 0), everyone(&engine));
+        let client =
+            engine.admit(&upgrade(), address("127.0.0.1:1"), ConnId::new(0, 0), everyone(&engine));
         engine.shared.send(client.id, "waiting".into()).unwrap();
         engine.shared.set_for(client.id, "key", "waiting".into()).unwrap();
         engine.dismiss(&client, DisconnectReason::Lost);

@@ -23,6 +23,7 @@ use crate::hub::feed::log::Log;
 use crate::hub::feed::topic::Topics;
 use crate::hub::id::ClientId;
 use crate::hub::primitives::budget::Charge;
+use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::low_half;
 use crate::wire::v1::Hello;
 
@@ -39,7 +40,7 @@ impl Engine {
         hello: &Hello,
         details: Details,
         address: SocketAddr,
-        connection: (usize, u32),
+        connection: ConnId,
     ) -> Begun {
         if let Some(client) = self.known(hello) {
             self.clients.held.forget(client.id);
@@ -257,25 +258,25 @@ mod tests {
         let connect = |engine: &mut Engine, hello: &Hello, address, connection| {
             engine.begin_session(hello, Details::default(), address, connection)
         };
-        let client = connect(&mut engine, &new, one, (0, 1)).client;
+        let client = connect(&mut engine, &new, one, ConnId::new(0, 1)).client;
         let hello = hello_of(&engine, &client);
         assert_eq!(counts(&engine), (1, 0, [1, 0]));
 
         // Taken over from elsewhere, and lost, and back.
-        assert!(connect(&mut engine, &hello, other, (1, 2)).resumed);
-        assert_eq!(engine.clients.sessions.taken_over, [(0, 1)]);
+        assert!(connect(&mut engine, &hello, other, ConnId::new(1, 2)).resumed);
+        assert_eq!(engine.clients.sessions.taken_over, [ConnId::new(0, 1)]);
         assert_eq!(
-            (counts(&engine), client.is_on(1), client.is_on(2)),
+            (counts(&engine), client.is_on(ConnId::new(0, 1)), client.is_on(ConnId::new(1, 2))),
             ((1, 0, [0, 1]), false, true)
         );
         engine.detach(&client, DisconnectReason::Lost);
-        assert_eq!((counts(&engine), client.is_on(2)), ((1, 1, [0, 0]), false));
-        assert!(connect(&mut engine, &hello, one, (2, 3)).resumed);
+        assert_eq!((counts(&engine), client.is_on(ConnId::new(1, 2))), ((1, 1, [0, 0]), false));
+        assert!(connect(&mut engine, &hello, one, ConnId::new(2, 3)).resumed);
         assert_eq!(counts(&engine), (1, 0, [1, 0]));
 
         // The program is done with it, which it has not been told when it comes back.
         client.mailbox.lock().ended = true;
-        let begun = connect(&mut engine, &hello, other, (3, 4));
+        let begun = connect(&mut engine, &hello, other, ConnId::new(3, 4));
         assert!(!begun.resumed && client.has_gone());
         assert_eq!(counts(&engine), (1, 0, [0, 1]));
 
@@ -319,7 +320,8 @@ mod tests {
         engine.halve_mailbox(&client);
         assert!(is_all_absent());
         let hello = hello_of(&engine, &client);
-        let again = engine.begin_session(&hello, Details::default(), client.address(), (0, 1));
+        let again =
+            engine.begin_session(&hello, Details::default(), client.address(), ConnId::new(0, 1));
         assert!(again.resumed && budgets().0 == 0);
         // The same once more, and it does not come back.
         engine.detach(&client, DisconnectReason::Lost);
@@ -335,7 +337,8 @@ mod tests {
         for number in 0..300 {
             let new = Hello::default();
             let from = address(&format!("10.0.{}.{}:1", number / 256, number % 256));
-            let begun = engine.begin_session(&new, Details::default(), from, (number, 1));
+            let begun =
+                engine.begin_session(&new, Details::default(), from, ConnId::new(number, 1));
             engine.detach(&begun.client, DisconnectReason::Lost);
         }
         engine.expire_sessions(usize::MAX);
@@ -353,7 +356,7 @@ mod tests {
 
     /// Clients that begin, and those that are lost at once, from these addresses.
     fn begin(engine: &mut Engine, from: &str, serial: u32) -> Arc<ClientState> {
-        let (new, at) = (Hello::default(), (serial as usize, serial));
+        let (new, at) = (Hello::default(), ConnId::new(serial as usize, serial));
         engine.begin_session(&new, Details::default(), address(from), at).client
     }
 

@@ -1,15 +1,15 @@
 //! Who follows a feed, and whose turn it is to be looked at when it has something new.
 
-use crate::hub::primitives::moment::low_half;
+use crate::hub::primitives::conn_id::ConnId;
 
-/// Connections that follow a feed, by their place in the driver's table (no table has 2^32) and their serial number.
+/// Connections that follow a feed.
 /// Those that do no longer are passed over, and taken out now and then.
 ///
 /// When there is something new all are *called*, one after the other, from where the call before has stopped:
 /// each connection is touched once, when it is its turn, however many there are.
 #[derive(Debug, Default)]
 pub(crate) struct Followers {
-    list: Vec<(u32, u32)>,
+    list: Vec<ConnId>,
     /// How many of these do follow it.
     pub(crate) count: usize,
     /// The index of who is next, and how many are left to be called.
@@ -20,12 +20,12 @@ pub(crate) struct Followers {
 }
 
 impl Followers {
-    pub(crate) fn add(&mut self, key: usize, serial: u32) {
+    pub(crate) fn add(&mut self, connection: ConnId) {
         // Grown in small steps: for thousands of followers twice the room is much.
         if self.list.len() == self.list.capacity() {
             self.list.reserve_exact(16 + self.list.len() / 8);
         }
-        self.list.push((low_half(key as u64), serial));
+        self.list.push(connection);
         self.count += 1;
         // The call goes over the end of the list, and has one more before it comes back to where it began.
         self.left += usize::from(self.left > 0);
@@ -41,16 +41,15 @@ impl Followers {
         self.asked < self.list.len()
     }
 
-    /// Who is to be asked next: place and serial number, of one that may follow it no longer. `None`: all have been.
-    pub(crate) fn next_asked(&mut self) -> Option<(usize, u32)> {
-        let &(key, serial) = self.list.get(self.asked)?;
+    /// The connection to be asked next, which may follow the feed no longer. `None`: all have been.
+    pub(crate) fn next_asked(&mut self) -> Option<ConnId> {
+        let connection = *self.list.get(self.asked)?;
         self.asked += 1;
-        Some((key as usize, serial))
+        Some(connection)
     }
 
     /// Takes one, who is there once at most, from the list.
-    pub(crate) fn forget(&mut self, key: usize, serial: u32) {
-        let gone = (low_half(key as u64), serial);
+    pub(crate) fn forget(&mut self, gone: ConnId) {
         if let Some(mut index) = self.list.iter().position(|known| *known == gone) {
             if index < self.asked {
                 // Those that have been asked stay at the front.
@@ -69,10 +68,10 @@ impl Followers {
     }
 
     /// Takes out who is none.
-    pub(crate) fn retain(&mut self, mut is_one: impl FnMut(usize, u32) -> bool) {
+    pub(crate) fn retain(&mut self, mut is_one: impl FnMut(ConnId) -> bool) {
         let (mut index, asked) = (0, self.asked);
-        self.list.retain(|&(key, serial)| {
-            let stays = is_one(key as usize, serial);
+        self.list.retain(|connection| {
+            let stays = is_one(*connection);
             self.asked -= usize::from(!stays && index < asked);
             index += 1;
             stays
@@ -96,15 +95,15 @@ impl Followers {
         was_over && self.left > 0
     }
 
-    /// Who is to be looked at next: place and serial number. `None`: all have been.
-    pub(crate) fn next_called(&mut self) -> Option<(usize, u32)> {
+    /// The connection to be looked at next. `None`: all have been.
+    pub(crate) fn next_called(&mut self) -> Option<ConnId> {
         self.left = self.left.checked_sub(1)?;
         if self.next >= self.list.len() {
             self.next = 0;
         }
-        let &(key, serial) = self.list.get(self.next)?;
+        let connection = *self.list.get(self.next)?;
         self.next += 1;
-        Some((key as usize, serial))
+        Some(connection)
     }
 
     /// Whether some are left to be called.
@@ -125,29 +124,33 @@ mod tests {
 
     use super::*;
 
+    fn id(place: usize) -> ConnId {
+        ConnId::new(place, 0)
+    }
+
     #[test]
     fn who_has_been_called_is_called_again_only_for_what_is_new() {
         let mut followers = Followers::default();
-        (0..3).for_each(|key| followers.add(key, 0));
+        (0..3).for_each(|key| followers.add(id(key)));
         assert!(followers.call());
-        assert_eq!(followers.next_called(), Some((0, 0)));
+        assert_eq!(followers.next_called(), Some(id(0)));
         assert!(!followers.call(), "some were left");
         let called: Vec<_> = std::iter::from_fn(|| followers.next_called()).collect();
-        assert_eq!(called, [(1, 0), (2, 0), (0, 0)]);
+        assert_eq!(called, [id(1), id(2), id(0)]);
         assert!(followers.call());
     }
 
     #[test]
     fn who_comes_and_goes_has_nobody_asked_twice() {
         let mut followers = Followers::default();
-        (0..10).for_each(|key| followers.add(key, 0));
+        (0..10).for_each(|key| followers.add(id(key)));
         followers.ask();
         let mut asked = Vec::new();
-        while let Some((key, _)) = followers.next_asked() {
+        while let Some(key) = followers.next_asked().map(ConnId::place) {
             asked.push(key);
             if asked.len() <= 5 {
-                followers.forget(0, 0); // asked first, and then last
-                followers.add(0, 0);
+                followers.forget(id(0)); // asked first, and then last
+                followers.add(id(0));
             }
         }
         asked.sort_unstable();
@@ -166,19 +169,19 @@ mod tests {
             let mut asked = BTreeSet::new();
             for (step, key) in steps {
                 match step {
-                    0 | 1 if there.insert(key) => followers.add(key, 0),
+                    0 | 1 if there.insert(key) => followers.add(id(key)),
                     2 if there.remove(&key) => {
                         waits.remove(&key);
                         asked.remove(&key);
                         followers.count -= 1;
-                        followers.forget(key, 0);
+                        followers.forget(id(key));
                     }
                     3 => {
                         followers.call();
                         waits = there.clone();
                     }
                     4 => {
-                        followers.retain(|known, _| known != key);
+                        followers.retain(|known| known != id(key));
                         followers.count -= usize::from(there.remove(&key));
                         waits.remove(&key);
                         asked.remove(&key);
@@ -188,12 +191,12 @@ mod tests {
                         asked.clear();
                     }
                     7 | 8 => {
-                        if let Some((key, _)) = followers.next_asked() {
+                        if let Some(key) = followers.next_asked().map(ConnId::place) {
                             prop_assert!(asked.insert(key), "{key} has been asked before");
                         }
                     }
                     _ => {
-                        if let Some((key, _)) = followers.next_called() {
+                        if let Some(key) = followers.next_called().map(ConnId::place) {
                             waits.remove(&key);
                         } else {
                             prop_assert!(waits.is_empty(), "{waits:?} have not been called");
@@ -201,9 +204,9 @@ mod tests {
                     }
                 }
             }
-            asked.extend(std::iter::from_fn(|| followers.next_asked()).map(|(key, _)| key));
+            asked.extend(std::iter::from_fn(|| followers.next_asked()).map(ConnId::place));
             prop_assert_eq!(asked, there);
-            while let Some((key, _)) = followers.next_called() {
+            while let Some(key) = followers.next_called().map(ConnId::place) {
                 waits.remove(&key);
             }
             prop_assert!(waits.is_empty(), "{waits:?} have not been called");

@@ -11,6 +11,7 @@ use crate::hub::feed::queue::{ENTRY_OVERHEAD, Entry};
 use crate::hub::feed::topic::{self, Change, Topic};
 use crate::hub::feed::window::{Slot, Window};
 use crate::hub::primitives::budget::Budget;
+use crate::hub::primitives::conn_id::ConnId;
 use crate::wire::Wire;
 use crate::wire::v1::{Form, Had, Head, MAILBOX};
 
@@ -19,7 +20,7 @@ use crate::wire::v1::{Form, Had, Head, MAILBOX};
 #[derive(Debug)]
 pub(crate) struct Survey {
     /// The slowest so far, by place and serial number, and where it stood.
-    pub(crate) slowest: Option<(usize, u32)>,
+    pub(crate) slowest: Option<ConnId>,
     pub(crate) least: u64,
     pub(crate) is_over: bool,
 }

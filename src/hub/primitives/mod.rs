@@ -3,6 +3,7 @@
 
 pub(crate) mod bell;
 pub(crate) mod budget;
+pub(crate) mod conn_id;
 pub(crate) mod journal;
 pub(crate) mod lock;
 pub(crate) mod moment;

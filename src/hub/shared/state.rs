@@ -505,6 +505,7 @@ impl Drop for Ending {
 pub(crate) mod tests {
     use super::*;
     use crate::hub::client::state::Details;
+    use crate::hub::primitives::conn_id::ConnId;
 
     pub(crate) fn shared_with_a_client(limits: Limits) -> (Shared, Arc<ClientState>) {
         shared_with(limits, Overflow::SkipOldest)
@@ -516,7 +517,7 @@ pub(crate) mod tests {
         let address = "127.0.0.1:1".parse().unwrap();
         let client = Arc::new(ClientState::new(
             shared.ids.draw(),
-            (0, 0),
+            ConnId::new(0, 0),
             address,
             details,
             Some(Arc::clone(shared.topics.everyone())),

@@ -15,6 +15,7 @@ use crate::hub::events::DisconnectReason;
 use crate::hub::feed::item::Cursor;
 use crate::hub::feed::queue::BURST;
 use crate::hub::limits::{Limits, Overflow, Timeouts};
+use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::shared::state::{Ending, Shared};
 use crate::wire::Wire;
 use crate::wire::v1::{Had, Hello};
@@ -58,8 +59,9 @@ impl Stand {
     fn new(limits: Limits, overflow: Overflow) -> Self {
         let mut engine = engine_with(limits, &Timeouts::default(), overflow);
         let (request, from) = (upgrade(), address("10.0.0.1:1"));
-        let plain = engine.admit(&request, from, (0, 1), everyone(&engine));
-        let begun = engine.begin_session(&Hello::default(), Details::default(), from, (1, 2));
+        let plain = engine.admit(&request, from, ConnId::new(0, 1), everyone(&engine));
+        let begun =
+            engine.begin_session(&Hello::default(), Details::default(), from, ConnId::new(1, 2));
         Self { engine, plain, v1: begun.client, dropped: Arc::default() }
     }
 
@@ -178,7 +180,7 @@ fn what_the_driver_takes_over_writes_and_trims_is_let_go_under_no_lock() {
         }
         let place = stand.engine.feeds.log_of(&feed);
         let upto = stand.engine.feeds.upto;
-        stand.engine.feeds.logs[place].followers.add(0, 1);
+        stand.engine.feeds.logs[place].followers.add(ConnId::new(0, 1));
         for wire in [Wire::Plain, Wire::V1] {
             for _ in 0..2 {
                 let log = &mut stand.engine.feeds.logs[place];
@@ -188,7 +190,7 @@ fn what_the_driver_takes_over_writes_and_trims_is_let_go_under_no_lock() {
         stand.engine.feeds.logs[place].halve();
         shared.topics.drop_handle(&feed);
         stand.engine.clock.now += 1 << 40;
-        stand.engine.feeds.unfollow_early(place, 0, 1);
+        stand.engine.feeds.unfollow_early(place, ConnId::new(0, 1));
         stand.engine.trim(place, u64::MAX);
         assert_eq!(shared.topics.count(), 0);
         assert_eq!(stand.dropped(), 4, "{bytes}");
@@ -210,7 +212,7 @@ fn what_waits_for_a_client_is_let_go_under_no_lock() {
     assert_eq!(stand.dropped(), 2, "the one had, and the other copied");
     // It acknowledges; and it goes.
     let had = Some(Had { seq: Some(0), ..Had::default() });
-    stand.engine.feeds.resume(place, (1, 2), had, u64::MAX, 0);
+    stand.engine.feeds.resume(place, ConnId::new(1, 2), had, u64::MAX, 0);
     stand.engine.take_news();
     stand.engine.feeds.acknowledge(place, 2);
     for client in [Arc::clone(&stand.plain), Arc::clone(&stand.v1)] {

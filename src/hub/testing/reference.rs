@@ -24,6 +24,7 @@ use crate::hub::feed::queue::ENTRY_OVERHEAD;
 use crate::hub::feed::topic::{self, Topic, Topics};
 use crate::hub::id::IdSource;
 use crate::hub::limits::{Limits, Overflow, Retention, Timeouts};
+use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::shared::state::Shared;
 use crate::page::Page;
 
@@ -60,7 +61,7 @@ pub(crate) fn request() -> Request {
 pub(crate) struct Reader {
     pub(crate) client: Arc<ClientState>,
     pub(crate) key: usize,
-    serial: u32,
+    id: ConnId,
     pub(crate) follows: Follows,
     pub(crate) has_mail: bool,
 }
@@ -70,10 +71,11 @@ impl Reader {
     pub(crate) fn admit(engine: &mut Engine, key: usize, serial: u32, topic: Arc<Topic>) -> Self {
         let place = engine.feeds.log_of(&topic);
         let address = "127.0.0.1:1".parse().unwrap();
-        let client = engine.admit(&request(), address, (key, serial), topic);
-        let cursor = engine.follow(place, key, serial);
+        let id = ConnId::new(key, serial);
+        let client = engine.admit(&request(), address, id, topic);
+        let cursor = engine.follow(place, id);
         let follows = Follows::one(Follow::new(place, cursor));
-        Self { client, key, serial, follows, has_mail: false }
+        Self { client, key, id, follows, has_mail: false }
     }
 
     pub(crate) fn leave(self, engine: &mut Engine) {
@@ -129,15 +131,14 @@ pub(crate) fn turn<'a>(engine: &mut Engine, readers: impl Iterator<Item = &'a mu
         if let Some(reader) = readers.iter_mut().find(|reader| reader.key == key) {
             reader.has_mail = true;
             let (feeds, now) = (&mut engine.feeds, engine.clock.now);
-            reader.follows.follow_as_told(&reader.client, feeds, (key, reader.serial), now);
+            reader.follows.follow_as_told(&reader.client, feeds, reader.id, now);
         }
     }
     for place in engine.feeds.end_round() {
         let shared = Arc::clone(&engine.shared);
-        engine.feeds.call_followers(place, |key, serial, lost| {
-            let told = readers.iter().find(|reader| {
-                (reader.key, reader.serial) == (key, serial) && reader.follows.contains(place)
-            });
+        engine.feeds.call_followers(place, |id, lost| {
+            let told =
+                readers.iter().find(|reader| reader.id == id && reader.follows.contains(place));
             told.map(|reader| shared.count_skipped(&reader.client, lost)).is_some()
         });
     }
