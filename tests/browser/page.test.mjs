@@ -10,7 +10,7 @@ const source = readFileSync(join(root, 'src/page/index.html'), 'utf8');
 const script = readFileSync(join(root, 'src/page/stepcast.js'), 'utf8');
 
 /** Opens the page below a prefix; `hub` is the other end of its WebSocket. */
-async function openPage(t, path = '?query', up = './') {
+async function openPage(t, path = '?query', up = './', options = {}) {
   const nonce = 'b3BlbiBzZXNhbWUsIG9wZW4';
   const base = await serve(t, ({ url }) => (url.endsWith('.js')
     ? { headers: { 'content-type': 'text/javascript' }, body: script }
@@ -23,7 +23,7 @@ async function openPage(t, path = '?query', up = './') {
       },
       body: source.replaceAll('{{nonce}}', nonce).replaceAll('{{root}}', up),
     }));
-  const { page, complaints } = await open(await launch(t));
+  const { page, complaints } = await open(await launch(t), options);
   const hubs = [];
   await page.routeWebSocket(/.*/, (socket) => hubs.push(new Hub(socket)));
   await page.goto(`${base}behind/a/proxy/${path}`);
@@ -82,6 +82,43 @@ test('the page of a feed follows that feed, and has its name', async (t) => {
   hub.say({ feed: { name: 'run/42/a b', alias: 2, seq: 0, how: 'snapshot' } });
   hub.say({ json: [2, 1, NOW, { progress: 1, total: 4 }, 'progress'] });
   await until('the percentage', async () => (await page.title()) === '25 % · run/42/a b');
+  assert.deepEqual(complaints, []);
+});
+
+test('the page of a feed says that the feed is finished, until there is another one of its name', async (t) => {
+  const { page, complaints, hub, hubs, next } = await openPage(t, 'feed/run', '../');
+  const follows = (of, rest) => of.say({ feed: { name: 'run', alias: 2, seq: 0, how: 'snapshot', ...rest } });
+  const badge = (text) => until(text, async () => await page.textContent('#state') === text);
+  follows(hub);
+  hub.say({ feed: { name: 'other', alias: 3, seq: 0, how: 'snapshot' } });
+  hub.say({ json: [2, 1, NOW, { progress: 1, total: 1 }] });
+  hub.say({ ended: [3, 90, NOW] });
+  await until('the end of another feed', async () => (await seen(page)).lines.at(-1)?.includes('finished'));
+  assert.deepEqual([await page.textContent('#state'), await page.title()], ['Live', '100 % · run']);
+  hub.say({ ended: [2, 91, NOW] });
+  await badge('Finished');
+  assert.deepEqual([(await seen(page)).state, await page.title()], ['finished', 'Finished · 100 % · run']);
+  assert.match(await page.textContent('#end'), /^ended at \d\d:\d\d$/);
+  await picture(page, 'page-feed-finished');
+
+  // It has all, so a lost connection changes nothing.
+  hub.socket.close({ code: 4000, reason: 'restarting' });
+  await until('the loss', async () => (await seen(page)).lines.at(-1)?.includes('connection closed'));
+  assert.equal(await page.textContent('#state'), 'Finished');
+  const second = await until('another connection', async () => hubs.length > 1 && next());
+  second.greet({ resumed: true });
+  follows(second, { seq: 1, how: 'resumed' });
+  await until('the return', async () => (await seen(page)).lines.at(-1)?.endsWith('connected again as client 7'));
+  assert.deepEqual([await page.textContent('#state'), await page.title()], ['Finished', 'Finished · 100 % · run']);
+
+  follows(second);
+  second.say({ json: [2, 1, NOW, { progress: 1, total: 4 }] });
+  await badge('Live');
+  const now = await until('the other feed', async () => {
+    const now = await seen(page);
+    return now.now === 1 && now;
+  });
+  assert.deepEqual([now.state, now.title, now.count, await page.isVisible('#end')], ['open', '25 % · run', 1, false]);
   assert.deepEqual(complaints, []);
 });
 
@@ -171,6 +208,47 @@ test('a flood leaves two hundred lines, the newest, and a page that answers', as
   });
   assert.equal(now.lines.length, 200);
   assert.ok(now.lines[0].endsWith(`line ${many - 199}`));
+  assert.deepEqual(complaints, []);
+});
+
+const PHONE = { viewport: { width: 390, height: 740 }, isMobile: true, hasTouch: true, deviceScaleFactor: 3 };
+
+test('on a phone the log stays at its end, but for a reader who has scrolled up', async (t) => {
+  const { page, complaints, hub } = await openPage(t, '?query', './', PHONE);
+  /** How far the end of the log is from what is seen of it, once so many messages are there. */
+  const below = (count) => until(`${count} messages`, async () => (await seen(page)).count === count
+    && page.evaluate(() => new Promise((resolve) => {
+      const log = document.getElementById('log');
+      requestAnimationFrame(() => requestAnimationFrame(() => resolve([log.scrollHeight - log.scrollTop - log.clientHeight])));
+    })));
+  const log = (change) => page.evaluate(change);
+  const line = 'a line that is long enough for two or three rows of a phone in portrait, and of none in landscape';
+  let count = 0;
+  const say = async (many) => {
+    for (let i = 0; i < many; i++) hub.send(`${count + i + 1} ${line}`);
+    count += many;
+    return (await below(count))[0];
+  };
+  assert.ok(await say(60) < 2);
+  assert.ok(await log(() => document.getElementById('log').scrollTop > 0), 'the log scrolls by itself');
+  // The phone is turned, and back; a field appears above; the keys of the phone take a part.
+  for (const [width, height] of [[740, 390], [390, 740], [390, 420], [390, 740]]) {
+    await page.setViewportSize({ width, height });
+    assert.ok((await below(count))[0] < 2, `${width} x ${height}`);
+    assert.ok(await say(1) < 2, `${width} x ${height}`);
+  }
+  hub.send(field(64, 64, Array(64 * 64).fill(1)));
+  count += 1;
+  assert.ok((await below(count))[0] < 2, 'a field');
+  // A reader scrolls up, and stays there while more comes and while the phone is turned.
+  await log(() => { document.getElementById('log').scrollTop -= 200; });
+  assert.ok(await say(3) > 150);
+  await page.setViewportSize({ width: 740, height: 390 });
+  assert.ok(await say(3) > 100);
+  // And comes back.
+  await log(() => { document.getElementById('log').scrollTop = 1e6; });
+  assert.ok((await below(count))[0] < 2);
+  assert.ok(await say(3) < 2);
   assert.deepEqual(complaints, []);
 });
 
