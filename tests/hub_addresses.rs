@@ -41,6 +41,8 @@ fn with_page() -> stepcast::HubBuilder {
 #[test]
 fn a_hub_serves_at_every_address_of_a_name() {
     let hub = Hub::spawn_blocking(&localhost(0)[..]).unwrap();
+    assert_eq!(hub.local_addrs(), served(&hub));
+    assert!(Hub::disabled().local_addrs().is_empty());
     let mut peers: Vec<_> = served(&hub).into_iter().map(Peer::connect_to).collect();
     hub.broadcast("to all");
     for peer in &mut peers {

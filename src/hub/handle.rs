@@ -113,8 +113,8 @@ impl Hub {
         self.live().map(|inner| &*inner.shared)
     }
 
-    /// Returns the address that the hub listens on, the first one if it listens on several; `None`
-    /// where the hub is [disabled](Hub::disabled).
+    /// Returns the address that the hub listens on, the first of [`local_addrs`](Hub::local_addrs);
+    /// `None` where the hub is [disabled](Hub::disabled).
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -122,7 +122,21 @@ impl Hub {
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.live().map(|inner| inner.addresses[0])
+        self.local_addrs().first().copied()
+    }
+
+    /// Returns all addresses that the hub listens on; none where the hub is
+    /// [disabled](Hub::disabled).
+    ///
+    /// ```
+    /// let hub = stepcast::Hub::spawn_blocking("localhost:0")?;
+    /// for address in hub.local_addrs() {
+    ///     assert!(address.ip().is_loopback());
+    /// }
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        self.live().map_or(&[], |inner| &inner.addresses)
     }
 
     /// Returns the URL of the hub's page for a browser on this machine, such as

@@ -26,7 +26,8 @@
  * @param url Of the hub: `ws:`, `wss:`, `http:` or `https:`; a relative one is relative to the page.
  * Without it, the folder that this module was loaded from, which is the hub where the hub serves it.
  * Who bundles this module has to give it. An address that names a feed, such as that of the hub and
- * `feed/run/42`, follows this feed only, unless `Options.feeds` says otherwise.
+ * `feed/run/42`, follows this feed only, unless `Options.feeds` says otherwise. A slash at the end of a
+ * name is `%2F` there, since an address that ends in `/` is that of a hub.
  * @throws SyntaxError, where it is no such address, and TypeError, where there is no WebSocket. What else
  * can go wrong is told by events.
  */

@@ -33,7 +33,7 @@ pub(crate) fn check_line(line: &str, most: usize) {
         Said::Message(to, message) => {
             format!(r#"{{"json":{},"to":{to}}}"#, message.as_text().unwrap_or_default())
         }
-        Said::Ack(had) => format!(r#"{{"ack":{}}}"#, of(had)),
+        Said::Ack(seq) => format!(r#"{{"ack":{{"seq":{seq}}}}}"#),
         Said::Pong(value) => format!(r#"{{"pong":{}}}"#, json(value)),
         Said::Hello(_) | Said::Unknown => return,
     };

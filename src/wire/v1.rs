@@ -317,7 +317,8 @@ pub(crate) enum Said {
     Unfollow(Vec<String>),
     /// A message to the program, about the feed with this alias.
     Message(u32, Message),
-    Ack(Had),
+    /// Its mailbox has come up to this number.
+    Ack(u64),
     Pong([u64; 3]),
     /// Of a later version, or a pong to another question.
     Unknown,
@@ -416,7 +417,7 @@ pub(crate) fn parse(line: &str, most: usize) -> Result<Said, Refused> {
         }
         // A member's value is whole JSON: its parser has seen to that.
         "json" => Said::Message(to, Json::validated(body.to_owned().into()).into()),
-        "ack" => Said::Ack(had(body).ok_or_else(expected("expected numbers in \"ack\""))?),
+        "ack" => Said::Ack(ack(body).ok_or_else(expected("expected a number in \"ack\""))?),
         "pong" => from_str(body).map_or(Said::Unknown, Said::Pong),
         _ => Said::Unknown,
     })
@@ -578,6 +579,17 @@ fn had(body: &str) -> Option<Had> {
         Some(())
     })?;
     Some(had)
+}
+
+fn ack(body: &str) -> Option<u64> {
+    let mut seq = 0; // the first message has 1
+    each_member(body, |key, value| {
+        if &*key == "seq" {
+            seq = number(value.get())?;
+        }
+        Some(())
+    })?;
+    Some(seq)
 }
 
 /// An epoch: 16 hexadecimal digits. What is none is that of no hub and of no feed.
@@ -788,7 +800,7 @@ mod tests {
             assert_eq!(parse_binary(&bytes(hex).into()), Ok(Some(message)));
         }
         for (line, means) in from_client("ack") {
-            assert_eq!(parse(&line, 64), Ok(Said::Ack(had(&means))));
+            assert_eq!(parse(&line, 64), Ok(Said::Ack(means["seq"].as_u64().unwrap())));
         }
         for (line, means) in from_client("follow") {
             let said = match means.get("follow") {
@@ -825,6 +837,7 @@ mod tests {
         for unknown in [r#"{"later":[1]}"#, r#"{"pong":"x"}"#] {
             assert_eq!(parse(unknown, 64), Ok(Said::Unknown));
         }
+        assert_eq!(parse(r#"{"ack":{"set":[],"seq":7}}"#, 64), Ok(Said::Ack(7)));
     }
 
     #[test]

@@ -85,6 +85,11 @@ test('the page of a feed follows that feed, and has its name', async (t) => {
   assert.deepEqual(complaints, []);
 });
 
+test('the page of a feed whose name ends in a slash follows that feed', async (t) => {
+  const { hub } = await openPage(t, 'feed/run/', '../../');
+  assert.deepEqual(hub.hello.feeds, { 'run/': {} });
+});
+
 test('the page of a feed says that the feed is finished, until there is another one of its name', async (t) => {
   const { page, complaints, hub, hubs, next } = await openPage(t, 'feed/run', '../');
   const follows = (of, rest) => of.say({ feed: { name: 'run', alias: 2, seq: 0, how: 'snapshot', ...rest } });

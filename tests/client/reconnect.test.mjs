@@ -32,7 +32,7 @@ test('an address that names a feed follows this feed only, unless the options sa
     tab.socket.open();
     return [tab.socket.url, Object.keys(tab.socket.hello.feeds)];
   };
-  for (const [path, ...names] of [['feed/run/1', 'run/1'], ['prefix/feed/a%20b%2Fc?token=1', 'a b/c'], ['feed/', ''], ['feed/behind/', ''], ['feedback/x', '']]) {
+  for (const [path, ...names] of [['feed/run/1', 'run/1'], ['prefix/feed/a%20b%2Fc?token=1', 'a b/c'], ['feed/run/1%2F', 'run/1/'], ['feed/', ''], ['feed/behind/', ''], ['feedback/x', '']]) {
     assert.deepEqual(feedsOf(`ws://a.example/${path}`), [`ws://a.example/${path}`, names]);
   }
   assert.deepEqual(feedsOf('ws://a.example/feed/run/1', { feeds: ['', 'x'] })[1], ['', 'x']);

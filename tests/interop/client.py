@@ -123,12 +123,12 @@ class Client:
         await self.ws.send(frame)
 
     async def send_acks(self, ws):
-        acked = {}
+        acked = None
         while True:
             await asyncio.sleep(1)
-            if self.mail.has != acked:
-                acked = dict(self.mail.has)
-                await ws.send(json.dumps({"ack": acked}))
+            if (seq := self.mail.has.get("seq")) != acked:
+                acked = seq
+                await ws.send(json.dumps({"ack": {"seq": seq}}))
 
     def on_hello(self, hello):
         if not hello["resumed"]:

@@ -316,11 +316,7 @@ impl Connection {
                 }
             }
             Said::Message(to, message) => self.hear_message(to, &message, engine),
-            Said::Ack(Had { seq, .. }) => {
-                if let Some(seq) = seq {
-                    open.acknowledge(seq, engine);
-                }
-            }
+            Said::Ack(seq) => open.acknowledge(seq, engine),
             Said::Pong(_) | Said::Unknown => {}
         }
     }
