@@ -515,7 +515,7 @@ fn who_asks_and_reads_nothing_is_closed_before_the_answers_grow() {
         assert!(hub.stats().memory < 1 << 20, "{}", hub.stats().memory);
     }
     let reason = event(&mut events, |event| match event {
-        Event::Gone { reason, .. } => Some(reason),
+        Event::Detached { reason, .. } => Some(reason),
         _ => None,
     });
     assert!(matches!(reason, DisconnectReason::Violation(_)), "{reason:?}");

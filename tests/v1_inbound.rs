@@ -9,7 +9,7 @@ use std::time::Duration;
 use lines::{V1, untimed};
 use peer::{event, until};
 use serde_json::json;
-use stepcast::{Event, Hub, Limits, Overflow, Timeouts};
+use stepcast::{DisconnectReason, Event, Hub, Limits, Overflow, Timeouts};
 
 fn hub() -> Hub {
     Hub::spawn_blocking("127.0.0.1:0").unwrap()
@@ -93,6 +93,37 @@ fn each_line_each_name_and_each_4_kib_count_in_the_rate() {
         }
         let close = client.close_frame();
         assert_eq!((close.code().get(), close.reason()), (1008, "too many messages a second"));
+    }
+}
+
+#[test]
+fn a_client_that_said_too_much_is_the_same_when_it_comes_back_and_has_its_mail() {
+    let limits = Limits::default().inbound_per_second(100).inbound_message(4096);
+    let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
+    let too_fast = "{\"later\":0}\n".repeat(300);
+    let too_long = json!({"text": "x".repeat(5000)}).to_string();
+    for (text, code) in [(too_fast, 1008), (too_long, 1009)] {
+        let mut events = hub.events();
+        let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+        hub.send(client.id, "before").unwrap();
+        client.line("text");
+        client.say_text(&text);
+        assert_eq!(client.close_code(), code);
+        let reason = event(&mut events, |event| match event {
+            Event::Detached { id, reason } if id == client.id => Some(reason),
+            Event::Gone { id, reason, .. } if id == client.id => panic!("{reason:?}"),
+            _ => None,
+        });
+        assert!(matches!(reason, DisconnectReason::Violation(_)), "{reason:?}");
+        hub.send(client.id, "meanwhile").unwrap();
+        let mut back = client.identity().come_back(&hub, json!({"seq": 1}), json!({}));
+        assert_eq!((&back.hello["resumed"], back.id), (&json!(true), client.id));
+        assert_eq!(untimed(back.line("text")), json!([0, 2, "meanwhile"]));
+        // One whose end the program has decided on does not come back.
+        hub.disconnect(back.id, "done").unwrap();
+        let _ = back.try_say_text(&text);
+        let mut new = back.identity().come_back(&hub, json!({"seq": 2}), json!({}));
+        assert!(new.hello["resumed"] == false || new.close_code() == 4501);
     }
 }
 

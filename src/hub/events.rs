@@ -43,7 +43,8 @@ pub enum Event {
         /// Its id.
         id: ClientId,
     },
-    /// The connection of a client on `stepcast.v1` was lost. It may come back: it can be sent messages, which wait for it.
+    /// The connection of a client on `stepcast.v1` was lost, or closed because the client said too
+    /// much. The client may come back: it can be sent messages, which wait for it.
     Detached {
         /// Its id.
         id: ClientId,
@@ -120,14 +121,21 @@ pub enum DisconnectReason {
 }
 
 impl DisconnectReason {
-    /// Whether a client on `stepcast.v1` may come back: neither it nor the program has ended for good.
+    /// Whether a client on `stepcast.v1` may come back: neither it nor the program has ended for good,
+    /// and it speaks the protocol, if too much.
     pub(crate) fn may_come_back(&self) -> bool {
         match self {
             Self::Lost | Self::TimedOut | Self::TooSlow | Self::Closed(None) => true,
             Self::Closed(Some(close)) => close.code() != CloseCode::NORMAL,
-            Self::Violation(_) | Self::ByHub => false,
+            Self::Violation(close) => is_of_too_much(close.code()),
+            Self::ByHub => false,
         }
     }
+}
+
+/// Whether a client is closed with this for saying more than it may, and not for saying it wrong.
+pub(crate) fn is_of_too_much(code: CloseCode) -> bool {
+    matches!(code, CloseCode::POLICY | CloseCode::TOO_BIG | CloseCode::TRY_AGAIN_LATER)
 }
 
 impl fmt::Display for DisconnectReason {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::codec::{CloseCode, CloseFrame};
 use crate::hub::conn::phase::{Connection, Ending, Leave, Open, Over, Phase, Step};
 use crate::hub::engine::parts::Engine;
-use crate::hub::events::DisconnectReason;
+use crate::hub::events::{DisconnectReason, is_of_too_much};
 use crate::wire::Wire;
 
 impl Connection {
@@ -21,7 +21,8 @@ impl Connection {
                 return;
             }
             // Whose end has been decided on does not come back, however its connection ends before.
-            if reason.may_come_back() && open.leave.is_none() {
+            let is_decided = open.leave.is_some() && open.client.mailbox.lock().ended;
+            if reason.may_come_back() && !is_decided {
                 engine.hold(&open.client, open.follows.iter(), open.pace.unanswered());
                 return engine.detach(&open.client, reason);
             }
@@ -68,8 +69,9 @@ impl Connection {
         is_violation: bool,
     ) {
         if let Phase::Open(open) = &mut self.phase {
-            // Nothing is taken any more that would not be delivered.
-            {
+            // Nothing is taken any more that would not be delivered. The mail of a client that may come
+            // back waits for that client.
+            if !(is_violation && open.is_v1() && is_of_too_much(close.code())) {
                 let mut mailbox = open.client.mailbox.lock();
                 (mailbox.closed, mailbox.ended) = (true, true);
             }
