@@ -2,8 +2,9 @@
 //!
 //! A program that already runs a model links this crate in. A [`Hub`] listens, keeps track of who
 //! is connected, and delivers; the model's loop calls [`Hub::send`] (to one browser),
-//! [`Hub::broadcast`] (to all) and [`Feed::set`] (a state, such as progress, which late joiners get
-//! too). The calls are synchronous, work from any thread, and do not block whatever viewers do.
+//! [`Hub::broadcast`] (to all) and [`Feed::set`] (a latest value, such as progress, which late
+//! joiners get too). The calls are synchronous, work from any thread, and do not block whatever
+//! viewers do. Each run can have a feed of its own ([`Hub::feed`]).
 //!
 //! ```
 //! use stepcast::Hub;
@@ -23,21 +24,102 @@
 //!
 //! # What a browser sees
 //!
-//! Any WebSocket client will do. The first message is `{"type":1,"body":<id>}`: the client's
-//! [`ClientId`], a plain number, which the browser carries in a later HTTP request so that the
-//! program knows whom to send to. All that follows is what was sent, as it was sent: text as text,
-//! bytes as binary. Opened as a page, the hub's address shows the run (feature `page`, on by
-//! default).
+//! **Any WebSocket client** will do: `new WebSocket('ws://localhost:8002')` and `onmessage` are
+//! enough in a browser. The first message is `{"type":1,"body":<id>}`: the client's [`ClientId`], a
+//! plain number. The browser carries the id in the HTTP request that starts a run, and the run
+//! pushes to that id ([`Hub::send`], [`Hub::set`]). All later messages arrive as they were sent:
+//! text as text, bytes as binary. A browser follows the feed of one run at
+//! `ws://localhost:8002/feed/run/42`.
+//!
+//! **The hub's page** (feature `page`, on by default) is at the hub's own address, and at
+//! `http://localhost:8002/feed/run/42` for a feed. Text with numeric `progress` and `total`, sent or
+//! set, moves the progress bar. Bytes are drawn as a heat map if they are two little-endian `u32`,
+//! `ny` and `nx`, and then `ny * nx` `f32` by rows. [`HubBuilder::page`] serves a page of yours
+//! instead.
+//!
+//! **The browser's client library**, which the hub serves at `/stepcast.js`, follows the run through
+//! reloads, lost networks and closed lids:
+//!
+//! ```js
+//! import { connect } from 'http://localhost:8002/stepcast.js';
+//!
+//! const hub = connect();
+//! hub.on('message', ({ data }) => console.log(data));           // each message once, in order
+//! hub.on('gap', ({ from, to, why }) => console.log('missed', from, to, why));
+//! hub.feed('run/42').on('value', ({ key, data }) => console.log(key, data));
+//! hub.on('status', ({ state, reason }) => console.log(state, reason)); // 'open', 'waiting', ..
+//! await hub.fetch('/run', { method: 'POST' }); // starts a run, with this client's id in a header
+//! ```
+//!
+//! The library speaks `stepcast.v1`. On this wire a client keeps its id through reloads, and
+//! messages for a client that is away wait for it ([`Timeouts::grace`], 2 min). A run that nobody
+//! waits for any more can end by itself: [`Hub::gone_token`] is cancelled when a client has gone for
+//! good, but not while it is in a tunnel. `docs/protocol.md` describes the wire for authors of other
+//! clients.
+//!
+//! # In practice
+//!
+//! A viewer must not end a run, so programs ignore the result of `send`. A busy port need not end
+//! the run either:
+//!
+//! ```
+//! use stepcast::Hub;
+//!
+//! let hub = Hub::spawn_blocking("127.0.0.1:8002").unwrap_or_else(|error| {
+//!     eprintln!("no live view: {error}");
+//!     Hub::disabled() // every push goes nowhere and costs nothing
+//! });
+//! ```
+//!
+//! | case | what to do |
+//! |---|---|
+//! | an address for this machine | `127.0.0.1:8002`, or `localhost:8002`: the hub listens at every address of that name, and it is an error if another program has one of them |
+//! | an address for other machines | `0.0.0.0:8002`, or `[::]:8002` for IPv6 too, and [`HubBuilder::allow_remote`]; [`Hub::urls`] then also has the machine's own address and its name |
+//! | a program on a remote machine | `ssh -L 8002:localhost:8002 that-machine`, and open `http://localhost:8002/` here; the hub stays on `127.0.0.1` there |
+//! | a proxy in front of the hub | `docs/proxies.md` has the lines for nginx, HAProxy, Apache and Jupyter |
+//! | a struct, a `&[f64]` | [`Message::json(&values)?`](Message::json) sends JSON; numbers that are not finite become `null` |
+//! | a large array | as bytes: `values.iter().flat_map(\|value\| value.to_le_bytes()).collect::<Vec<u8>>()`, in the browser `new Float64Array(data)` |
+//! | formatting costs more than the step | [`Hub::broadcast_with`] and [`Feed::set_with`] make a message only where somebody can get it |
+//! | a model inside a tokio task | nothing: the hub has a thread of its own, so a task that computes for hours does not keep viewers waiting |
+//! | MPI | one rank has the hub, the others [`Hub::disabled`] |
+//! | `fork`, Python's `multiprocessing` | in a child every handle is that of a disabled hub, and the parent's viewers are untouched |
+//! | two runs by one name | [`Hub::create_feed`] refuses the second |
+//! | memory after a flood stays with glibc | `mimalloc` or `jemalloc` gives it back; see `docs/architecture.md`, "Memory that the allocator keeps" |
 //!
 //! # What the program can rely on
 //!
-//! - A push appends to a queue and returns: no waiting, no I/O, no cost per viewer.
-//! - What is kept for viewers is bounded in bytes ([`Limits`]); who falls behind skips, and how
-//!   much is counted ([`ClientInfo::skipped`]). Other policies: [`Overflow`].
-//! - What one thread pushes, to one client and to everyone, arrives in the order of the calls.
-//! - Pages of other sites are kept out by default, and what other machines can reach has to be
-//!   said ([`HubBuilder::allow_remote`]).
-//! - The hub ends within a deadline, delivers first, and leaves nothing behind.
+//! - **The model never waits.** A push takes a lock for some lines and appends to a queue: no
+//!   waiting, no I/O, no cost per viewer. A slow, stalled or hostile viewer costs the model nothing.
+//! - **Memory is bounded**, in bytes, per client and in all ([`Limits`]). By default 4 MiB of messages
+//!   and 4 MiB of values wait for one client, each feed keeps 8 MiB, and all together have 256 MiB.
+//!   A slow client skips to newer messages, and the hub counts what it skipped
+//!   ([`ClientInfo::skipped`], [`Hub::stats`]). Other policies are [`Overflow::Refuse`] and
+//!   [`Overflow::Disconnect`]; a program that would rather wait has [`Hub::send_timeout`].
+//! - **The program keeps its files.** Connections leave a quarter of the process's file descriptors
+//!   to the program.
+//! - **Viewers see fresh values.** At most 250 ms of unread data is in flight to each viewer
+//!   ([`HubBuilder::freshness`]). A viewer that reads 50 KB/s of 1 MB/s sees values that are at most
+//!   0.4 s old; without this window they would be 3 s old.
+//! - **Delivery costs what the network costs.** A message to one of thousands of viewers takes 1.03
+//!   to 1.15 times a bare `send(2)`, and an idle viewer takes 0.75 KiB (`docs/performance.md`, beside
+//!   six other servers).
+//! - **Order.** What one thread pushes, to one client and to everyone, arrives in the order of the
+//!   calls.
+//! - **Reconnecting clients miss nothing that is kept.** After any cut, a client of `stepcast.v1` gets
+//!   every message that is kept exactly once, in order, and a gap tells it what it has missed. In the
+//!   end it has the newest of all values.
+//! - **Strict protocol.** All 301 cases of the Autobahn suite's groups 1 to 7, 9 and 10 pass in both
+//!   roles, none of them "non-strict" (`.ci/run`).
+//! - **Other people's clients.** Chromium, Firefox, Node's own `WebSocket`, npm's `ws`, Python's
+//!   `websockets` and tungstenite each pass one list of checks, tungstenite with 200 clients at once
+//!   (`.ci/clients`).
+//! - **Strangers stay out.** A page of another site cannot connect, not even to a hub on `localhost`:
+//!   the hub checks `Origin` and `Host` by default ([`HubBuilder::allow_origin`],
+//!   [`HubBuilder::allow_host`]). Ids are unguessable and never given twice. An address that other
+//!   machines can reach needs [`HubBuilder::allow_remote`]. Everybody who gets in may watch: login and
+//!   TLS are still missing.
+//! - **The end is told.** The hub ends within a deadline, delivers first, and leaves nothing behind.
+//!   The next section says what viewers see; each of its rows is a test.
 //!
 //! # Endings
 //!
@@ -76,6 +158,18 @@
 //!
 //! [`codec`] is RFC 6455 framing as a `tokio_util` decoder and encoder, [`handshake`] the HTTP
 //! upgrade before it: both without I/O, for servers and for clients.
+//!
+//! # Requirements and features
+//!
+//! The crate needs Rust 1.89, or 1.85 without the feature `simd`. It is written for Linux, macOS and
+//! Windows, and so far built and tested on Linux. It has no `unsafe` (`forbid`), and 45 transitive
+//! dependencies with default features.
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `page` | yes | the page and the browser's client library, at the hub's own address |
+//! | `simd` | yes | masking with AVX2 where the processor has it |
+//! | `signal` | no | `HubBuilder::finish_on_signal` (Unix): Ctrl-C and SIGTERM deliver and say goodbye first |
 
 pub mod codec;
 pub mod handshake;
