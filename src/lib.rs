@@ -32,13 +32,13 @@
 //! `ws://localhost:8002/feed/run/42`.
 //!
 //! **The hub's page** (feature `page`, on by default) is at the hub's own address, and at
-//! `http://localhost:8002/feed/run/42` for a feed. Text with numeric `progress` and `total`, sent or
-//! set, moves the progress bar. Bytes are drawn as a heat map if they are two little-endian `u32`,
-//! `ny` and `nx`, and then `ny * nx` `f32` by rows. [`HubBuilder::page`] serves a page of yours
-//! instead.
+//! `http://localhost:8002/feed/run/42` for a feed. Text with numeric `progress` and `total`, sent
+//! or set, moves the progress bar. Bytes are drawn as a heat map if they are two little-endian
+//! `u32`, `ny` and `nx`, and then `ny * nx` `f32` by rows. [`HubBuilder::page`] serves a page of
+//! yours instead.
 //!
-//! **The browser's client library**, which the hub serves at `/stepcast.js`, follows the run through
-//! reloads, lost networks and closed lids:
+//! **The browser's client library**, which the hub serves at `/stepcast.js`, follows the run
+//! through reloads, lost networks and closed lids:
 //!
 //! ```js
 //! import { connect } from 'http://localhost:8002/stepcast.js';
@@ -53,9 +53,9 @@
 //!
 //! The library speaks `stepcast.v1`. On this wire a client keeps its id through reloads, and
 //! messages for a client that is away wait for it ([`Timeouts::grace`], 2 min). A run that nobody
-//! waits for any more can end by itself: [`Hub::gone_token`] is cancelled when a client has gone for
-//! good, but not while it is in a tunnel. `docs/protocol.md` describes the wire for authors of other
-//! clients.
+//! waits for any more can end by itself: [`Hub::gone_token`] is cancelled when a client has gone
+//! for good, but not while it is in a tunnel. `docs/protocol.md` describes the wire for authors of
+//! other clients.
 //!
 //! # In practice
 //!
@@ -89,42 +89,43 @@
 //! # What the program can rely on
 //!
 //! - **The model never waits.** A push takes a lock for some lines and appends to a queue: no
-//!   waiting, no I/O, no cost per viewer. A slow, stalled or hostile viewer costs the model nothing.
-//! - **Memory is bounded**, in bytes, per client and in all ([`Limits`]). By default 4 MiB of messages
-//!   and 4 MiB of values wait for one client, each feed keeps 8 MiB, and all together have 256 MiB.
-//!   A slow client skips to newer messages, and the hub counts what it skipped
+//!   waiting, no I/O, no cost per viewer. A slow, stalled or hostile viewer costs the model
+//!   nothing.
+//! - **Memory is bounded**, in bytes, per client and in all ([`Limits`]). By default 4 MiB of
+//!   messages and 4 MiB of values wait for one client, each feed keeps 8 MiB, and all together have
+//!   256 MiB. A slow client skips to newer messages, and the hub counts what it skipped
 //!   ([`ClientInfo::skipped`], [`Hub::stats`]). Other policies are [`Overflow::Refuse`] and
 //!   [`Overflow::Disconnect`]; a program that would rather wait has [`Hub::send_timeout`].
 //! - **The program keeps its files.** Connections leave a quarter of the process's file descriptors
 //!   to the program.
 //! - **Viewers see fresh values.** At most 250 ms of unread data is in flight to each viewer
-//!   ([`HubBuilder::freshness`]). A viewer that reads 50 KB/s of 1 MB/s sees values that are at most
-//!   0.4 s old; without this window they would be 3 s old.
+//!   ([`HubBuilder::freshness`]). A viewer that reads 50 KB/s of 1 MB/s sees values that are at
+//!   most 0.4 s old; without this window they would be 3 s old.
 //! - **Delivery costs what the network costs.** A message to one of thousands of viewers takes 1.03
-//!   to 1.15 times a bare `send(2)`, and an idle viewer takes 0.75 KiB (`docs/performance.md`, beside
-//!   six other servers).
+//!   to 1.15 times a bare `send(2)`, and an idle viewer takes 0.75 KiB (`docs/performance.md`,
+//!   beside six other servers).
 //! - **Order.** What one thread pushes, to one client and to everyone, arrives in the order of the
 //!   calls.
-//! - **Reconnecting clients miss nothing that is kept.** After any cut, a client of `stepcast.v1` gets
-//!   every message that is kept exactly once, in order, and a gap tells it what it has missed. In the
-//!   end it has the newest of all values.
-//! - **Strict protocol.** All 301 cases of the Autobahn suite's groups 1 to 7, 9 and 10 pass in both
-//!   roles, none of them "non-strict" (`.ci/run`).
+//! - **Reconnecting clients miss nothing that is kept.** After any cut, a client of `stepcast.v1`
+//!   gets every message that is kept exactly once, in order, and a gap tells it what it has missed.
+//!   In the end it has the newest of all values.
+//! - **Strict protocol.** All 301 cases of the Autobahn suite's groups 1 to 7, 9 and 10 pass in
+//!   both roles, none of them "non-strict" (`.ci/run`).
 //! - **Other people's clients.** Chromium, Firefox, Node's own `WebSocket`, npm's `ws`, Python's
-//!   `websockets` and tungstenite each pass one list of checks, tungstenite with 200 clients at once
-//!   (`.ci/clients`).
-//! - **Strangers stay out.** A page of another site cannot connect, not even to a hub on `localhost`:
-//!   the hub checks `Origin` and `Host` by default ([`HubBuilder::allow_origin`],
+//!   `websockets` and tungstenite each pass one list of checks, tungstenite with 200 clients at
+//!   once (`.ci/clients`).
+//! - **Strangers stay out.** A page of another site cannot connect, not even to a hub on
+//!   `localhost`: the hub checks `Origin` and `Host` by default ([`HubBuilder::allow_origin`],
 //!   [`HubBuilder::allow_host`]). Ids are unguessable and never given twice. An address that other
-//!   machines can reach needs [`HubBuilder::allow_remote`]. Everybody who gets in may watch: login and
-//!   TLS are still missing.
-//! - **The end is told.** The hub ends within a deadline, delivers first, and leaves nothing behind.
-//!   The next section says what viewers see; each of its rows is a test.
+//!   machines can reach needs [`HubBuilder::allow_remote`]. Everybody who gets in may watch: login
+//!   and TLS are still missing.
+//! - **The end is told.** The hub ends within a deadline, delivers first, and leaves nothing
+//!   behind. The next section says what viewers see; each of its rows is a test.
 //!
 //! # Endings
 //!
-//! A hub ends once: with its last handle, by [`Hub::finish`], [`Hub::fail`] or [`Hub::shutdown`], or
-//! with the process. Its viewers get what was pushed before, then how it ended:
+//! A hub ends once: with its last handle, by [`Hub::finish`], [`Hub::fail`] or [`Hub::shutdown`],
+//! or with the process. Its viewers get what was pushed before, then how it ended:
 //!
 //! | how | `stepcast.v1` | plain wire |
 //! |---|---|---|
@@ -161,9 +162,9 @@
 //!
 //! # Requirements and features
 //!
-//! The crate needs Rust 1.89, or 1.85 without the feature `simd`. It is written for Linux, macOS and
-//! Windows, and so far built and tested on Linux. It has no `unsafe` (`forbid`), and 45 transitive
-//! dependencies with default features.
+//! The crate needs Rust 1.89, or 1.85 without the feature `simd`. It is written for Linux, macOS
+//! and Windows, and so far built and tested on Linux. It has no `unsafe` (`forbid`), and 45
+//! transitive dependencies with default features.
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
