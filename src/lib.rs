@@ -47,7 +47,7 @@
 //! hub.on('message', ({ data }) => console.log(data));           // each message once, in order
 //! hub.on('gap', ({ from, to, why }) => console.log('missed', from, to, why));
 //! hub.feed('run/42').on('value', ({ key, data }) => console.log(key, data));
-//! hub.on('status', ({ state, reason }) => console.log(state, reason)); // 'open', 'waiting', ..
+//! hub.on('status', ({ state, reason }) => console.log(state, reason)); // 'open', 'finished', ..
 //! await hub.fetch('/run', { method: 'POST' }); // starts a run, with this client's id in a header
 //! ```
 //!
