@@ -76,7 +76,7 @@
 //! | an address for this machine | `127.0.0.1:8002`, or `localhost:8002`: the hub listens at every address of that name, and it is an error if another program has one of them |
 //! | an address for other machines | `0.0.0.0:8002`, or `[::]:8002` for IPv6 too, and [`HubBuilder::allow_remote`]; [`Hub::urls`] then also has the machine's own address and its name |
 //! | a program on a remote machine | `ssh -L 8002:localhost:8002 that-machine`, and open `http://localhost:8002/` here; the hub stays on `127.0.0.1` there |
-//! | a proxy in front of the hub | `docs/proxies.md` has the lines for nginx, HAProxy, Apache and Jupyter |
+//! | a proxy in front of the hub | `docs/proxies.md` has tested lines for four usual proxies |
 //! | a struct, a `&[f64]` | [`Message::json(&values)?`](Message::json) sends JSON; numbers that are not finite become `null` |
 //! | a large array | as bytes: `values.iter().flat_map(\|value\| value.to_le_bytes()).collect::<Vec<u8>>()`, in the browser `new Float64Array(data)` |
 //! | formatting costs more than the step | [`Hub::broadcast_with`] and [`Feed::set_with`] make a message only where somebody can get it |
