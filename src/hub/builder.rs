@@ -1,4 +1,4 @@
-//! Options, and how a hub starts.
+//! The hub's options, and the start of a hub.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as StdToSocketAddrs};
@@ -24,7 +24,7 @@ use crate::hub::shared::descriptors::Room;
 use crate::hub::shared::state::{Ending, Shared};
 use crate::page::Page;
 
-/// Options of a [`Hub`], by [`Hub::builder`].
+/// The options of a [`Hub`], made by [`Hub::builder`].
 ///
 /// ```
 /// use stepcast::Hub;
@@ -94,7 +94,7 @@ impl HubBuilder {
         }
     }
 
-    /// What clients may do, and how much is kept for them.
+    /// Sets the limits on clients and memory.
     ///
     /// ```
     /// # use stepcast::{Hub, Limits};
@@ -105,7 +105,7 @@ impl HubBuilder {
         self
     }
 
-    /// How long the hub waits for its peers.
+    /// Sets how long the hub waits for its peers.
     ///
     /// ```
     /// # use stepcast::{Hub, Timeouts};
@@ -117,7 +117,8 @@ impl HubBuilder {
         self
     }
 
-    /// What happens to a client that is too far behind. Default: it skips the oldest.
+    /// Sets what happens to a client that falls too far behind. Default: the client skips the
+    /// oldest messages.
     ///
     /// ```
     /// # use stepcast::{Hub, Overflow};
@@ -128,7 +129,7 @@ impl HubBuilder {
         self
     }
 
-    /// What feeds keep for those who come late.
+    /// Sets how much of each feed's log the hub keeps for late joiners.
     ///
     /// ```
     /// # use stepcast::{Hub, Retention};
@@ -139,13 +140,15 @@ impl HubBuilder {
         self
     }
 
-    /// Who may follow which feed by naming it in the URL, as `/feed/run/42`: a rule that is shown the feed's
-    /// name and the request. Where it says no the request is refused with 403. Without a rule, everyone who may
-    /// connect may follow every feed. [`Hub::follow`] asks no rule.
+    /// Decides which clients may follow which feed by naming it in the URL, such as `/feed/run/42`.
+    /// The rule gets the feed's name and the request. If it returns `false`, the request is refused
+    /// with 403. Without a rule, every client may follow every feed. [`Hub::follow`] does not ask
+    /// the rule.
     ///
-    /// It is called on the hub's thread: a rule that blocks holds up every viewer. It is asked about names that a feed can
-    /// have only. A panic in it costs the request: the answer is 500, on `stepcast.v1` an `error` with the code `failed`;
-    /// there is an error in the log, and an [`Event::Refused`](crate::Event::Refused) with status 500.
+    /// The rule runs on the hub's thread: a rule that blocks holds up every viewer. It is asked
+    /// only about valid feed names. A panic in the rule costs the request: the answer is 500, or on
+    /// `stepcast.v1` an `error` with the code `failed`. The hub logs an error and reports
+    /// [`Event::Refused`](crate::Event::Refused) with status 500.
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -161,10 +164,13 @@ impl HubBuilder {
         self
     }
 
-    /// Lets in pages of this origin, such as `https://app.example`, beside those of the hub's own
-    /// host. A host name alone stands for any scheme and port; `"null"` is the origin of a page
-    /// opened from disk; `"vscode-webview://*"` is any origin of that scheme, as `http` and `https` cannot
-    /// be named. There are no other wildcards. May be called several times.
+    /// Lets in pages of this origin, such as `https://app.example`, beside pages of the hub's own
+    /// host. May be called several times.
+    ///
+    /// - A host name alone stands for any scheme and port.
+    /// - `"null"` is the origin of a page opened from disk.
+    /// - `"vscode-webview://*"` is any origin of that scheme. `http` and `https` cannot be named in
+    ///   this way. There are no other wildcards.
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -175,11 +181,11 @@ impl HubBuilder {
         self
     }
 
-    /// Answers to this host name (a port is ignored, wildcards are not known), beside `localhost`, the machine's own name and IP
-    /// addresses. May be called several times.
+    /// Accepts requests for this host name, beside `localhost`, the machine's own name and IP
+    /// addresses. A port is ignored, and wildcards are not supported. May be called several times.
     ///
-    /// Without this rule a page of a stranger could reach the hub by a name that it lets point to
-    /// this machine ("DNS rebinding").
+    /// The check of host names stops "DNS rebinding": a stranger's page reaches the hub through a
+    /// name that it points to this machine.
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -190,8 +196,8 @@ impl HubBuilder {
         self
     }
 
-    /// States that whoever reaches the address may watch: what a hub on an address that other
-    /// machines can reach needs. The rules on origins and hosts stay.
+    /// Lets everyone watch who can reach the address. A hub on an address that other machines can
+    /// reach needs this. The rules on origins and hosts stay.
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -204,10 +210,12 @@ impl HubBuilder {
         self
     }
 
-    /// Serves this page at `/` in place of the one that comes with the crate, which then shows no
-    /// feed at `/feed/..` either. Of that one's content security policy it has
-    /// [`frame_ancestors`](Self::frame_ancestors) alone: what its scripts may do the page says
-    /// itself (`<meta http-equiv="Content-Security-Policy">`).
+    /// Serves this page at `/` instead of the crate's own page, which is then not served at
+    /// `/feed/..` either.
+    ///
+    /// The content security policy of this page is [`frame_ancestors`](Self::frame_ancestors)
+    /// alone. The page itself says what its scripts may do (`<meta
+    /// http-equiv="Content-Security-Policy">`).
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -218,10 +226,12 @@ impl HubBuilder {
         self
     }
 
-    /// Lets these pages show the hub's page in a frame, such as a dashboard or a notebook: sources of the
-    /// directive `frame-ancestors` (Content Security Policy Level 3, section 6.4.2). Default `'self'`:
-    /// pages of the hub's own address. A text that would end the directive or the header, with `;`, `,` or
-    /// a control character, leaves the default.
+    /// Lets pages of these sources show the hub's page in a frame, such as a dashboard or a
+    /// notebook. The sources are those of the directive `frame-ancestors` (Content Security Policy
+    /// Level 3, section 6.4.2). Default `'self'`: pages of the hub's own address.
+    ///
+    /// A text that would end the directive or the header is ignored: one with `;`, `,` or a control
+    /// character.
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -234,8 +244,8 @@ impl HubBuilder {
         self
     }
 
-    /// Does not tell clients their id when they connect: for programs whose own protocol says
-    /// everything. The program learns of clients by [`Hub::events`].
+    /// Does not send clients their id when they connect. This is for programs with a protocol of
+    /// their own. The program learns of clients from [`Hub::events`].
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -246,8 +256,8 @@ impl HubBuilder {
         self
     }
 
-    /// Sends back to every client what it sends, in its order: what conformance tests ask of a
-    /// server. Not part of what this crate is for, and so not of its documentation.
+    /// Sends each client's messages back to it in order, as conformance tests expect of a server.
+    /// Hidden, since it is not part of the crate's purpose.
     #[doc(hidden)]
     pub fn echo(mut self) -> Self {
         self.echo = true;
@@ -255,13 +265,16 @@ impl HubBuilder {
         self
     }
 
-    /// How much may be on its way to a client: as much as it reads in this time, beside what it takes to get there and back; and
-    /// 8 KiB at least, 1 MiB at most, whatever the time. What is on its way cannot be replaced by newer
-    /// values, so this is how old what a slow reader sees may become. Default 250 ms; zero: as much as the
-    /// network takes, which can be minutes.
+    /// Sets how much unread data may be in flight to each client: as much as the client reads in
+    /// this time, plus one round trip. Default 250 ms. The window is at least 8 KiB and at most 1
+    /// MiB, whatever the time. Zero turns the window off: then the network takes as much as it can,
+    /// which can be minutes of data.
     ///
-    /// The hub asks clients how far they are by Pings, behind a quarter of that, more or less. Every WebSocket
-    /// client answers these by itself (RFC 6455, section 5.5.2).
+    /// Newer values cannot replace data in flight. So this time is also how old a slow client's
+    /// view may become.
+    ///
+    /// The hub measures a client's progress by Pings, sent about a quarter of the window apart.
+    /// Every WebSocket client answers Pings by itself (RFC 6455, section 5.5.2).
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -273,7 +286,7 @@ impl HubBuilder {
         self
     }
 
-    /// Keeps the value of this request header of every client, for
+    /// Keeps the value of this request header for every client, in
     /// [`ClientInfo::headers`](crate::ClientInfo::headers). May be called several times.
     ///
     /// ```
@@ -285,14 +298,14 @@ impl HubBuilder {
         self
     }
 
-    /// Names a proxy whose word counts, on this machine or another. May be called several times.
-    /// The lines for usual proxies are in `docs/proxies.md`.
+    /// Trusts a proxy, on this machine or another. May be called several times. `docs/proxies.md`
+    /// has the configuration for usual proxies.
     ///
-    /// - The host that a browser asked it for, which it says by `X-Forwarded-Host` or `Forwarded`, stands for
-    ///   `Host`, and is let in. So a page that is reached by another name than the hub's can open its socket.
-    ///   The proxy is to answer to names of yours only, and to overwrite these headers.
-    /// - Its address, which all who come through it share, is not counted for
-    ///   [`Limits::clients_per_address`].
+    /// - The host in the proxy's `X-Forwarded-Host` or `Forwarded` header stands for `Host`, and is
+    ///   let in. So a page under another name than the hub's can open its socket. The proxy must
+    ///   answer only to names of yours, and must overwrite these headers.
+    /// - The proxy's address is not counted for [`Limits::clients_per_address`], since all clients
+    ///   behind the proxy share it.
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -303,11 +316,11 @@ impl HubBuilder {
         self
     }
 
-    /// Has the first call of [`Hub::events`] return what has happened since the hub's start: a
-    /// client that connects between `spawn` and that call is not missed.
+    /// Keeps the events from the hub's start on for the first call of [`Hub::events`]. So the
+    /// program does not miss a client that connects between `spawn` and that call.
     ///
-    /// Until that call the hub keeps [`Limits::events`] at most, as for every reader; what comes
-    /// then is counted by [`Event::Missed`](crate::Event::Missed).
+    /// Until then the hub keeps at most [`Limits::events`], as for every reader.
+    /// [`Event::Missed`](crate::Event::Missed) counts further events.
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -321,10 +334,12 @@ impl HubBuilder {
         self
     }
 
-    /// Runs the hub as a task on this runtime, which must have I/O and time enabled, instead of on
-    /// a thread of its own. A computation that does not let the runtime's threads go then keeps
-    /// viewers waiting, which is why it is not the default. The hub ends with the runtime, and
-    /// whoever waits for the hub's end has to let the runtime run.
+    /// Runs the hub as a task on this runtime instead of a thread of its own. The runtime must have
+    /// I/O and time enabled.
+    ///
+    /// This is not the default, because a computation that blocks the runtime's threads then keeps
+    /// viewers waiting. The hub ends with the runtime. A thread that waits for the hub's end must
+    /// let the runtime run.
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -338,21 +353,25 @@ impl HubBuilder {
         self
     }
 
-    /// Ends the hub on Ctrl-C (`SIGINT`) and on `SIGTERM` before they end the process (feature `signal`, Unix only).
+    /// Ends the hub on Ctrl-C (`SIGINT`) and on `SIGTERM` before they end the process (feature
+    /// `signal`, Unix only).
     ///
-    /// Viewers get what was pushed, and are told which signal ended the hub (4000 on `stepcast.v1`, 1001 on the
-    /// plain wire: the program may start again). That takes a second at most; then the process ends by that signal, as
-    /// it would have without the hub, and at once when a second signal comes. When the hub has ended
-    /// otherwise the signals end the process as before. A thread of its own, one for all hubs of the process, waits for the
-    /// signals. So a hub on a [`runtime`](Self::runtime) that is held up does not hold up the end of the process, but
-    /// its viewers hear nothing.
+    /// Viewers get everything pushed before, and then the name of the signal: 4000 on
+    /// `stepcast.v1`, 1001 on the plain wire, since the program may start again. The hub takes a
+    /// second at most. Then the process ends by that signal, as it would have without the hub. A
+    /// second signal ends the process at once. After the hub has ended in another way, the signals
+    /// end the process as before.
     ///
-    /// A child made by `fork` inherits the handlers, and no hub that hears of the first signal: the second one ends the
-    /// child. The first signal does once the child has called any handle of the hub, such as [`Hub::client_count`], or
-    /// dropped its last one.
+    /// One thread for all hubs of the process waits for the signals. So a blocked
+    /// [`runtime`](Self::runtime) does not hold up the end of the process, but the viewers of a hub
+    /// on it get no message.
     ///
-    /// Not for a program with a handler of its own for these signals, which calls [`Hub::shutdown`]
-    /// there: both would be called, and the process would end by the signal all the same.
+    /// A child made by `fork` inherits the handlers, but no hub there handles the first signal: the
+    /// second signal ends the child. The first signal ends the child once the child has called any
+    /// handle of the hub, such as [`Hub::client_count`], or dropped the last one.
+    ///
+    /// A program with its own handler for these signals calls [`Hub::shutdown`] there instead. With
+    /// both, both handlers run, and the process still ends by the signal.
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -373,7 +392,7 @@ impl HubBuilder {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, nothing has been started.
+    /// If the future is dropped before it is ready, no hub has been started.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -575,25 +594,25 @@ impl Drop for Background {
 impl Hub {
     /// Starts a hub that listens on `address`, from async code.
     ///
-    /// The hub has a thread of its own for its I/O, so that viewers do not wait for a model that
-    /// computes inside a task and never awaits; [`HubBuilder::runtime`] changes that. Port 0 means
-    /// a free port, which [`local_addr`](Hub::local_addr) tells.
+    /// The hub has a thread of its own for its I/O, so viewers do not wait for a model that
+    /// computes inside a task and never awaits. [`HubBuilder::runtime`] changes that.
     ///
-    /// A name with several addresses, such as `localhost` (`127.0.0.1` and `[::1]`), or a slice of
-    /// addresses is listened on at all of them, with one free port if they have port 0. Where the
-    /// machine lacks IPv6, or IPv4, its addresses are passed over. `[::]` alone takes IPv4, too.
+    /// Port 0 means a free port, which [`local_addr`](Hub::local_addr) returns. The hub listens on
+    /// all addresses of a name such as `localhost` (`127.0.0.1` and `[::1]`), or of a slice. With
+    /// port 0 they share one free port. The hub skips IPv6 or IPv4 addresses if the machine lacks
+    /// that family. `[::]` alone takes IPv4, too.
     ///
-    /// Outside tokio the lookup of a name holds up the thread.
+    /// Outside tokio the lookup of a name blocks the thread.
     ///
     /// # Errors
     ///
-    /// [`SpawnError`], which says what to do: the address, or one of several, cannot be listened
-    /// on; or it can be reached from other machines, which [`HubBuilder::allow_remote`] has to
-    /// permit.
+    /// [`SpawnError`], whose text says what to do. Usual causes: the hub cannot listen on one of
+    /// the addresses, or other machines can reach the address and [`HubBuilder::allow_remote`] was
+    /// not called.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, nothing has been started.
+    /// If the future is dropped before it is ready, no hub has been started.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -621,7 +640,7 @@ impl Hub {
         Self::builder().spawn_blocking(address)
     }
 
-    /// Options, before a hub starts.
+    /// Returns the options of a new hub, with their defaults.
     ///
     /// ```
     /// # use stepcast::{Hub, Overflow};

@@ -24,23 +24,24 @@ use crate::hub::shared::state::Shared;
 use crate::hub::stats::Stats;
 use crate::hub::urls;
 
-/// A running server inside your program, which pushes messages to browsers.
+/// A running server inside your program that pushes messages to browsers.
 ///
-/// It is a handle: cloning it is cheap, and every clone means the same hub. All calls that push are
+/// A `Hub` is a handle: cloning it is cheap, and every clone means the same hub. All push calls are
 /// synchronous and work from any thread, inside or outside a runtime. They do not block, do no I/O,
-/// and cost the same for one viewer and for ten thousand: what a viewer does not read in time is
-/// skipped for that viewer alone.
+/// and cost the same for one viewer and for ten thousand. A slow viewer skips messages, and no
+/// other viewer does.
 ///
-/// The hub ends when its last handle is dropped, or by [`finish`](Hub::finish), [`fail`](Hub::fail) or
-/// [`shutdown`](Hub::shutdown). On a thread outside any runtime dropping it waits, for a second at
-/// most, until the last messages have been delivered. Inside a runtime it does not hold up the
-/// thread: there the runtime, when it is dropped, or the end of the process waits as long. The
-/// crate's documentation has a [table of endings](crate#endings).
+/// The hub ends when its last handle is dropped, or by [`finish`](Hub::finish), [`fail`](Hub::fail)
+/// or [`shutdown`](Hub::shutdown). The crate's documentation has a [table of
+/// endings](crate#endings). On a thread outside any runtime, the last drop waits for at most a
+/// second, until the last messages have been delivered. Inside a runtime, the drop does not hold up
+/// the thread: the end of the runtime or of the process waits as long.
 ///
 /// In a child process made by `fork`, as by Python's `multiprocessing`, every handle is that of a
-/// [disabled](Hub::disabled) hub: pushes go nowhere, a drop returns at once, and the parent's hub goes
-/// on. (The child holds copies of the parent's sockets for as long as it lives. The hub's end frees the
-/// port all the same, but a parent that is killed leaves it taken until the child has ended.)
+/// [disabled](Hub::disabled) hub: pushes go nowhere, a drop returns at once, and the parent's hub
+/// goes on. The child holds copies of the parent's sockets for as long as it lives. The end of the
+/// hub frees the port all the same. But if the parent is killed, its port stays taken until the
+/// child ends.
 ///
 /// ```
 /// use stepcast::Hub;
@@ -74,8 +75,9 @@ pub(crate) struct Inner {
 }
 
 impl Hub {
-    /// A hub that is not there: every push goes nowhere and costs nothing, nobody is ever
-    /// connected. For runs without viewers, and for all but one of the processes of an MPI run.
+    /// Returns a hub that is not there: every push goes nowhere and costs nothing, and nobody is
+    /// ever connected. It is for runs without viewers, and for all but one of the processes of an
+    /// MPI run.
     ///
     /// ```
     /// use stepcast::Hub;
@@ -113,8 +115,8 @@ impl Hub {
         self.live().map(|inner| &*inner.shared)
     }
 
-    /// Returns the address that the hub listens on, the first of [`local_addrs`](Hub::local_addrs);
-    /// `None` where the hub is [disabled](Hub::disabled).
+    /// Returns the first of [`local_addrs`](Hub::local_addrs), or `None` if the hub is
+    /// [disabled](Hub::disabled).
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -125,7 +127,7 @@ impl Hub {
         self.local_addrs().first().copied()
     }
 
-    /// Returns all addresses that the hub listens on; none where the hub is
+    /// Returns all addresses that the hub listens on. The list is empty if the hub is
     /// [disabled](Hub::disabled).
     ///
     /// ```
@@ -140,8 +142,8 @@ impl Hub {
     }
 
     /// Returns the URL of the hub's page for a browser on this machine, such as
-    /// `http://127.0.0.1:8002/`: the first of [`urls`](Hub::urls). `None` where nothing is to be
-    /// opened.
+    /// `http://127.0.0.1:8002/`. It is the first of [`urls`](Hub::urls), or `None` if there are
+    /// none.
     ///
     /// ```
     /// # let hub = stepcast::Hub::builder().page("").spawn_blocking("127.0.0.1:0")?;
@@ -153,13 +155,12 @@ impl Hub {
         self.urls().into_iter().next()
     }
 
-    /// Returns every URL under which browsers can open the hub's page, those for this machine
-    /// first.
+    /// Returns every URL of the hub's page. URLs for this machine come first.
     ///
-    /// A hub on `0.0.0.0` or `[::]` has the loopback address, the addresses by which this machine
-    /// reaches others, and the machine's name, which other machines may know or not. The list is
-    /// empty where nothing is to be opened: the hub is [disabled](Hub::disabled), or has no page
-    /// (without the feature `page` and [`HubBuilder::page`]).
+    /// For a hub on `0.0.0.0` or `[::]` the list has the loopback address, the addresses by which
+    /// this machine reaches others, and the machine's name, which other machines may not know. The
+    /// list is empty if the hub is [disabled](Hub::disabled), or has no page (neither the feature
+    /// `page` nor [`HubBuilder::page`]).
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -176,17 +177,16 @@ impl Hub {
         }
     }
 
-    /// Sends a message to one client.
+    /// Sends a message to one client, without blocking.
     ///
-    /// It does not block, whatever the client does. Messages from one thread to one client, and to
-    /// everyone, arrive in the order of the calls. For a state, of which only the newest counts, there
-    /// is [`set`](Hub::set).
+    /// Messages from one thread to one client, and to everyone, arrive in the order of the calls.
+    /// For a latest value, such as progress, use [`set`](Hub::set).
     ///
     /// # Errors
     ///
-    /// [`SendError`]: the client has left, is too far behind and the policy is to refuse, the
-    /// message is too large, or the hub has ended. None of these should end a run: a program that
-    /// has nothing to do about it writes `let _ = hub.send(..)`.
+    /// [`SendError`]: the client has left, the client is too far behind and the policy is to
+    /// refuse, the message is too large, or the hub has ended. None of these should end a run. A
+    /// program with nothing to do about an error writes `let _ = hub.send(..)`.
     ///
     /// ```
     /// use stepcast::{ClientId, Hub, SendError};
@@ -200,21 +200,23 @@ impl Hub {
         self.shared().map_or(Ok(()), |shared| shared.send(id, message.into()))
     }
 
-    /// Sets the latest value of a key for one client, which replaces the one before: for what is a
-    /// state and not an event, such as progress.
+    /// Sets the latest value of a key for one client, without blocking. The new value replaces the
+    /// previous one, so a key is for a state such as progress, not for an event.
     ///
-    /// It does not block, whatever the client does. A client that is behind gets only the newest value
-    /// of each key, and none that is older than one it has had. What is replaced before it has left is
-    /// never sent, nor counted as skipped; what has left is forgotten. Values are in the order of the
-    /// calls with what is [sent](Hub::send) and [broadcast](Hub::broadcast), by when they were set last;
-    /// one that is set again all the time may come before what was pushed meanwhile, so that it comes.
+    /// A slow client gets only the newest value of each key, and never an older value after a newer
+    /// one. A value that is replaced before it leaves is never sent, and not counted as skipped.
+    /// The hub forgets a value after it has left.
+    ///
+    /// Values and [sent](Hub::send) or [broadcast](Hub::broadcast) messages arrive in the order of
+    /// the calls. For a value the last `set` counts. A value that is set all the time may arrive
+    /// before earlier messages, so that it arrives at all.
     ///
     /// # Errors
     ///
-    /// As [`send`](Hub::send), but that a mailbox full of messages has room for values all the same, and
-    /// they make no room for each other: [`SendError::TooManyValues`] beyond [`Limits::keys`] and
-    /// [`Limits::mailbox`], which counts for the values by themselves once more (one larger value is
-    /// taken when it is alone). The value before is kept then.
+    /// As [`send`](Hub::send), except that a mailbox full of messages still has room for values.
+    /// [`SendError::TooManyValues`] beyond [`Limits::keys`] or [`Limits::mailbox`], which counts a
+    /// second time for the values alone. One larger value is taken if no other value waits. Values
+    /// do not make room for each other: after an error the previous value is kept.
     ///
     /// ```
     /// use stepcast::{ClientId, Hub, SendError};
@@ -237,13 +239,13 @@ impl Hub {
         self.shared().map_or(Ok(()), |shared| shared.set_for(id, key, message.into()))
     }
 
-    /// Removes the latest value of a key for one client: a value that waits for the client is not sent any
-    /// more, and a client on `stepcast.v1` that has a value is told to forget it.
+    /// Removes the latest value of a key for one client. A value that still waits for the client is
+    /// not sent. A client on `stepcast.v1` that has the value is told to forget it.
     ///
     /// # Errors
     ///
-    /// [`SendError::NoSuchClient`], [`SendError::ShutDown`], and [`SendError::TooManyValues`] where
-    /// [`Limits::keys`] changes wait for the client already.
+    /// [`SendError::NoSuchClient`], [`SendError::ShutDown`], and [`SendError::TooManyValues`] if
+    /// [`Limits::keys`] changes already wait for the client.
     ///
     /// ```
     /// # use stepcast::ClientId;
@@ -256,21 +258,21 @@ impl Hub {
         self.shared().map_or(Ok(()), |shared| shared.remove_for(id, key))
     }
 
-    /// Sends a message to one client, and waits until its mailbox has room for it: for a program that
-    /// wants to be slowed down to what the client reads. It takes `within` at most.
+    /// Sends a message to one client, and waits for at most `within` until its mailbox has room.
+    /// This is for a program that wants back-pressure from the client.
     ///
-    /// Pushes that wait for the same client have their turns in the order in which they came. A [`send`](Hub::send) does not
-    /// wait for them.
-    ///
-    /// It needs no runtime of its own, and works in any.
+    /// Waiting pushes to the same client take turns in the order in which they came. A
+    /// [`send`](Hub::send) does not wait for them. The future needs no runtime of its own, and
+    /// works in any.
     ///
     /// # Errors
     ///
-    /// [`SendError::TimedOut`], and those of [`send`](Hub::send) but for `Full` and `NoMemory`. The message has not been taken then.
+    /// [`SendError::TimedOut`], and the errors of [`send`](Hub::send) except `Full` and `NoMemory`.
+    /// After an error the message has not been taken.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, the message has not been taken.
+    /// If the future is dropped before it is ready, the message has not been taken.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -293,7 +295,8 @@ impl Hub {
         shared.send_timeout(id, message.into(), within).await
     }
 
-    /// As [`send_timeout`](Hub::send_timeout), for a program without async: the thread waits.
+    /// Sends a message as [`send_timeout`](Hub::send_timeout) does, and blocks the thread
+    /// meanwhile.
     ///
     /// # Errors
     ///
@@ -317,13 +320,15 @@ impl Hub {
         crate::hub::shared::waiters::push_blocking(within, self.send_timeout(id, message, within))
     }
 
-    /// Sends a message to every client that is connected; who comes later does not get it.
+    /// Sends a message to every connected client, without blocking. Late joiners do not get the
+    /// message.
     ///
-    /// It does not block, whatever the clients do, and costs the same for any number of them. With
-    /// nobody connected it costs almost nothing; [`broadcast_with`](Hub::broadcast_with) saves the
-    /// message's making, too. What is above [`Limits::outbound_message`], or comes after the hub's
-    /// end, is counted in [`Stats::refused_pushes`]. As for every push, the log is told of each
-    /// kind of refusal once, and then every ten seconds at most.
+    /// The call costs the same for any number of clients, and almost nothing without clients.
+    /// [`broadcast_with`](Hub::broadcast_with) then also saves the formatting.
+    ///
+    /// [`Stats::refused_pushes`] counts a message above [`Limits::outbound_message`], or after the
+    /// hub's end. For every push, the hub logs each kind of refusal once, and then every ten
+    /// seconds at most.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -337,11 +342,11 @@ impl Hub {
         }
     }
 
-    /// Sends a message to every client that is connected, as [`broadcast`](Hub::broadcast), and
-    /// makes the message only if there is a client: a loop formats nothing while nobody watches.
+    /// Sends a message as [`broadcast`](Hub::broadcast) does, and formats it only if a client is
+    /// there.
     ///
-    /// The closure runs in this call, and is not called where the hub is [disabled](Hub::disabled)
-    /// or has ended.
+    /// The closure runs in this call. It is not called if the hub is [disabled](Hub::disabled) or
+    /// has ended.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -355,20 +360,24 @@ impl Hub {
         }
     }
 
-    /// The feed of this name, which is made if there is none. Clients follow it by the path
-    /// `/feed/` and its name, percent-encoded where need be, or because the program has them
-    /// [follow](Hub::follow) it.
+    /// Returns the feed with this name, and makes it if there is none. Clients follow the feed by
+    /// the path `/feed/` and its name, percent-encoded where needed. The program can also have
+    /// clients [follow](Hub::follow) it.
     ///
     /// # Errors
     ///
-    /// [`FeedError::InvalidName`]: the name is empty, longer than 256 bytes or has control characters. A name that is
-    /// written into the program has none of that; another is no reason to end a run.
+    /// [`FeedError::InvalidName`]: the name is empty, longer than 256 bytes, or has control
+    /// characters. A bad name from outside is no reason to end a run.
     ///
-    /// Where there are [`Limits::feeds`] already, the finished feed goes first that has been
-    /// without a handle for longest, also before its [`Retention`] is over; then the open feed of
-    /// which this is true. A client that follows a feed has a handle. Where all feeds are in use,
-    /// the new one takes nothing: its pushes return [`SendError::TooManyFeeds`], there is an error
-    /// in the log, and [`Stats::feeds_refused`] counts it.
+    /// # At the limit
+    ///
+    /// At [`Limits::feeds`] the new feed takes the place of another. A finished feed goes first:
+    /// the one without a handle for longest, even before its [`Retention`] is over. Next goes the
+    /// open feed without a handle for longest. A client that follows a feed counts as a handle.
+    ///
+    /// If all feeds are in use, the new feed takes nothing: its pushes return
+    /// [`SendError::TooManyFeeds`]. The hub logs an error, and [`Stats::feeds_refused`] counts the
+    /// feed.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -390,16 +399,16 @@ impl Hub {
         }
     }
 
-    /// Makes a feed of this name for the program alone to push to: two runs that chose the same
-    /// name do not mix their messages unseen. As [`File::create_new`](std::fs::File::create_new) is
-    /// to `File::create`.
+    /// Makes a new feed with this name, and refuses a name that the program has used. So two runs
+    /// with the same name do not mix their messages. `create_feed` is to [`feed`](Hub::feed) as
+    /// [`File::create_new`](std::fs::File::create_new) is to `File::create`.
     ///
-    /// Clients that wait for the feed by its name do not take the name.
+    /// Clients that already wait for the feed by its name do not take the name.
     ///
     /// # Errors
     ///
-    /// - [`FeedError::Exists`]: the program has asked for a feed of this name, and that is still
-    ///   there. A feed stays for a while after its last handle: see [`Feed`].
+    /// - [`FeedError::Exists`]: the program has asked for a feed with this name, and the feed is
+    ///   still there. A feed stays for a while after its last handle: see [`Feed`].
     /// - [`FeedError::TooMany`]: at [`Limits::feeds`] no feed can make way.
     /// - [`FeedError::InvalidName`], as [`feed`](Hub::feed).
     ///
@@ -422,8 +431,9 @@ impl Hub {
         }
     }
 
-    /// Everyone's feed, which all follow who name no other: [`broadcast`](Hub::broadcast) sends to
-    /// it. Whoever comes gets its latest values, and of its log what comes then.
+    /// Returns everyone's feed, to which [`broadcast`](Hub::broadcast) sends. Every client follows
+    /// it that names no other feed. A new client gets the feed's latest values, and the messages
+    /// that come after it joined.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -437,11 +447,12 @@ impl Hub {
         })
     }
 
-    /// Has a client follow a feed, beside what it follows already. Following it twice is following it once.
+    /// Has a client follow a feed, beside the feeds that it follows already. A second call for the
+    /// same feed changes nothing.
     ///
     /// # Errors
     ///
-    /// [`FollowError`]: the client has left, or follows [`Limits::feeds_per_client`] already, and
+    /// [`FollowError`]: the client has left; it follows [`Limits::feeds_per_client`] already, and
     /// goes on with those; the feed is another hub's; or the hub has ended.
     ///
     /// ```
@@ -458,8 +469,8 @@ impl Hub {
         shared.follow(id, feed.topic_at(shared).ok_or(FollowError::OtherHub)?)
     }
 
-    /// Has a client follow a feed no more. What is pushed to the feed after this call does not
-    /// reach it.
+    /// Has a client unfollow a feed. The client does not get messages pushed to the feed after this
+    /// call.
     ///
     /// # Errors
     ///
@@ -478,9 +489,9 @@ impl Hub {
         shared.unfollow(id, feed.topic_at(shared).ok_or(FollowError::OtherHub)?)
     }
 
-    /// How many clients there are, those included that are away and may come back: one relaxed
-    /// load. [`broadcast_with`](Hub::broadcast_with) and [`Feed::set_with`] ask by themselves
-    /// whether anybody watches.
+    /// Returns the number of clients, including clients that are away and may come back. The call
+    /// is one relaxed load. [`broadcast_with`](Hub::broadcast_with) and [`Feed::set_with`] check by
+    /// themselves whether anybody watches.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -491,8 +502,8 @@ impl Hub {
         self.shared().map_or(0, |shared| shared.registry.count())
     }
 
-    /// Returns a handle to every client, in no order; also to those that are away and may come
-    /// back.
+    /// Returns a handle to every client, in no order. The list includes clients that are away and
+    /// may come back.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -507,7 +518,7 @@ impl Hub {
         states.map(|state| Client::new(Arc::clone(&inner.shared), state)).collect()
     }
 
-    /// Returns a handle to one client, if it is there, or away and may come back.
+    /// Returns a handle to one client, if it is connected, or away and may come back.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -524,12 +535,16 @@ impl Hub {
         Some(Client::new(Arc::clone(&inner.shared), state))
     }
 
-    /// A token that is cancelled when this client has gone for good, for a run that is to end then. On the wire
-    /// `stepcast.v1` a client whose connection is lost has [`Timeouts::grace`] to come back before it
-    /// has gone; on the plain wire it goes with its connection. Of a client that is not there it is cancelled already.
+    /// Returns a token that is cancelled when this client has gone for good. With it a run can end
+    /// when nobody waits for its result.
     ///
-    /// The hub's end does not cancel it, nor is a token cancelled that is asked for after that: what ends is the view of the
-    /// run, and [`ended_token`](Hub::ended_token) says so.
+    /// On `stepcast.v1` a client that lost its connection has [`Timeouts::grace`] to come back
+    /// before it has gone. On the plain wire a client goes with its connection. For a client that
+    /// is not there the token is cancelled already.
+    ///
+    /// The hub's end does not cancel the token, and a token requested after that end is not
+    /// cancelled either. The end of the hub only ends the view of the run;
+    /// [`ended_token`](Hub::ended_token) reports it.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -549,10 +564,10 @@ impl Hub {
         }
     }
 
-    /// Returns a token that is cancelled when the hub begins to end, whoever ended it: from then on pushes fail.
+    /// Returns a token that is cancelled when the hub begins to end, for whatever reason. From then
+    /// on pushes fail.
     ///
-    /// A run that nobody waits for can end with [`gone_token`](Hub::gone_token); one whose view
-    /// ends may go on, and write its results.
+    /// A run need not end with its view: it can go on and write its results.
     ///
     /// ```
     /// let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -569,13 +584,14 @@ impl Hub {
         }
     }
 
-    /// Closes the connection of one client, with code 1000 and this reason (of which 123 bytes are
-    /// sent), after it has been sent what was pushed to it before, for which it has
-    /// [`Timeouts::close`]. From this call on nothing can be sent to it.
+    /// Closes the connection of one client, with code 1000 and the first 123 bytes of this reason.
+    ///
+    /// The client first gets the messages pushed before, for which it has [`Timeouts::close`]. From
+    /// this call on nothing can be sent to the client.
     ///
     /// # Errors
     ///
-    /// [`SendError::NoSuchClient`], also where it is being closed already, and
+    /// [`SendError::NoSuchClient`], also if the client is being closed already, and
     /// [`SendError::ShutDown`].
     ///
     /// ```
@@ -589,13 +605,12 @@ impl Hub {
         self.shared().map_or(Ok(()), |shared| shared.disconnect(id, reason))
     }
 
-    /// What happens from now on: clients that come and go, their messages, refused requests.
-    /// [`HubBuilder::events_from_start`] has the first call return what has happened before it,
-    /// too.
+    /// Returns the events from now on: clients that come and go, their messages, and refused
+    /// requests. [`HubBuilder::events_from_start`] adds earlier events to the first call.
     ///
-    /// Events cost nothing until this is called. See [`Events`] for its bounds.
-    /// [`Events`] keep no hub alive; a thread that reads them and pushes holds a [`WeakHub`], which has
-    /// an example.
+    /// Events cost nothing until this is called. See [`Events`] for their bounds. [`Events`] do not
+    /// keep the hub alive. A thread that reads events and pushes holds a [`WeakHub`], whose
+    /// documentation has an example.
     ///
     /// ```
     /// use stepcast::Event;
@@ -619,7 +634,7 @@ impl Hub {
         }
     }
 
-    /// What the hub has done so far.
+    /// Returns the hub's counters, from its start to now.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -630,13 +645,15 @@ impl Hub {
         self.shared().map_or_else(Stats::default, Shared::stats)
     }
 
-    /// Ends the hub and waits for its end: no new clients; those connected get what was pushed
-    /// before, then a Close with code 1001; whoever has not taken it within
-    /// [`Timeouts::shutdown`] is cut. Pushes fail from the call on.
+    /// Ends the hub and waits for its end. Pushes fail from this call on.
+    ///
+    /// The hub takes no new clients. Connected clients get the messages pushed before, then a Close
+    /// with code 1001. The hub cuts clients that have not read them within [`Timeouts::shutdown`].
     ///
     /// # Cancel safety
     ///
-    /// The call ends the hub, the future waits for that: dropped, nobody waits.
+    /// The call itself ends the hub; the future only waits for the end. A dropped future cancels
+    /// nothing.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -657,12 +674,15 @@ impl Hub {
         }
     }
 
-    /// Ends the hub because the run has finished, with a message for its viewers, and returns at once.
+    /// Ends the hub because the run has finished, with a message for its viewers, and returns at
+    /// once.
     ///
-    /// It is [`shutdown`](Hub::shutdown) with a last word: clients get what was pushed before, then the
-    /// message, of which clients on `stepcast.v1` are told 1024 bytes (code 4503; they do not come back)
-    /// and clients on the plain wire 123 (code 1000). The first call that ends a hub says how it ended;
-    /// later ones do not change that. Wait for the end by dropping the last handle or by `shutdown`.
+    /// Clients get the messages pushed before, then this message. On `stepcast.v1` they get its
+    /// first 1024 bytes with code 4503, and do not come back. On the plain wire they get its first
+    /// 123 bytes with code 1000.
+    ///
+    /// The first call that ends a hub decides how it ended; later calls do not change that. To wait
+    /// for the end, drop the last handle or call [`shutdown`](Hub::shutdown).
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -676,14 +696,16 @@ impl Hub {
         }
     }
 
-    /// Ends the hub because the run has failed, with the reason for its viewers, and returns at once.
+    /// Ends the hub because the run has failed, with the reason for its viewers, and returns at
+    /// once.
     ///
-    /// As [`finish`](Hub::finish), with code 4504 on `stepcast.v1` and 1011 on the plain wire. When the last handle
-    /// is dropped by a panic the hub does this by itself, with the panic's text: the first hub of a
-    /// process puts a panic hook before the one that is there, which keeps that text for the
-    /// thread (1024 bytes) and then calls the other. Without a text the reason is `the program panicked`: a panic by
-    /// [`resume_unwind`](std::panic::resume_unwind) calls no hook. A text is told for a second after its panic, which
-    /// the thread may have caught.
+    /// As [`finish`](Hub::finish), with code 4504 on `stepcast.v1` and 1011 on the plain wire.
+    ///
+    /// If a panic drops the last handle, the hub fails by itself with the panic's text. For that,
+    /// the first hub of a process installs a panic hook. The hook keeps the text for the thread
+    /// (1024 bytes), and then calls the previous hook. The text is used for a second after its
+    /// panic, since the thread may have caught the panic. Without a text the reason is `the program
+    /// panicked`: a panic by [`resume_unwind`](std::panic::resume_unwind) calls no hook.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -699,17 +721,17 @@ impl Hub {
         }
     }
 
-    /// Waits until everything pushed before this call has been handed to the operating system, for every
-    /// client that is connected; at most `within`.
+    /// Waits for at most `within` until everything pushed before this call has been handed to the
+    /// operating system, for every connected client.
     ///
-    /// The operating system goes on delivering what it has when the process is killed the next moment.
-    /// Messages pushed later do not count, nor do clients that are away or leave meanwhile, nor
-    /// messages that a slow client skips. A flush walks all clients once and costs pushes nothing.
+    /// The operating system delivers that data even if the process is killed the next moment. Later
+    /// messages do not count, nor do messages that a slow client skips, nor clients that are away
+    /// or leave meanwhile. A flush walks all clients once and costs pushes nothing.
     ///
     /// # Errors
     ///
-    /// [`FlushError::TimedOut`] says for how many clients something still waits: clients that do not read. It stays in
-    /// line for them. [`FlushError::ShutDown`] says that the hub has ended.
+    /// [`FlushError::TimedOut`] has the number of clients that have not read everything. Their
+    /// messages stay in the queue. [`FlushError::ShutDown`] means that the hub has ended.
     ///
     /// # Cancel safety
     ///

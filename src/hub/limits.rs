@@ -1,4 +1,4 @@
-//! What others may do to a hub, and how long it waits for them.
+//! Limits on clients, timeouts, retention, and what happens on overflow.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ const LEAST_MEMORY: usize = 64 * 1024;
 /// The longest of `Timeouts`. Browsers have timers up to 24.8 days, and the hub counts moments modulo 49 days.
 const LONGEST: Duration = Duration::from_secs(20 * 24 * 60 * 60);
 
-/// What clients may do to a hub, and how much the hub keeps for them.
+/// Bounds on clients and on the memory that the hub keeps for them.
 ///
-/// The maximum of a number, such as `usize::MAX`, means that there is no limit. A limit that lets nothing through,
-/// such as 0 clients, is [`SpawnError::BadOption`] when the hub is spawned: of the limits only `mailbox`, `feed` and
-/// `feeds` can be 0.
+/// The maximum of a number, such as `usize::MAX`, means no limit. Only `mailbox`, `feed` and
+/// `feeds` can be 0. Any other limit that lets nothing through, such as 0 clients, is
+/// [`SpawnError::BadOption`] when the hub is spawned.
 ///
 /// ```
 /// use stepcast::{Hub, Limits};
@@ -87,97 +87,119 @@ macro_rules! setters {
 impl Limits {
     setters! {
         Limits;
-        /// Clients, those included that are away; one more is refused with 503. Default 10 000. A client that is away
-        /// makes way for a new one: at the new one's address if there is any, else at the address that most are away from.
+        /// The number of clients, including clients that are away. One more client is refused with
+        /// 503. Default 10 000. A client that is away makes way for a new client. The hub first
+        /// chooses one that is away from the new client's address, else one from the address with
+        /// the most clients away.
         ///
-        /// Each connection takes a file descriptor, and many systems let a process open 1024 unless told otherwise
-        /// (`ulimit -n`). The hub leaves a quarter of them to the program, at least 64 (but not more than half) and at
-        /// most 4096. The connections of all hubs of the process share the rest, first come, first served. Where that is
-        /// less than `clients` and [`handshakes`](Self::handshakes) together, both are lower: a warning says so when
-        /// the hub is spawned, and [`Stats::most_clients`](crate::Stats::most_clients) is what `clients` is then. Of
-        /// 1024 descriptors a hub has 576 clients and 192 handshakes. The hub reads the process's limit when it is
-        /// spawned and every second while it has connections, so a program may raise it later. A program that needs
-        /// more for itself sets `clients` lower.
+        /// Each connection takes a file descriptor, and many systems let a process open 1024 by
+        /// default (`ulimit -n`). The hub leaves a quarter of them to the program: at least 64 (but
+        /// not more than half) and at most 4096. The connections of all hubs of the process share
+        /// the rest, first come, first served.
+        ///
+        /// If the rest is less than `clients` and [`handshakes`](Self::handshakes) together, the
+        /// hub lowers both and logs a warning when it is spawned.
+        /// [`Stats::most_clients`](crate::Stats::most_clients) returns the lowered number. With
+        /// 1024 descriptors a hub has 576 clients and 192 handshakes. The hub reads the process's
+        /// limit when it is spawned, and every second while it has connections, so a program may
+        /// raise it later. A program that needs more descriptors for itself sets `clients` lower.
         clients: usize = "50";
-        /// Clients from one IPv4 address, or from one IPv6 network of 64 bits; one more is refused with 503, or on
-        /// `stepcast.v1` with code 4000. Default 256, room for an office behind one address. Clients that are away
-        /// count, and make way for new ones from their address: first the one that was connected for the shortest time.
-        /// Loopback addresses are not counted, nor are those of a
-        /// [`trusted_proxy`](crate::HubBuilder::trusted_proxy).
+        /// The number of clients from one IPv4 address, or from one IPv6 network of 64 bits. One
+        /// more client is refused with 503, or on `stepcast.v1` with code 4000. Default 256, room
+        /// for an office behind one address.
+        ///
+        /// Clients that are away count, and make way for new clients from their address. The client
+        /// with the shortest connected time goes first. Loopback addresses are not counted, nor are
+        /// the addresses of a [`trusted_proxy`](crate::HubBuilder::trusted_proxy).
         clients_per_address: usize = "4";
-        /// Connections that are not clients: whose request is not complete, or who are taking the
-        /// answer to it. One more is accepted, and the address with most of them loses its oldest: so neither peers
-        /// who send nothing nor one that connects without pause keep others out. An IPv6 network of 64 bits counts
-        /// as one address here, and so does this machine. Default 1024.
+        /// The number of connections that are not clients: their request is incomplete, or the
+        /// answer to it is still being written. Default 1024.
+        ///
+        /// One more connection is accepted, and the address with most such connections loses its
+        /// oldest. So silent peers cannot keep others out, nor can a peer that connects without
+        /// pause. An IPv6 network of 64 bits counts as one address here, and so does this machine.
         handshakes: usize = "64";
-        /// Bytes in one message from a client; more closes the connection with 1009. Default
-        /// 64 KiB, plenty for commands.
+        /// The bytes in one message from a client. A larger message closes the connection with
+        /// 1009. Default 64 KiB, plenty for commands.
         inbound_message: usize = "1024";
-        /// Frames that one message from a client may come in; more closes the connection with
-        /// 1009. Default 128: browsers do not fragment what fits the message limit.
+        /// The number of frames in one message from a client. One more frame closes the connection
+        /// with 1009. Default 128: browsers do not fragment messages within the size limit.
         inbound_fragments: usize = "1";
-        /// Bytes of a request with its headers, 1 MiB at most; one that is longer is refused with 431.
-        /// Default 16 KiB: browsers send about 600 bytes, and all cookies of the host. Programs on all
-        /// ports of `localhost` share their cookies.
+        /// The bytes of a request with its headers, 1 MiB at most. A longer request is refused with
+        /// 431. Default 16 KiB: browsers send about 600 bytes, and all cookies of the host.
+        /// Programs on all ports of `localhost` share their cookies.
         request_head: usize = "64 * 1024";
-        /// Messages, pings and pongs from one client in a second, on average; twice as many may
-        /// come at once. More closes the connection with 1008. Default 1000: a mouse sends 125.
+        /// The messages, pings and pongs per second from one client, on average. Twice as many may
+        /// come at once. A higher rate closes the connection with 1008. Default 1000: a mouse sends
+        /// 125.
+        ///
         /// A message counts once more for each 4 KiB, or for each sixteenth of
-        /// [`inbound_message`](Self::inbound_message) where that is more. On `stepcast.v1` each line counts, and each feed that it names.
-        /// Answers to the hub's own pings do not count.
+        /// [`inbound_message`](Self::inbound_message) if that is more. On `stepcast.v1` each line
+        /// counts, and each feed that the line names. Answers to the hub's own pings do not count.
         inbound_per_second: u32 = "20";
-        /// Bytes in one pushed message; more is refused at the call. Default 64 MiB.
+        /// The bytes in one pushed message. A larger message is refused at the call. Default 64
+        /// MiB.
         outbound_message: usize = "1 << 20";
-        /// Bytes waiting for one client alone. Each message is counted with 320 more, which is what it takes
-        /// in memory beside its payload. Beyond it
-        /// [`Overflow`](crate::Overflow) decides. One larger message is kept alone. Default 4 MiB,
-        /// ten thousand small messages.
-        /// As many bytes again are for values that were [set](crate::Hub::set) for the client, each counted
-        /// with twice its key and 448 more; a value beyond that is refused at the call, unless it is alone.
+        /// The bytes that wait for one client alone. Beyond this limit
+        /// [`Overflow`](crate::Overflow) decides. Default 4 MiB, ten thousand small messages.
+        ///
+        /// Each message counts its payload and 320 bytes, which the hub needs beside the payload.
+        /// One larger message is kept if it waits alone.
+        ///
+        /// Values that were [set](crate::Hub::set) for the client have as many bytes again. Each
+        /// value counts with twice its key and 448 bytes. A value beyond the limit is refused at
+        /// the call, unless it waits alone.
         mailbox: usize = "64 * 1024";
-        /// Bytes of one feed's log, everyone's included, kept for clients that are behind and for
-        /// those who come late, each message counted with 320 more. A client that falls further
-        /// behind skips to the middle of what is kept. One larger message is kept alone. Where many
-        /// feeds are pushed to faster than the hub takes over, what waits in them shares a quarter
-        /// of [`memory`](Self::memory). Default 8 MiB.
+        /// The bytes of one feed's log, for slow clients and late joiners. Everyone's feed has the
+        /// same limit. Default 8 MiB.
+        ///
+        /// Each message counts its payload and 320 bytes. A client that falls further behind skips
+        /// to the middle of the log. One larger message is kept alone. Pushes that the hub has not
+        /// yet taken over share a quarter of [`memory`](Self::memory) across all feeds.
         feed: usize = "32 << 20";
-        /// Bytes of one feed's latest values, each counted with twice its key and 448 more. A value
-        /// beyond that is refused at the call. Default 16 MiB.
+        /// The bytes of one feed's latest values. Each value counts with twice its key and 448
+        /// bytes. A value beyond the limit is refused at the call. Default 16 MiB.
         latest: usize = "1 << 20";
-        /// Keys of one feed's latest values, and of those that wait for one client; one more is refused at
-        /// the call. [`Feed::remove`](crate::Feed::remove) frees a key. Default 1024.
+        /// The number of keys of one feed's latest values, and of the values that wait for one
+        /// client. One more key is refused at the call. [`Feed::remove`](crate::Feed::remove) frees
+        /// a key. Default 1024.
         keys: usize = "16";
-        /// Feeds that have a name. For one more a feed makes way that nobody has a handle of, and where there is none,
-        /// [`Hub::feed`](crate::Hub::feed) gives one that takes nothing. Clients that name feeds by their URL can make half as
-        /// many. Default 10 000.
+        /// The number of feeds with a name. Default 10 000. For one more, a feed without handles
+        /// makes way. If every feed has a handle, [`Hub::feed`](crate::Hub::feed) returns a feed
+        /// that takes nothing. Clients that name feeds by their URL can make half as many.
         feeds: usize = "100";
-        /// Feeds that one client follows; one more is refused. On `stepcast.v1` a line that names more feeds is
-        /// refused whole. Default 64.
+        /// The number of feeds that one client follows. One more is refused. On `stepcast.v1` a
+        /// line that names more feeds is refused whole. Default 64.
         feeds_per_client: usize = "4";
-        /// Events waiting in one [`Events`](crate::Events); more are counted as
-        /// [`Event::Missed`](crate::Event::Missed). Default 1024.
+        /// The number of events that wait in one [`Events`](crate::Events). Further events are
+        /// counted as [`Event::Missed`](crate::Event::Missed). Default 1024.
         events: usize = "16";
-        /// Bytes held for all clients together: queues, feeds, frames being written, and what clients have
-        /// sent. Beyond it [`Hub::send`](crate::Hub::send) refuses, and with
-        /// [`Overflow::SkipOldest`](crate::Overflow::SkipOldest) the fullest mailboxes lose their older half,
-        /// and then the longest feeds; then the connection that has taken nothing for longest is given up.
-        /// Default 256 MiB.
+        /// The bytes held for all clients together: queues, feeds, frames being written, and
+        /// messages from clients. Default 256 MiB.
         ///
-        /// `mailbox`, `feed` and `latest` count for a quarter of it at most. Mail for clients that
-        /// are away has a quarter, all of it together. Where that is full, a push to such a client
-        /// is refused. With [`Overflow::SkipOldest`](crate::Overflow::SkipOldest) those with most
-        /// mail then lose the older half of it; with the others, those with most have
-        /// [gone](crate::Event::Gone) if too many leave with mail. What clients have sent has a
-        /// quarter, of which half is for events not taken and for long paths and headers. Where
-        /// messages that are arriving fill the rest, those that began first are closed with 1013.
-        /// Frames that were copied for connections whose sockets are full have a quarter; beyond
-        /// it, and over the limit, the connections that have taken nothing for longest are given up
-        /// first.
+        /// Beyond the limit [`Hub::send`](crate::Hub::send) refuses. With
+        /// [`Overflow::SkipOldest`](crate::Overflow::SkipOldest) the fullest mailboxes lose their
+        /// older half, and then the longest feeds do. After that the hub gives up the connection
+        /// that has taken nothing for longest.
         ///
-        /// For each byte that is counted the hub has at most 1.5 bytes allocated, whatever clients do. What is
-        /// bounded by numbers of things is not counted, such as 0.75 KiB for each idle client: the table of
-        /// bounds in `docs/architecture.md` has all of it. An allocator may keep more than is
-        /// allocated: see "Memory that the allocator keeps" there.
+        /// Parts of the limit are bounded by themselves, each by a quarter:
+        ///
+        /// - `mailbox`, `feed` and `latest` count for a quarter at most.
+        /// - The mail of all clients that are away has a quarter. When it is full, a push to such a
+        ///   client is refused. With [`Overflow::SkipOldest`](crate::Overflow::SkipOldest) the
+        ///   clients with most mail then lose its older half. With the other policies, if too many
+        ///   leave with mail, the clients with most mail are [gone](crate::Event::Gone).
+        /// - Messages from clients have a quarter, of which half is for events not taken and for
+        ///   long paths and headers. If arriving messages fill the rest, the connections whose
+        ///   messages began first are closed with 1013.
+        /// - Frames copied for connections with full sockets have a quarter. Beyond it, and over
+        ///   the whole limit, the connections that have taken nothing for longest are given up
+        ///   first.
+        ///
+        /// The hub allocates at most 1.5 bytes for each counted byte, whatever clients do. Memory
+        /// that is bounded by numbers of things is not counted, such as 0.75 KiB for each idle
+        /// client. The table of bounds in `docs/architecture.md` lists all of it. An allocator may
+        /// keep more memory than is allocated: see "Memory that the allocator keeps" there.
         memory: usize = "64 << 20";
     }
 }
@@ -219,11 +241,12 @@ impl Limits {
 
 /// How long a hub waits for its peers.
 ///
-/// Each is 20 days at most, and a longer one, such as [`Duration::MAX`], counts as 20 days. All but `grace` and
-/// `shutdown` are 1 ms at least: a shorter one is [`SpawnError::BadOption`] when the hub is spawned.
+/// Each timeout is 20 days at most: a longer one, such as [`Duration::MAX`], counts as 20 days. All
+/// but `grace` and `shutdown` are 1 ms at least: a shorter one is [`SpawnError::BadOption`] when
+/// the hub is spawned.
 ///
-/// The hub looks at them a few times within the shortest of these, and at most every second, so
-/// each may last that much longer.
+/// The hub checks timeouts a few times within the shortest of them, and at least once a second. A
+/// timeout may fire that much late.
 ///
 /// ```
 /// use std::time::Duration;
@@ -264,32 +287,34 @@ impl Default for Timeouts {
 impl Timeouts {
     setters! {
         Timeouts;
-        /// From accepting a connection to its complete request. Default 10 s.
+        /// The time from accepting a connection to its complete request. Default 10 s.
         handshake: Duration = "Duration::from_secs(3)";
-        /// Silence of the client, or of the hub towards it, after which a client is sent a ping. Default 25 s: proxies commonly cut after
-        /// 60 s of silence. A client is pinged up to a fifth earlier, so that those who came
-        /// together are not pinged together.
+        /// The silence of the client, or of the hub towards it, after which the hub sends a ping.
+        /// Default 25 s: proxies commonly cut a connection after 60 s of silence. The hub pings
+        /// each client up to a fifth earlier, so that clients that connected together are not
+        /// pinged together.
         keepalive: Duration = "Duration::from_secs(15)";
-        /// From the ping's leaving to any byte from the client; then it is cut. Default 10 s.
+        /// The time from sending a ping to receiving any byte from the client. After it the hub
+        /// cuts the connection. Default 10 s.
         pong: Duration = "Duration::from_secs(5)";
-        /// How long a client that is owed data may take none of it; then it is cut without
-        /// waiting for what it is owed. Default 10 s.
+        /// The time that a client may read nothing while data waits for it. After it the hub cuts
+        /// the connection and drops the data. Default 10 s.
         stall: Duration = "Duration::from_secs(30)";
-        /// How long one message may take to be written to one client, from its first byte to its last, and
-        /// how long one from a client may take to arrive: one that takes longer closes the connection with
-        /// 1008. Default 60 s.
+        /// The time for one message to be written to one client, from its first byte to its last,
+        /// and for one message from a client to arrive. A message that takes longer closes the
+        /// connection with 1008. Default 60 s.
         frame: Duration = "Duration::from_secs(300)";
-        /// How long the closing handshake may take; before it, how long a client that is closed by
-        /// the program may take for what it is owed; and how long a peer that is sent an answer
-        /// or the page may take none of it. Default 5 s.
+        /// The time for the closing handshake. Before it, a client that the program closes has the
+        /// same time to read its pending messages. A peer that is sent an answer or the page may
+        /// read nothing for as long. Default 5 s.
         close: Duration = "Duration::from_secs(1)";
-        /// How long a client on `stepcast.v1` whose connection is lost may take to come back; then it has gone. Its
-        /// mailbox collects what it is sent meanwhile, within its share of [`Limits::memory`].
-        /// Default 2 min.
+        /// The time that a client on `stepcast.v1` has to reconnect after it lost its connection.
+        /// After it the client is gone. Meanwhile its mailbox collects messages, within its share
+        /// of [`Limits::memory`]. Default 2 min.
         grace: Duration = "Duration::from_secs(600)";
-        /// How long a hub goes on delivering that ends by [`Hub::shutdown`](crate::Hub::shutdown),
-        /// or because its last handle was dropped. Default 5 s; at most 1 s where the dropping
-        /// thread waits for it.
+        /// The time that a hub goes on delivering after [`Hub::shutdown`](crate::Hub::shutdown), or
+        /// after its last handle was dropped. Default 5 s; at most 1 s if the dropping thread waits
+        /// for the end.
         shutdown: Duration = "Duration::from_secs(30)";
     }
 
@@ -329,10 +354,10 @@ impl Timeouts {
     }
 }
 
-/// What a feed keeps for those who come late.
+/// How much of a feed's log the hub keeps for late joiners.
 ///
-/// Who is connected and behind can have more than that: what [`Limits::feed`](crate::Limits::feed)
-/// has room for.
+/// A slow client that is connected can have more than that, up to
+/// [`Limits::feed`](crate::Limits::feed).
 ///
 /// ```
 /// use std::time::Duration;
@@ -358,15 +383,15 @@ impl Default for Retention {
 impl Retention {
     setters! {
         Retention;
-        /// The newest messages of the log: so many at most. Default 300.
+        /// The number of the log's newest messages that are kept, at most. Default 300.
         messages: usize = "10";
-        /// No older ones than this. A feed that nobody follows and nobody has a handle of goes away
+        /// The greatest age of a kept message. A feed that has no follower and no handle goes away
         /// when its newest message is older. Default 5 min.
         age: Duration = "Duration::from_secs(60)";
     }
 }
 
-/// What happens when a client's mailbox is full, or when it falls too far behind the broadcasts.
+/// What happens when a client's mailbox is full, or when the client falls too far behind a feed.
 ///
 /// ```
 /// use stepcast::{Hub, Overflow};
@@ -377,15 +402,15 @@ impl Retention {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// The client loses the older half of what waits for it, which is counted in
-    /// [`ClientInfo::skipped`](crate::ClientInfo::skipped) and in the hub's stats. The default: a
-    /// viewer wants the newest.
+    /// The client skips the older half of its pending messages. This is the default: a viewer wants
+    /// the newest. [`ClientInfo::skipped`](crate::ClientInfo::skipped) and
+    /// [`Stats::skipped`](crate::Stats::skipped) count the skipped messages.
     #[default]
     SkipOldest,
-    /// [`Hub::send`](crate::Hub::send) returns [`SendError::Full`](crate::SendError::Full) and
-    /// nothing is lost. Broadcasts, which nobody could refuse, skip.
+    /// [`Hub::send`](crate::Hub::send) returns [`SendError::Full`](crate::SendError::Full), and
+    /// nothing sent to one client is lost. Broadcasts are not refused: a slow client skips them.
     Refuse,
-    /// The client is disconnected, with close code 1013. (What the hub itself cannot take over in
-    /// time is skipped for all.)
+    /// The client is disconnected, with close code 1013. Messages that the hub itself cannot take
+    /// over in time are skipped for all clients.
     Disconnect,
 }
