@@ -1,4 +1,4 @@
-//! A client in the hands of the program.
+//! The handle to a client.
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -15,12 +15,14 @@ use crate::hub::id::ClientId;
 use crate::hub::shared::state::Shared;
 use crate::hub::shared::waiters::push_blocking;
 
-/// A handle to one client, by [`Hub::client`](crate::Hub::client).
+/// A handle to one client, made by [`Hub::client`](crate::Hub::client).
 ///
-/// Each call is that of [`Hub`](crate::Hub) with this client's id. When the client has gone, pushes
-/// return [`SendError::NoSuchClient`]. Cloning it is cheap, and every clone means the same client.
-/// It does not keep the hub running. Handles are equal if they mean the same client; a key in a map
-/// is its [`id`](Client::id).
+/// Each call does what the call of [`Hub`](crate::Hub) with the same name does for this client's
+/// id. After the client has gone, pushes return [`SendError::NoSuchClient`].
+///
+/// Cloning a handle is cheap, and every clone means the same client. A handle does not keep the hub
+/// running. Handles are equal if they mean the same client. In a map, use the client's
+/// [`id`](Client::id) as the key.
 ///
 /// ```
 /// use stepcast::{Client, SendError};
@@ -58,7 +60,7 @@ impl Client {
         Some(&*self.shared).filter(|shared| !shared.process.is_another())
     }
 
-    /// The client's id.
+    /// Returns the client's id.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -70,7 +72,7 @@ impl Client {
         self.state.id
     }
 
-    /// Returns what is known about the client: now, or when it has gone, at its end.
+    /// Returns what is known about the client: now, or at its end if it has gone.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -110,7 +112,7 @@ impl Client {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, the message has not been taken.
+    /// If the future is dropped before it is ready, the message has not been taken.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -127,7 +129,8 @@ impl Client {
         shared.send_timeout(self.id(), message.into(), within).await
     }
 
-    /// As [`send_timeout`](Client::send_timeout), for a program without async: the thread waits.
+    /// Sends a message as [`send_timeout`](Client::send_timeout) does, and blocks the thread
+    /// meanwhile.
     ///
     /// # Errors
     ///
@@ -177,7 +180,7 @@ impl Client {
         self.live().map_or(Ok(()), |shared| shared.remove_for(self.id(), key))
     }
 
-    /// Has the client follow a feed; see [`Hub::follow`](crate::Hub::follow).
+    /// Makes the client follow a feed; see [`Hub::follow`](crate::Hub::follow).
     ///
     /// # Errors
     ///
@@ -193,7 +196,7 @@ impl Client {
         shared.follow(self.id(), feed.topic_at(shared).ok_or(FollowError::OtherHub)?)
     }
 
-    /// Unsubscribes the client from a feed; see [`Hub::unfollow`](crate::Hub::unfollow).
+    /// Makes the client unfollow a feed; see [`Hub::unfollow`](crate::Hub::unfollow).
     ///
     /// # Errors
     ///
@@ -225,7 +228,7 @@ impl Client {
         self.live().map_or_else(CancellationToken::new, |shared| shared.gone_token(self.id()))
     }
 
-    /// Closes the client's connection after what was pushed before; see
+    /// Closes the client's connection after its pending messages; see
     /// [`Hub::disconnect`](crate::Hub::disconnect).
     ///
     /// # Errors

@@ -1,11 +1,11 @@
-//! What can go wrong for the program that owns a hub.
+//! Errors that the hub's program gets.
 
 use std::net::SocketAddr;
 use std::{fmt, io};
 
 use crate::hub::id::ClientId;
 
-/// Why a hub could not start. Its text says what to do.
+/// The reason why a hub could not start. Its text says what to do.
 ///
 /// ```
 /// use stepcast::{Hub, SpawnError};
@@ -15,51 +15,53 @@ use crate::hub::id::ClientId;
 /// assert!(error.to_string().contains("allow_remote"));
 /// ```
 ///
-/// `Debug` gives that text, too: it is what `fn main() -> Result<(), SpawnError>` prints.
+/// `Debug` prints the same text, since `fn main() -> Result<(), SpawnError>` prints the error by
+/// `Debug`.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SpawnError {
-    /// The address was not understood, or its name is not known.
+    /// The address could not be parsed, or its name is unknown.
     #[error(
         "cannot listen on {given}: {error}; give an address and a port, such as \"127.0.0.1:8002\""
     )]
     Address {
         /// The address as given, in the form of `Debug`: a text in quotes.
         given: String,
-        /// The lookup's error.
+        /// The error of the lookup.
         #[source]
         error: io::Error,
     },
-    /// The address is reachable from other machines, and nothing says who may connect.
+    /// Other machines can reach the address, and
+    /// [`HubBuilder::allow_remote`](crate::HubBuilder::allow_remote) was not called.
     #[error(
-        "{address} can be reached from other machines, and no rule says who may connect: bind to \
-         127.0.0.1:{port} for this machine alone, or call Hub::builder().allow_remote()",
+        "other machines can reach {address}: listen on 127.0.0.1:{port} for this machine alone, \
+         or call Hub::builder().allow_remote() to let them watch",
         port = address.port()
     )]
     NotLoopback {
-        /// The address asked for.
+        /// The requested address.
         address: SocketAddr,
     },
-    /// Listening failed.
+    /// Listening on the address failed.
     #[error("cannot listen on {address}: {error}; {}", advice(error))]
     Bind {
-        /// The address asked for: of a name that has several, the one that failed.
+        /// The requested address. If a name has several, the one that failed.
         address: SocketAddr,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         error: io::Error,
     },
-    /// An option has a value with which the hub could serve nobody, such as a limit of 0 clients.
+    /// The value of an option would let the hub serve nobody, such as a limit of 0 clients.
     #[error("{option} cannot be {value}: give {instead}")]
     BadOption {
         /// The option, such as `Limits::clients`.
         option: &'static str,
-        /// The value it was given.
+        /// The value that was given.
         value: String,
-        /// What to give in its place.
+        /// The values to give instead.
         instead: &'static str,
     },
-    /// The runtime that the hub was given lacks what it needs.
+    /// The runtime that the program gave to the hub has I/O or time disabled.
     #[error("the runtime given to the hub has I/O or time disabled: build it with enable_all()")]
     Runtime,
     /// The operating system gave no thread, no event queue, or no random bytes.
@@ -89,8 +91,8 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// Why [`Hub::send`](crate::Hub::send), [`Hub::set`](crate::Hub::set) or a [`Feed`](crate::Feed) did
-/// not take a message.
+/// The reason why a push did not take a message: a call of [`Hub`](crate::Hub),
+/// [`Client`](crate::Client) or [`Feed`](crate::Feed).
 ///
 /// None of these is a reason to end a run.
 ///
@@ -108,55 +110,54 @@ fn advice(error: &io::Error) -> &'static str {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// Nobody with this id is connected: it has left, or never was.
+    /// No client with this id is connected: it has left, or never was.
     #[error("no client {0} is connected")]
     NoSuchClient(ClientId),
-    /// The message was not taken, since too much waits already: the client's mailbox is full and
-    /// the policy is not to skip ([`Overflow`](crate::Overflow)).
-    #[error("the mailbox of client {0} is full")]
-    Full(ClientId),
-    /// The message is larger than the hub sends.
+    /// The client's mailbox is full, and the policy is not to skip ([`Overflow`](crate::Overflow)).
     #[error(
-        "a message of {bytes} bytes is above the limit of {limit}; see Limits::outbound_message"
+        "the mailbox of client {0} is full, since the client reads too slowly; see \
+         Limits::mailbox and Overflow"
     )]
+    Full(ClientId),
+    /// The message is larger than the hub's limit.
+    #[error("a message has at most {limit} bytes, got {bytes}; see Limits::outbound_message")]
     TooLarge {
         /// The message's size in bytes.
         bytes: usize,
         /// The limit in bytes.
         limit: usize,
     },
-    /// The hub's memory limit ([`Limits::memory`](crate::Limits::memory)) is reached, and nothing older
-    /// has been given up for the message yet. For a client that is away: the quarter of it that all
-    /// such clients share.
+    /// The hub's memory limit ([`Limits::memory`](crate::Limits::memory)) is reached, and no older
+    /// message has made way yet. For a client that is away: the quarter of the limit that all such
+    /// clients share is used up.
     #[error(
-        "the hub's memory limit, or the quarter of it for clients that are away, is reached; \
-         see Limits::memory"
+        "the hub's memory is used up, or the quarter of it for clients that are away; see \
+         Limits::memory"
     )]
     NoMemory,
-    /// There was no room in time: for a push that waits, such as
+    /// A push that waits found no room in time, such as
     /// [`Hub::send_timeout`](crate::Hub::send_timeout).
-    #[error("there was no room in time")]
+    #[error("there was no room for the message in time, since a client reads too slowly")]
     TimedOut,
-    /// The feed has had its last message.
+    /// The feed has had its last message, by [`Feed::finish`](crate::Feed::finish).
     #[error("the feed is finished")]
     Finished,
-    /// There were as many feeds as there may be when this one was asked for, all of them in use: it takes nothing.
-    #[error(
-        "there are {limit} feeds in use already, and this one takes nothing; see Limits::feeds"
-    )]
+    /// The feed takes nothing: [`Limits::feeds`](crate::Limits::feeds) feeds were in use when the
+    /// program asked for this one.
+    #[error("{limit} feeds were in use already, so this feed takes nothing; see Limits::feeds")]
     TooManyFeeds {
-        /// The limit.
+        /// The limit on feeds.
         limit: usize,
     },
-    /// A feed, or what waits for a client, has no room for one more latest value: see
-    /// [`Limits::keys`](crate::Limits::keys), and for a feed [`Limits::latest`](crate::Limits::latest), for a
-    /// client [`Limits::mailbox`](crate::Limits::mailbox).
+    /// A feed or a client's mailbox has no room for one more latest value. The limits are
+    /// [`Limits::keys`](crate::Limits::keys), and [`Limits::latest`](crate::Limits::latest) for a
+    /// feed or [`Limits::mailbox`](crate::Limits::mailbox) for a client.
     #[error(
-        "a value that counts {value} bytes is beyond what latest values may have, {keys} keys and {bytes} bytes; see \
-         Limits::keys, Limits::latest for a feed, and Limits::mailbox for a client"
+        "latest values have at most {keys} keys and {bytes} bytes, and one of {value} bytes does \
+         not fit; see Limits::keys, Limits::latest for a feed, and Limits::mailbox for a client"
     )]
     TooManyValues {
-        /// What the value would have counted, in bytes, with its key.
+        /// The bytes that the value would have counted, with its key.
         value: usize,
         /// The limit on keys.
         keys: usize,
@@ -169,7 +170,7 @@ pub enum SendError {
         /// The key's length in bytes.
         bytes: usize,
     },
-    /// The hub has been shut down.
+    /// The hub has ended.
     #[error("the hub has been shut down")]
     ShutDown,
 }
@@ -177,7 +178,8 @@ pub enum SendError {
 /// The longest key of a latest value, in bytes.
 pub(crate) const KEY_MAX: usize = 256;
 
-/// Why a feed could not be had.
+/// The reason why [`Hub::feed`](crate::Hub::feed) or [`Hub::create_feed`](crate::Hub::create_feed)
+/// returned no feed.
 ///
 /// ```
 /// use stepcast::{FeedError, Hub};
@@ -189,23 +191,27 @@ pub(crate) const KEY_MAX: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum FeedError {
-    /// A feed's name has 1 to 256 bytes, and no control characters.
+    /// The name is empty, has more than 256 bytes, or has control characters.
     #[error("a feed's name has 1 to 256 bytes and no control characters")]
     InvalidName,
-    /// The program has a feed of this name already, or something of an earlier one is still kept:
-    /// [`Hub::create_feed`](crate::Hub::create_feed).
-    #[error("the program has had a feed of this name, and it is still kept: give another name")]
+    /// The program has a feed with this name already, or an earlier one is still kept. Only
+    /// [`Hub::create_feed`](crate::Hub::create_feed) returns this.
+    #[error(
+        "the program has a feed with this name already: give another name, or share the feed by \
+         Hub::feed"
+    )]
     Exists,
-    /// There are as many feeds in use as there may be, or as clients may name.
-    /// [`Hub::feed`](crate::Hub::feed) returns a feed that takes nothing in this case.
-    #[error("there are {limit} feeds in use already; see Limits::feeds")]
+    /// As many feeds are in use as there may be, or as clients may name. Only
+    /// [`Hub::create_feed`](crate::Hub::create_feed) returns this; [`Hub::feed`](crate::Hub::feed)
+    /// returns a feed that takes nothing instead.
+    #[error("{limit} feeds are in use already; see Limits::feeds")]
     TooMany {
-        /// The limit.
+        /// The limit on feeds.
         limit: usize,
     },
 }
 
-/// Why a client does not follow a feed.
+/// The reason why a client could not follow or unfollow a feed.
 ///
 /// ```
 /// use stepcast::{ClientId, FollowError, Hub};
@@ -219,46 +225,45 @@ pub enum FeedError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum FollowError {
-    /// Nobody with this id is connected: it has left, or never was.
+    /// No client with this id is connected: it has left, or never was.
     #[error("no client {0} is connected")]
     NoSuchClient(ClientId),
-    /// The client follows as many feeds as it may. It goes on with those that it has.
+    /// The client follows as many feeds as it may, and goes on with those.
     #[error("the client follows {limit} feeds already; see Limits::feeds_per_client")]
     TooMany {
-        /// The limit.
+        /// The limit on feeds of one client.
         limit: usize,
     },
-    /// There were as many feeds as there may be when this one was asked for: nobody can follow it.
-    #[error(
-        "there are {limit} feeds in use already, and this one takes nothing; see Limits::feeds"
-    )]
+    /// The feed takes nothing, so nobody can follow it: [`Limits::feeds`](crate::Limits::feeds)
+    /// feeds were in use when the program asked for this one.
+    #[error("{limit} feeds were in use already, so this feed takes nothing; see Limits::feeds")]
     TooManyFeeds {
-        /// The limit.
+        /// The limit on feeds.
         limit: usize,
     },
-    /// The feed is another hub's.
-    #[error("the feed is another hub's")]
+    /// The feed belongs to another hub.
+    #[error("the feed belongs to another hub: give a feed of this hub")]
     OtherHub,
-    /// The hub has been shut down.
+    /// The hub has ended.
     #[error("the hub has been shut down")]
     ShutDown,
 }
 
-/// Why [`Hub::flush`](crate::Hub::flush) did not have everything leave.
+/// The reason why [`Hub::flush`](crate::Hub::flush) did not hand over every message.
 ///
 /// ```
 /// use stepcast::FlushError;
 ///
 /// let error = FlushError::TimedOut { clients: 2 };
-/// assert_eq!(error.to_string(), "2 clients did not read what was pushed in time");
+/// assert_eq!(error.to_string(), "2 clients did not read all pushed messages in time");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlushError {
-    /// Something still waits for so many clients, which do not read, or read too slowly.
-    #[error("{clients} clients did not read what was pushed in time")]
+    /// Some clients have not read everything: they do not read, or read too slowly.
+    #[error("{clients} clients did not read all pushed messages in time")]
     TimedOut {
-        /// How many.
+        /// The number of these clients.
         clients: usize,
     },
     /// The hub has ended.

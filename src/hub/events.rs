@@ -1,4 +1,4 @@
-//! What happens at a hub, for the program that wants to know.
+//! Events of a hub, for its program.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::hub::primitives::lock::Lock;
 use crate::hub::primitives::process::Process;
 use crate::hub::primitives::program;
 
-/// Something that happened at a hub.
+/// An event at a hub.
 ///
 /// ```
 /// use stepcast::{DisconnectReason, Event};
@@ -38,60 +38,64 @@ use crate::hub::primitives::program;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A client has connected; from now on it can be sent messages.
+    /// A client has connected. From now on the program can send it messages.
     Connected {
-        /// Its id.
+        /// The client's id.
         id: ClientId,
     },
-    /// The connection of a client on `stepcast.v1` was lost, or closed because the client said too
-    /// much. The client may come back: it can be sent messages, which wait for it.
+    /// A client on `stepcast.v1` has lost its connection, or the hub closed the connection because
+    /// the client sent too much. The client may come back. Messages sent to it meanwhile wait for
+    /// it.
     Detached {
-        /// Its id.
+        /// The client's id.
         id: ClientId,
-        /// How the connection was lost.
+        /// The way in which the connection was lost.
         reason: DisconnectReason,
     },
-    /// A client has come back, with the id that it had.
+    /// A client has come back, with the same id.
     Resumed {
-        /// Its id.
+        /// The client's id.
         id: ClientId,
     },
-    /// A client sent a message.
+    /// A client has sent a message.
     #[non_exhaustive]
     Message {
         /// The client's id.
         id: ClientId,
-        /// The name of the feed that the message is about, where the client on `stepcast.v1` has
-        /// said so; the feed that everyone follows has the empty name.
+        /// The name of the feed that the message is about, if the client on `stepcast.v1` named
+        /// one. The name of everyone's feed is empty.
         feed: Option<String>,
-        /// What it sent.
+        /// The message.
         message: Message,
     },
-    /// A client has gone for good; its id will not come again. On the plain wire, which has no way to come back, that
-    /// is when its connection ends; on `stepcast.v1` when it has said so, or has not come back within
-    /// [`Timeouts::grace`](crate::Timeouts::grace) of [`Event::Detached`].
+    /// A client has gone for good; its id will not come again.
+    ///
+    /// On the plain wire that is the end of its connection. On `stepcast.v1` the client has said
+    /// so, or has not come back within [`Timeouts::grace`](crate::Timeouts::grace) of
+    /// [`Event::Detached`].
     Gone {
-        /// Its id.
+        /// The client's id.
         id: ClientId,
-        /// Why.
+        /// The reason.
         reason: DisconnectReason,
     },
-    /// A request was refused; or a feed, to a client on `stepcast.v1`, since the program's rule about it panicked. Browsers
-    /// hide the answer's text, so it is here and in the log.
+    /// A request was refused. The event also reports a feed that a client on `stepcast.v1` did not
+    /// get because the program's rule panicked. Browsers hide the text of the answer, so the text
+    /// is here and in the log.
     #[non_exhaustive]
     Refused {
-        /// Where the request came from.
+        /// The address that the request came from.
         address: SocketAddr,
         /// The HTTP status of the answer.
         status: u16,
-        /// What was wrong, in one line.
+        /// The reason, in one line.
         reason: String,
     },
-    /// This many events were not kept, because nobody took them in time.
+    /// Events were dropped because the program did not read them in time: this many.
     Missed(u64),
 }
 
-/// Why a client is no longer connected.
+/// The reason why a client is no longer connected.
 ///
 /// ```
 /// use stepcast::{CloseCode, CloseFrame, DisconnectReason};
@@ -103,20 +107,22 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DisconnectReason {
-    /// The client closed, with its code and reason if it gave any.
+    /// The client closed the connection, with this code and reason if it gave any.
     Closed(Option<CloseFrame>),
     /// The connection was lost without a Close: code 1006 in the API of browsers (RFC 6455,
     /// section 7.1.5).
     Lost,
-    /// The client broke the protocol or a limit, and was told so with this Close.
+    /// The client broke the protocol or a limit. The hub closed the connection with this code and
+    /// reason.
     Violation(CloseFrame),
-    /// The client did not answer a ping, or took nothing of what it was owed, for too long.
+    /// The client did not answer a ping, or read nothing of its pending data, for too long.
     TimedOut,
     /// The client fell too far behind; see [`Overflow::Disconnect`](crate::Overflow::Disconnect).
-    /// Or it was away, and there was no memory for its mail; see
+    /// Or the client was away, and there was no memory for its mail; see
     /// [`Limits::memory`](crate::Limits::memory).
     TooSlow,
-    /// The program closed it, by [`Hub::disconnect`](crate::Hub::disconnect) or by ending the hub.
+    /// The program closed the connection, by [`Hub::disconnect`](crate::Hub::disconnect) or by
+    /// ending the hub.
     ByHub,
 }
 
@@ -156,13 +162,12 @@ impl fmt::Display for DisconnectReason {
     }
 }
 
-/// A hub's events from the moment of [`Hub::events`](crate::Hub::events) on, in their order; also
-/// as a [`Stream`]. [`HubBuilder::events_from_start`](crate::HubBuilder::events_from_start) has
-/// them begin with the hub.
+/// A hub's events in order, from the call of [`Hub::events`] on; also a [`Stream`]. With
+/// [`HubBuilder::events_from_start`](crate::HubBuilder::events_from_start) they begin with the hub.
 ///
-/// At most [`Limits::events`](crate::Limits::events) wait to be taken; when there are more, the
-/// newest are not kept and their number is told by [`Event::Missed`]. A hub goes on without its
-/// reader, and this ends, with `None`, when the hub has.
+/// At most [`Limits::events`](crate::Limits::events) wait for the reader. The newest beyond that
+/// are dropped, and [`Event::Missed`] has their number. The hub never waits for the reader. The
+/// events end with `None` when the hub has ended.
 ///
 /// ```
 /// let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -179,11 +184,12 @@ pub struct Events {
 }
 
 impl Events {
-    /// The next event, or `None` when the hub has ended and all were taken, and in a forked child.
+    /// Waits for the next event. Returns `None` when the hub has ended and all events were read,
+    /// and in a forked child.
     ///
     /// # Cancel safety
     ///
-    /// An event that a dropped future has not returned stays for the next call.
+    /// If the future is dropped, no event is lost: the next call returns it.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -197,9 +203,8 @@ impl Events {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// The next event, for a thread without a runtime: waits until there is one.
-    ///
-    /// Called in an async task it blocks that task's thread.
+    /// Waits for the next event, and blocks the thread meanwhile. Do not call this in an async
+    /// task: it would block the task's thread.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -227,7 +232,7 @@ impl Events {
         }
     }
 
-    /// The next event if one is waiting.
+    /// Returns the next event if one is waiting.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -241,7 +246,7 @@ impl Events {
         self.receiver.try_recv().ok().or_else(|| self.take_missed())
     }
 
-    /// The next event, as a poll function: what the [`Stream`] calls.
+    /// Polls for the next event, as the [`Stream`] does.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -270,7 +275,7 @@ impl Events {
     }
 }
 
-/// It ends as [`recv`](Events::recv) does, and goes on ending when it is polled again.
+/// Ends as [`recv`](Events::recv) does, and goes on ending when polled again.
 ///
 /// ```
 /// use futures_util::StreamExt;

@@ -1,4 +1,4 @@
-//! A feed in the hands of the program.
+//! The handle to a feed.
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -11,25 +11,25 @@ use crate::hub::feed::topic::{Topic, Topics};
 use crate::hub::shared::state::Shared;
 use crate::hub::shared::waiters::push_blocking;
 
-/// A handle to a feed: an ordered log of messages and a table of latest values, for those who
-/// follow it.
+/// A handle to a feed: an ordered log of messages and a table of latest values, which clients
+/// follow.
 ///
-/// It is had by [`Hub::feed`](crate::Hub::feed), or for everyone's feed by
-/// [`Hub::everyone`](crate::Hub::everyone). Cloning it is cheap, and every clone means the same
-/// feed. Calls do not block, whatever the followers do, and cost the same for any number of them.
+/// [`Hub::feed`](crate::Hub::feed) returns a feed by its name, and
+/// [`Hub::everyone`](crate::Hub::everyone) returns everyone's feed. Cloning a handle is cheap, and
+/// every clone means the same feed. A handle does not keep the hub running. Calls do not block
+/// (except for `_timeout_blocking`), and cost the same for any number of followers.
 ///
-/// - What is [sent](Feed::send) is a log: followers get all of it, in order.
-/// - What is [set](Feed::set) is the latest value of a key: a follower that is behind gets only
-///   the newest.
+/// - [`send`](Feed::send) appends to the log: followers get all messages, in order.
+/// - [`set`](Feed::set) replaces the latest value of a key: a slow follower skips intermediate
+///   values.
 ///
-/// Who begins to follow a feed gets the latest value of every key and the log that is kept
-/// ([`Retention`](crate::Retention)), in the order in which they were pushed, and then what comes;
-/// nothing is missing between, and nothing comes twice. On the plain wire the log of everyone's feed
-/// begins with what comes.
+/// A late joiner gets the latest value of every key and the retained log
+/// ([`Retention`](crate::Retention)), in the order of the calls, and then new messages. No message
+/// is missing between, and no message comes twice. Exception: on the plain wire the log of
+/// everyone's feed begins with new messages.
 ///
-/// A feed goes away when nobody follows it, no handle is left, and nothing in its log is young
-/// enough to be kept; or when it makes way for another, at [`Limits::feeds`](crate::Limits::feeds). A handle does not
-/// keep the hub running.
+/// A feed goes away when it has no follower, no handle and no message young enough to be kept. It
+/// can also make way for another feed, at [`Limits::feeds`](crate::Limits::feeds).
 ///
 /// ```
 /// let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -73,7 +73,7 @@ impl Feed {
         std::ptr::eq(&raw const *inner.shared, hub).then_some(&inner.topic)
     }
 
-    /// Its name; empty for everyone's feed, and where the hub is disabled.
+    /// Returns the feed's name. The name is empty for everyone's feed, and for a disabled hub.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -84,13 +84,14 @@ impl Feed {
         self.inner.as_ref().map_or("", |inner| inner.topic.name())
     }
 
-    /// Appends a message to the log.
+    /// Appends a message to the feed's log.
     ///
     /// # Errors
     ///
-    /// [`SendError::TooLarge`], [`SendError::NoMemory`] where the hub's memory limit is reached,
-    /// [`SendError::Finished`] after [`finish`](Feed::finish), [`SendError::ShutDown`]. None of
-    /// these should end a run: a program that has nothing to do about it writes `let _ =
+    /// [`SendError::TooLarge`], [`SendError::NoMemory`] if the hub's memory limit is reached,
+    /// [`SendError::Finished`] after [`finish`](Feed::finish), [`SendError::ShutDown`], and
+    /// [`SendError::TooManyFeeds`] for a feed beyond [`Limits::feeds`](crate::Limits::feeds). None
+    /// of these should end a run. A program with nothing to do about an error writes `let _ =
     /// feed.send(..)`.
     ///
     /// ```
@@ -104,16 +105,16 @@ impl Feed {
         shared.push(topic, message.into(), false)
     }
 
-    /// Appends a message to the log, as [`send`](Feed::send), and makes the message only if
-    /// somebody can get it.
+    /// Appends a message to the log as [`send`](Feed::send) does, and formats it only if somebody
+    /// can get it.
     ///
-    /// Late joiners get the retained log. So the message is made also while nobody watches, unless
-    /// the feed keeps none ([`Retention`](crate::Retention) of 0 messages) and the hub has no
-    /// client. Of everyone's feed it is made if the hub has a client, as by
+    /// Late joiners get the retained log. So the message is formatted even without viewers, unless
+    /// the feed keeps no log ([`Retention`](crate::Retention) of 0 messages) and the hub has no
+    /// client. For everyone's feed the message is formatted only if the hub has a client, as by
     /// [`Hub::broadcast_with`](crate::Hub::broadcast_with). For a state,
-    /// [`set_with`](Feed::set_with) makes much less.
+    /// [`set_with`](Feed::set_with) formats much less.
     ///
-    /// The closure runs in this call. It is not called where the hub is disabled or has ended, nor
+    /// The closure runs in this call. It is not called if the hub is disabled or has ended, nor
     /// after [`finish`](Feed::finish).
     ///
     /// # Errors
@@ -132,23 +133,22 @@ impl Feed {
         shared.push_with(topic, || make().into())
     }
 
-    /// Appends a message to the log, and waits until there is room for it: until the slowest follower is
-    /// no more than [`Limits::feed`](crate::Limits::feed) behind with it, so that nobody skips.
-    /// It takes `within` at most. With nobody following there is always room.
+    /// Appends a message to the log, and waits for at most `within` until there is room: until the
+    /// slowest follower is at most [`Limits::feed`](crate::Limits::feed) behind with this message.
+    /// So nobody skips. Without followers there is always room.
     ///
-    /// Pushes that wait at the same feed have their turns in the order in which they came. A [`send`](Feed::send) does not
-    /// wait for them.
-    ///
-    /// It needs no runtime of its own, and works in any.
+    /// Waiting pushes to the same feed take turns in the order in which they came. A
+    /// [`send`](Feed::send) does not wait for them. The future needs no runtime of its own, and
+    /// works in any.
     ///
     /// # Errors
     ///
-    /// [`SendError::TimedOut`], and those of [`send`](Feed::send) but for `NoMemory`. The message
-    /// has not been taken then.
+    /// [`SendError::TimedOut`], and the errors of [`send`](Feed::send) except `NoMemory`. After an
+    /// error the message has not been taken.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, the message has not been taken.
+    /// If the future is dropped before it is ready, the message has not been taken.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -167,7 +167,8 @@ impl Feed {
         shared.push_wait(topic, message.into(), within).await
     }
 
-    /// As [`send_timeout`](Feed::send_timeout), for a program without async: the thread waits.
+    /// Appends a message as [`send_timeout`](Feed::send_timeout) does, and blocks the thread
+    /// meanwhile.
     ///
     /// # Errors
     ///
@@ -188,18 +189,18 @@ impl Feed {
         push_blocking(within, self.send_timeout(message, within))
     }
 
-    /// Sets the latest value of a key, which replaces the one before: for what is a state and not
-    /// an event, such as progress.
+    /// Sets the latest value of a key. The new value replaces the previous one, so a key is for a
+    /// state such as progress, not for an event.
     ///
-    /// A follower gets the values in the order in which they were set last, and none that is older than one it
-    /// has had. A value that is set again before it has left may never be sent. To a follower that is more than 64 KiB
-    /// behind values go before what was sent.
+    /// A follower gets values in the order in which they were last set, and never an older value
+    /// after a newer one. A value that is replaced before it leaves may never be sent. If a
+    /// follower is more than 64 KiB behind, values overtake sent messages.
     ///
     /// # Errors
     ///
-    /// As [`send`](Feed::send), [`SendError::KeyTooLong`] above 256 bytes, and [`SendError::TooManyValues`] beyond
-    /// [`Limits::keys`](crate::Limits::keys) and [`Limits::latest`](crate::Limits::latest): the
-    /// value before is kept then.
+    /// As [`send`](Feed::send); [`SendError::KeyTooLong`] above 256 bytes; and
+    /// [`SendError::TooManyValues`] beyond [`Limits::keys`](crate::Limits::keys) or
+    /// [`Limits::latest`](crate::Limits::latest). After an error the previous value is kept.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -212,17 +213,19 @@ impl Feed {
         shared.set(topic, key, message.into())
     }
 
-    /// Sets the latest value of a key, as [`set`](Feed::set), and makes few values while nobody
-    /// follows the feed.
+    /// Sets the latest value of a key as [`set`](Feed::set) does, and formats few values while
+    /// nobody follows the feed.
     ///
-    /// - While a client follows the feed each value is made.
-    /// - While none does, a value is made if the hub has taken over the key's value before. In a
-    ///   hot loop that is about one value a millisecond. In a loop that is slower each value is
-    ///   made. So late joiners find a value that is at most some milliseconds older than the
-    ///   newest, and get the newest by the next call. As the last value of a hot loop may be left
-    ///   out, say how the loop ended by [`set`](Feed::set).
+    /// - While a client follows the feed, each value is formatted.
+    /// - While none does, a value is formatted if the hub has taken over the key's previous value.
+    ///   In a hot loop that is about one value a millisecond. In a slower loop each value is
+    ///   formatted.
     ///
-    /// The closure runs in this call. It is not called where the hub is disabled or has ended.
+    /// So a late joiner finds a value that is at most some milliseconds old, and gets the newest
+    /// with the next call. The last value of a hot loop may be left out: report the loop's end by
+    /// [`set`](Feed::set).
+    ///
+    /// The closure runs in this call. It is not called if the hub is disabled or has ended.
     ///
     /// # Errors
     ///
@@ -247,11 +250,11 @@ impl Feed {
         shared.set_with(topic, key, || make().into())
     }
 
-    /// Returns how many clients follow the feed: one relaxed load.
+    /// Returns the number of clients that follow the feed. The call is one relaxed load.
     ///
-    /// A client that is told to [follow](crate::Hub::follow) it counts from that call on. A client
-    /// on `stepcast.v1` that is away counts if the program has told it to follow; what it asked for
-    /// itself it asks for again when it comes back.
+    /// A client that the program has told to [follow](crate::Hub::follow) the feed counts from that
+    /// call on, even while it is away. A client on `stepcast.v1` that followed the feed by itself
+    /// does not count while it is away: it asks again when it comes back.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -264,9 +267,9 @@ impl Feed {
         self.live().map_or(0, |inner| inner.topic.followers())
     }
 
-    /// Removes the latest value of a key. A key that has no value is left alone.
+    /// Removes the latest value of a key. Nothing happens if the key has no value.
     ///
-    /// Late joiners do not get the value any more, and the key's room is free again. Followers on
+    /// Late joiners no longer get the value, and the key's room is free again. Followers on
     /// `stepcast.v1` that have the value are told to forget it; the plain wire has no keys.
     ///
     /// # Errors
@@ -287,12 +290,12 @@ impl Feed {
         shared.remove(topic, key)
     }
 
-    /// Appends the feed's last message. Who comes late gets it as long as it is kept; from this call
-    /// on nothing else is taken. Viewers on `stepcast.v1` are told that the feed has ended.
+    /// Appends the feed's last message and closes the feed. Late joiners get the message as long as
+    /// it is kept. Viewers on `stepcast.v1` are told that the feed has ended.
     ///
     /// # Errors
     ///
-    /// As [`send`](Feed::send): then the feed is not closed.
+    /// As [`send`](Feed::send). After an error the feed is not closed.
     ///
     /// ```
     /// # use stepcast::SendError;

@@ -1,4 +1,4 @@
-//! The handle that callers have: what each call does, in short, and where.
+//! The handle to a hub: each call in short, and the file that does its work.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -399,9 +399,9 @@ impl Hub {
         }
     }
 
-    /// Makes a new feed with this name, and refuses a name that the program has used. So two runs
-    /// with the same name do not mix their messages. `create_feed` is to [`feed`](Hub::feed) as
-    /// [`File::create_new`](std::fs::File::create_new) is to `File::create`.
+    /// Makes a new feed with this name, and refuses a name whose feed the program already has. So
+    /// two runs with the same name do not mix their messages. `create_feed` is to
+    /// [`feed`](Hub::feed) as [`File::create_new`](std::fs::File::create_new) is to `File::create`.
     ///
     /// Clients that already wait for the feed by its name do not take the name.
     ///
@@ -447,7 +447,7 @@ impl Hub {
         })
     }
 
-    /// Has a client follow a feed, beside the feeds that it follows already. A second call for the
+    /// Makes a client follow a feed, beside the feeds that it follows already. A second call for the
     /// same feed changes nothing.
     ///
     /// # Errors
@@ -469,7 +469,7 @@ impl Hub {
         shared.follow(id, feed.topic_at(shared).ok_or(FollowError::OtherHub)?)
     }
 
-    /// Has a client unfollow a feed. The client does not get messages pushed to the feed after this
+    /// Makes a client unfollow a feed. The client does not get messages pushed to the feed after this
     /// call.
     ///
     /// # Errors
@@ -735,7 +735,7 @@ impl Hub {
     ///
     /// # Cancel safety
     ///
-    /// The call asks, the future waits: dropped, nobody waits.
+    /// The call itself starts the flush; the future only waits. A dropped future changes nothing.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -760,7 +760,7 @@ impl Hub {
         }
     }
 
-    /// As [`flush`](Hub::flush), for a program without async: the thread waits.
+    /// Flushes as [`flush`](Hub::flush) does, and blocks the thread meanwhile.
     ///
     /// # Errors
     ///
@@ -778,7 +778,8 @@ impl Hub {
         flushed.unwrap_or(Err(FlushError::TimedOut { clients: self.client_count() }))
     }
 
-    /// As [`shutdown`](Hub::shutdown), for a program without async, within this time.
+    /// Ends the hub as [`shutdown`](Hub::shutdown) does within this time, and blocks the thread
+    /// meanwhile.
     ///
     /// ```
     /// # use std::time::Duration;

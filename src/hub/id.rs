@@ -11,14 +11,15 @@ use siphasher::sip128::SipHasher24 as SipHasher128;
 /// 2^53: the first integer above those that an IEEE double, and so JSON in a browser, holds exactly.
 const END: u64 = 1 << 53;
 
-/// The id of one connected client.
+/// The id of a client.
 ///
-/// A client is told its id in the first message it gets, and carries it in later HTTP requests, so
-/// that the program can push to that browser alone. Ids are unguessable, are never given twice by
-/// one hub, are never zero, and are below 2^53, so that they are plain numbers in JSON and in
-/// JavaScript.
+/// A client gets its id in its first message, and sends the id in later HTTP requests, so that the
+/// program can push to that browser alone.
 ///
-/// With the feature `serde` it serialises as that number.
+/// An id is an unguessable number from 1 to 2^53 - 1, a plain number in JSON and in JavaScript. A
+/// hub never gives an id twice.
+///
+/// `ClientId` serialises with `serde` as that number.
 ///
 /// ```
 /// use stepcast::ClientId;
@@ -33,7 +34,7 @@ const END: u64 = 1 << 53;
 pub struct ClientId(NonZeroU64);
 
 impl ClientId {
-    /// The id as a number, from 1 to 2^53 - 1.
+    /// Returns the id as a number, from 1 to 2^53 - 1.
     ///
     /// ```
     /// # use stepcast::ClientId;
@@ -43,7 +44,7 @@ impl ClientId {
         self.0.get()
     }
 
-    /// The id with this number, if it can be one: from 1 to 2^53 - 1.
+    /// Makes an id of a number, or returns `None` if the number is not from 1 to 2^53 - 1.
     ///
     /// ```
     /// # use stepcast::ClientId;
@@ -76,7 +77,7 @@ impl fmt::Debug for ClientId {
     }
 }
 
-/// The text was not a client id.
+/// The error for a text that is not a client id.
 ///
 /// ```
 /// # use stepcast::ClientId;

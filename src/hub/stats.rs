@@ -1,4 +1,4 @@
-//! What a hub has done so far, counted.
+//! Counters of a hub.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,40 +13,45 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Clients, those included that are away and may come back.
+    /// The number of clients, including clients that are away and may come back.
     pub clients: usize,
-    /// The most clients that may be connected now: [`Limits::clients`](crate::Limits::clients), or less where the
-    /// process has too few file descriptors.
+    /// The most clients that may be connected now: [`Limits::clients`](crate::Limits::clients), or
+    /// less if the process has too few file descriptors.
     pub most_clients: usize,
-    /// Feeds that have a name.
+    /// The number of feeds with a name.
     pub feeds: usize,
-    /// Clients that there ever were: who comes back is the same one.
+    /// The number of clients since the start. A client that comes back counts once.
     pub accepted: u64,
-    /// Requests that were refused.
+    /// The number of refused requests.
     pub refused: u64,
-    /// Messages pushed: calls of `send` and `broadcast` that were taken. Broadcasts without a
-    /// client connected are not counted: they cost nothing.
+    /// The number of messages taken by `send` and `broadcast`. Broadcasts without a connected
+    /// client do not count: they cost nothing.
     pub pushed: u64,
-    /// Messages that a client did not get because it was too far behind, summed over clients.
+    /// The number of messages that clients skipped because they were too far behind, summed over
+    /// clients.
     pub skipped: u64,
-    /// Feeds that the program asked for and that there was no place for; see [`Limits::feeds`](crate::Limits::feeds).
+    /// The number of times that the program asked for a feed and got one that takes nothing; see
+    /// [`Limits::feeds`](crate::Limits::feeds).
     pub feeds_refused: u64,
-    /// Pushes that were not taken. The log is told of each kind: once, and then every ten seconds at most.
+    /// The number of refused pushes, by reason.
     pub refused_pushes: RefusedPushes,
-    /// Messages received from clients.
+    /// The number of messages received from clients.
     pub received: u64,
-    /// Bytes written to sockets.
+    /// The bytes written to sockets.
     pub bytes_out: u64,
-    /// Bytes read from sockets.
+    /// The bytes read from sockets.
     pub bytes_in: u64,
-    /// Panics in code of the program's that were caught where a hub ran it, in all hubs of this process: a
-    /// rule, the destructor of a payload, a waker.
+    /// The number of panics that hubs caught in the program's code: a rule, the destructor of a
+    /// payload, a waker. It is summed over all hubs of this process.
     pub panics: u64,
-    /// Bytes held for clients now; see [`Limits::memory`](crate::Limits::memory).
+    /// The bytes held for clients now; see [`Limits::memory`](crate::Limits::memory).
     pub memory: usize,
 }
 
-/// Pushes that were not taken, by why: one number for each kind of [`SendError`](crate::SendError).
+/// The number of refused pushes, by reason: one field for each kind of
+/// [`SendError`](crate::SendError).
+///
+/// The hub logs each kind once, and then every ten seconds at most.
 ///
 /// ```
 /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -57,25 +62,25 @@ pub struct Stats {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RefusedPushes {
-    /// To a client that has left, or never was.
+    /// Pushes to a client that has left, or never was.
     pub no_such_client: u64,
-    /// To a client whose mailbox was full.
+    /// Pushes to a client whose mailbox was full.
     pub full: u64,
-    /// Messages larger than the hub sends.
+    /// Messages larger than the hub's limit.
     pub too_large: u64,
-    /// For want of memory.
+    /// Pushes beyond the hub's memory limit.
     pub no_memory: u64,
-    /// For which there was no room in time.
+    /// Waiting pushes that found no room in time.
     pub timed_out: u64,
-    /// To a feed that is finished.
+    /// Pushes to a finished feed.
     pub finished: u64,
-    /// Latest values beyond the limits on them.
+    /// Latest values beyond their limits.
     pub too_many_values: u64,
     /// Latest values whose key is too long.
     pub key_too_long: u64,
-    /// After the hub's end.
+    /// Pushes after the hub's end.
     pub shut_down: u64,
-    /// To a feed that there was no place for.
+    /// Pushes to a feed that takes nothing, since there were too many feeds.
     pub too_many_feeds: u64,
 }
 

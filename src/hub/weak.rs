@@ -7,10 +7,10 @@ use std::sync::{Arc, Weak};
 use crate::hub::ending::process_end;
 use crate::hub::handle::{Hub, Inner};
 
-/// A handle to a [`Hub`] that does not keep it alive, by [`Hub::downgrade`].
+/// A handle to a [`Hub`] that does not keep it alive, made by [`Hub::downgrade`].
 ///
-/// It is for what outlives the run: a thread that reads [`Events`](crate::Events), a panic hook, a
-/// `static`. A [`Hub`] there would keep the hub from ending with its last handle.
+/// Use it in places that outlive the run: a thread that reads [`Events`](crate::Events), a panic
+/// hook, a `static`. A [`Hub`] there would keep the hub from ending with its last handle.
 ///
 /// A thread that answers commands:
 ///
@@ -32,7 +32,7 @@ use crate::hub::handle::{Hub, Inner};
 /// # Ok::<(), stepcast::SpawnError>(())
 /// ```
 ///
-/// A panic hook that says so, for programs that end with any panic:
+/// A panic hook that fails the hub, for programs that end with any panic:
 ///
 /// ```
 /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -57,10 +57,10 @@ impl WeakHub {
         Self { inner: inner.map(Arc::downgrade) }
     }
 
-    /// Returns a handle to the hub, or `None` when its last handle has been dropped.
+    /// Returns a handle to the hub, or `None` if its last handle has been dropped.
     ///
-    /// A hub that has been [shut down](Hub::shutdown) and still has a handle is returned: pushes fail
-    /// there. A [disabled](Hub::disabled) hub is always returned.
+    /// A hub that has been [shut down](Hub::shutdown) and still has a handle is returned, but
+    /// pushes to it fail. A [disabled](Hub::disabled) hub is always returned.
     ///
     /// ```
     /// let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -90,7 +90,8 @@ impl fmt::Debug for WeakHub {
 }
 
 impl Hub {
-    /// Returns a handle that does not keep the hub alive: for a thread that reads events, or a panic hook.
+    /// Returns a handle that does not keep the hub alive, for a thread that reads events or for a
+    /// panic hook.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;

@@ -16,7 +16,7 @@ use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::lock::{Guard, Lock};
 use crate::hub::primitives::moment::{low_half, millis};
 
-/// Describes one client: see [`Client::info`](crate::Client::info).
+/// A description of one client, by [`Client::info`](crate::Client::info).
 ///
 /// ```
 /// let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -29,23 +29,26 @@ use crate::hub::primitives::moment::{low_half, millis};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientInfo {
-    /// Its id.
+    /// The client's id.
     pub id: ClientId,
-    /// Where it connects from, or did last if it is away; a proxy's address where there is one between.
+    /// The address that the client connects from, or did last if it is away. With a proxy between,
+    /// it is the proxy's address.
     pub address: SocketAddr,
-    /// Whether it has a connection now; on `stepcast.v1` it may be away and come back.
+    /// Whether the client has a connection now. A client on `stepcast.v1` may be away and come
+    /// back.
     pub connected: bool,
-    /// The path and query of its first request.
+    /// The path and query of the client's first request.
     pub path: String,
-    /// When it connected first.
+    /// The time of the client's first request.
     pub since: SystemTime,
-    /// Bytes pushed to it alone and not yet handed to the operating system, together with the
-    /// broadcast messages that are being written to it.
+    /// The bytes that wait for this client alone and are not yet handed to the operating system,
+    /// plus the broadcast messages being written to it.
     pub queued_bytes: usize,
-    /// Messages that it did not get because it was too far behind.
+    /// The number of messages that the client skipped because it was too far behind.
     pub skipped: u64,
-    /// The headers of its first request named by
-    /// [`HubBuilder::keep_header`](crate::HubBuilder::keep_header), in that order, where it sent them.
+    /// The headers of the client's first request that
+    /// [`HubBuilder::keep_header`](crate::HubBuilder::keep_header) names, in that order. Headers
+    /// that the client did not send are left out.
     pub headers: Vec<(String, String)>,
 }
 
