@@ -1,4 +1,4 @@
-//! Frames to messages.
+//! The message codec: frames to messages.
 
 use bytes::{Buf as _, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
@@ -11,18 +11,18 @@ use super::{
     Message, OpCode, Role, Text, mask,
 };
 
-/// Bytes to whole messages and control frames, and back.
+/// A codec between bytes and whole messages or control frames.
 ///
-/// Fragments are put together, text is validated, close frames are read. It answers nothing: what
-/// to send for a ping or a close is [`Control::reply`]'s to say and the caller's to do, and so is
-/// to stop reading after a close. Messages are sent in one frame each.
+/// The codec joins fragments, validates text, and reads close frames. It answers nothing by itself.
+/// [`Control::reply`] returns the answer to a ping or a close, and the caller sends it. The caller
+/// also stops reading after a close. Each message is sent in one frame.
 ///
-/// A server's codec that is [idle](Self::is_idle) is small and owns no memory, so that a hub may
-/// have one per connection, or one for many. A client's keeps some masking keys in store, less
-/// than 300 bytes, once it has sent.
+/// A server's codec that is [idle](Self::is_idle) is small and owns no memory, so a hub can have
+/// one per connection, or share one. A client's codec keeps some masking keys, less than 300 bytes,
+/// after it has sent.
 ///
-/// The contract of `decode` is [the module's](super). `Sink::send` and `encode` take a
-/// [`Message`] or a [`Control`], owned or borrowed.
+/// [The module](super) has the contract of `decode`. `Sink::send` and `encode` take a [`Message`]
+/// or a [`Control`], owned or borrowed.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -59,7 +59,7 @@ struct Partial {
 }
 
 impl MessageCodec {
-    /// A codec between two messages.
+    /// Makes a codec that expects the start of a message.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -74,11 +74,11 @@ impl MessageCodec {
         Self { frames: FrameCodec::new(role, limits), partial: None, utf8: Utf8::default() }
     }
 
-    /// Whether it holds nothing of its peer's: no message in progress, no frame half read, no
-    /// failure. Then it may be dropped, or used for another peer.
+    /// Returns whether the codec holds nothing of its peer: no unfinished message, no half-read
+    /// frame, no failure. An idle codec can be dropped, or used for another peer.
     ///
-    /// The bytes of an unfinished header stay in the buffer, not in the codec: at a change of peers
-    /// the buffer has to be looked at too.
+    /// The bytes of an unfinished header stay in the buffer, not in the codec. To change peers,
+    /// check the buffer too.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -95,8 +95,8 @@ impl MessageCodec {
         self.frames.is_idle() && self.partial.is_none()
     }
 
-    /// Bytes that it holds of a message whose last frame has not come. Those of a frame that is
-    /// not complete are in the buffer.
+    /// Returns the number of bytes that the codec holds of an unfinished message. The bytes of an
+    /// incomplete frame are in the buffer.
     ///
     /// ```
     /// use bytes::BytesMut;

@@ -1,4 +1,4 @@
-//! Why a connection ends: status codes and close frames.
+//! Status codes and close frames.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -9,9 +9,9 @@ use super::{CodecError, Text};
 
 /// A status code that may be sent in a close frame (RFC 6455, 7.4).
 ///
-/// Only those can be built: 1000 to 1003 and 1007 to 1014, which are registered, 3000 to 3999 for
-/// libraries and frameworks, 4000 to 4999 for private use. 1005, 1006 and 1015 say something
-/// about a connection on its own side and are never sent.
+/// Only such codes can be built: 1000 to 1003 and 1007 to 1014 are registered, 3000 to 3999 are for
+/// libraries and frameworks, 4000 to 4999 are for private use. 1005, 1006 and 1015 describe a
+/// connection on its own side and are never sent.
 ///
 /// ```
 /// use stepcast::codec::CloseCode;
@@ -33,21 +33,21 @@ impl CloseCode {
     pub const GOING_AWAY: Self = Self::constant(1001);
     /// 1002: the peer broke the protocol.
     pub const PROTOCOL_ERROR: Self = Self::constant(1002);
-    /// 1003: a kind of data that this end does not take, binary for instance.
+    /// 1003: the endpoint does not accept this kind of data, such as binary.
     pub const UNSUPPORTED: Self = Self::constant(1003);
-    /// 1007: a message is not what its type says, a text that is not UTF-8 for instance.
+    /// 1007: a message does not match its type, such as a text that is not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self::constant(1007);
-    /// 1008: a rule of this end that has no code of its own.
+    /// 1008: the message breaks a rule of the endpoint that has no code of its own.
     pub const POLICY: Self = Self::constant(1008);
     /// 1009: a message is too big.
     pub const TOO_BIG: Self = Self::constant(1009);
     /// 1010: the client needs an extension that the server did not agree to.
     pub const MANDATORY_EXTENSION: Self = Self::constant(1010);
-    /// 1011: the server met a condition that it did not expect.
+    /// 1011: the server met an unexpected condition.
     pub const INTERNAL_ERROR: Self = Self::constant(1011);
-    /// 1012: the server restarts; come again after a random pause.
+    /// 1012: the server restarts; reconnect after a random pause.
     pub const SERVICE_RESTART: Self = Self::constant(1012);
-    /// 1013: the server is overloaded; come again later.
+    /// 1013: the server is overloaded; reconnect later.
     pub const TRY_AGAIN_LATER: Self = Self::constant(1013);
     /// 1014: a gateway got an invalid answer from the server behind it.
     pub const BAD_GATEWAY: Self = Self::constant(1014);
@@ -60,7 +60,7 @@ impl CloseCode {
         }
     }
 
-    /// The code, if it may be sent.
+    /// Makes a code of a number, or returns `None` if the code must not be sent.
     ///
     /// ```
     /// # use stepcast::codec::CloseCode;
@@ -74,7 +74,7 @@ impl CloseCode {
         }
     }
 
-    /// The code as a number.
+    /// Returns the code as a number.
     ///
     /// ```
     /// # use stepcast::codec::CloseCode;
@@ -104,7 +104,7 @@ impl From<CloseCode> for u16 {
     }
 }
 
-/// A status code and a reason: the payload of a close frame that has one (RFC 6455, 5.5.1).
+/// A status code and a reason: the payload of a close frame (RFC 6455, 5.5.1).
 ///
 /// ```
 /// use stepcast::codec::{CloseCode, CloseFrame};
@@ -120,7 +120,7 @@ pub struct CloseFrame {
 }
 
 impl CloseFrame {
-    /// The longest reason, in bytes: 125 for a control frame, less the 2 of the code.
+    /// The longest reason in bytes: the 125 of a control frame, less 2 for the code.
     ///
     /// ```
     /// # use stepcast::codec::{CloseCode, CloseFrame};
@@ -129,9 +129,9 @@ impl CloseFrame {
     /// ```
     pub const MAX_REASON: usize = 123;
 
-    /// A close frame with a code and a reason. A reason of more than
-    /// [`MAX_REASON`](Self::MAX_REASON) bytes is cut there, or up to three bytes earlier, where a
-    /// character ends.
+    /// Makes a close frame of a code and a reason. A longer reason is cut at
+    /// [`MAX_REASON`](Self::MAX_REASON) bytes, or up to three bytes earlier, at the end of a
+    /// character.
     ///
     /// ```
     /// # use stepcast::codec::{CloseCode, CloseFrame};
@@ -146,10 +146,11 @@ impl CloseFrame {
         Self { code, reason: Text::from(&reason[..end]) }
     }
 
-    /// Reads the payload of a close frame: `None` where it is empty, for a close without a code.
+    /// Reads the payload of a close frame. Returns `None` if the payload is empty: a close without
+    /// a code.
     ///
-    /// [`MessageCodec`](super::MessageCodec) has done this already; it is for those who work
-    /// with a [`FrameCodec`](super::FrameCodec).
+    /// [`MessageCodec`](super::MessageCodec) does this by itself. This function is for users of a
+    /// [`FrameCodec`](super::FrameCodec).
     ///
     /// ```
     /// use bytes::Bytes;
@@ -180,7 +181,7 @@ impl CloseFrame {
         Ok(Some(Self { code, reason }))
     }
 
-    /// The status code.
+    /// Returns the status code.
     ///
     /// ```
     /// # use stepcast::codec::{CloseCode, CloseFrame};
@@ -191,8 +192,8 @@ impl CloseFrame {
         self.code
     }
 
-    /// The reason, at most [`MAX_REASON`](Self::MAX_REASON) bytes; empty if none was given. For
-    /// logs: "not necessarily human readable" (5.5.1).
+    /// Returns the reason, at most [`MAX_REASON`](Self::MAX_REASON) bytes, or empty if none was
+    /// given. The reason is for logs: "not necessarily human readable" (5.5.1).
     ///
     /// ```
     /// # use stepcast::codec::{CloseCode, CloseFrame};
@@ -209,7 +210,7 @@ impl CloseFrame {
     }
 }
 
-/// A close frame with a code and no reason, as an answer to another is.
+/// Makes a close frame with a code and no reason, as the answer to another close frame has.
 impl From<CloseCode> for CloseFrame {
     fn from(code: CloseCode) -> Self {
         Self { code, reason: Text::default() }
@@ -217,10 +218,11 @@ impl From<CloseCode> for CloseFrame {
 }
 
 impl CodecError {
-    /// The status code to fail the connection with (7.1.7): 1002 for a violation of the protocol,
-    /// 1007 for bad UTF-8, 1009 for what is over one of the [`FrameLimits`](super::FrameLimits).
+    /// Returns the status code to fail the connection with (7.1.7): 1002 for a violation of the
+    /// protocol, 1007 for bad UTF-8, 1009 for data beyond one of the
+    /// [`FrameLimits`](super::FrameLimits).
     ///
-    /// `None` where there is nobody to tell, or nothing new: [`Io`](Self::Io),
+    /// Returns `None` if no peer is left to tell, or nothing new to say: [`Io`](Self::Io),
     /// [`UnexpectedEof`](Self::UnexpectedEof), [`AfterError`](Self::AfterError).
     ///
     /// ```

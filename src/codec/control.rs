@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{CloseFrame, OpCode};
 
-/// What a ping or a pong carries: at most 125 bytes (RFC 6455, 5.5).
+/// The payload of a ping or a pong: at most 125 bytes (RFC 6455, 5.5).
 ///
 /// ```
 /// use stepcast::codec::ControlPayload;
@@ -26,7 +26,7 @@ impl ControlPayload {
     /// ```
     pub const MAX: usize = 125;
 
-    /// A payload.
+    /// Makes a payload of bytes.
     ///
     /// ```
     /// # use stepcast::codec::ControlPayload;
@@ -37,7 +37,7 @@ impl ControlPayload {
     ///
     /// # Errors
     ///
-    /// If it is longer than [`MAX`](Self::MAX) bytes.
+    /// An error if the payload is longer than [`MAX`](Self::MAX) bytes.
     pub fn new(payload: impl Into<Bytes>) -> Result<Self, ControlPayloadTooLong> {
         let payload = payload.into();
         if payload.len() > Self::MAX {
@@ -52,7 +52,7 @@ impl ControlPayload {
         Self(payload)
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     ///
     /// ```
     /// # use stepcast::codec::ControlPayload;
@@ -65,7 +65,7 @@ impl ControlPayload {
         &self.0
     }
 
-    /// The bytes, shared.
+    /// Returns the bytes as a shared buffer, without a copy.
     ///
     /// ```
     /// # use stepcast::codec::ControlPayload;
@@ -77,7 +77,7 @@ impl ControlPayload {
     }
 }
 
-/// A payload is too long for a control frame.
+/// The error for a payload that is too long for a control frame.
 ///
 /// ```
 /// use stepcast::codec::ControlPayload;
@@ -102,20 +102,21 @@ pub struct ControlPayloadTooLong {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// Asks for a pong.
+    /// A ping: asks for a pong.
     Ping(ControlPayload),
-    /// Answers a ping, or is a heartbeat of its own accord.
+    /// A pong: answers a ping, or is an unsolicited heartbeat.
     Pong(ControlPayload),
-    /// The last frame of its sender; without a code if it gave none.
+    /// A close: the last frame of its sender, with a code if it gave one.
     Close(Option<CloseFrame>),
 }
 
 impl Control {
-    /// What the protocol asks to be sent in return, for the caller to send: the same bytes as a
-    /// pong (5.5.3), the code of a close without its reason (5.5.1), nothing to a pong.
+    /// Returns the answer that the protocol demands, for the caller to send. A ping gets a pong
+    /// with the same bytes (5.5.3), a close gets its code without the reason (5.5.1), a pong gets
+    /// nothing.
     ///
-    /// Only the newest ping needs its pong (5.5.3), and a close is answered only by who has not
-    /// sent one already (5.5.1).
+    /// Only the newest ping needs its pong (5.5.3). An endpoint that has already sent a close does
+    /// not answer one (5.5.1).
     ///
     /// ```
     /// # use stepcast::codec::{Control, ControlPayload};

@@ -12,8 +12,10 @@ use super::{Control, Message, OpCode};
 /// nearest cache. A multiple of the key's length, so that each piece starts with its first byte.
 const PIECE: usize = 8 * 1024;
 
-/// The header of an unmasked frame (RFC 6455, 5.2), 2 to 10 bytes, for who writes header and
-/// payload apart: one vectored write, and a large payload is not copied to stand behind its header.
+/// The header of an unmasked frame (RFC 6455, 5.2), 2 to 10 bytes.
+///
+/// It is for a caller that writes header and payload apart, with one vectored write: a large
+/// payload is not copied behind its header.
 ///
 /// ```
 /// use stepcast::codec::{FrameHeader, OpCode};
@@ -37,10 +39,10 @@ impl FrameHeader {
     /// ```
     pub const MAX: usize = 10;
 
-    /// The header for a payload of `payload_len` bytes.
+    /// Makes the header for a payload of `payload_len` bytes.
     ///
-    /// It takes what it is told: that a control frame has `fin` set and at most 125 bytes is for
-    /// the caller to see to, or to leave to [`server_control`].
+    /// The values are not checked. The caller ensures that a control frame has `fin` set and at
+    /// most 125 bytes, or uses [`server_control`].
     ///
     /// ```
     /// # use stepcast::codec::{FrameHeader, OpCode};
@@ -91,8 +93,8 @@ impl fmt::Debug for FrameHeader {
     }
 }
 
-/// A message as one unmasked frame, header and payload together in one allocation, for any number
-/// of connections of a server to share.
+/// Encodes a message as one unmasked frame, in one allocation. Any number of a server's connections
+/// can share the frame.
 ///
 /// ```
 /// use stepcast::codec::{Message, server_frame};
@@ -109,7 +111,7 @@ pub fn server_frame(message: &Message) -> Bytes {
     Bytes::from(frame)
 }
 
-/// A control frame, unmasked, as a server sends it. At most 127 bytes.
+/// Encodes a control frame, unmasked, as a server sends it. The frame has at most 127 bytes.
 ///
 /// ```
 /// use stepcast::codec::{CloseCode, CloseFrame, Control, server_control};

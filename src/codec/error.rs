@@ -1,13 +1,13 @@
-//! What can be wrong with the bytes of a peer.
+//! Errors in the bytes of a peer.
 
 use std::io;
 
 use super::NotUtf8;
 
-/// Why a codec gave up on a connection: a variant for each violation, with the section of
-/// RFC 6455 that forbids it.
+/// The reason why a codec failed: a variant for each violation, with the section of RFC 6455 that
+/// forbids it.
 ///
-/// After any of them from `decode` the codec is of no more use: close the connection with
+/// After an error from `decode` the codec cannot be used again: close the connection with
 /// [`close_code`](Self::close_code).
 ///
 /// ```
@@ -26,11 +26,11 @@ pub enum CodecError {
     /// RSV1, RSV2 or RSV3 is set, and no extension was negotiated that gives it a meaning
     /// (5.2). Holds the first byte of the frame.
     #[error(
-        "a frame began with {0:#04x}: its reserved bits (0x70) have to be 0, no extension was agreed on"
+        "a frame began with {0:#04x}: its reserved bits (0x70) have to be 0, since no extension was agreed on"
     )]
     ReservedBits(u8),
 
-    /// The opcode is one of those that are reserved: 3 to 7, 11 to 15 (5.2).
+    /// The opcode is reserved: 3 to 7, 11 to 15 (5.2).
     #[error("opcode {0:#x} is reserved; expected 0, 1, 2, 8, 9 or 10")]
     ReservedOpCode(u8),
 
@@ -89,15 +89,15 @@ pub enum CodecError {
         limit: usize,
     },
 
-    /// A continuation frame came where no message had begun (5.4).
+    /// A continuation frame came without an unfinished message (5.4).
     #[error("a continuation frame came, but there is no unfinished message to continue")]
     UnexpectedContinuation,
 
-    /// A new message began before the last fragment of the one before (5.4).
+    /// A new message began before the last fragment of the previous one (5.4).
     #[error("a new message began inside an unfinished one; expected a continuation frame")]
     ContinuationExpected,
 
-    /// A close frame has a payload of one byte: too short for a status code (5.5.1).
+    /// A close frame has a payload of one byte, too short for a status code (5.5.1).
     #[error(
         "a close frame had a payload of 1 byte; expected none, or at least the 2 of a status code"
     )]

@@ -1,4 +1,4 @@
-//! Bytes to frames.
+//! The frame codec: bytes to frames.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
@@ -29,21 +29,21 @@ const MIN_AHEAD: usize = 1024;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// Whether it is the last fragment of its message, or the only one.
+    /// Whether this is the last or only fragment of its message.
     pub fin: bool,
-    /// What it is.
+    /// The frame's opcode.
     pub opcode: OpCode,
-    /// What it carries.
+    /// The frame's payload.
     pub payload: Bytes,
 }
 
-/// Bytes to frames and back, each frame judged on its own.
+/// A codec between bytes and frames, which judges each frame on its own.
 ///
-/// It refuses what is wrong with a single frame, its length against [`FrameLimits::frame`]
-/// included. What takes more than one to see is not its business: the order of fragments, the
-/// limits on messages, UTF-8, close codes. [`MessageCodec`](super::MessageCodec) sees to them.
+/// The codec refuses errors in a single frame, such as a length above [`FrameLimits::frame`]. It
+/// does not check the order of fragments, the limits on messages, UTF-8, or close codes:
+/// [`MessageCodec`](super::MessageCodec) does.
 ///
-/// The contract of `decode` is [the module's](super).
+/// [The module](super) has the contract of `decode`.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -84,7 +84,7 @@ struct Unfinished {
 }
 
 impl FrameCodec {
-    /// A codec between two frames.
+    /// Makes a codec that expects the start of a frame.
     ///
     /// ```
     /// # use bytes::{Bytes, BytesMut};
@@ -100,8 +100,8 @@ impl FrameCodec {
         Self { state: State::BetweenFrames, limits, keys: Keys::default(), role }
     }
 
-    /// Whether no frame is half read: neither between header and last byte, nor failed. Bytes of
-    /// an unfinished header may be in the buffer.
+    /// Returns whether no frame is half read: the codec is not between a header and its frame's
+    /// last byte, and has not failed. Bytes of an unfinished header may be in the buffer.
     ///
     /// ```
     /// # use bytes::BytesMut;

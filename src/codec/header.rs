@@ -1,4 +1,4 @@
-//! The head of a frame (RFC 6455, 5.2), and everything that can be refused on seeing it.
+//! Frame headers (RFC 6455, 5.2), and every error that a header shows.
 
 use super::mask::{Key, UNMASKED};
 use super::{CodecError, Role};
@@ -9,7 +9,7 @@ pub(super) const LENGTH_16: u8 = 126;
 /// In the place of a length: it follows in 64 bits.
 pub(super) const LENGTH_64: u8 = 127;
 
-/// What a frame is (RFC 6455, 5.2).
+/// The opcode of a frame (RFC 6455, 5.2).
 ///
 /// ```
 /// use stepcast::codec::OpCode;
@@ -20,7 +20,7 @@ pub(super) const LENGTH_64: u8 = 127;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum OpCode {
-    /// 0: goes on with the message that the frames before it began.
+    /// 0: continues the message that earlier frames began.
     Continuation = 0,
     /// 1: begins a message of UTF-8 text.
     Text = 1,
@@ -35,7 +35,8 @@ pub enum OpCode {
 }
 
 impl OpCode {
-    /// Whether this is a close, ping or pong, which may stand between the fragments of a message.
+    /// Returns whether this is a close, ping or pong. Control frames may stand between the
+    /// fragments of a message.
     ///
     /// ```
     /// # use stepcast::codec::OpCode;

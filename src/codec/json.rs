@@ -7,11 +7,10 @@ use serde_json::value::RawValue;
 
 use super::Text;
 
-/// Shared text that is one JSON value. Its `Clone` counts a reference.
+/// Shared text that is one JSON value. A clone counts a reference.
 ///
-/// It is made from a value ([`Message::json`](super::Message::json)) or through validation, so that
-/// what holds one is JSON: a text such as `NaN` or `1, 2` would damage the line that it is put
-/// into.
+/// The text is written from a value ([`Message::json`](super::Message::json)) or validated, so it
+/// is always JSON. A text such as `NaN` or `1, 2` would damage the line that it is put into.
 ///
 /// ```
 /// use stepcast::codec::Json;
@@ -30,8 +29,8 @@ impl Json {
     ///
     /// # Errors
     ///
-    /// The value has no form in JSON: a map whose keys are no strings, or what its own `Serialize`
-    /// says.
+    /// The value has no JSON form, such as a map whose keys are not strings, or its own `Serialize`
+    /// failed.
     ///
     /// ```
     /// # use stepcast::codec::Json;
@@ -42,7 +41,7 @@ impl Json {
         serde_json::to_string(value).map(|text| Self(text.into()))
     }
 
-    /// Takes a text that is JSON already, as it is.
+    /// Validates a text as JSON and takes it as it is.
     ///
     /// # Errors
     ///
@@ -66,7 +65,7 @@ impl Json {
         Self(text)
     }
 
-    /// The text, at the cost of [`Text::as_str`].
+    /// Returns the text, at the cost of [`Text::as_str`].
     ///
     /// ```
     /// # use stepcast::codec::Json;
@@ -79,7 +78,7 @@ impl Json {
         self.0.as_str()
     }
 
-    /// The bytes of the text.
+    /// Returns the bytes of the text.
     ///
     /// ```
     /// # use stepcast::codec::Json;
@@ -91,7 +90,7 @@ impl Json {
         self.0.as_bytes()
     }
 
-    /// The text, shared.
+    /// Returns the text as a shared [`Text`], without a copy.
     ///
     /// ```
     /// # use stepcast::codec::Json;

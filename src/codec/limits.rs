@@ -1,12 +1,11 @@
-//! How much a peer may send.
+//! Limits on the frames and messages of a peer.
 
-/// What the other end may do to us: the size of a frame, the size of a message, the number of
-/// fragments.
+/// Limits on the peer: the size of a frame, the size of a message, the number of fragments.
 ///
-/// Exactly the limit is accepted. `usize::MAX` means no limit, and is safe: memory still grows
-/// only with what has arrived.
+/// A value of exactly the limit is accepted. `usize::MAX` means no limit, and is safe: memory still
+/// grows only with the data that has arrived.
 ///
-/// A peer that uses up all of them pins at most one unfinished message, one unfinished frame, and
+/// A peer that uses all limits up pins at most one unfinished message, one unfinished frame, and
 /// the slack of the two growing buffers: under twice `message + frame` bytes.
 ///
 /// ```
@@ -24,10 +23,10 @@ pub struct FrameLimits {
 }
 
 impl FrameLimits {
-    /// The longest payload of one frame, in bytes. Default: 1 MiB.
+    /// Sets the longest payload of one frame, in bytes. Default: 1 MiB, the same as for a message.
     ///
-    /// The same as for a message, because most senders, browsers among them, put a message into
-    /// one frame; a lower one would only refuse what the other limit allows.
+    /// Most senders, browsers among them, put a message into one frame. A lower limit on frames
+    /// would only refuse messages that the other limit allows.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -43,10 +42,10 @@ impl FrameLimits {
         self
     }
 
-    /// The longest message, in bytes, all its fragments together. Default: 1 MiB.
+    /// Sets the longest message in bytes, all its fragments together. Default: 1 MiB.
     ///
-    /// What a viewer sends is small: a command, an edited parameter set. 1 MiB leaves room for an
-    /// uploaded configuration, while a thousand peers that fill it up stay within 2 GiB.
+    /// Viewers send small messages, such as a command or an edited parameter set. 1 MiB leaves room
+    /// for an uploaded configuration. A thousand peers that use it up stay within 2 GiB.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -63,11 +62,12 @@ impl FrameLimits {
         self
     }
 
-    /// The most frames that one message may be cut into, empty ones included. Default: 4096.
+    /// Sets the most frames of one message, including empty ones. Default: 4096, the largest
+    /// default message in pieces of 256 bytes.
     ///
-    /// Empty fragments are legal and cost their sender two bytes (six from a client), so the
-    /// limit on bytes alone would let a message go on for ever. 4096 is the largest default
-    /// message in pieces of 256 bytes. Every message may have its first frame: 0 is the same as 1.
+    /// Empty fragments are legal and cost their sender two bytes (six from a client). So the limit
+    /// on bytes alone would allow an endless message. Every message may have its first frame: 0 is
+    /// the same as 1.
     ///
     /// ```
     /// # use bytes::BytesMut;

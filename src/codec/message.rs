@@ -1,4 +1,4 @@
-//! What is sent and received: messages.
+//! Messages.
 
 use std::borrow::Cow;
 
@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::{Control, Json, OpCode, Text};
 
-/// A whole message (RFC 6455, 5.6). Its `Clone` counts a reference.
+/// A whole message (RFC 6455, 5.6). A clone counts a reference.
 ///
-/// Owned values (`String`, `Vec<u8>`, `Bytes`) become messages without being copied. Borrowed ones
+/// Owned values (`String`, `Vec<u8>`, `Bytes`) become messages without a copy. Borrowed values
 /// (`&str`, `&[u8]`) are copied, literals too: [`from_static`](Self::from_static) does not copy.
 ///
 /// ```
@@ -23,12 +23,12 @@ use super::{Control, Json, OpCode, Text};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Message {
-    /// Text, valid UTF-8.
+    /// Text: valid UTF-8.
     Text(Text),
-    /// Text that is JSON, and nothing else than text as far as RFC 6455 goes: `MessageCodec` finds
-    /// none. Clients on `stepcast.v1` get the value, and send such messages.
+    /// Text that is JSON. On the wire of RFC 6455 it is plain text, so `MessageCodec` never decodes
+    /// one. Clients on `stepcast.v1` get the JSON value, and send such messages.
     Json(Json),
-    /// Bytes, of any kind.
+    /// Bytes of any kind.
     Binary(Bytes),
 }
 
@@ -60,9 +60,10 @@ impl Message {
         }
     }
 
-    /// Text that lives as long as the program: no allocation, and no copy.
+    /// Makes a message of a text that lives as long as the program, without an allocation or a
+    /// copy.
     ///
-    /// For a large text, or one that is sent at each step. Bytes are
+    /// It suits a large text, or one that is sent at each step. For bytes, use
     /// `Message::from(Bytes::from_static(..))`.
     ///
     /// ```
@@ -76,13 +77,12 @@ impl Message {
 
     /// Writes a value as JSON, on one line.
     ///
-    /// NaN and the infinities, which JSON does not have, become `null`: the browser finds `null` in
-    /// place of the number.
+    /// NaN and the infinities become `null`, since JSON does not have them.
     ///
     /// # Errors
     ///
-    /// The value has no form in JSON: a map whose keys are no strings, or what its own `Serialize`
-    /// says.
+    /// The value has no JSON form, such as a map whose keys are not strings, or its own `Serialize`
+    /// failed.
     ///
     /// ```
     /// # use stepcast::codec::Message;
@@ -94,7 +94,7 @@ impl Message {
         Json::new(value).map(Self::Json)
     }
 
-    /// Takes a text that is JSON already, as it is: from another serializer, or from a file.
+    /// Validates a text as JSON, from another serializer or a file, and takes it as it is.
     ///
     /// # Errors
     ///
@@ -111,7 +111,7 @@ impl Message {
         Json::parse(text).map(Self::Json)
     }
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     ///
     /// ```
     /// # use stepcast::codec::Message;
@@ -121,7 +121,7 @@ impl Message {
         self.as_bytes().len()
     }
 
-    /// Whether it carries nothing, which is legal.
+    /// Returns whether the message is empty, which is legal.
     ///
     /// ```
     /// # use stepcast::codec::Message;
@@ -132,7 +132,7 @@ impl Message {
         self.as_bytes().is_empty()
     }
 
-    /// The payload, of either kind.
+    /// Returns the payload, text or bytes.
     ///
     /// ```
     /// # use stepcast::codec::Message;
@@ -148,7 +148,7 @@ impl Message {
         }
     }
 
-    /// The payload, of either kind, shared.
+    /// Returns the payload as a shared buffer, without a copy.
     ///
     /// ```
     /// # use stepcast::codec::Message;
@@ -164,7 +164,7 @@ impl Message {
         }
     }
 
-    /// Whether it is text.
+    /// Returns whether the message is text.
     ///
     /// ```
     /// # use stepcast::codec::Message;
@@ -175,7 +175,7 @@ impl Message {
         matches!(self, Self::Text(_) | Self::Json(_))
     }
 
-    /// The text, if it is one, at the cost of [`Text::as_str`].
+    /// Returns the text, or `None` for bytes, at the cost of [`Text::as_str`].
     ///
     /// ```
     /// # use stepcast::codec::Message;
@@ -215,14 +215,14 @@ impl From<Json> for Message {
     }
 }
 
-/// A copy.
+/// Copies the text.
 impl From<&str> for Message {
     fn from(text: &str) -> Self {
         Self::Text(text.into())
     }
 }
 
-/// A copy.
+/// Copies the text.
 impl From<&String> for Message {
     fn from(text: &String) -> Self {
         Self::Text(text.as_str().into())
@@ -235,28 +235,28 @@ impl From<String> for Message {
     }
 }
 
-/// A copy of what is borrowed.
+/// Copies the text if it is borrowed.
 impl From<Cow<'_, str>> for Message {
     fn from(text: Cow<'_, str>) -> Self {
         Self::Text(text.into())
     }
 }
 
-/// A copy.
+/// Copies the bytes.
 impl From<&[u8]> for Message {
     fn from(bytes: &[u8]) -> Self {
         Self::Binary(Bytes::copy_from_slice(bytes))
     }
 }
 
-/// A copy.
+/// Copies the bytes.
 impl<const N: usize> From<&[u8; N]> for Message {
     fn from(bytes: &[u8; N]) -> Self {
         bytes.as_slice().into()
     }
 }
 
-/// A copy.
+/// Copies the bytes.
 impl From<&Vec<u8>> for Message {
     fn from(bytes: &Vec<u8>) -> Self {
         bytes.as_slice().into()
@@ -269,7 +269,7 @@ impl From<BytesMut> for Message {
     }
 }
 
-/// A clone, which shares the payload.
+/// Clones the message, which shares the payload.
 impl From<&Message> for Message {
     fn from(message: &Message) -> Self {
         message.clone()
@@ -288,7 +288,8 @@ impl From<Vec<u8>> for Message {
     }
 }
 
-/// What [`MessageCodec`](super::MessageCodec) finds in the bytes of a peer.
+/// A message or control frame that [`MessageCodec`](super::MessageCodec) decoded from a peer's
+/// bytes.
 ///
 /// ```
 /// use stepcast::codec::{Control, ControlPayload, Incoming, Message};
@@ -303,9 +304,9 @@ impl From<Vec<u8>> for Message {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
-    /// A whole message, however many fragments it came in.
+    /// A whole message, in any number of fragments.
     Message(Message),
-    /// A control frame. Nothing has been answered: see [`Control::reply`].
+    /// A control frame. The codec has not answered it: see [`Control::reply`].
     Control(Control),
 }
 

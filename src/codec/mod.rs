@@ -1,17 +1,18 @@
 //! WebSocket framing, [RFC 6455]: bytes to frames, frames to messages, and back.
 //!
-//! It knows no hub, no HTTP and no I/O. It begins where the opening handshake ends, with the bytes
-//! of a stream in a [`BytesMut`](bytes::BytesMut), and judges them. What to answer, when to close
-//! and when to give up is the caller's: pings and closes are handed over, and
-//! [`Control::reply`] says what the protocol asks for in return.
+//! The codec has no hub, no HTTP and no I/O. It starts after the opening handshake, with the bytes
+//! of a stream in a [`BytesMut`](bytes::BytesMut), and validates them. The caller decides what to
+//! answer, when to close and when to give up. It gets each ping and close, and [`Control::reply`]
+//! returns the answer that the protocol demands.
 //!
-//! Two codecs, one on the other, both a [`Decoder`] and an [`Encoder`] of `tokio_util`, so that
-//! they work in a [`Framed`] over anything that reads and writes:
+//! Two codecs, one on top of the other, implement [`Decoder`] and [`Encoder`] of `tokio_util`. So
+//! they work in a [`Framed`] over any reader and writer:
 //!
-//! - [`MessageCodec`]: whole messages and control frames. The one to use.
-//! - [`FrameCodec`]: single frames, for those who want to see the fragments.
+//! - [`MessageCodec`]: whole messages and control frames. Most programs use this one.
+//! - [`FrameCodec`]: single frames, for programs that need the fragments.
 //!
-//! For sending one message to many, [`server_frame`] encodes once into bytes that any number of
+//! To send one message to many clients, [`server_frame`] encodes it once into bytes that any number
+//! of connections share. A server's frames are not masked, so they are the same for all.
 //! connections can share: a server's frames are not masked, so they are the same for all.
 //!
 //! ```
@@ -31,8 +32,7 @@
 //!
 //! # The contract of `decode`
 //!
-//! `decode` takes what it can from the front of the buffer and says which of these states it
-//! is in:
+//! `decode` takes complete data from the front of the buffer, and is then in one of these states:
 //!
 //! | state | what has come | `decode` returns | left in the buffer |
 //! |---|---|---|---|
@@ -42,22 +42,22 @@
 //! | whole | the last byte of a message or a control frame | `Some` | what follows it |
 //! | failed | a violation | the error, then [`CodecError::AfterError`] for ever | unspecified |
 //!
-//! What is left in the buffer belongs to the codec's state: it has to be there, unchanged, with
-//! more behind it, at the next call. It may move to another buffer in between.
+//! The bytes left in the buffer belong to the codec's state. At the next call they must be there,
+//! unchanged, with new bytes behind them. They may move to another buffer in between.
 //!
-//! *Early refusal.* A violation is reported on the byte that proves it: an illegal first byte when
-//! only that byte has come, a length above the limit before the masking key and any payload, bad
-//! UTF-8 inside a frame that is not complete.
+//! *Early refusal.* A violation is reported at the byte that proves it. An illegal first byte is
+//! reported when only that byte has come, a length above the limit before the masking key and any
+//! payload, and bad UTF-8 inside an incomplete frame.
 //!
-//! *Memory.* It grows with the bytes received, never with a length that was merely declared:
-//! `decode` asks the buffer for no more than the frame lacks, and for at most twice what has
-//! already come of it (but for a first 1 KiB).
+//! *Memory.* Memory grows with the received bytes, never with a length that a peer merely declared.
+//! `decode` asks the buffer for no more than the frame lacks, and for at most twice the received
+//! part (except for a first 1 KiB).
 //!
-//! *Copies.* The payload of an unfragmented frame is delivered where it was received. It shares
-//! its memory with its neighbours in the receive buffer, so whoever keeps a small message for long
-//! copies it. Fragments are copied once, into the message that they form.
+//! *Copies.* The payload of an unfragmented frame stays where it was received, and shares its
+//! memory with its neighbours in the receive buffer. To keep a small message for long, copy it.
+//! Fragments are copied once, into their message.
 //!
-//! *Errors* are final. [`CodecError::close_code`] is the status to close with.
+//! *Errors* are final. [`CodecError::close_code`] returns the status code to close with.
 //!
 //! [RFC 6455]: https://www.rfc-editor.org/rfc/rfc6455
 //! [`Decoder`]: tokio_util::codec::Decoder

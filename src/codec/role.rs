@@ -1,6 +1,6 @@
 //! The two ends of a connection.
 
-/// Which end of the connection this is. It decides about masking and nothing else.
+/// The end of the connection that a codec serves. It decides about masking, and about nothing else.
 ///
 /// RFC 6455, section 5.1: "a client MUST mask all frames that it sends to the server", and "A
 /// server MUST NOT mask any frames that it sends to the client".
@@ -17,8 +17,9 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Expects masked frames, sends unmasked ones.
+    /// The server: expects masked frames and sends unmasked ones.
     Server,
-    /// Expects unmasked frames, sends masked ones, each with its own unpredictable key.
+    /// The client: expects unmasked frames and sends masked ones, each with its own unpredictable
+    /// key.
     Client,
 }

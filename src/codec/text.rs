@@ -6,11 +6,11 @@ use std::fmt;
 use bytes::Bytes;
 use simdutf8::basic::from_utf8;
 
-/// Shared text: valid UTF-8 whose `Clone` counts a reference and copies nothing.
+/// Shared text: valid UTF-8. A clone counts a reference and copies nothing.
 ///
-/// It can only be made from text or through validation. Safe Rust has no way to remember that
-/// for somebody else's bytes, so [`as_str`](Self::as_str) validates once more; what needs no
-/// `&str` (sending, comparing, hashing) works on [`as_bytes`](Self::as_bytes) and costs nothing.
+/// A `Text` is made from text or through validation. [`as_str`](Self::as_str) validates again,
+/// since safe Rust cannot remember a validation of shared bytes. Sending, comparing and hashing
+/// need no `&str`: they work on [`as_bytes`](Self::as_bytes) and cost nothing.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -26,7 +26,7 @@ use simdutf8::basic::from_utf8;
 pub struct Text(Bytes);
 
 impl Text {
-    /// Text that lives as long as the program: no allocation, no count.
+    /// Makes a text that lives as long as the program, without an allocation or a count.
     ///
     /// ```
     /// # use stepcast::codec::Text;
@@ -44,8 +44,8 @@ impl Text {
         Self(bytes)
     }
 
-    /// The text. Costs a validation, O(n): some 10 ns for 1 KiB of ASCII, 60 ns for 1 KiB of
-    /// Chinese. Call it once and keep the `&str`.
+    /// Returns the text, at the cost of a validation, O(n): some 10 ns for 1 KiB of ASCII, 60 ns
+    /// for 1 KiB of Chinese. Call it once and keep the `&str`.
     ///
     /// ```
     /// # use stepcast::codec::Text;
@@ -59,7 +59,7 @@ impl Text {
         }
     }
 
-    /// The bytes of the text.
+    /// Returns the bytes of the text.
     ///
     /// ```
     /// # use stepcast::codec::Text;
@@ -70,7 +70,7 @@ impl Text {
         &self.0
     }
 
-    /// The bytes of the text, shared.
+    /// Returns the bytes of the text as a shared buffer, without a copy.
     ///
     /// ```
     /// # use stepcast::codec::Text;
@@ -82,7 +82,7 @@ impl Text {
         self.0
     }
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     ///
     /// ```
     /// # use stepcast::codec::Text;
@@ -92,7 +92,7 @@ impl Text {
         self.0.len()
     }
 
-    /// Whether there is no text.
+    /// Returns whether the text is empty.
     ///
     /// ```
     /// # use stepcast::codec::Text;
@@ -104,21 +104,21 @@ impl Text {
     }
 }
 
-/// A copy; [`Text::from_static`] makes none.
+/// Copies the text; [`Text::from_static`] does not.
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
         Self(Bytes::copy_from_slice(text.as_bytes()))
     }
 }
 
-/// A copy.
+/// Copies the text.
 impl From<&String> for Text {
     fn from(text: &String) -> Self {
         text.as_str().into()
     }
 }
 
-/// A copy of what is borrowed.
+/// Copies the text if it is borrowed.
 impl From<Cow<'_, str>> for Text {
     fn from(text: Cow<'_, str>) -> Self {
         match text {
@@ -135,7 +135,7 @@ impl From<String> for Text {
     }
 }
 
-/// Validates, and shares.
+/// Validates the bytes and shares them.
 impl TryFrom<Bytes> for Text {
     type Error = NotUtf8;
 
@@ -195,7 +195,7 @@ impl fmt::Display for Text {
     }
 }
 
-/// Bytes that are not UTF-8, and so no [`Text`].
+/// The error for bytes that are not UTF-8, and so no [`Text`].
 ///
 /// ```
 /// use bytes::Bytes;

@@ -15,10 +15,10 @@ const LONGEST_BODY: usize = 1024;
 /// The most interim answers (1xx other than 101) that are read over.
 const MOST_INTERIM: u8 = 4;
 
-/// Reads and verifies the answer to one [`ClientRequest`], from a buffer that grows as bytes arrive.
+/// A reader of the answer to one [`ClientRequest`], from a buffer that grows as bytes arrive.
 ///
-/// Each byte of the head is looked at once, under the same limits as a request. When the server refuses, the beginning
-/// of its text is waited for.
+/// The reader verifies the answer, and looks at each byte of the head once, under the same limits
+/// as a request. After a refusal it waits for the beginning of the server's text.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -55,7 +55,7 @@ struct Refused {
     wanted: usize,
 }
 
-/// A server's 101 that completes the upgrade. Bytes after it are frames.
+/// A server's 101 answer that completes the upgrade. Bytes after it are frames.
 ///
 /// ```
 /// # use bytes::BytesMut;
@@ -82,7 +82,7 @@ impl std::fmt::Debug for Accepted {
 }
 
 impl Accepted {
-    /// The subprotocol the server chose: one of those offered, or none.
+    /// Returns the subprotocol that the server chose from those offered, or `None`.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -101,7 +101,7 @@ impl Accepted {
         self.protocol.map(|span| self.head.text(span))
     }
 
-    /// The value of the first header with this name, ASCII case ignored.
+    /// Returns the value of the first header with this name, ASCII case ignored.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -122,7 +122,7 @@ impl Accepted {
 }
 
 impl ResponseReader {
-    /// A reader for the answer to `request`.
+    /// Makes a reader of the answer to `request`.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -143,9 +143,11 @@ impl ResponseReader {
         }
     }
 
-    /// Looks at what was added to `src` since the last call. `None`: the answer is not complete yet, call again with
-    /// the same buffer and more bytes in it, or call [`eof`](Self::eof) if there will be none. A complete head is
-    /// removed from `src`; what follows a 101 stays.
+    /// Reads the bytes that were added to `src` since the last call.
+    ///
+    /// Returns `None` if the answer is incomplete. Then call again with the same buffer and more
+    /// bytes in it, or call [`eof`](Self::eof) if there will be none. A complete head is removed
+    /// from `src`; bytes after a 101 stay.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -160,12 +162,13 @@ impl ResponseReader {
     ///
     /// # Errors
     ///
-    /// - [`HandshakeError::Refused`]: a status other than 101. Up to four interim answers (100 to 199) before it are
-    ///   read over.
-    /// - [`HandshakeError::TooLarge`], [`HandshakeError::Malformed`]: not an HTTP/1.1 answer within the limits, or one
-    ///   interim answer too many.
-    /// - [`HandshakeError::NotWebSocket`]: `Upgrade`, `Connection` or `Sec-WebSocket-Accept` is not what was asked for,
-    ///   a subprotocol was chosen that was not offered, or an extension (none is ever offered).
+    /// - [`HandshakeError::Refused`]: a status other than 101. Up to four interim answers (100 to
+    ///   199) before it are skipped.
+    /// - [`HandshakeError::TooLarge`], [`HandshakeError::Malformed`]: not an HTTP/1.1 answer within
+    ///   the limits, or one interim answer too many.
+    /// - [`HandshakeError::NotWebSocket`]: `Upgrade`, `Connection` or `Sec-WebSocket-Accept` is
+    ///   wrong, or the server chose a subprotocol that was not offered, or an extension (none is
+    ///   ever offered).
     pub fn read(&mut self, src: &mut BytesMut) -> Result<Option<Accepted>, HandshakeError> {
         loop {
             if let Some(refused) = self.refused {
@@ -186,8 +189,8 @@ impl ResponseReader {
         }
     }
 
-    /// What it means that the connection ended while [`read`](Self::read) said `None`: a refusal with as much of its
-    /// body as came, or [`HandshakeError::Closed`].
+    /// Returns the error for a connection that ended while [`read`](Self::read) returned `None`: a
+    /// refusal with the received part of its body, or [`HandshakeError::Closed`].
     ///
     /// ```
     /// use bytes::BytesMut;

@@ -1,4 +1,4 @@
-//! The client's request (RFC 6455 section 4.1), and what can go wrong with a handshake on its side.
+//! The client's request (RFC 6455 section 4.1), and the errors of a handshake on the client's side.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use super::host::{Authority, Origin};
 use super::refusal::one_line;
 use super::response::put;
 
-/// Why a client's handshake failed.
+/// The reason why a client's handshake failed.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -26,14 +26,14 @@ use super::response::put;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// The program asked for a request that cannot be written.
+    /// A part of the request cannot be written.
     #[error("expected {expected} as the {part} of a request, got {got:?}")]
     InvalidRequest {
-        /// Which part it is, such as `"host"`.
+        /// The part, such as `"host"`.
         part: &'static str,
-        /// What it should have been.
+        /// The expected form.
         expected: &'static str,
-        /// What was given.
+        /// The value that was given.
         got: String,
     },
     /// The operating system has no random bytes for the key.
@@ -44,17 +44,17 @@ pub enum HandshakeError {
     Refused {
         /// The answer's status code.
         status: u16,
-        /// The beginning of the answer's body, at most 1 KiB; bytes that are not UTF-8 are replaced. Empty if it
-        /// is chunked. It is the server's text as it came; `Display` shows it as one
-        /// escaped line.
+        /// The beginning of the answer's body, at most 1 KiB, with bytes that are not UTF-8
+        /// replaced. It is empty if the body is chunked. The text is as the server sent it;
+        /// `Display` shows it as one escaped line.
         body: String,
     },
-    /// The server's answer is over the limits.
+    /// The server's answer is larger than the limits.
     #[error("expected an answer of at most {bytes} bytes and {headers} headers, got more")]
     TooLarge {
         /// The limit in bytes.
         bytes: usize,
-        /// The limit of header lines.
+        /// The limit on header lines.
         headers: usize,
     },
     /// The server's answer is not HTTP/1.1.
@@ -63,17 +63,17 @@ pub enum HandshakeError {
     /// The server's 101 does not complete the upgrade (RFC 6455 section 4.1).
     #[error("expected a 101 answer with {expected}, got {got}")]
     NotWebSocket {
-        /// What the answer should have had.
+        /// The expected part of the answer.
         expected: &'static str,
-        /// What it had, escaped and cut.
+        /// The received value, escaped and cut.
         got: String,
     },
-    /// The connection ended before the answer did.
+    /// The connection ended before the answer was complete.
     #[error("expected an answer, got the end of the connection")]
     Closed,
 }
 
-/// An upgrade request with a key of its own. Everything in it is validated as it is added.
+/// An upgrade request with its own key. Every part is validated when it is added.
 ///
 /// ```
 /// use stepcast::handshake::{ClientRequest, HeadLimits, ResponseReader};
@@ -114,7 +114,8 @@ impl std::fmt::Debug for ClientRequest {
 }
 
 impl ClientRequest {
-    /// A request to `host` (`name`, `name:port`, `[::1]:8002`) for `target` (path and query, percent-escaped).
+    /// Makes a request to `host` (`name`, `name:port`, `[::1]:8002`) for `target` (path and query,
+    /// percent-escaped).
     ///
     /// ```
     /// # use stepcast::handshake::ClientRequest;
@@ -125,8 +126,9 @@ impl ClientRequest {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::InvalidRequest`] if `host` is no host or `target` does not begin with `/`, has a fragment
-    /// or is not printable ASCII; [`HandshakeError::Random`] if there is no randomness for the key.
+    /// [`HandshakeError::InvalidRequest`] if `host` is not a host, or if `target` does not begin
+    /// with `/`, has a fragment or is not printable ASCII. [`HandshakeError::Random`] if the system
+    /// gave no random bytes for the key.
     pub fn new(host: &str, target: &str) -> Result<Self, HandshakeError> {
         let is_host = Authority::parse(host.as_bytes()).is_some();
         check(is_host, "host", "a name or an address with or without a port", host)?;
@@ -143,7 +145,8 @@ impl ClientRequest {
         })
     }
 
-    /// The page that connects, as a browser would send it: `scheme://host:port` or `null`. Default: none.
+    /// Sets the origin of the page that connects, as a browser would send it: `scheme://host:port`
+    /// or `null`. Default: none.
     ///
     /// ```
     /// # use stepcast::handshake::ClientRequest;
@@ -155,7 +158,7 @@ impl ClientRequest {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::InvalidRequest`] if it is neither.
+    /// [`HandshakeError::InvalidRequest`] for any other form.
     pub fn origin(mut self, origin: &str) -> Result<Self, HandshakeError> {
         let valid = origin == "null" || Origin::parse(origin.as_bytes()).is_some();
         check(valid, "origin", "scheme://host:port or null", origin)?;
@@ -163,7 +166,7 @@ impl ClientRequest {
         Ok(self)
     }
 
-    /// One more header, such as `Cookie` or `Authorization`.
+    /// Adds a header, such as `Cookie` or `Authorization`.
     ///
     /// ```
     /// # use stepcast::handshake::ClientRequest;
@@ -175,8 +178,8 @@ impl ClientRequest {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::InvalidRequest`] if the name is no token or one that the handshake writes itself, or if the
-    /// value has control characters other than a tab.
+    /// [`HandshakeError::InvalidRequest`] if the name is not a token, if the handshake writes this
+    /// header itself, or if the value has control characters other than a tab.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, HandshakeError> {
         check(is_token(name.as_bytes()), "header name", "a token", name)?;
         let free = !is_written_here(name);
@@ -187,7 +190,7 @@ impl ClientRequest {
         Ok(self)
     }
 
-    /// Offers one more subprotocol, after those already offered.
+    /// Offers a further subprotocol, after those already offered.
     ///
     /// ```
     /// # use stepcast::handshake::ClientRequest;
@@ -198,7 +201,8 @@ impl ClientRequest {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::InvalidRequest`] if it is no token or is already offered (RFC 6455 section 4.1 item 10).
+    /// [`HandshakeError::InvalidRequest`] if the subprotocol is not a token, or is already offered
+    /// (RFC 6455 section 4.1 item 10).
     pub fn protocol(mut self, protocol: &str) -> Result<Self, HandshakeError> {
         let new = !self.protocols.iter().any(|offered| offered == protocol);
         let valid = new && is_token(protocol.as_bytes());
@@ -207,7 +211,7 @@ impl ClientRequest {
         Ok(self)
     }
 
-    /// The whole request. Frames may follow once the answer has been read.
+    /// Returns the whole request. Frames may follow once the answer has been read.
     ///
     /// ```
     /// # use stepcast::handshake::ClientRequest;
@@ -236,7 +240,7 @@ impl ClientRequest {
         out.freeze()
     }
 
-    /// The value of `Sec-WebSocket-Key`: 16 random bytes as 24 characters of base64.
+    /// Returns the value of `Sec-WebSocket-Key`: 16 random bytes as 24 characters of base64.
     ///
     /// ```
     /// # use stepcast::handshake::ClientRequest;

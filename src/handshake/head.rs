@@ -6,7 +6,7 @@ use std::str::from_utf8;
 
 use bytes::Bytes;
 
-/// How large the head of a request (or of an answer, on the client side) may be.
+/// Limits on the head of a request, or of an answer on the client side.
 ///
 /// ```
 /// use stepcast::handshake::HeadLimits;
@@ -34,8 +34,11 @@ impl Default for HeadLimits {
 }
 
 impl HeadLimits {
-    /// The largest head in bytes, the blank line included. Default 16 384: browsers send about 600 bytes and the
-    /// cookies of the host, which all programs on `localhost` share. At most 1 MiB; more is taken as 1 MiB.
+    /// Sets the largest head in bytes, including the blank line, at most 1 MiB. A larger value
+    /// counts as 1 MiB.
+    ///
+    /// Default 16 384: browsers send about 600 bytes and the cookies of the host, which all
+    /// programs on `localhost` share.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -50,7 +53,7 @@ impl HeadLimits {
         self
     }
 
-    /// The most header lines. Default 64: browsers send about 15, and each proxy adds a few.
+    /// Sets the most header lines. Default 64: browsers send about 15, and each proxy adds a few.
     ///
     /// ```
     /// # use bytes::BytesMut;

@@ -1,6 +1,8 @@
-//! The HTTP/1.1 upgrade that turns a TCP connection into a WebSocket (RFC 6455 section 4), as bytes in
-//! and bytes out, for both sides. It stands beside the codec: this module reads and writes everything
-//! up to the blank line, the codec everything after it. There is no socket, clock or task in here.
+//! The HTTP/1.1 upgrade that turns a TCP connection into a WebSocket (RFC 6455 section 4), for both
+//! sides.
+//!
+//! The module takes bytes and returns bytes, without socket, clock or task. It reads and writes
+//! everything up to the blank line; [`codec`](crate::codec) does everything after it.
 //!
 //! # Server
 //!
@@ -11,13 +13,15 @@
 //!                └───────────── Refusal ───────┴─ (http_response, Refusal) ───────┘
 //! ```
 //!
-//! - [`RequestReader`] waits for the blank line, looking at every byte once, and parses once. What follows the
-//!   head (frames of a client that did not wait) stays in the buffer.
-//! - A [`Request`] that exists is sound HTTP/1.1: one valid `Host`, a target that names a path, no body.
-//! - [`Rules`] keeps other people's pages and other people's names out. It applies to pages too.
-//! - [`Upgrade`] is a request in which every detail of RFC 6455 section 4.2.1 is right.
-//! - Whatever is wrong is a [`Refusal`]: a whole HTTP answer whose one line says what was expected, what came and
-//!   what to do. The connection is closed after it; a reader that has refused is not to be used again.
+//! - [`RequestReader`] waits for the blank line, looks at every byte once, and parses once. Bytes
+//!   after the head (frames of a client that did not wait) stay in the buffer.
+//! - A [`Request`] is always sound HTTP/1.1: it has one valid `Host`, a target that names a path,
+//!   and no body.
+//! - [`Rules`] keeps foreign pages and foreign host names out. It applies to pages too.
+//! - [`Upgrade`] is a request that meets every detail of RFC 6455 section 4.2.1.
+//! - A [`Refusal`] is a whole HTTP answer. Its one line says what was expected, what came and what
+//!   to do. The server closes the connection after it. A reader that has refused must not be used
+//!   again.
 //!
 //! ```
 //! use bytes::BytesMut;
@@ -43,21 +47,25 @@
 //!
 //! # Client
 //!
-//! A [`ClientRequest`] encodes the request, a [`ResponseReader`] made from it reads and verifies the answer, and
-//! what went wrong is a [`HandshakeError`].
+//! A [`ClientRequest`] encodes the request. A [`ResponseReader`] made from it reads and verifies
+//! the answer. A [`HandshakeError`] describes a failure.
 //!
-//! # What was decided where the RFCs leave a choice
+//! # Choices where the RFCs allow several
 //!
-//! - HTTP/1.0 gets pages, also without a `Host`: proxies ask so for a server's health. An upgrade in it is refused
-//!   with 400 (not 505, which is about the *major* version, RFC 9110 section 15.6.6).
-//! - A line ends with CR LF; a bare LF is refused, since servers that differ in what ends a line can be played off
-//!   against each other. One empty line before the request is read over (RFC 9112 section 2.2).
-//! - A target in absolute form (`GET http://host/path HTTP/1.1`) is accepted, and its host counts instead of `Host`
-//!   (RFC 9112 section 3.2.2). Any other target starts with `/`, or is `*` with `OPTIONS`.
-//! - Request bodies are never read, and what follows the head are frames: `Content-Length` above 0 is 413, any
-//!   `Transfer-Encoding` 400.
-//! - A key may have bits left over in its last character, as the example in RFC 6455 has: it is hashed as text.
-//! - An empty `Origin` is none, since no browser sends one.
+//! - HTTP/1.0 gets pages, even without a `Host`: proxies use it to check a server's health. An
+//!   upgrade in HTTP/1.0 is refused with 400 (not 505, which is about the *major* version, RFC 9110
+//!   section 15.6.6).
+//! - A line ends with CR LF, and a bare LF is refused. Servers that differ in their line ends can
+//!   be played off against each other. One empty line before the request is skipped (RFC 9112
+//!   section 2.2).
+//! - A target in absolute form (`GET http://host/path HTTP/1.1`) is accepted, and its host counts
+//!   instead of `Host` (RFC 9112 section 3.2.2). Any other target starts with `/`, or is `*` with
+//!   `OPTIONS`.
+//! - Request bodies are never read, and bytes after the head are frames. `Content-Length` above 0
+//!   is refused with 413, any `Transfer-Encoding` with 400.
+//! - A key may have bits left over in its last character, as the example in RFC 6455 has. The key
+//!   is hashed as text.
+//! - An empty `Origin` counts as none, since no browser sends one.
 //! - No extension is ever agreed to.
 
 mod answer;

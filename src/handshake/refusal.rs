@@ -1,4 +1,4 @@
-//! A handshake that was turned down, and the HTTP answer that says so.
+//! A refused handshake, and its HTTP answer.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,10 +13,11 @@ const LONGEST_REASON: usize = 512;
 /// The most of a peer's own bytes that are shown back to it.
 const LONGEST_QUOTE: usize = 64;
 
-/// Why a request is turned down: a status, and one line that says what was expected, what came and what to do.
+/// A refusal of a request: a status, and one line that says what was expected, what came and what
+/// to do.
 ///
-/// The line is at most 512 bytes of printable text. What it shows of the request is escaped and cut to 64 bytes, so
-/// that neither a log nor a reader of the answer can be fooled by it.
+/// The line has at most 512 bytes of printable text. Text from the request is escaped and cut to 64
+/// bytes, so that it cannot fool a log or a reader of the answer.
 ///
 /// ```
 /// use stepcast::handshake::{Refusal, Status};
@@ -41,8 +42,9 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl Refusal {
-    /// A refusal in the program's own words. Control characters in `reason`, and characters that end a line or turn
-    /// its direction, are escaped, and it is cut to 512 bytes; a status below 400 refuses nothing and becomes 403.
+    /// Makes a refusal with this status and reason. Control characters in `reason` are escaped, as
+    /// are characters that end a line or turn its direction, and the line is cut to 512 bytes. A
+    /// status below 400 refuses nothing and becomes 403.
     ///
     /// ```
     /// use stepcast::handshake::{Refusal, Status};
@@ -55,7 +57,7 @@ impl Refusal {
         Self { status, reason: one_line(reason.into()) }
     }
 
-    /// 404: nothing is served at `path`.
+    /// Makes a 404: nothing is served at `path`.
     ///
     /// ```
     /// # use stepcast::handshake::Refusal;
@@ -73,7 +75,8 @@ impl Refusal {
         )
     }
 
-    /// 405: `method` is none that the server knows. The answer names those in `Allow`.
+    /// Makes a 405: the server does not support `method`. The answer names the supported methods in
+    /// `Allow`.
     ///
     /// ```
     /// # use stepcast::handshake::Refusal;
@@ -88,7 +91,7 @@ impl Refusal {
         )
     }
 
-    /// 408: the request was not complete in time.
+    /// Makes a 408: the request was not complete in time.
     ///
     /// ```
     /// # use stepcast::handshake::Refusal;
@@ -101,7 +104,8 @@ impl Refusal {
         )
     }
 
-    /// 503: there are already `limit` of `what`, such as `"clients"` or `"clients from your address"`.
+    /// Makes a 503: there are already `limit` of `what`, such as `"clients"` or `"clients from your
+    /// address"`.
     ///
     /// ```
     /// use stepcast::handshake::Refusal;
@@ -122,7 +126,7 @@ impl Refusal {
         Self::new(Status::BadRequest, reason)
     }
 
-    /// The answer's status.
+    /// Returns the status of the answer.
     ///
     /// ```
     /// # use stepcast::handshake::{Refusal, Status};
@@ -134,7 +138,7 @@ impl Refusal {
         self.status
     }
 
-    /// One line: what was expected, what came, what to do.
+    /// Returns the reason in one line: what was expected, what came, what to do.
     ///
     /// ```
     /// # use stepcast::handshake::{Refusal, Status};
@@ -145,8 +149,9 @@ impl Refusal {
         &self.reason
     }
 
-    /// The whole answer: the reason as text, `Connection: close`, and what its status demands (`Allow` with 405,
-    /// RFC 9110 section 15.5.6; `Upgrade` and `Sec-WebSocket-Version: 13` with 426, RFC 6455 section 4.4).
+    /// Returns the whole answer: the reason as text, `Connection: close`, and the headers that the
+    /// status demands (`Allow` with 405, RFC 9110 section 15.5.6; `Upgrade` and
+    /// `Sec-WebSocket-Version: 13` with 426, RFC 6455 section 4.4).
     ///
     /// ```
     /// # use stepcast::handshake::{Refusal, Status};
@@ -158,8 +163,8 @@ impl Refusal {
         self.write(true)
     }
 
-    /// The answer to a `HEAD` request: what [`response`](Self::response) gives, without content (RFC 9110,
-    /// section 9.3.2).
+    /// Returns the answer to a `HEAD` request: [`response`](Self::response) without its content
+    /// (RFC 9110, section 9.3.2).
     ///
     /// ```
     /// # use stepcast::handshake::Refusal;

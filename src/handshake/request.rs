@@ -1,4 +1,4 @@
-//! The server's side of the request: found, parsed, and checked as far as HTTP/1.1 itself demands.
+//! The server's side of the request: its reader, and the checks that HTTP/1.1 itself demands.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -13,11 +13,12 @@ use super::host::{Authority, HostName};
 use super::refusal::{Refusal, quote};
 use super::response::Status;
 
-/// Reads one request head from a buffer that grows as bytes arrive.
+/// A reader of one request head, from a buffer that grows as bytes arrive.
 ///
-/// Each byte is looked at once and the head is parsed once, however it was cut into packets. What can be known to be
-/// wrong is refused at once: a first byte that begins no method (a TLS hello), the preface of HTTP/2, a request line
-/// that is not HTTP/1.1, a line that does not end with CR LF, a head over the [limits](HeadLimits).
+/// The reader looks at each byte once and parses the head once, for any cut into packets. It
+/// refuses known errors at once: a first byte that begins no method (a TLS hello), the preface of
+/// HTTP/2, a request line that is not HTTP/1.1, a line that does not end with CR LF, a head over
+/// the [limits](HeadLimits).
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -43,7 +44,7 @@ pub struct RequestReader {
 }
 
 impl RequestReader {
-    /// A reader for one request.
+    /// Makes a reader of one request.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -57,8 +58,10 @@ impl RequestReader {
         Self { scanner: Scanner::new(limits), request_line_checked: false, skipped_line: false }
     }
 
-    /// Looks at what was added to `src` since the last call. `None`: the head is not complete yet, call again with
-    /// the same buffer and more bytes in it. A complete head is removed from `src`; what follows it stays.
+    /// Reads the bytes that were added to `src` since the last call.
+    ///
+    /// Returns `None` if the head is incomplete. Then call again with the same buffer and more
+    /// bytes in it. A complete head is removed from `src`; bytes after it stay.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -73,9 +76,11 @@ impl RequestReader {
     ///
     /// - 431: the head is over the limits.
     /// - 413: the request announces a body.
-    /// - 400: this is neither HTTP/1.1 nor HTTP/1.0; a line is malformed or ends with a line feed alone; `Host` is
-    ///   missing (in HTTP/1.1), there twice, or no host; the target is neither a path nor an `http` or `https` URI, nor
-    ///   `*` with `OPTIONS`; `Transfer-Encoding` or a malformed `Content-Length`.
+    /// - 400: the request is neither HTTP/1.1 nor HTTP/1.0.
+    /// - 400: a line is malformed or ends with a line feed alone.
+    /// - 400: `Host` is missing (in HTTP/1.1), repeated, or not a host.
+    /// - 400: the target is neither a path nor an `http` or `https` URI, nor `*` with `OPTIONS`.
+    /// - 400: the request has a `Transfer-Encoding` or a malformed `Content-Length`.
     pub fn read(&mut self, src: &mut BytesMut) -> Result<Option<Request>, Refusal> {
         if self.is_before_the_request(src) {
             return Ok(None);
@@ -155,11 +160,11 @@ fn refuse_head(fault: HeadFault, limits: HeadLimits) -> Refusal {
     }
 }
 
-/// A sound request of HTTP/1.1 or HTTP/1.0 without a body: it has one valid `Host` (in HTTP/1.0 one at most) and
-/// a target that names a path.
+/// A sound request of HTTP/1.1 or HTTP/1.0 without a body. It has one valid `Host` (in HTTP/1.0 at
+/// most one) and a target that names a path.
 ///
-/// It keeps its head in one piece, and nothing of the buffer it was read from. `Debug` shows no header's value,
-/// because cookies and credentials are among them.
+/// A request keeps its head in one piece, and nothing of the buffer that it was read from. `Debug`
+/// shows no header's value, because cookies and credentials are among them.
 ///
 /// ```
 /// # use bytes::BytesMut;
@@ -200,7 +205,7 @@ impl Request {
         size_of::<Self>() + self.head.allocated()
     }
 
-    /// The method, such as `GET`. Methods are case-sensitive.
+    /// Returns the method, such as `GET`. Methods are case-sensitive.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -214,8 +219,8 @@ impl Request {
         self.head.text(self.method)
     }
 
-    /// The target as it was sent: path and query, or a whole URI if the client took this server for a proxy.
-    /// Printable ASCII; percent-escapes are left alone.
+    /// Returns the target as it was sent: path and query, or a whole URI if the client took this
+    /// server for a proxy. The target is printable ASCII; percent-escapes are kept.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -229,7 +234,7 @@ impl Request {
         self.head.text(self.target)
     }
 
-    /// The path without the query; begins with `/`. Percent-escapes are left alone.
+    /// Returns the path without the query. The path begins with `/`; percent-escapes are kept.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -247,7 +252,7 @@ impl Request {
         }
     }
 
-    /// What follows the first `?` of the target. Percent-escapes are left alone.
+    /// Returns the query: the part after the first `?` of the target. Percent-escapes are kept.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -266,8 +271,9 @@ impl Request {
         self.head.text(self.resource)
     }
 
-    /// The host the client believes to talk to, without a port; an IPv6 address keeps its brackets. It is the one of
-    /// the target, if that is a whole URI, and else that of `Host`; empty where HTTP/1.0 leaves it out.
+    /// Returns the host that the client wants to reach, without a port; an IPv6 address keeps its
+    /// brackets. The host comes from the target if that is a whole URI, else from `Host`. It is
+    /// empty if an HTTP/1.0 request has none.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -289,8 +295,8 @@ impl Request {
         &self.head
     }
 
-    /// The value of the first header with this name, ASCII case ignored, without white space around it. Any bytes
-    /// but control characters other than a tab.
+    /// Returns the value of the first header with this name, ASCII case ignored, without white
+    /// space around it. The value may have any bytes except control characters other than a tab.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -307,7 +313,7 @@ impl Request {
         self.head.first(name)
     }
 
-    /// The values of every header line with this name, in their order.
+    /// Returns the values of all header lines with this name, in order.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -322,9 +328,11 @@ impl Request {
         self.head.values(name)
     }
 
-    /// Whether the client asks for a WebSocket: `Upgrade` names it, or `Sec-WebSocket-Key` is there (a proxy may have
-    /// dropped the `Upgrade`). Then only an [`Upgrade`](super::Upgrade) or its refusal is a right answer; otherwise
-    /// a page is. In HTTP/1.0 `Upgrade` means nothing (RFC 9110, section 7.8).
+    /// Returns whether the client asks for a WebSocket: `Upgrade` names it, or `Sec-WebSocket-Key`
+    /// is there (a proxy may have dropped the `Upgrade`).
+    ///
+    /// If so, the right answer is an [`Upgrade`](super::Upgrade) or its refusal; otherwise it is a
+    /// page. In HTTP/1.0 `Upgrade` means nothing (RFC 9110, section 7.8).
     ///
     /// ```
     /// # use bytes::BytesMut;

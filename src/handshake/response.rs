@@ -9,7 +9,7 @@ use super::head::{is_field_value, is_token};
 /// The methods that this server answers, as `Allow` names them (RFC 9110, section 10.2.1).
 pub(crate) const ALLOWED: &str = "GET, HEAD, OPTIONS";
 
-/// The statuses this server answers with.
+/// The statuses that this server answers with.
 ///
 /// ```
 /// use stepcast::handshake::Status;
@@ -22,36 +22,37 @@ pub(crate) const ALLOWED: &str = "GET, HEAD, OPTIONS";
 pub enum Status {
     /// 200: a page.
     Ok,
-    /// 204: there is nothing to say. Without a body, and without a length of one (RFC 9110, section 8.6).
+    /// 204: nothing to send. The answer has no body and no length (RFC 9110, section 8.6).
     NoContent,
-    /// 304: the client has it already. Without a body, and without a length of one (RFC 9110, section 15.4.5).
+    /// 304: the client has the content already. The answer has no body and no length (RFC 9110,
+    /// section 15.4.5).
     NotModified,
-    /// 400: not a request that makes sense.
+    /// 400: the request is malformed.
     BadRequest,
-    /// 403: the origin or the host is not allowed in.
+    /// 403: the origin or the host is not allowed.
     Forbidden,
-    /// 404: nothing has this path.
+    /// 404: nothing is served at this path.
     NotFound,
-    /// 405: a method other than GET, HEAD and OPTIONS.
+    /// 405: the method is not GET, HEAD or OPTIONS.
     MethodNotAllowed,
     /// 408: the request did not arrive in time.
     RequestTimeout,
     /// 413: the request has a body.
     ContentTooLarge,
-    /// 426: a version of the WebSocket protocol other than 13.
+    /// 426: the version of the WebSocket protocol is not 13.
     UpgradeRequired,
-    /// 429: too many requests from one address.
+    /// 429: one address has sent too many requests.
     TooManyRequests,
     /// 431: the head is too long or has too many headers.
     HeadersTooLarge,
-    /// 500: the fault is the server's.
+    /// 500: the server failed.
     InternalError,
-    /// 503: full, or shutting down.
+    /// 503: the server is full, or is shutting down.
     Unavailable,
 }
 
 impl Status {
-    /// The status code, 200 to 599.
+    /// Returns the status code, 200 to 599.
     ///
     /// ```
     /// # use stepcast::handshake::Status;
@@ -61,7 +62,7 @@ impl Status {
         self.line().0
     }
 
-    /// The reason phrase that stands behind the code.
+    /// Returns the reason phrase that follows the code.
     ///
     /// ```
     /// # use stepcast::handshake::Status;
@@ -98,7 +99,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// A header that would break the answer it was meant for.
+/// The error for a header that would break the answer.
 ///
 /// ```
 /// use stepcast::handshake::{InvalidHeader, Status, http_response};
@@ -117,23 +118,24 @@ pub enum InvalidHeader {
     Value {
         /// The header's name.
         name: String,
-        /// The value as it was given.
+        /// The value that was given.
         value: String,
     },
-    /// The answer's framing is written by [`http_response`] itself.
+    /// [`http_response`] writes this header itself.
     #[error("header {0} is written by the server itself; leave it out")]
     Reserved(String),
 }
 
-/// A whole HTTP/1.1 answer with `Connection: close` and the body's `Content-Length`.
+/// Returns a whole HTTP/1.1 answer with `Connection: close` and the body's `Content-Length`.
 ///
-/// `headers` are names and values, written in their order. Nothing in them can end a line, so what a program puts
-/// into a value cannot become a header or a body of its own.
+/// `headers` are names and values, written in this order. No value can end a line, so a value
+/// cannot become a further header or a body.
 ///
 /// # Errors
 ///
-/// [`InvalidHeader`] for a name that is not a token, for a value with a control character other than a tab, and for
-/// `Connection`, `Content-Length` and `Transfer-Encoding`, which are written here.
+/// [`InvalidHeader`] for a name that is not a token, for a value with a control character other
+/// than a tab, and for `Connection`, `Content-Length` and `Transfer-Encoding`, which the function
+/// writes itself.
 ///
 /// ```
 /// use stepcast::handshake::{Status, http_response};

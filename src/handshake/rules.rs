@@ -1,4 +1,4 @@
-//! Who may come in: which pages (`Origin`), and under which names (`Host`).
+//! The origin and host rules: pages (`Origin`) and names (`Host`) that may reach the server.
 
 use std::sync::OnceLock;
 
@@ -10,16 +10,19 @@ use super::response::Status;
 
 /// The origin and host rules of a server.
 ///
-/// Any page in the world may open a WebSocket to `127.0.0.1`, and any name in the world can be made to point there.
-/// So by default:
+/// Any page can open a WebSocket to `127.0.0.1`, and any name can be made to point there. So by
+/// default:
 ///
-/// - **`Host`**, its port ignored, is `localhost`, an IP address, or the machine's own name; other names by
-///   [`allow_host`](Self::allow_host). This stops DNS rebinding, which needs a name of the attacker's.
-/// - **`Origin`** is absent (not a browser), or has the host of `Host`; scheme and port are ignored, so that a page on
-///   port 3000 may use a hub on 8002. Others by [`allow_origin`](Self::allow_origin).
+/// - **`Host`**, its port ignored, is `localhost`, an IP address, or the machine's own name.
+///   [`allow_host`](Self::allow_host) adds other names. This stops DNS rebinding, which needs a
+///   name of the attacker.
+/// - **`Origin`** is absent (not a browser), or has the host of `Host`. Scheme and port are
+///   ignored, so a page on port 3000 may use a hub on 8002. [`allow_origin`](Self::allow_origin)
+///   adds other origins.
 ///
-/// Names are compared whole, ASCII case ignored, addresses as addresses. `localhost` and the loopback addresses are
-/// one host. A request of HTTP/1.0 that has no `Host` is of no browser, and may come in.
+/// Names are compared whole, ASCII case ignored, addresses as addresses. `localhost` and the
+/// loopback addresses are one host. An HTTP/1.0 request without a `Host` does not come from a
+/// browser, and is let in.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -51,15 +54,15 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Lets pages of one more origin in. `origin` is one of
+    /// Lets in pages of a further origin. `origin` is one of:
     ///
-    /// - an origin as browsers send it, `https://app.example` or `http://app.example:3000` (a `/` at its end is
-    ///   ignored, the scheme's own port is the same as none);
+    /// - an origin as browsers send it, `https://app.example` or `http://app.example:3000`; a `/`
+    ///   at its end is ignored, and the scheme's own port is the same as none;
     /// - a host name alone, `app.example`: any scheme and port;
-    /// - a scheme other than `http` and `https` with a star, `vscode-webview://*` or `chrome-extension://*`: any
-    ///   origin of that scheme, since the names in these are random;
+    /// - a scheme other than `http` and `https` with a star, `vscode-webview://*` or
+    ///   `chrome-extension://*`: any origin of that scheme, since the names in these are random;
     /// - `null`: pages opened from disk, and sandboxed frames of any page in the world;
-    /// - any other text a program is known to send, compared whole.
+    /// - any other text that a program is known to send, compared whole.
     ///
     /// There are no other wildcards.
     ///
@@ -79,7 +82,8 @@ impl Rules {
         self
     }
 
-    /// Answers to one more name, such as `progress.example`; a port is ignored. There are no wildcards.
+    /// Accepts a further host name, such as `progress.example`. A port is ignored, and there are no
+    /// wildcards.
     ///
     /// ```
     /// use bytes::BytesMut;
@@ -100,7 +104,7 @@ impl Rules {
         self
     }
 
-    /// Whether a request may come in, page or upgrade.
+    /// Checks a request, for a page or an upgrade, against the rules.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -115,15 +119,16 @@ impl Rules {
     ///
     /// # Errors
     ///
-    /// 403 for a `Host` or an `Origin` that is not allowed; 400 for an `Origin` that is there twice or that is not of
-    /// the form `scheme://host:port` (RFC 6454 section 6.2).
+    /// 403 for a `Host` or an `Origin` that is not allowed. 400 for an `Origin` that is repeated or
+    /// does not have the form `scheme://host:port` (RFC 6454 section 6.2).
     pub fn check(&self, request: &Request) -> Result<(), Refusal> {
         self.judge(request, false)?
     }
 
-    /// Whether a request may come in that a proxy has sent whose word counts: the host that the client asked the proxy
-    /// for, by `X-Forwarded-Host` or `Forwarded` (RFC 7239, section 5.3), stands for `Host`, and is let in: which names
-    /// the proxy answers to is its own business. A request without these headers is checked as any.
+    /// Checks a request from a trusted proxy against the rules. The host in `X-Forwarded-Host` or
+    /// `Forwarded` (RFC 7239, section 5.3) stands for `Host`, and is let in: the proxy decides
+    /// about its own names. A request without these headers is checked as [`check`](Self::check)
+    /// does.
     ///
     /// ```
     /// # use bytes::BytesMut;

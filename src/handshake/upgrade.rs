@@ -1,4 +1,4 @@
-//! The server's side of RFC 6455 section 4.2: what a request must have to become a WebSocket, and the 101.
+//! The server's side of RFC 6455 section 4.2: the checks of an upgrade request, and the 101 answer.
 
 use base64::Engine;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
@@ -10,7 +10,7 @@ use super::refusal::{Refusal, quote};
 use super::request::Request;
 use super::response::Status;
 
-/// A request that is a correct upgrade, and the answer it may get.
+/// A correct upgrade request, and the answer that it may get.
 ///
 /// ```
 /// # use stepcast::handshake::{ClientRequest, HeadLimits, RequestReader, Upgrade};
@@ -34,7 +34,7 @@ impl std::fmt::Debug for Upgrade {
     }
 }
 
-/// A subprotocol was to be accepted that the client did not offer.
+/// The error for accepting a subprotocol that the client did not offer.
 ///
 /// ```
 /// # use stepcast::handshake::{ClientRequest, HeadLimits, RequestReader, Upgrade};
@@ -49,7 +49,8 @@ impl std::fmt::Debug for Upgrade {
 pub struct NotOffered(String);
 
 impl Upgrade {
-    /// Checks everything that RFC 6455 section 4.2.1 asks of a client. Extensions it offers are ignored.
+    /// Checks everything that RFC 6455 section 4.2.1 demands of a client. Offered extensions are
+    /// ignored.
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -68,8 +69,10 @@ impl Upgrade {
     ///
     /// - 405: the method is not GET.
     /// - 426: `Sec-WebSocket-Version` is not 13.
-    /// - 400: the request is HTTP/1.0; `Upgrade` does not name `websocket`; `Connection` does not name `upgrade`; version or key is there
-    ///   twice; the key is not the base64 of 16 bytes; an offered subprotocol is not a token.
+    /// - 400: the request is HTTP/1.0.
+    /// - 400: `Upgrade` does not name `websocket`, or `Connection` does not name `upgrade`.
+    /// - 400: the version or the key is repeated, or the key is not the base64 of 16 bytes.
+    /// - 400: an offered subprotocol is not a token.
     pub fn from_request(request: &Request) -> Result<Self, Refusal> {
         if request.is_old() {
             return Err(Refusal::bad_request(
@@ -91,7 +94,7 @@ impl Upgrade {
         Ok(Self { accept, head, protocols })
     }
 
-    /// The subprotocols the client offers, in its order of preference.
+    /// Returns the subprotocols that the client offers, in its order of preference.
     ///
     /// ```
     /// # use stepcast::handshake::{ClientRequest, HeadLimits, RequestReader, Upgrade};
@@ -106,13 +109,13 @@ impl Upgrade {
         self.protocols.iter().map(|&span| text_of(&self.head, span))
     }
 
-    /// The whole 101 answer: bytes after it are frames. `protocol` is one of those offered (compared with case), or
-    /// none.
+    /// Returns the whole 101 answer. Bytes after it are frames. `protocol` is one of the offered
+    /// subprotocols (compared with case), or `None`.
     ///
     /// # Errors
     ///
-    /// [`NotOffered`] if the client did not offer `protocol`: it would have to fail the connection (RFC 6455
-    /// section 4.1).
+    /// [`NotOffered`] if the client did not offer `protocol`, since the client would have to fail
+    /// the connection (RFC 6455 section 4.1).
     ///
     /// ```
     /// # use bytes::BytesMut;
@@ -157,8 +160,8 @@ impl Upgrade {
     }
 }
 
-/// What the server answers to a client's key: the base64 of a SHA-1 over the key's bytes as they are and a fixed GUID
-/// (RFC 6455 section 4.2.2).
+/// Returns the server's answer to a client's key: the base64 of a SHA-1 over the key's bytes and a
+/// fixed GUID (RFC 6455 section 4.2.2).
 ///
 /// ```
 /// use stepcast::handshake::accept_key;

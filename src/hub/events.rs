@@ -162,7 +162,7 @@ impl fmt::Display for DisconnectReason {
     }
 }
 
-/// A hub's events in order, from the call of [`Hub::events`] on; also a [`Stream`]. With
+/// A hub's events in order, from [`Hub::events`](crate::Hub::events) on; also a [`Stream`]. With
 /// [`HubBuilder::events_from_start`](crate::HubBuilder::events_from_start) they begin with the hub.
 ///
 /// At most [`Limits::events`](crate::Limits::events) wait for the reader. The newest beyond that
