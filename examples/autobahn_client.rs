@@ -1,4 +1,4 @@
-//! A client made of the codec and the handshake alone, as the Autobahn suite's server tests it.
+//! A client built from the codec and the handshake alone, for the Autobahn suite's server.
 //!
 //!     cargo run --release --example autobahn_client -- 127.0.0.1:9001 stepcast
 
@@ -23,15 +23,15 @@ async fn main() -> Result<(), Failure> {
     let mut cases = connect(&server, "/getCaseCount").await?;
     let count = match cases.next().await {
         Some(Ok(Incoming::Message(count))) => count.as_text().unwrap_or_default().parse::<u32>()?,
-        other => return Err(format!("no number of cases, but {other:?}").into()),
+        other => return Err(format!("expected the number of cases, got {other:?}").into()),
     };
     for case in 1..=count {
         let mut case = connect(&server, &format!("/runCase?case={case}&agent={agent}")).await?;
-        // A case ends with a Close, with the end of the stream, or with what it is to provoke.
+        // A case ends with a Close, with the end of the stream, or with the error that it provokes.
         let _ = echo(&mut case).await;
     }
     let report = format!("/updateReports?agent={agent}&shutdownOnComplete=true");
-    // The server may end before it has answered.
+    // The server may exit before it answers.
     if let Ok(mut report) = connect(&server, &report).await {
         let _ = echo(&mut report).await;
     }
@@ -53,7 +53,7 @@ async fn connect(server: &str, target: &str) -> Result<Framed<TcpStream, Message
     }
     let limits = FrameLimits::default().frame(16 << 20).message(16 << 20).fragments(65_537);
     let mut parts = FramedParts::new::<Message>(stream, MessageCodec::new(Role::Client, limits));
-    parts.read_buf = received; // what came with the answer
+    parts.read_buf = received; // frames that came with the answer
     Ok(Framed::from_parts(parts))
 }
 
@@ -78,7 +78,7 @@ async fn echo(framed: &mut Framed<TcpStream, MessageCodec>) -> Result<(), Failur
             }
         }
     }
-    // The server ends the connection first (RFC 6455, section 7.1.1).
+    // The server closes the connection first (RFC 6455, section 7.1.1).
     let stream = framed.get_mut();
     stream.shutdown().await?;
     while stream.read_buf(&mut BytesMut::with_capacity(4096)).await? > 0 {}

@@ -1,4 +1,4 @@
-//! Sends back what it gets: the hub's own connection code, as a conformance test sees it.
+//! An echo server that runs the hub's own connection code, for conformance tests.
 //!
 //!     cargo run --release --example echo -- 127.0.0.1:9001
 
@@ -6,8 +6,8 @@ use stepcast::{Hub, Limits};
 
 fn main() -> Result<(), stepcast::SpawnError> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8002".to_owned());
-    // The Autobahn suite sends messages of 16 MiB, one in 65 537 frames, and many at once: far
-    // more than the defaults let a browser do.
+    // The Autobahn suite sends messages of 16 MiB, one of them in 65 537 frames, and many at once.
+    // That is far above the defaults for browsers.
     let limits = Limits::default()
         .inbound_message(16 << 20)
         .inbound_fragments(65_537)

@@ -1,4 +1,4 @@
-//! The smallest program there is: computes pi, and shows how it gets on.
+//! The smallest program: computes pi and shows its progress.
 //!
 //!     cargo run --release --example quickstart
 
@@ -8,7 +8,7 @@ fn main() -> Result<(), stepcast::SpawnError> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8002".to_owned());
     let hub = Hub::spawn_blocking(address)?;
     for url in hub.urls() {
-        println!("watch it at {url}");
+        println!("watch at {url}");
     }
 
     // The area under 4 / (1 + x^2) from 0 to 1, in 1000 parts of 20 million strips each.

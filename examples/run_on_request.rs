@@ -1,9 +1,10 @@
-//! A browser asks for a run over HTTP, and sees that run and no other.
+//! A browser starts a run over HTTP, and sees only that run.
 //!
 //!     cargo run --release --example run_on_request
 //!
-//! The page connects to the hub, is told its id, and carries it in `POST /run`, in the header `Stepcast-Client`. The
-//! HTTP server is the program's own, here axum's, on another port than the hub's.
+//! The page connects to the hub and gets its id. It sends the id with `POST /run`, in the header
+//! `Stepcast-Client`. The HTTP server is the program's own (axum here), on another port than the
+//! hub's.
 
 use std::thread;
 
@@ -20,7 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let listener = TcpListener::bind(args.next().as_deref().unwrap_or("127.0.0.1:8003")).await?;
     let hub = Hub::spawn(args.next().as_deref().unwrap_or("127.0.0.1:8002")).await?;
-    println!("ask for a run at http://{}/", listener.local_addr()?);
+    println!("start a run at http://{}/", listener.local_addr()?);
 
     let port = hub.local_addr().map_or(0, |address| address.port());
     let page = include_str!("run_on_request.html").replace("{{port}}", &port.to_string());
@@ -41,12 +42,12 @@ async fn start_run(
     let client = hub
         .client(id)
         .ok_or_else(|| (StatusCode::NOT_FOUND, format!("no client {id} is connected")))?;
-    // A thread of its own: a computation does not belong on the threads that serve requests.
+    // The run has a thread of its own: a computation would block the threads that serve requests.
     thread::spawn(move || run(&client));
     Ok("started")
 }
 
-/// Heat in a plate with one warm edge, by Jacobi iteration until nothing changes any more.
+/// Computes the heat in a plate with one warm edge, by Jacobi iteration until it converges.
 fn run(client: &Client) {
     const SIDE: usize = 96;
     let id = client.id();
@@ -63,7 +64,7 @@ fn run(client: &Client) {
             }
         }
         std::mem::swap(&mut plate, &mut next);
-        // The browser may have left: the run goes on.
+        // `Err` if the browser has left: the run goes on.
         if iteration % 1000 == 0 {
             let _ = client.send(format!("run of {id}: iteration {iteration}, change {change:.1e}"));
         }

@@ -1,8 +1,8 @@
-//! A reaction-diffusion model that runs for about two minutes, seen in a browser while it runs.
+//! A reaction-diffusion model that runs for about two minutes, shown live in a browser.
 //!
 //!     cargo run --release --example gray_scott
 //!
-//! It is a plain program without async: a loop on the main thread, and a hub beside it.
+//! The program is plain and without async: a loop on the main thread, and a hub beside it.
 
 mod model;
 
@@ -14,20 +14,20 @@ use std::time::{Duration, Instant};
 use model::GrayScott;
 use stepcast::Hub;
 
-/// How often browsers are shown the run.
+/// The time between two updates of the browsers.
 const EVERY: Duration = Duration::from_millis(100);
 
 const HELP: &str = "\
-Runs the Gray-Scott model, and shows it in the browser.
+Runs the Gray-Scott model and shows it in a browser.
 
 usage: gray_scott [--steps N] [--size N] [--diffusion D] [--addr HOST:PORT] [--lines N]
 
-  --steps N          time steps, 1500000 unless told: two minutes or so at the default size
-  --size N           cells along each side of the square, 16 to 2000, 256 unless told
-  --diffusion D      of u, 1 unless told: from 1.25 on the model blows up, and the run fails
-  --addr HOST:PORT   where browsers find it, 127.0.0.1:8002 unless told
-  --lines N          lines of the log in ten seconds, 1 to 100, 10 unless told
-  --help             this text
+  --steps N          time steps; default 1500000, about two minutes at the default size
+  --size N           cells along each side of the square, 16 to 2000; default 256
+  --diffusion D      diffusion of u; default 1; from 1.25 on the model blows up and fails
+  --addr HOST:PORT   address of the hub; default 127.0.0.1:8002
+  --lines N          lines of the log per ten seconds, 1 to 100; default 10
+  --help             print this text
 ";
 
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +40,7 @@ struct Options {
 }
 
 impl Options {
-    /// `None` when the help was asked for.
+    /// Parses the arguments. Returns `None` if they ask for help.
     fn parse(args: impl IntoIterator<Item = String>) -> Result<Option<Self>, String> {
         let addr = SocketAddr::from(([127, 0, 0, 1], 8002));
         let diffusion = model::DIFFUSION_U;
@@ -52,7 +52,7 @@ impl Options {
             }
             let known = ["--steps", "--size", "--diffusion", "--addr", "--lines"];
             if !known.contains(&name.as_str()) {
-                return Err(format!("there is no option {name:?}; --help lists them"));
+                return Err(format!("unknown option {name:?}; --help lists the options"));
             }
             let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
             let wrong = |wanted: &str| format!("{name} needs {wanted}, not {value:?}");
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(Some(options)) => options,
         Ok(None) => {
-            // Whoever closes the pipe early has read enough.
+            // A reader that closes the pipe early is no error.
             let _ = std::io::stdout().write_all(HELP.as_bytes());
             return ExitCode::SUCCESS;
         }
@@ -106,7 +106,7 @@ fn main() -> ExitCode {
     let Options { steps, size, .. } = options;
     println!("{steps} steps of {size} x {size} cells");
     for url in hub.urls() {
-        println!("watch them at {url}");
+        println!("watch at {url}");
     }
     match run(&hub, &options) {
         Ok(message) => {
@@ -122,15 +122,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// The model's loop, and in it what lets browsers see it: two states, of which only the newest counts, and a
-/// log, of which each line does. Returns how it ended, for its viewers.
+/// Runs the model's loop and pushes to browsers: two latest values, and a log of lines. Returns the
+/// message with which the run ended, for its viewers.
 fn run(hub: &Hub, options: &Options) -> Result<String, String> {
     let Options { steps, size, diffusion, lines, .. } = *options;
     let started = Instant::now();
     let mut model = GrayScott::new(size, diffusion);
     let (mut shown, mut told) = (started, started);
     let show = |model: &GrayScott, step| {
-        // `Err`: the hub has ended, or it is too much for it. The run goes on.
+        // `Err` if the hub has ended, or is out of memory. The run goes on.
         let _ = hub.everyone().set("progress", progress(model, step, steps, started));
         let _ = hub.everyone().set("field", field(&model.v, size));
         let is_well = model.v.iter().all(|v| v.is_finite());
@@ -138,7 +138,7 @@ fn run(hub: &Hub, options: &Options) -> Result<String, String> {
     };
     for step in 1..=steps {
         model.step();
-        // Reading the clock at every step would be a part of the step's time.
+        // Reading the clock at every step would slow the steps down.
         if step % 64 == 0 && shown.elapsed() >= EVERY && hub.client_count() > 0 {
             shown = Instant::now();
             show(&model, step)?;
@@ -153,7 +153,7 @@ fn run(hub: &Hub, options: &Options) -> Result<String, String> {
     Ok(format!("{steps} steps in {:.1} s", started.elapsed().as_secs_f64()))
 }
 
-/// A line of the log.
+/// Formats a line of the log.
 fn line(model: &GrayScott, step: u64) -> String {
     let of =
         |extreme: fn(f32, f32) -> f32| model.v.iter().copied().reduce(extreme).unwrap_or(f32::NAN);
@@ -168,7 +168,7 @@ fn progress(model: &GrayScott, step: u64, steps: u64, started: Instant) -> Strin
     )
 }
 
-/// A field as the page takes it: rows and columns as little-endian u32, then the values as f32.
+/// Encodes a field for the page: rows and columns as little-endian u32, then the values as f32.
 fn field(values: &[f32], size: usize) -> Vec<u8> {
     let edge = u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes();
     let cells = values.iter().flat_map(|value| value.to_le_bytes());

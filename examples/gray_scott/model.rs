@@ -18,17 +18,17 @@
 //! patterns; Karl Sims, "Reaction-Diffusion Tutorial", for the scaling (`Du = 1`, `Dv = 1/2`,
 //! unit grid and step, weights 1/5 and 1/20) and for the first stop of the path, "mitosis".
 
-/// Diffusion of `u`. Explicit Euler with this stencil is stable up to 1 at `dt = 1`, and blows up from
-/// 1.25 on.
+/// Diffusion of `u`. Explicit Euler with this stencil is stable up to 1 at `dt = 1`, and blows up
+/// from 1.25 on.
 pub(crate) const DIFFUSION_U: f32 = 1.0;
-/// Diffusion of `v`: slower, which is what lets a pattern stand.
+/// Diffusion of `v`. It is slower than that of `u`, so patterns are stable.
 const DIFFUSION_V: f32 = 0.5;
 
 /// Weights of the Laplacian's four sides and four corners; the centre has -1.
 const SIDE: f32 = 0.2;
 const CORNER: f32 = 0.05;
 
-/// How many steps the drift takes from one stop of the path to the next.
+/// The steps of the drift from one stop of the path to the next.
 const LEG: u64 = 250_000;
 
 /// The path's stops, as `F` and `k`. The last leg leads back to the first, and no leg leaves the
@@ -48,22 +48,22 @@ pub(crate) const ROUND: u64 = LEG * PATH.len() as u64;
 /// The model's state on a square grid.
 #[derive(Debug, Clone)]
 pub(crate) struct GrayScott {
-    /// The chemical that is fed, row-major, `n * n` values from 0 to 1.
+    /// The fed chemical, row-major, `n * n` values from 0 to 1.
     pub(crate) u: Vec<f32>,
-    /// The chemical that eats it, row-major, `n * n` values from 0 to 1.
+    /// The chemical that eats `u`, row-major, `n * n` values from 0 to 1.
     pub(crate) v: Vec<f32>,
     n: usize,
     steps: u64,
     diffusion: f32,
-    /// Where a step writes; swapped with `u` and `v` at its end.
+    /// The output of a step; swapped with `u` and `v` at its end.
     next: [Vec<f32>; 2],
     row_u: Row,
     row_v: Row,
 }
 
 impl GrayScott {
-    /// A square of `n` by `n` cells, all `u` but for a dozen blots of `v`, the same in every run.
-    /// `n` is at least 1; a pattern needs some 32. `diffusion` is that of `u`.
+    /// Makes a square of `n` by `n` cells, all `u` but for a dozen blots of `v`, the same in every
+    /// run. `n` is at least 1; a pattern needs some 32. `diffusion` is that of `u`.
     pub(crate) fn new(n: usize, diffusion: f32) -> Self {
         let mut model = Self {
             u: vec![1.0; n * n],
@@ -101,7 +101,7 @@ impl GrayScott {
         }
     }
 
-    /// `F` and `k` of the next step.
+    /// Returns `F` and `k` of the next step.
     pub(crate) fn parameters(&self) -> (f32, f32) {
         let stop = usize::try_from(self.steps / LEG).unwrap_or(0) % PATH.len();
         #[expect(clippy::cast_precision_loss, reason = "below 2^24, which f32 holds exactly")]
@@ -110,7 +110,7 @@ impl GrayScott {
         (from.0 + way * (to.0 - from.0), from.1 + way * (to.1 - from.1))
     }
 
-    /// One time step: reads `u` and `v`, replaces them, allocates nothing.
+    /// Computes one time step: reads `u` and `v`, replaces them, allocates nothing.
     pub(crate) fn step(&mut self) {
         let (feed, kill) = self.parameters();
         let Self { u, v, n, diffusion, next: [next_u, next_v], row_u, row_v, .. } = self;

@@ -113,7 +113,7 @@ impl Connection {
                         } else {
                             let address = handshake.address;
                             let reason =
-                                "there is no memory for a request that comes in pieces now";
+                                "no memory for a request that comes in pieces now; try again later";
                             self.refuse(
                                 &Refusal::new(Status::Unavailable, reason),
                                 is_head,
@@ -324,7 +324,7 @@ impl Connection {
         if cost == 0 || engine.intake.is_within_rate(used, cost) {
             return true;
         }
-        self.fail(CloseFrame::new(CloseCode::POLICY, "too many messages a second"), engine);
+        self.fail(CloseFrame::new(CloseCode::POLICY, "too many messages a second; send fewer"), engine);
         false
     }
 

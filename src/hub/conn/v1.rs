@@ -131,7 +131,7 @@ impl Connection {
         };
         let Phase::Newcomer(newcomer) = &self.phase else { return };
         if !engine.has_place_for(&hello, newcomer.address) {
-            return self.turn_away(COME_BACK, "there are as many clients as there may be", engine);
+            return self.turn_away(COME_BACK, "the hub has as many clients as it may; try again later", engine);
         }
         // Its state as a newcomer goes first: see `answer`.
         let between = Phase::Leaving { deadline: engine.clock.now, inbound: None };
@@ -294,7 +294,7 @@ impl Connection {
     pub(super) fn hear(&mut self, said: Said, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
         match said {
-            Said::Hello(_) => self.malformed("expected hello once", engine),
+            Said::Hello(_) => self.malformed("expected one hello, got a second", engine),
             Said::Follow(feeds) => {
                 let connection = self.id;
                 for (name, had) in feeds {
@@ -542,7 +542,7 @@ impl Connection {
 /// What a client is told about a line that is not looked at.
 fn too_many_named(limit: usize) -> String {
     format!(
-        "a line names more than the {limit} feeds that a client may follow; nothing of it is done"
+        "a line names more feeds than the {limit} that a client may follow; the line is ignored"
     )
 }
 

@@ -25,7 +25,7 @@ use crate::wire::{Wire, plain};
 /// The rule has panicked: that costs who asked for the feed, and nobody else.
 struct Panicked;
 
-const RULE_PANICKED: &str = "the program's rule about who may follow this feed has failed";
+const RULE_PANICKED: &str = "the program's rule about this feed panicked";
 
 /// Room for a 101 and the greeting behind it.
 const RESPONSE: usize = 256;
@@ -76,7 +76,7 @@ impl Engine {
         self.check_place(address.ip()).map_err(|(what, limit)| Refusal::full(what, limit))?;
         if !self.has_memory_for(request) {
             let reason =
-                "there is no memory for so long a request now; shorten its path and headers";
+                "no memory for so long a request now; shorten its path and headers";
             return Err(Refusal::new(Status::Unavailable, reason));
         }
         if is_v1 {
@@ -251,7 +251,7 @@ impl Engine {
                         feed,
                         panic,
                         left_out,
-                        "the rule about who may follow a feed panicked"
+                        "the follow rule panicked; the request was refused"
                     );
                 });
             });
@@ -342,7 +342,7 @@ impl Engine {
         self.reports.failed.warn(self.clock.now, |left_out| {
             let reason = reason.to_owned();
             self.shared.journal.write(move || {
-                tracing::warn!(%id, code, reason, left_out, "client failed");
+                tracing::warn!(%id, code, reason, left_out, "client closed for breaking the protocol or a limit");
             });
         });
     }

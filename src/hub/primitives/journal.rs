@@ -63,7 +63,7 @@ impl State {
         self.lines.pop_front().or_else(|| match std::mem::take(&mut self.left_out) {
             0 => None,
             left_out => Some(Box::new(move || {
-                tracing::warn!(left_out, "lines left out: the subscriber was too slow for them");
+                tracing::warn!(left_out, "log lines left out: the subscriber was too slow");
             })),
         })
     }

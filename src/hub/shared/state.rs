@@ -252,7 +252,7 @@ impl Shared {
         if self.counters.feeds_refused.add(1) == 0 {
             let name = name.to_owned();
             self.journal.write(move || {
-                let what = "no place for a feed; more of them will only be counted";
+                let what = "feed refused: there are too many; `Stats::feeds_refused` counts further ones";
                 tracing::error!(name, %error, "{what}");
             });
         }
