@@ -155,6 +155,21 @@
 //! ¹ On Linux with glibc, and on macOS, if the main thread has begun the hub or cloned a handle of
 //! it. On Windows and with musl the connection is lost: call `finish` or `shutdown_blocking`.
 //!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | client, viewer | a browser or another program that is connected to the hub |
+//! | feed | a named stream of messages; clients follow and unfollow it ([`Feed`]) |
+//! | everyone's feed | the feed without a name, which a client follows that names no other ([`Hub::everyone`]) |
+//! | log | the messages [sent](Feed::send) to a feed, in order |
+//! | latest value | the newest message [set](Feed::set) for a key; slow clients skip earlier ones |
+//! | late joiner | a client that begins to follow a feed after messages were pushed ([`Retention`]) |
+//! | mailbox | the messages that wait for one client alone ([`Limits::mailbox`]) |
+//! | `stepcast.v1` | the WebSocket subprotocol of the client library, with acknowledgements and reconnects |
+//! | plain wire | WebSocket without a subprotocol, as `new WebSocket(url)` speaks it |
+//! | away, gone | a client on `stepcast.v1` that lost its connection is away; it comes back within [`Timeouts::grace`], or it is gone |
+//!
 //! # Parts that stand alone
 //!
 //! [`codec`] is RFC 6455 framing as a `tokio_util` decoder and encoder, [`handshake`] the HTTP

@@ -51,7 +51,7 @@ pub enum SpawnError {
         #[source]
         error: io::Error,
     },
-    /// The value of an option would let the hub serve nobody, such as a limit of 0 clients.
+    /// With this value of an option the hub could serve no client, such as a limit of 0 clients.
     #[error("{option} cannot be {value}: give {instead}")]
     BadOption {
         /// The option, such as `Limits::clients`.

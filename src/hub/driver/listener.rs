@@ -103,7 +103,7 @@ impl Listener {
                                 tracing::warn!(
                                     error,
                                     left_out,
-                                    "cannot accept connections; trying again"
+                                    "no connection accepted; the hub retries"
                                 );
                             });
                         });
