@@ -26,7 +26,7 @@ pub enum CodecError {
     /// RSV1, RSV2 or RSV3 is set, and no extension was negotiated that gives it a meaning
     /// (5.2). Holds the first byte of the frame.
     #[error(
-        "a frame began with {0:#04x}: its reserved bits (0x70) have to be 0, since no extension was agreed on"
+        "a frame began with {0:#04x}: its reserved bits (0x70) have to be 0, no extension was agreed on"
     )]
     ReservedBits(u8),
 

@@ -1,4 +1,5 @@
-//! The server's answer as the client reads it: RFC 6455 section 4.1, from "The client MUST validate".
+//! The server's answer as the client reads it: RFC 6455 section 4.1, from "The client MUST
+//! validate".
 
 use std::str::from_utf8;
 

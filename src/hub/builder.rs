@@ -184,8 +184,8 @@ impl HubBuilder {
     /// Accepts requests for this host name, beside `localhost`, the machine's own name and IP
     /// addresses. A port is ignored, and wildcards are not supported. May be called several times.
     ///
-    /// The check of host names stops "DNS rebinding": a stranger's page reaches the hub through a
-    /// name that it points to this machine.
+    /// The check of host names stops "DNS rebinding", where a stranger's page reaches the hub by a
+    /// name that the stranger points to this machine.
     ///
     /// ```
     /// # use stepcast::Hub;
@@ -196,8 +196,8 @@ impl HubBuilder {
         self
     }
 
-    /// Lets everyone watch who can reach the address. A hub on an address that other machines can
-    /// reach needs this. The rules on origins and hosts stay.
+    /// Lets every browser watch that can reach the address. A hub needs this on an address that
+    /// other machines can reach. The rules on origins and hosts stay.
     ///
     /// ```
     /// # use stepcast::Hub;

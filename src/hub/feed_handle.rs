@@ -16,8 +16,8 @@ use crate::hub::shared::waiters::push_blocking;
 ///
 /// [`Hub::feed`](crate::Hub::feed) returns a feed by its name, and
 /// [`Hub::everyone`](crate::Hub::everyone) returns everyone's feed. Cloning a handle is cheap, and
-/// every clone means the same feed. A handle does not keep the hub running. Calls do not block
-/// (except for `_timeout_blocking`), and cost the same for any number of followers.
+/// every clone means the same feed. A handle does not keep the hub running. Calls other
+/// than `send_timeout` do not wait, and all cost the same for any number of followers.
 ///
 /// - [`send`](Feed::send) appends to the log: followers get all messages, in order.
 /// - [`set`](Feed::set) replaces the latest value of a key: a slow follower skips intermediate
@@ -221,9 +221,9 @@ impl Feed {
     ///   In a hot loop that is about one value a millisecond. In a slower loop each value is
     ///   formatted.
     ///
-    /// So a late joiner finds a value that is at most some milliseconds old, and gets the newest
-    /// with the next call. The last value of a hot loop may be left out: report the loop's end by
-    /// [`set`](Feed::set).
+    /// So a late joiner finds a value that is at most some milliseconds older than the newest, and
+    /// gets the newest with the next call. The last value of a hot loop may be left out: report the
+    /// loop's end by [`set`](Feed::set).
     ///
     /// The closure runs in this call. It is not called if the hub is disabled or has ended.
     ///

@@ -28,13 +28,13 @@ use crate::hub::urls;
 ///
 /// A `Hub` is a handle: cloning it is cheap, and every clone means the same hub. All push calls are
 /// synchronous and work from any thread, inside or outside a runtime. They do not block, do no I/O,
-/// and cost the same for one viewer and for ten thousand. A slow viewer skips messages, and no
-/// other viewer does.
+/// and cost the same for one viewer and for ten thousand. A slow viewer skips messages, without
+/// effect on the others.
 ///
 /// The hub ends when its last handle is dropped, or by [`finish`](Hub::finish), [`fail`](Hub::fail)
 /// or [`shutdown`](Hub::shutdown). The crate's documentation has a [table of
-/// endings](crate#endings). On a thread outside any runtime, the last drop waits for at most a
-/// second, until the last messages have been delivered. Inside a runtime, the drop does not hold up
+/// endings](crate#endings). On a thread outside any runtime, the last drop waits until the last
+/// messages have been delivered, at most a second. Inside a runtime, the drop does not hold up
 /// the thread: the end of the runtime or of the process waits as long.
 ///
 /// In a child process made by `fork`, as by Python's `multiprocessing`, every handle is that of a
@@ -75,9 +75,8 @@ pub(crate) struct Inner {
 }
 
 impl Hub {
-    /// Returns a hub that is not there: every push goes nowhere and costs nothing, and nobody is
-    /// ever connected. It is for runs without viewers, and for all but one of the processes of an
-    /// MPI run.
+    /// Returns a hub without a server: every push goes nowhere and costs nothing, and no client ever
+    /// connects. It is for runs without viewers, and for all but one of the processes of an MPI run.
     ///
     /// ```
     /// use stepcast::Hub;
@@ -447,8 +446,8 @@ impl Hub {
         })
     }
 
-    /// Makes a client follow a feed, beside the feeds that it follows already. A second call for the
-    /// same feed changes nothing.
+    /// Makes a client follow a feed, beside the feeds that it follows already. A second call for
+    /// the same feed changes nothing.
     ///
     /// # Errors
     ///
@@ -469,8 +468,8 @@ impl Hub {
         shared.follow(id, feed.topic_at(shared).ok_or(FollowError::OtherHub)?)
     }
 
-    /// Makes a client unfollow a feed. The client does not get messages pushed to the feed after this
-    /// call.
+    /// Makes a client unfollow a feed. The client does not get messages pushed to the feed after
+    /// this call.
     ///
     /// # Errors
     ///

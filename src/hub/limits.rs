@@ -87,7 +87,7 @@ macro_rules! setters {
 impl Limits {
     setters! {
         Limits;
-        /// The number of clients, including clients that are away. One more client is refused with
+        /// Sets the most clients, including clients that are away. One more client is refused with
         /// 503. Default 10 000. A client that is away makes way for a new client. The hub first
         /// chooses one that is away from the new client's address, else one from the address with
         /// the most clients away.
@@ -104,7 +104,7 @@ impl Limits {
         /// limit when it is spawned, and every second while it has connections, so a program may
         /// raise it later. A program that needs more descriptors for itself sets `clients` lower.
         clients: usize = "50";
-        /// The number of clients from one IPv4 address, or from one IPv6 network of 64 bits. One
+        /// Sets the most clients from one IPv4 address, or from one IPv6 network of 64 bits. One
         /// more client is refused with 503, or on `stepcast.v1` with code 4000. Default 256, room
         /// for an office behind one address.
         ///
@@ -112,35 +112,35 @@ impl Limits {
         /// with the shortest connected time goes first. Loopback addresses are not counted, nor are
         /// the addresses of a [`trusted_proxy`](crate::HubBuilder::trusted_proxy).
         clients_per_address: usize = "4";
-        /// The number of connections that are not clients: their request is incomplete, or the
+        /// Sets the most connections that are not clients: their request is incomplete, or the
         /// answer to it is still being written. Default 1024.
         ///
         /// One more connection is accepted, and the address with most such connections loses its
         /// oldest. So silent peers cannot keep others out, nor can a peer that connects without
         /// pause. An IPv6 network of 64 bits counts as one address here, and so does this machine.
         handshakes: usize = "64";
-        /// The bytes in one message from a client. A larger message closes the connection with
-        /// 1009. Default 64 KiB, plenty for commands.
+        /// Sets the most bytes in one message from a client. A larger message closes the connection
+        /// with 1009. Default 64 KiB, plenty for commands.
         inbound_message: usize = "1024";
-        /// The number of frames in one message from a client. One more frame closes the connection
+        /// Sets the most frames in one message from a client. One more frame closes the connection
         /// with 1009. Default 128: browsers do not fragment messages within the size limit.
         inbound_fragments: usize = "1";
-        /// The bytes of a request with its headers, 1 MiB at most. A longer request is refused with
-        /// 431. Default 16 KiB: browsers send about 600 bytes, and all cookies of the host.
-        /// Programs on all ports of `localhost` share their cookies.
+        /// Sets the most bytes of a request with its headers, up to 1 MiB. A longer request is
+        /// refused with 431. Default 16 KiB: browsers send about 600 bytes, and all cookies of the
+        /// host. Programs on all ports of `localhost` share their cookies.
         request_head: usize = "64 * 1024";
-        /// The messages, pings and pongs per second from one client, on average. Twice as many may
-        /// come at once. A higher rate closes the connection with 1008. Default 1000: a mouse sends
-        /// 125.
+        /// Sets the most messages, pings and pongs per second from one client, on average. Twice as
+        /// many may come at once. A higher rate closes the connection with 1008. Default 1000: a
+        /// mouse sends 125.
         ///
         /// A message counts once more for each 4 KiB, or for each sixteenth of
         /// [`inbound_message`](Self::inbound_message) if that is more. On `stepcast.v1` each line
         /// counts, and each feed that the line names. Answers to the hub's own pings do not count.
         inbound_per_second: u32 = "20";
-        /// The bytes in one pushed message. A larger message is refused at the call. Default 64
-        /// MiB.
+        /// Sets the most bytes in one pushed message. A larger message is refused at the call.
+        /// Default 64 MiB.
         outbound_message: usize = "1 << 20";
-        /// The bytes that wait for one client alone. Beyond this limit
+        /// Sets the most bytes that wait for one client alone. Beyond this limit
         /// [`Overflow`](crate::Overflow) decides. Default 4 MiB, ten thousand small messages.
         ///
         /// Each message counts its payload and 320 bytes, which the hub needs beside the payload.
@@ -150,32 +150,32 @@ impl Limits {
         /// value counts with twice its key and 448 bytes. A value beyond the limit is refused at
         /// the call, unless it waits alone.
         mailbox: usize = "64 * 1024";
-        /// The bytes of one feed's log, for slow clients and late joiners. Everyone's feed has the
-        /// same limit. Default 8 MiB.
+        /// Sets the most bytes of one feed's log, for slow clients and late joiners. Everyone's
+        /// feed has the same limit. Default 8 MiB.
         ///
         /// Each message counts its payload and 320 bytes. A client that falls further behind skips
         /// to the middle of the log. One larger message is kept alone. Pushes that the hub has not
         /// yet taken over share a quarter of [`memory`](Self::memory) across all feeds.
         feed: usize = "32 << 20";
-        /// The bytes of one feed's latest values. Each value counts with twice its key and 448
-        /// bytes. A value beyond the limit is refused at the call. Default 16 MiB.
+        /// Sets the most bytes of one feed's latest values. Each value counts with twice its key
+        /// and 448 bytes. A value beyond the limit is refused at the call. Default 16 MiB.
         latest: usize = "1 << 20";
-        /// The number of keys of one feed's latest values, and of the values that wait for one
+        /// Sets the most keys of one feed's latest values, and of the values that wait for one
         /// client. One more key is refused at the call. [`Feed::remove`](crate::Feed::remove) frees
         /// a key. Default 1024.
         keys: usize = "16";
-        /// The number of feeds with a name. Default 10 000. For one more, a feed without handles
+        /// Sets the most feeds with a name. Default 10 000. For one more, a feed without handles
         /// makes way. If every feed has a handle, [`Hub::feed`](crate::Hub::feed) returns a feed
         /// that takes nothing. Clients that name feeds by their URL can make half as many.
         feeds: usize = "100";
-        /// The number of feeds that one client follows. One more is refused. On `stepcast.v1` a
+        /// Sets the most feeds that one client follows. One more is refused. On `stepcast.v1` a
         /// line that names more feeds is refused whole. Default 64.
         feeds_per_client: usize = "4";
-        /// The number of events that wait in one [`Events`](crate::Events). Further events are
+        /// Sets the most events that wait in one [`Events`](crate::Events). Further events are
         /// counted as [`Event::Missed`](crate::Event::Missed). Default 1024.
         events: usize = "16";
-        /// The bytes held for all clients together: queues, feeds, frames being written, and
-        /// messages from clients. Default 256 MiB.
+        /// Sets the most bytes held for all clients together: queues, feeds, frames being written,
+        /// and messages from clients. Default 256 MiB.
         ///
         /// Beyond the limit [`Hub::send`](crate::Hub::send) refuses. With
         /// [`Overflow::SkipOldest`](crate::Overflow::SkipOldest) the fullest mailboxes lose their
@@ -287,34 +287,34 @@ impl Default for Timeouts {
 impl Timeouts {
     setters! {
         Timeouts;
-        /// The time from accepting a connection to its complete request. Default 10 s.
+        /// Sets the time from accepting a connection to its complete request. Default 10 s.
         handshake: Duration = "Duration::from_secs(3)";
-        /// The silence of the client, or of the hub towards it, after which the hub sends a ping.
-        /// Default 25 s: proxies commonly cut a connection after 60 s of silence. The hub pings
-        /// each client up to a fifth earlier, so that clients that connected together are not
+        /// Sets the silence of the client, or of the hub towards it, after which the hub sends a
+        /// ping. Default 25 s: proxies commonly cut a connection after 60 s of silence. The hub
+        /// pings each client up to a fifth earlier, so that clients that connected together are not
         /// pinged together.
         keepalive: Duration = "Duration::from_secs(15)";
-        /// The time from sending a ping to receiving any byte from the client. After it the hub
-        /// cuts the connection. Default 10 s.
+        /// Sets the time from sending a ping to receiving any byte from the client. After it the
+        /// hub cuts the connection. Default 10 s.
         pong: Duration = "Duration::from_secs(5)";
-        /// The time that a client may read nothing while data waits for it. After it the hub cuts
-        /// the connection and drops the data. Default 10 s.
+        /// Sets the time that a client may read nothing while data waits for it. After it the hub
+        /// cuts the connection and drops the data. Default 10 s.
         stall: Duration = "Duration::from_secs(30)";
-        /// The time for one message to be written to one client, from its first byte to its last,
-        /// and for one message from a client to arrive. A message that takes longer closes the
-        /// connection with 1008. Default 60 s.
+        /// Sets the time for one message to be written to one client, from its first byte to its
+        /// last, and for one message from a client to arrive. A message that takes longer closes
+        /// the connection with 1008. Default 60 s.
         frame: Duration = "Duration::from_secs(300)";
-        /// The time for the closing handshake. Before it, a client that the program closes has the
-        /// same time to read its pending messages. A peer that is sent an answer or the page may
-        /// read nothing for as long. Default 5 s.
+        /// Sets the time for the closing handshake. Before it, a client that the program closes has
+        /// the same time to read its pending messages. A peer that is sent an answer or the page
+        /// may read nothing for as long. Default 5 s.
         close: Duration = "Duration::from_secs(1)";
-        /// The time that a client on `stepcast.v1` has to reconnect after it lost its connection.
-        /// After it the client is gone. Meanwhile its mailbox collects messages, within its share
-        /// of [`Limits::memory`]. Default 2 min.
+        /// Sets the time that a client on `stepcast.v1` has to reconnect after it lost its
+        /// connection. After it the client is gone. Meanwhile its mailbox collects messages, within
+        /// its share of [`Limits::memory`]. Default 2 min.
         grace: Duration = "Duration::from_secs(600)";
-        /// The time that a hub goes on delivering after [`Hub::shutdown`](crate::Hub::shutdown), or
-        /// after its last handle was dropped. Default 5 s; at most 1 s if the dropping thread waits
-        /// for the end.
+        /// Sets the time that a hub goes on delivering after
+        /// [`Hub::shutdown`](crate::Hub::shutdown), or after its last handle was dropped. Default 5
+        /// s; at most 1 s if the dropping thread waits for the end.
         shutdown: Duration = "Duration::from_secs(30)";
     }
 
@@ -383,10 +383,10 @@ impl Default for Retention {
 impl Retention {
     setters! {
         Retention;
-        /// The number of the log's newest messages that are kept, at most. Default 300.
+        /// Sets the most messages of the log that are kept. The newest are kept. Default 300.
         messages: usize = "10";
-        /// The greatest age of a kept message. A feed that has no follower and no handle goes away
-        /// when its newest message is older. Default 5 min.
+        /// Sets the greatest age of a kept message. A feed that has no follower and no handle goes
+        /// away when its newest message is older. Default 5 min.
         age: Duration = "Duration::from_secs(60)";
     }
 }
