@@ -91,7 +91,7 @@ pub enum Event {
         /// The reason, in one line.
         reason: String,
     },
-    /// Events were dropped because the program did not read them in time: this many.
+    /// The number of events that were dropped because the program did not read them in time.
     Missed(u64),
 }
 
