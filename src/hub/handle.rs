@@ -75,8 +75,9 @@ pub(crate) struct Inner {
 }
 
 impl Hub {
-    /// Returns a hub without a server: every push goes nowhere and costs nothing, and no client ever
-    /// connects. It is for runs without viewers, and for all but one of the processes of an MPI run.
+    /// Returns a hub without a server: every push goes nowhere and costs nothing, and no client
+    /// ever connects. It is for runs without viewers, and for all but one of the processes of an
+    /// MPI run.
     ///
     /// ```
     /// use stepcast::Hub;
@@ -159,7 +160,7 @@ impl Hub {
     /// For a hub on `0.0.0.0` or `[::]` the list has the loopback address, the addresses by which
     /// this machine reaches others, and the machine's name, which other machines may not know. The
     /// list is empty if the hub is [disabled](Hub::disabled), or has no page (neither the feature
-    /// `page` nor [`HubBuilder::page`]).
+    /// `page` nor [`HubBuilder::page`](crate::HubBuilder::page)).
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -213,9 +214,10 @@ impl Hub {
     /// # Errors
     ///
     /// As [`send`](Hub::send), except that a mailbox full of messages still has room for values.
-    /// [`SendError::TooManyValues`] beyond [`Limits::keys`] or [`Limits::mailbox`], which counts a
-    /// second time for the values alone. One larger value is taken if no other value waits. Values
-    /// do not make room for each other: after an error the previous value is kept.
+    /// [`SendError::TooManyValues`] beyond [`Limits::keys`](crate::Limits::keys) or
+    /// [`Limits::mailbox`](crate::Limits::mailbox), which counts a second time for the values
+    /// alone. One larger value is taken if no other value waits. Values do not make room for each
+    /// other: after an error the previous value is kept.
     ///
     /// ```
     /// use stepcast::{ClientId, Hub, SendError};
@@ -244,7 +246,7 @@ impl Hub {
     /// # Errors
     ///
     /// [`SendError::NoSuchClient`], [`SendError::ShutDown`], and [`SendError::TooManyValues`] if
-    /// [`Limits::keys`] changes already wait for the client.
+    /// [`Limits::keys`](crate::Limits::keys) changes already wait for the client.
     ///
     /// ```
     /// # use stepcast::ClientId;
@@ -325,9 +327,9 @@ impl Hub {
     /// The call costs the same for any number of clients, and almost nothing without clients.
     /// [`broadcast_with`](Hub::broadcast_with) then also saves the formatting.
     ///
-    /// [`Stats::refused_pushes`] counts a message above [`Limits::outbound_message`], or after the
-    /// hub's end. For every push, the hub logs each kind of refusal once, and then every ten
-    /// seconds at most.
+    /// [`Stats::refused_pushes`] counts a message above
+    /// [`Limits::outbound_message`](crate::Limits::outbound_message), or after the hub's end. For
+    /// every push, the hub logs each kind of refusal once, and then every ten seconds at most.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -370,9 +372,10 @@ impl Hub {
     ///
     /// # At the limit
     ///
-    /// At [`Limits::feeds`] the new feed takes the place of another. A finished feed goes first:
-    /// the one without a handle for longest, even before its [`Retention`] is over. Next goes the
-    /// open feed without a handle for longest. A client that follows a feed counts as a handle.
+    /// At [`Limits::feeds`](crate::Limits::feeds) the new feed takes the place of another. A
+    /// finished feed goes first: the one without a handle for longest, even before its
+    /// [`Retention`](crate::Retention) is over. Next goes the open feed without a handle for
+    /// longest. A client that follows a feed counts as a handle.
     ///
     /// If all feeds are in use, the new feed takes nothing: its pushes return
     /// [`SendError::TooManyFeeds`]. The hub logs an error, and [`Stats::feeds_refused`] counts the
@@ -408,7 +411,7 @@ impl Hub {
     ///
     /// - [`FeedError::Exists`]: the program has asked for a feed with this name, and the feed is
     ///   still there. A feed stays for a while after its last handle: see [`Feed`].
-    /// - [`FeedError::TooMany`]: at [`Limits::feeds`] no feed can make way.
+    /// - [`FeedError::TooMany`]: at [`Limits::feeds`](crate::Limits::feeds) no feed can make way.
     /// - [`FeedError::InvalidName`], as [`feed`](Hub::feed).
     ///
     /// ```
@@ -451,8 +454,9 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`FollowError`]: the client has left; it follows [`Limits::feeds_per_client`] already, and
-    /// goes on with those; the feed is another hub's; or the hub has ended.
+    /// [`FollowError`]: the client has left; it follows
+    /// [`Limits::feeds_per_client`](crate::Limits::feeds_per_client) already, and goes on with
+    /// those; the feed is another hub's; or the hub has ended.
     ///
     /// ```
     /// use stepcast::{ClientId, FollowError, Hub};
@@ -537,9 +541,10 @@ impl Hub {
     /// Returns a token that is cancelled when this client has gone for good. With it a run can end
     /// when nobody waits for its result.
     ///
-    /// On `stepcast.v1` a client that lost its connection has [`Timeouts::grace`] to come back
-    /// before it has gone. On the plain wire a client goes with its connection. For a client that
-    /// is not there the token is cancelled already.
+    /// On `stepcast.v1` a client that lost its connection has
+    /// [`Timeouts::grace`](crate::Timeouts::grace) to come back before it has gone. On the plain
+    /// wire a client goes with its connection. For a client that is not there the token is
+    /// cancelled already.
     ///
     /// The hub's end does not cancel the token, and a token requested after that end is not
     /// cancelled either. The end of the hub only ends the view of the run;
@@ -585,8 +590,9 @@ impl Hub {
 
     /// Closes the connection of one client, with code 1000 and the first 123 bytes of this reason.
     ///
-    /// The client first gets the messages pushed before, for which it has [`Timeouts::close`]. From
-    /// this call on nothing can be sent to the client.
+    /// The client first gets the messages pushed before, for which it has
+    /// [`Timeouts::close`](crate::Timeouts::close). From this call on nothing can be sent to the
+    /// client.
     ///
     /// # Errors
     ///
@@ -605,11 +611,12 @@ impl Hub {
     }
 
     /// Returns the events from now on: clients that come and go, their messages, and refused
-    /// requests. [`HubBuilder::events_from_start`] adds earlier events to the first call.
+    /// requests. [`HubBuilder::events_from_start`](crate::HubBuilder::events_from_start) adds
+    /// earlier events to the first call.
     ///
     /// Events cost nothing until this is called. See [`Events`] for their bounds. [`Events`] do not
-    /// keep the hub alive. A thread that reads events and pushes holds a [`WeakHub`], whose
-    /// documentation has an example.
+    /// keep the hub alive. A thread that reads events and pushes holds a
+    /// [`WeakHub`](crate::WeakHub), whose documentation has an example.
     ///
     /// ```
     /// use stepcast::Event;
@@ -647,7 +654,8 @@ impl Hub {
     /// Ends the hub and waits for its end. Pushes fail from this call on.
     ///
     /// The hub takes no new clients. Connected clients get the messages pushed before, then a Close
-    /// with code 1001. The hub cuts clients that have not read them within [`Timeouts::shutdown`].
+    /// with code 1001. The hub cuts clients that have not read them within
+    /// [`Timeouts::shutdown`](crate::Timeouts::shutdown).
     ///
     /// # Cancel safety
     ///
