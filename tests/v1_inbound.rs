@@ -92,7 +92,10 @@ fn each_line_each_name_and_each_4_kib_count_in_the_rate() {
             let _ = client.try_say_text(&text);
         }
         let close = client.close_frame();
-        assert_eq!((close.code().get(), close.reason()), (1008, "too many messages a second; send fewer"));
+        assert_eq!(
+            (close.code().get(), close.reason()),
+            (1008, "too many messages a second; send fewer")
+        );
     }
 }
 

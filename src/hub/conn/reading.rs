@@ -324,7 +324,10 @@ impl Connection {
         if cost == 0 || engine.intake.is_within_rate(used, cost) {
             return true;
         }
-        self.fail(CloseFrame::new(CloseCode::POLICY, "too many messages a second; send fewer"), engine);
+        self.fail(
+            CloseFrame::new(CloseCode::POLICY, "too many messages a second; send fewer"),
+            engine,
+        );
         false
     }
 

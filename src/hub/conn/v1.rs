@@ -131,7 +131,11 @@ impl Connection {
         };
         let Phase::Newcomer(newcomer) = &self.phase else { return };
         if !engine.has_place_for(&hello, newcomer.address) {
-            return self.turn_away(COME_BACK, "the hub has as many clients as it may; try again later", engine);
+            return self.turn_away(
+                COME_BACK,
+                "the hub has as many clients as it may; try again later",
+                engine,
+            );
         }
         // Its state as a newcomer goes first: see `answer`.
         let between = Phase::Leaving { deadline: engine.clock.now, inbound: None };

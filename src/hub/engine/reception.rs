@@ -75,8 +75,7 @@ impl Engine {
         // Asked again at a hello: many may have been let in before any of them says it.
         self.check_place(address.ip()).map_err(|(what, limit)| Refusal::full(what, limit))?;
         if !self.has_memory_for(request) {
-            let reason =
-                "no memory for so long a request now; shorten its path and headers";
+            let reason = "no memory for so long a request now; shorten its path and headers";
             return Err(Refusal::new(Status::Unavailable, reason));
         }
         if is_v1 {

@@ -252,7 +252,8 @@ impl Shared {
         if self.counters.feeds_refused.add(1) == 0 {
             let name = name.to_owned();
             self.journal.write(move || {
-                let what = "feed refused: there are too many; `Stats::feeds_refused` counts further ones";
+                let what =
+                    "feed refused: there are too many; `Stats::feeds_refused` counts further ones";
                 tracing::error!(name, %error, "{what}");
             });
         }
