@@ -12,14 +12,14 @@ use crate::hub::engine::parts::Engine;
 use crate::hub::goodbye::COME_BACK;
 use crate::wire::{Wire, v1 as wire_v1};
 
-/// Whether a page may be told why it is refused: it has passed the rules about hosts and origins.
-/// Any site may try a socket to this machine, and is not to learn from it that a hub runs here, as
-/// it is not from the script.
+/// Whether a page may be told why it is refused: only after its host and origin passed the rules.
+/// Any site may try a socket to this machine, and must not learn from the refusal that a hub runs
+/// here. Nor does the script tell such a site.
 fn may_be_told(refusal: &Refusal) -> bool {
     matches!(refusal.status(), Status::NotFound | Status::Unavailable)
 }
 
-/// The 101 for a client that offers `stepcast.v1`, if the request is a right one.
+/// Returns the 101 for a client that offers `stepcast.v1`, if the request is valid.
 fn upgrade_to_v1(request: &Request) -> Option<Vec<u8>> {
     let upgrade = request.wants_upgrade().then(|| Upgrade::from_request(request).ok())??;
     let is_v1 = upgrade.offered_protocols().any(|offered| offered == wire_v1::PROTOCOL);
@@ -34,8 +34,8 @@ impl Connection {
     // ---- handshake ----
 
     pub(super) fn answer(&mut self, request: &Request, address: SocketAddr, engine: &mut Engine) {
-        // The handshake's state goes first, and the client, which is as large, takes its place: others that stay
-        // are not kept apart by what was free between them.
+        // The handshake's state is freed first, and the client, which is as large, takes its place.
+        // Other long-lived allocations are then not kept apart by holes.
         self.end(engine);
         match engine.decide(request, address) {
             Ok(Answer::Page(parts)) => {
@@ -64,7 +64,8 @@ impl Connection {
                 let place = engine.feeds.log_of(&topic);
                 let client = engine.admit(request, address, self.id, topic);
                 let cursor = engine.feeds.follow(place, self.id, u64::MAX, engine.clock.now);
-                // One write for both: browsers learn their id with the answer.
+                // One write for the response and the greeting: browsers learn their id with the
+                // answer.
                 engine.put_greeting(client.id, &mut both);
                 self.send_at_once(both, engine);
                 let follows = Follows::one(Follow::new(place, cursor));
@@ -77,7 +78,7 @@ impl Connection {
                 }
             }
             Err(refusal) => match upgrade_to_v1(request).filter(|_| may_be_told(&refusal)) {
-                // Browsers show a page no answer to a handshake but the 101.
+                // Browsers show a page no answer to a handshake except the 101.
                 Some(response) => {
                     engine.tell_refused(address, &refusal);
                     self.send_at_once(response, engine);
@@ -90,7 +91,7 @@ impl Connection {
         }
     }
 
-    /// Answers a request with a refusal, to `HEAD` without content.
+    /// Answers a request with a refusal; a `HEAD` request gets no content.
     pub(super) fn refuse(
         &mut self,
         refusal: &Refusal,
@@ -104,7 +105,7 @@ impl Connection {
         self.end(engine);
     }
 
-    /// The request did not come in time.
+    /// Ends a handshake whose request did not come in time.
     pub(super) fn time_out_handshake(&mut self, engine: &mut Engine) -> Step {
         match self.asking() {
             Some(address) => {
@@ -118,7 +119,7 @@ impl Connection {
         }
     }
 
-    /// Newer connections need the place of one that is not a client's.
+    /// Closes a connection that is not a client's, because newer connections need its place.
     pub(crate) fn make_way(&mut self, limit: usize, engine: &mut Engine) -> Step {
         if let Some(address) = self.asking() {
             engine.tell_refused(address, &Refusal::full("handshakes in progress", limit));
@@ -126,7 +127,7 @@ impl Connection {
         Err(Over)
     }
 
-    /// Who has begun a request.
+    /// Returns the address of a peer that has begun a request.
     pub(super) fn asking(&self) -> Option<SocketAddr> {
         match &self.phase {
             Phase::Handshake(handshake) if !handshake.buffer.is_empty() => Some(handshake.address),

@@ -11,8 +11,8 @@ use crate::wire::Wire;
 impl Connection {
     // ---- leaving ----
 
-    /// The connection is no client any more: nobody can send to it, and everybody is told; unless the client may come
-    /// back, or has another connection.
+    /// Ends the client's part of the connection: nobody can send to the client, and everybody is
+    /// told. A client that may come back, or has another connection, stays registered.
     pub(super) fn depart(&mut self, engine: &mut Engine, reason: DisconnectReason) {
         self.leave_feeds(engine);
         let Phase::Open(open) = &self.phase else { return };
@@ -20,7 +20,7 @@ impl Connection {
             if !open.client.is_on(self.id) {
                 return;
             }
-            // Whose end has been decided on does not come back, however its connection ends before.
+            // A client whose end is decided cannot come back, however its connection ends first.
             let is_decided = open.leave.is_some() && open.client.mailbox.lock().ended;
             if reason.may_come_back() && !is_decided {
                 engine.hold(&open.client, open.follows.iter(), open.pace.unanswered());
@@ -36,24 +36,24 @@ impl Connection {
         }
     }
 
-    /// The hub closes: the Close goes out when the client has what was pushed before this call,
-    /// for which it has until `deadline`.
+    /// Starts a close by the hub. The Close goes out when the client has everything pushed before
+    /// this call, or at `deadline`.
     pub(crate) fn leave(&mut self, engine: &mut Engine, close: CloseFrame, deadline: u64) -> Step {
         self.prepare_to_leave(engine, close, deadline, false);
         self.flush(engine)
     }
 
-    /// The hub ends, at the latest at `by`.
+    /// Closes the connection because the hub ends, at `by` at the latest.
     pub(crate) fn leave_at_the_end(&mut self, engine: &mut Engine, by: u64) -> Step {
         let Some(goodbye) = engine.goodbye() else { return Ok(()) };
         match self.phase {
-            Phase::Handshake(_) => return Ok(()), // it may still hear it
+            Phase::Handshake(_) => return Ok(()), // the handshake may still be answered
             Phase::Newcomer(_) => self.say_goodbye(&goodbye, Wire::V1, engine),
             _ if self.is_stranger() => return Err(Over),
             _ => {
                 self.prepare_to_leave(engine, goodbye.close(), by, false);
                 if let Phase::Open(Open { leave: Some(leave), .. }) = &mut self.phase {
-                    // A client whose end was decided on before keeps its own reason.
+                    // A client whose end was decided earlier keeps its own reason.
                     leave.hub_ends = leave.close == goodbye.close();
                 }
             }
@@ -69,17 +69,17 @@ impl Connection {
         is_violation: bool,
     ) {
         if let Phase::Open(open) = &mut self.phase {
-            // Nothing is taken any more that would not be delivered. The mail of a client that may come
-            // back waits for that client.
+            // The mailbox takes no mail that would not be delivered. The mail of a client that may
+            // come back waits for that client.
             if !(is_violation && open.is_v1() && is_of_too_much(close.code())) {
                 let mut mailbox = open.client.mailbox.lock();
                 (mailbox.closed, mailbox.ended) = (true, true);
             }
             let upto = engine.shared.stamps.load(Ordering::Relaxed);
-            open.has_mail = true; // perhaps something that the driver has not heard of yet
+            open.has_mail = true; // the mailbox may hold mail that the driver has not heard of yet
             let leave = Leave { close, upto, deadline, is_violation, hub_ends: false };
             match &mut open.leave {
-                // What it did counts, and when it was to leave anyway.
+                // A violation replaces the reason and keeps the earlier deadline.
                 Some(old) if is_violation => (old.close, old.is_violation) = (leave.close, true),
                 Some(_) => {}
                 None => open.leave = Some(Box::new(leave)),
@@ -87,13 +87,13 @@ impl Connection {
         }
     }
 
-    /// The hub closes a client that is too slow: at once, since it would not take more.
+    /// Closes a client that is too slow: at once, since a slow client would not read more.
     pub(crate) fn drop_too_slow(&mut self, engine: &mut Engine) -> Step {
         self.end_too_slow(engine);
         self.flush(engine)
     }
 
-    /// The client has what it was owed.
+    /// Sends the Close, since the client has everything it was owed.
     pub(super) fn start_leaving(&mut self, leave: Leave, engine: &mut Engine) {
         let close = match (engine.goodbye(), &self.phase) {
             (Some(goodbye), Phase::Open(open)) if leave.hub_ends && !leave.is_violation => {
@@ -123,7 +123,7 @@ impl Connection {
         self.phase = Phase::Ending(Ending { deadline, ours: false, theirs: false, is_stranger });
     }
 
-    /// The driver gives the connection up, whatever it is owed.
+    /// Gives the connection up, whatever the client is owed.
     pub(crate) fn abort(&mut self, engine: &mut Engine, reason: DisconnectReason) {
         self.depart(engine, reason);
         self.transport.abort();

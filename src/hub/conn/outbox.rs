@@ -1,4 +1,5 @@
-//! What one connection has still to write: one frame begun, a control lane, and frames after it.
+//! The outbox: what one connection has still to write. It holds the frame begun, a control lane,
+//! and the frames after it.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -12,16 +13,16 @@ use crate::hub::conn::socket::Sink;
 use crate::hub::primitives::budget::{Budget, Charge};
 use crate::wire::Frame;
 
-/// The most parts handed to one vectored write: the standard library passes no more to Linux in
-/// one call than 1024, and from 64 on the call is a small part of the cost.
+/// The most parts in one vectored write. The standard library passes at most 1024 to Linux in one
+/// call; from 64 on the call itself is a small part of the cost.
 pub(crate) const PARTS: usize = 64;
 
-/// The bytes that a connection owes its peer. It exists while there are any.
+/// The bytes that a connection owes its peer. An outbox exists only while it holds bytes.
 ///
-/// The frame begun is finished first, whatever comes: a frame cannot be taken back. Then control
-/// frames, so that a Pong does not wait behind data, then data. The control lane has one place for
-/// each kind: a newer Ping's Pong takes the place of one not yet begun (RFC 6455, section 5.5.3),
-/// so a peer that sends pings and does not read makes nothing grow.
+/// The frame begun is always finished first, since a frame cannot be taken back. Control frames
+/// come next, so a Pong does not wait behind data; data comes last. The control lane has one place
+/// for each kind: a newer Ping's Pong replaces a Pong not yet begun (RFC 6455, section 5.5.3). A
+/// peer that sends pings and does not read therefore makes nothing grow.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     begun: Frame,
@@ -33,16 +34,17 @@ pub(crate) struct Outbox {
     /// When the frame begun was begun, and when bytes last left, in the driver's milliseconds.
     pub(crate) begun_at: u64,
     pub(crate) progress_at: u64,
-    /// Whether a ping has left since this was last asked.
+    /// Whether a ping has left since the last [`take_ping_left`](Self::take_ping_left).
     ping_left: bool,
-    /// Whether the socket was full when last written to.
+    /// Whether the socket was full at the last write.
     blocked: bool,
-    /// Bytes of frames that nobody else has, and that are counted nowhere else. Those that have left stay among
-    /// them until all have.
+    /// Bytes of frames that this connection alone holds and that are counted nowhere else. Bytes
+    /// that have left stay counted until all of these frames have left.
     own: usize,
-    /// What is counted of it, once it waits for its socket: most leave at once, and are not counted.
+    /// The bytes counted for this outbox, once it waits for its socket. Most outboxes leave at once
+    /// and are not counted.
     charge: Option<Charge>,
-    /// Whether a flush waits for what is in it.
+    /// Whether a flush waits for the frames in this outbox.
     marked: bool,
 }
 
@@ -57,38 +59,38 @@ impl Outbox {
         Self { begun_at: now, progress_at: now, ..Self::default() }
     }
 
-    /// Adds data behind what is there.
+    /// Appends a data frame.
     pub(crate) fn push(&mut self, frame: Frame) {
         if !frame.is_empty() {
             self.queue.push_back(frame);
         }
     }
 
-    /// The same with a frame that was made for this connection alone.
+    /// Appends a frame that was made for this connection alone.
     pub(crate) fn push_own(&mut self, frame: Frame) {
         self.own += frame.len();
         self.push(frame);
     }
 
-    /// The same with a frame whose payload is counted elsewhere.
+    /// Appends a frame whose payload is counted elsewhere.
     pub(crate) fn push_with_own_head(&mut self, frame: Frame) {
         self.own += frame.head_len();
         self.push(frame);
     }
 
-    /// What is left of a frame that was begun elsewhere.
+    /// Sets the rest of a frame whose first bytes were written elsewhere.
     pub(crate) fn begin(&mut self, rest: Frame) {
         self.begun = rest;
     }
 
-    /// The same of a frame that was made for this connection alone.
+    /// Sets the rest of such a frame that was made for this connection alone.
     pub(crate) fn begin_own(&mut self, rest: Frame) {
         self.own += rest.len();
         self.begin(rest);
     }
 
-    /// Counts what it takes, since it waits for its socket: itself, its list of frames, and the frames that are its own.
-    /// The others are counted where they are shared.
+    /// Counts the memory of an outbox that waits for its socket: the outbox itself, its list of
+    /// frames, and its own frames. Shared frames are counted where they are shared.
     pub(crate) fn count(&mut self, budget: &Arc<Budget>) {
         let bytes = size_of::<Self>() + self.queue.capacity() * size_of::<Frame>() + self.own;
         self.charge.get_or_insert_with(|| Charge::none(budget)).set(bytes);
@@ -110,14 +112,14 @@ impl Outbox {
         }
     }
 
-    /// A Close after the data that is queued.
+    /// Queues a Close behind the queued data.
     pub(crate) fn close(&mut self, frame: Option<CloseFrame>) {
         if self.close.is_none() {
             self.close = Some(Close::Waiting(frame));
         }
     }
 
-    /// A Close after the frame that is begun: what is queued is given up.
+    /// Queues a Close behind the frame begun, and drops the queued data.
     pub(crate) fn close_now(&mut self, frame: Option<CloseFrame>) {
         self.give_up_queue();
         self.close(frame);
@@ -127,7 +129,7 @@ impl Outbox {
         self.queue.clear();
     }
 
-    /// Whether a Close is, or has been, in line: no data may follow it.
+    /// Whether a Close is in line or has been sent: no data may follow.
     pub(crate) fn is_closing(&self) -> bool {
         self.close.is_some()
     }
@@ -143,28 +145,28 @@ impl Outbox {
             && !matches!(self.close, Some(Close::Waiting(_)))
     }
 
-    /// Bytes of data, begun and queued.
+    /// The number of data bytes, begun and queued.
     pub(crate) fn bytes(&self) -> usize {
         self.begun.len() + self.queue.iter().map(Frame::len).sum::<usize>()
     }
 
-    /// Whether a frame, once begun, is still not written whole.
+    /// Whether a frame has been begun and is not yet written whole.
     pub(crate) fn in_frame(&self) -> bool {
         !self.begun.is_empty()
     }
 
-    /// Whether the socket was full when last written to. Bytes that leave after that are a sign of
+    /// Whether the socket was full at the last write. Bytes that leave after that are a sign of
     /// life: the peer has read what made room for them.
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocked
     }
 
-    /// A flush waits for what is in it; see [`is_marked`](Self::is_marked).
+    /// Marks this outbox for a flush that waits for its frames; see [`is_marked`](Self::is_marked).
     pub(crate) fn mark(&mut self) {
         self.marked = true;
     }
 
-    /// Whether this is the outbox that was marked, and not a later one.
+    /// Whether this is the marked outbox, and not a later one.
     pub(crate) fn is_marked(&self) -> bool {
         self.marked
     }
@@ -174,12 +176,12 @@ impl Outbox {
         self.ping.is_some()
     }
 
-    /// Whether a ping has left since this was last called.
+    /// Returns whether a ping has left since the last call.
     pub(crate) fn take_ping_left(&mut self) -> bool {
         std::mem::take(&mut self.ping_left)
     }
 
-    /// The control frames that wait, encoded one after the other.
+    /// Encodes the waiting control frames one after the other.
     fn control(&self) -> Bytes {
         let answer = self.pong.clone().map(Control::Pong);
         let question = self.ping.clone().map(Control::Ping);
@@ -202,13 +204,15 @@ impl Outbox {
         }
     }
 
-    /// Writes until everything has left or the socket takes no more. Returns the bytes that left.
+    /// Writes until everything has left or the socket is full. Returns the number of bytes that
+    /// left.
     ///
-    /// Where the socket is full the task is registered with it.
+    /// A full socket registers the task.
     ///
     /// # Errors
     ///
-    /// The socket's, and [`io::ErrorKind::WriteZero`] where it takes nothing and says that it did.
+    /// The socket's errors, and [`io::ErrorKind::WriteZero`] where the socket reports success with
+    /// zero bytes.
     pub(crate) fn poll_write(
         &mut self,
         sink: &mut impl Sink,
@@ -243,7 +247,7 @@ impl Outbox {
         Poll::Ready(Ok(total))
     }
 
-    /// Takes out `count` bytes that have left, of the frame begun, `control`, and the queue.
+    /// Removes the `count` bytes that have left from the frame begun, `control` and the queue.
     fn consume(&mut self, mut count: usize, control: &Bytes, now: u64) {
         let of_begun = count.min(self.begun.len());
         self.begun.advance(of_begun);
@@ -256,7 +260,7 @@ impl Outbox {
             if self.queue.is_empty() && self.close.is_some() {
                 self.close = Some(Close::Begun);
             }
-            // A control frame that has begun is finished as it is.
+            // A control frame that has begun is finished unchanged.
             self.begun = control.slice(of_control..).into();
             self.begun_at = now;
         }
@@ -274,7 +278,7 @@ impl Outbox {
     }
 }
 
-/// Fills slices with the next parts, and takes no more than these: how many, and their bytes.
+/// Fills the slices with the next parts. Returns the number of parts and of their bytes.
 pub(crate) fn gather<'a>(
     slices: &mut [IoSlice<'a>; PARTS],
     parts: impl Iterator<Item = &'a [u8]>,

@@ -1,28 +1,35 @@
-//! How much may be on its way to a client, so that what it sees is not stale.
+//! Limits what is in flight to a client, so what the client sees is not stale.
 //!
-//! What has been handed to the operating system cannot be taken back, and its buffers, those of
-//! the network and those of the client hold megabytes: to a client that reads 50 KB/s that is a minute of
-//! what was the newest once. So there is a window of bytes under way, as large as the client reads in
-//! about a quarter of a second. How fast that is, it says itself, without knowing: behind every quarter of the window,
-//! or nearly a third of a large one, goes a question, a Ping that says how much has gone before it, and its Pong (RFC 6455, section
-//! 5.5.3) is the receipt. Browsers answer Pings by themselves, as every client has to. How much it is, of a small window from an eighth
-//! to a third, differs from client to client: thousands that have had the same small messages since the same moment are not all
-//! asked behind the same one, which would come late to everyone. Behind what is as long as a twelfth of the window there is always one:
-//! with the next of that kind it could be too late.
+//! Bytes handed to the operating system cannot be taken back. The buffers of the system, the
+//! network and the client hold megabytes: for a client that reads 50 KB/s that is a minute of
+//! outdated values. A window therefore limits the bytes in flight to what the client reads in about
+//! a quarter of a second.
 //!
-//! The window follows from what a question took to come back. Where `f` bytes were under way
-//! with it and it took `t`, the client takes `f / t`, and that for the time wanted is the window: the time
-//! wanted, and what the way there and back takes by itself, which is the least that a question took
-//! while little was under way. The window grows fourfold at most, so that one lucky answer opens it little, and
-//! to a megabyte for whoever reads at once: then a question goes behind some 320 KB, since it costs as much as sending 20 KB.
+//! The client's answers measure how fast it reads. Behind every quarter of the window, or nearly a
+//! third of a large one, goes a question: a Ping that says how many bytes went before it. Its Pong
+//! (RFC 6455, section 5.5.3) is the receipt. Browsers answer Pings by themselves, as every client
+//! has to. For a small window the part before a question differs from client to client, from an
+//! eighth to a third. Thousands of clients that have had the same small messages since the same
+//! moment are then not all asked behind the same message, which would delay that message for
+//! everyone. A message as long as a twelfth of the window always has a question behind it: after
+//! the next such message the question could be too late.
 //!
-//! A client that nothing has been sent to yet may be sent a burst of 96 KiB at once, without a question: of thousands that have just
-//! come, nearly all read it at once. The question goes behind the message after it.
+//! The window follows from the time that a question took to come back. If `f` bytes were in flight
+//! with the question and the answer took `t`, the client reads `f / t`. The window is that rate
+//! times the wanted time plus the round-trip time, which is the least time that a question took
+//! while little was in flight. The window grows fourfold at most, so one lucky answer opens it
+//! little. Its largest size, for a client that reads at once, is a megabyte: a question then goes
+//! behind some 320 KB, since a question costs as much as sending 20 KB.
 //!
-//! A Pong is to carry what its Ping did. Those of many small clients are empty: then the order of TCP says which question was
-//! answered, which is the oldest. What that needs to know is a number of Pongs: a client whose Pongs say nothing is asked one thing
-//! at a time, and has answered it when all Pings have been answered. A client that says more than is true is sent more
-//! than it reads, and harms nobody else: nothing is answered that was not asked.
+//! A new client may be sent a first burst of 96 KiB at once, without a question: of thousands of
+//! newcomers, nearly all read the burst at once. The question goes behind the message after the
+//! burst.
+//!
+//! A Pong should carry what its Ping did. The Pongs of many small clients are empty: the order of
+//! TCP then says that the oldest question was answered, which takes a count of Pongs. A client with
+//! empty Pongs is asked one question at a time, and has answered it when all Pings have been
+//! answered. A client that claims more than it has read is sent more than it reads, and harms
+//! nobody else: an answer to a question that was not asked counts for nothing.
 
 use std::io::Write as _;
 
@@ -33,72 +40,74 @@ use crate::hub::primitives::moment::low_half;
 use crate::wire::Wire;
 use crate::wire::v1::Lines;
 
-/// The window of a client that nothing is known about: at 50 KB/s a third of a second.
+/// The window of an unknown client: a third of a second at 50 KB/s.
 const INITIAL: u32 = 16 * 1024;
 
-/// The most that a client is sent at once, unasked, when nothing has been sent to it before: a log that many
-/// newcomers are given, such as 80 messages of 1 KiB. Four questions to each of them would cost as much as the messages.
-/// A newcomer that reads 50 KB/s has it after 2 s.
+/// The most that a client is sent at once, unasked, as its first messages: a log that many
+/// newcomers are given, such as 80 messages of 1 KiB. Four questions to each newcomer would cost as
+/// much as the messages. A newcomer that reads 50 KB/s has the burst after 2 s.
 const FIRST: u32 = 96 * 1024;
 
-/// The smallest and the largest window. At 100 ms there and back the largest is 7 to 10 MB/s, and who has it and becomes
-/// slow, at 50 KB/s, has its next question after 7 s, and 10 at the most, before it is taken for dead.
+/// The smallest and the largest window. With a round trip of 100 ms the largest window allows 7 to
+/// 10 MB/s. A client with that window that slows down to 50 KB/s reads its next question after 7 s,
+/// 10 s at most, before the hub takes the client for dead.
 const LEAST: u32 = 8 * 1024;
 const MOST: u32 = 1024 * 1024;
 
-/// The largest of a client whose Pongs are empty: while it answers one question there is no other, and at 50 KB/s it
-/// has to come to the next within the stall timeout.
+/// The largest window of a client whose Pongs are empty. Such a client has one open question at a
+/// time, and at 50 KB/s has to reach the next one within the stall timeout.
 const MOST_UNSAID: u32 = 256 * 1024;
 
-/// Of a window larger than this the moments differ by no more than of this one.
+/// The window size from which on the spread between clients no longer grows.
 const SPREAD: u32 = 256 * 1024;
 
-/// Clients who have had the same are asked at so many moments.
+/// The number of different moments at which clients with the same messages are asked.
 pub(crate) const TURNS: u32 = 1 << TURN_BITS;
 const TURN_BITS: u32 = 4;
 
-/// The most that the way there and back is taken to last by itself, in milliseconds.
+/// The longest round trip assumed, in milliseconds.
 const FAR: u16 = 1000;
 
-/// Which of [`TURNS`] a connection of this serial number has. Mixed (Knuth, "Sorting and Searching", section 6.4): a
-/// viewer's page and script take a fixed number of connections, which would leave a few turns of them.
+/// Returns which of the [`TURNS`] a connection with this serial number has. The number is mixed
+/// (Knuth, "Sorting and Searching", section 6.4): a viewer's page and script take a fixed number of
+/// connections, which would leave only a few turns in use.
 pub(crate) fn turn_of(serial: u32) -> u32 {
     serial.wrapping_mul(0x9E37_79B1) >> (u32::BITS - TURN_BITS)
 }
 
-/// What is under way to one client. Numbers of bytes and milliseconds count modulo 2^32, in which their
+/// The flow of bytes to one client. Byte counts and milliseconds count modulo 2^32, in which their
 /// differences fit: one message, and a window.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// Bytes of messages taken up for it, ever.
+    /// The bytes of messages ever taken up for the client.
     taken: u32,
-    /// Of these it has had so many.
+    /// How many of these bytes the client has read.
     had: u32,
-    /// So many had been taken up when it was last asked.
+    /// The value of `taken` at the last question.
     asked: u32,
-    /// Zero: there is none, and nothing is asked.
+    /// The window. Zero: no window, and no questions.
     window: u32,
-    /// When it was last asked, in milliseconds.
+    /// The time of the last question, in milliseconds.
     asked_at: u32,
-    /// The least that an answer took while little was under way, in milliseconds.
+    /// The least time that an answer took while little was in flight, in milliseconds.
     way: u16,
-    /// Pings without a Pong yet.
+    /// The number of Pings without a Pong yet.
     unanswered: u8,
     pongs: Pongs,
 }
 
-/// What is known of a client's Pongs.
+/// What the hub knows of a client's Pongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pongs {
     Unknown,
-    /// They carry what their Pings did. What carries something else answers nothing.
+    /// Pongs carry what their Pings did. A Pong with another payload answers nothing.
     Whole,
-    /// They do not.
+    /// Pongs are empty.
     Empty,
 }
 
 impl Pace {
-    /// `freshness`: for how many milliseconds' worth the window is; zero: there is none.
+    /// Creates a pace. `freshness` is the wanted time in milliseconds; zero: no window.
     pub(crate) fn new(freshness: u32) -> Self {
         let window = if freshness > 0 { INITIAL } else { 0 };
         let (taken, had, asked, asked_at) = (0, 0, 0, 0);
@@ -106,7 +115,8 @@ impl Pace {
         Self { taken, had, asked, window, asked_at, way, unanswered, pongs }
     }
 
-    /// How many bytes more may be taken up. A message that begins within them may end beyond.
+    /// The number of bytes that may still be taken up. A message that begins within them may end
+    /// beyond.
     pub(crate) fn room(&self) -> usize {
         match self.window {
             0 => usize::MAX,
@@ -120,8 +130,9 @@ impl Pace {
         self.taken == 0 && self.window == INITIAL
     }
 
-    /// How many bytes may be taken up before there is a question: a little more than until one is due, so that what is
-    /// written at once is seldom cut for it. `serial` is any number that stays the client's and is another's for others.
+    /// The number of bytes that may be taken up before a question: a little more than until one is
+    /// due, so a write is seldom cut for a question. `serial` is any number that stays the client's
+    /// and differs between clients.
     pub(crate) fn stretch(&self, serial: u32) -> usize {
         match self.window {
             0 => usize::MAX,
@@ -132,22 +143,23 @@ impl Pace {
         }
     }
 
-    /// From this size on there is a question behind each message.
+    /// The size from which on each message has a question behind it.
     pub(crate) fn long(&self) -> usize {
         if self.window == 0 || self.is_first() { usize::MAX } else { self.window as usize / 12 }
     }
 
-    /// Bytes that may be lost with its connection: it has not said that it has them. (Zero where it is not asked.)
+    /// The number of bytes that may be lost with the connection, since the client has not
+    /// acknowledged them. Zero where no questions are asked.
     pub(crate) fn unanswered(&self) -> u32 {
         if self.window == 0 { 0 } else { self.under_way() }
     }
 
-    /// What has been taken up since it was last asked.
+    /// The bytes taken up since the last question.
     fn since(&self) -> u32 {
         self.taken.wrapping_sub(self.asked)
     }
 
-    /// Behind how much a question is due.
+    /// The number of bytes behind which a question is due.
     fn part(&self, serial: u32) -> u32 {
         let spread = self.window.min(SPREAD) / 24 * 5; // from an eighth to a third
         self.window / 3 - spread + spread / TURNS * turn_of(serial)
@@ -157,32 +169,33 @@ impl Pace {
         self.taken.wrapping_sub(self.had)
     }
 
-    /// Whether more is under way than any window: a message that began within it and is longer.
+    /// Whether more than any window is in flight: one message that began within the window and is
+    /// longer.
     pub(crate) fn is_in_a_long_message(&self) -> bool {
         self.under_way() > MOST
     }
 
-    /// So many bytes have been taken up.
+    /// Notes that `bytes` have been taken up.
     pub(crate) fn take(&mut self, bytes: usize) {
         if self.is_first_burst(bytes) {
-            self.window += low_half(bytes as u64); // the next message does not wait, and is asked about
+            self.window += low_half(bytes as u64); // the next message is asked about
         }
         self.taken = self.taken.wrapping_add(low_half(bytes as u64));
     }
 
-    /// Whether so much at once is the first that the client is sent, and is not asked about.
+    /// Whether `bytes` at once are the client's first burst, which has no question.
     fn is_first_burst(&self, bytes: usize) -> bool {
         self.is_first() && (INITIAL as usize..=FIRST as usize + INITIAL as usize).contains(&bytes)
     }
 
-    /// The question that is due when `more` bytes have been taken up at once: it goes behind them.
+    /// Returns the question that is due behind `more` bytes taken up at once.
     pub(crate) fn question(&self, more: usize, now: u64, serial: u32) -> Option<Question> {
         if self.is_first_burst(more) {
             return None;
         }
         let mut then = *self;
         then.take(more);
-        // Who may have no more is to be asked in any case: nothing else would bring it on again.
+        // A client with a full window is always asked: nothing else would make it go on.
         let unasked = then.room() == 0 && then.asked == then.had;
         let is_long = more >= self.long();
         let due = then.since() >= self.part(serial) || unasked || is_long;
@@ -190,28 +203,29 @@ impl Pace {
         (self.window > 0 && then.since() > 0 && due && may_ask).then(|| Question(then.numbers(now)))
     }
 
-    /// What a question says: how much goes before it, how much of that is under way, and when it is.
+    /// The numbers of a question: the bytes before it, how many of them are in flight, and the
+    /// time.
     pub(crate) fn numbers(&self, now: u64) -> [u32; 3] {
         [self.taken, self.under_way(), low_half(now)]
     }
 
-    /// The question has gone, or is in line behind what has been taken up.
+    /// Notes that a question has been sent, or is in line behind what has been taken up.
     pub(crate) fn asked(&mut self, now: u64) {
         (self.asked, self.asked_at) = (self.taken, low_half(now));
         self.pinged();
     }
 
-    /// How much goes before the last question.
+    /// The number of bytes before the last question.
     pub(crate) fn last_asked(&self) -> u32 {
         self.asked
     }
 
-    /// A Ping has gone, or is in line.
+    /// Notes that a Ping has been sent, or is in line.
     pub(crate) fn pinged(&mut self) {
         self.unanswered = self.unanswered.saturating_add(1);
     }
 
-    /// A Pong has come with these bytes: whether it answers a Ping.
+    /// Handles a Pong with this payload. Returns whether it answers a Ping.
     pub(crate) fn answer_with(&mut self, payload: &[u8], freshness: u32, now: u64) -> bool {
         if Question::parse(payload).is_some_and(|numbers| self.answer(numbers, freshness, now)) {
             self.pongs = Pongs::Whole;
@@ -231,19 +245,19 @@ impl Pace {
         true
     }
 
-    /// What has been taken up before the last question, and after the last answer.
+    /// The bytes taken up before the last question and after the last answer.
     fn under_question(&self) -> u32 {
         self.asked.wrapping_sub(self.had)
     }
 
-    /// A question has been answered with these numbers: whether it was asked, and says more than those before or all that
-    /// there is.
+    /// Handles the answer to a question with these numbers. Returns whether the question was asked
+    /// and the answer acknowledges new bytes, or all of them.
     pub(crate) fn answer(&mut self, numbers: [u64; 3], freshness: u32, now: u64) -> bool {
         let [offset, under_way, at] = numbers.map(low_half);
         let more = offset.wrapping_sub(self.had);
-        // What it was not asked, it cannot answer. (What else it makes up is its own affair: it is
-        // sent more, or less.)
-        // There to see who is alive, with nothing new before it.
+        // A client cannot answer what it was not asked. Other made-up numbers only change how much
+        // this client is sent. With nothing new before it, a ping only checks that the client is
+        // alive.
         if self.window == 0 || (more == 0 && self.under_question() == 0) {
             let was_asked = self.unanswered > 0;
             self.unanswered = self.unanswered.saturating_sub(1);
@@ -258,14 +272,15 @@ impl Pace {
         true
     }
 
-    /// The client has all up to here, with so much of it under way when it was asked, at that time.
+    /// Notes that the client has read everything up to `offset`, with `under_way` bytes in flight
+    /// when it was asked, at `at`.
     fn have(&mut self, offset: u32, under_way: u32, at: u32, freshness: u32, now: u64) {
         self.had = offset;
         let took = (low_half(now).wrapping_sub(at)).max(1);
         if under_way <= INITIAL {
             self.way = self.way.min(u16::try_from(took).unwrap_or(FAR));
         }
-        // As long as nothing small has been under way, nothing is known of the way.
+        // The round trip stays unknown until something small has been in flight.
         let way = if self.way == FAR { 0 } else { self.way };
         let wanted = u64::from(freshness) + u64::from(way);
         let target = u64::from(under_way) * wanted / u64::from(took);
@@ -279,12 +294,12 @@ impl Pace {
     }
 }
 
-/// A Ping that says how much has gone before it, how much of that was under way, and when.
+/// A Ping that says how many bytes went before it, how many of them were in flight, and when.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Question([u32; 3]);
 
 impl Question {
-    /// The numbers in the payload of a Pong, if it can be an answer.
+    /// Parses the numbers in a Pong's payload, if the Pong can be an answer.
     pub(crate) fn parse(payload: &[u8]) -> Option<[u64; 3]> {
         let mut numbers = std::str::from_utf8(payload)
             .ok()?
@@ -294,7 +309,8 @@ impl Question {
         numbers.next().is_none().then_some([a, b, c])
     }
 
-    /// A Ping, whose payload is text, which all clients can handle; on `stepcast.v1` a line, so that what answers is the page and not the browser behind it.
+    /// Encodes the question as a Ping whose payload is text, which all clients can handle. On
+    /// `stepcast.v1` the question is a line, so the page answers and not the browser behind it.
     pub(crate) fn frame(&self, wire: Wire) -> Bytes {
         if wire == Wire::V1 {
             let mut lines = Lines::default();
@@ -303,7 +319,7 @@ impl Question {
         }
         let [taken, under_way, at] = self.0;
         let mut payload = Vec::with_capacity(3 * 10 + 2);
-        let _ = write!(payload, "{taken},{under_way},{at}"); // there is room
+        let _ = write!(payload, "{taken},{under_way},{at}"); // the capacity suffices
         let payload = ControlPayload::new(payload).unwrap_or_default();
         codec::server_control(&Control::Ping(payload))
     }
@@ -326,7 +342,8 @@ mod tests {
         way: u64,
         /// Bytes in a millisecond that the client reads.
         rate: u64,
-        /// How many it may still read in this millisecond, and what it has not read.
+        /// How many bytes the client may still read in this millisecond, and the bytes it has not
+        /// read.
         credit: u64,
         unread: VecDeque<(u64, Piece)>,
         answers: VecDeque<(u64, Vec<u8>)>,
@@ -378,8 +395,8 @@ mod tests {
         }
     }
 
-    /// So many milliseconds in which there is always a newest value, of this size: its greatest age when
-    /// it was read, from when it had settled, and how much was read then.
+    /// Runs a client with always a newest value of this size for so many milliseconds. Returns the
+    /// value's greatest age when it was read, after the start settled, and how much was read then.
     fn run(link: &mut Link, size: usize, settled: u64, end: u64) -> (u64, u64) {
         let mut pace = Pace::new(FRESHNESS);
         let serial = link.serial;

@@ -24,7 +24,7 @@ use crate::hub::shared::state::Shared;
 use crate::wire::Wire;
 use crate::wire::v1::Lines;
 
-/// Messages of one client that are looked at before others have their turn, counted as in its rate.
+/// The work done for one client before others have their turn, in the units of the client's rate.
 const WORK: usize = 64;
 
 pub(crate) struct Connection {
@@ -44,40 +44,40 @@ pub(super) enum Phase {
     Ending(Ending),
 }
 
-/// A request that is not complete.
+/// A connection whose request is not complete.
 pub(super) struct Handshake {
     pub(super) reader: RequestReader,
     pub(super) buffer: BytesMut,
-    /// What is counted of the buffer, once there is something in it.
+    /// The bytes counted for the buffer, once the buffer holds something.
     pub(super) charge: Option<Charge>,
     pub(super) address: SocketAddr,
     pub(super) deadline: u64,
 }
 
-/// A client.
+/// A client's connection.
 pub(super) struct Open {
     pub(super) client: Arc<ClientState>,
-    /// Where it stands in what it follows.
+    /// The client's place in each feed it follows.
     pub(super) follows: Follows,
-    /// Whether the driver has it on its list of those that are owed something.
+    /// Whether the driver's list of clients with something to send has this connection.
     pub(super) listed: bool,
-    /// Whether its mailbox may hold something.
+    /// Whether the client's mailbox may hold something.
     pub(super) has_mail: bool,
     pub(super) heard_at: Moment,
-    /// When it was sent something last.
+    /// When the client was last sent something.
     pub(super) sent_at: Moment,
-    /// When the last ping left that is not answered.
+    /// When the last unanswered ping left.
     pub(super) pinged_at: Option<Moment>,
-    /// How much of its rate it had used when it was heard last.
+    /// How much of its rate the client had used when it was last heard.
     pub(super) used: Used,
     pub(super) inbound: Option<Box<Inbound>>,
     pub(super) leave: Option<Box<Leave>>,
-    /// How much may be on its way.
+    /// How much may be in flight to the client.
     pub(super) pace: Pace,
-    /// Since when it is owed something and may have no more on its way.
+    /// Since when the client waits for something that its window holds back.
     pub(super) held_since: Option<Moment>,
     pub(super) wire: Wire,
-    /// On `stepcast.v1`: what few have, and how many of its lines were none.
+    /// On `stepcast.v1`: the state that few clients have, and the number of invalid lines.
     pub(super) v1: Option<Box<V1>>,
     pub(super) errors: u8,
 }
@@ -108,36 +108,36 @@ impl Open {
         }
     }
 
-    /// It is heard at this time.
+    /// Notes that the client was heard at this time.
     pub(super) fn hear_at(&mut self, now: u64) {
         self.used = self.used.after(self.heard_at.passed(now));
         self.heard_at = Moment::at(now);
     }
 }
 
-/// The connection is to be closed when the client has what was pushed to it before.
+/// A close that waits until the client has what was pushed before it.
 pub(super) struct Leave {
     pub(super) close: CloseFrame,
-    /// What was stamped before this goes before the Close.
+    /// Messages stamped before this number go before the Close.
     pub(super) upto: u64,
     pub(super) deadline: u64,
-    /// Because of what the client did: then nothing more is read.
+    /// Whether the client broke the rules: then nothing more is read.
     pub(super) is_violation: bool,
-    /// Because the hub ends.
+    /// Whether the connection is closed because the hub ends.
     pub(super) hub_ends: bool,
 }
 
 #[derive(Clone, Copy)]
 pub(super) struct Ending {
     pub(super) deadline: u64,
-    /// Whether our side of the stream has ended, and the peer's.
+    /// Whether the hub's side of the stream has ended, and the peer's.
     pub(super) ours: bool,
     pub(super) theirs: bool,
-    /// Whether it ends without ever having been a client's.
+    /// Whether the connection never was a client's.
     pub(super) is_stranger: bool,
 }
 
-/// Whether a request that may not be complete asks for no content in the answer.
+/// Whether a request, complete or not, is a `HEAD`, whose answer has no content.
 pub(super) fn asks_head(received: &[u8]) -> bool {
     received.starts_with(b"HEAD ")
 }
@@ -148,7 +148,7 @@ pub(crate) struct Over;
 pub(super) type Step = Result<(), Over>;
 
 impl Connection {
-    /// The connection of this name, whose request has to be complete by `deadline`.
+    /// Creates a connection with this id, whose request has to be complete by `deadline`.
     pub(crate) fn new(
         transport: Transport,
         address: SocketAddr,
@@ -168,7 +168,8 @@ impl Connection {
         Self { transport, waker, outbox: None, id, phase }
     }
 
-    /// Whether it is not, and never was, a client's: it asks, or takes the answer.
+    /// Whether the connection is not, and never was, a client's: it sends its request or takes the
+    /// answer.
     pub(crate) fn is_stranger(&self) -> bool {
         match &self.phase {
             Phase::Handshake(_) | Phase::Newcomer(_) => true,
@@ -177,7 +178,7 @@ impl Connection {
         }
     }
 
-    /// Whether it was a client's, and only has to end.
+    /// Whether the connection was a client's and only has to end.
     pub(crate) fn is_parting(&self) -> bool {
         match &self.phase {
             Phase::Leaving { .. } => true,
@@ -186,12 +187,12 @@ impl Connection {
         }
     }
 
-    /// Whether its request is not complete.
+    /// Whether the request is not complete.
     pub(crate) fn is_in_handshake(&self) -> bool {
         matches!(self.phase, Phase::Handshake(_))
     }
 
-    /// The client, while the connection is open.
+    /// Returns the client, while the connection is open.
     pub(crate) fn client(&self) -> Option<&Arc<ClientState>> {
         match &self.phase {
             Phase::Open(open) => Some(&open.client),
@@ -203,8 +204,8 @@ impl Connection {
         self.id
     }
 
-    /// Whether all that was stamped before this has left, or will not. `drains`: whether all of it has
-    /// been taken up, which is remembered until then.
+    /// Whether everything stamped before `upto` has left, or never will. `drains` remembers, until
+    /// then, that all of it has been taken up.
     pub(crate) fn has_left(&mut self, upto: u64, drains: &mut bool, engine: &Engine) -> bool {
         if self.is_stranger() {
             return true;
@@ -219,16 +220,16 @@ impl Connection {
             }
         }
         *drains = true;
-        // An outbox is filled only when it is empty, so what is taken up later is in another.
+        // An outbox is filled only when empty, so later messages go into another outbox.
         outbox.map(|outbox| outbox.mark()).is_none()
     }
 
-    /// Whether it follows the feed at this place.
+    /// Whether the client follows the feed at this place.
     pub(crate) fn follows(&self, place: usize) -> bool {
         matches!(&self.phase, Phase::Open(open) if open.follows.contains(place))
     }
 
-    /// Shows where it stands in each feed, and how many bytes may be lost with its connection.
+    /// Shows the client's cursor in each feed, and how many bytes may be lost with the connection.
     pub(crate) fn cursors(&self, mut see: impl FnMut(usize, Cursor, u32)) {
         if let Phase::Open(open) = &self.phase {
             let under_way = if open.is_v1() { open.pace.unanswered() } else { 0 };
@@ -242,25 +243,27 @@ impl Connection {
         }
     }
 
-    /// Whether a client is owed what its socket, or its window, does not take now.
+    /// Whether the client is owed something that its socket or its window does not take now.
     pub(crate) fn is_blocked(&self) -> bool {
         matches!(&self.phase, Phase::Open(open) if open.held_since.is_some() || self.outbox.is_some())
     }
 
-    /// Whether its mailbox may hold something, or it is to leave, and it could do something about
-    /// that. (Not while its socket or its window is full: the socket, or an answer, will say when.)
+    /// Whether the client's mailbox may hold something, or the client is to leave, and the
+    /// connection can act on that. A connection whose socket or window is full cannot: the socket,
+    /// or an answer, will wake it.
     pub(crate) fn has_more(&self) -> bool {
         matches!(&self.phase, Phase::Open(open) if open.has_mail || open.leave.is_some())
             && !self.is_blocked()
     }
 
-    /// Whether the driver is to list it: it is a client, and not listed yet.
+    /// Whether the driver has to list this connection: it is a client's, and not listed yet.
     pub(crate) fn list(&mut self) -> bool {
         let Phase::Open(open) = &mut self.phase else { return false };
         !std::mem::replace(&mut open.listed, true)
     }
 
-    /// Follows what the program wants it to follow, if that has changed: how many feeds it has looked at.
+    /// Follows what the program wants the client to follow, if that has changed. Returns the number
+    /// of feeds looked at.
     pub(crate) fn follow_as_told(&mut self, engine: &mut Engine) -> usize {
         let Phase::Open(open) = &mut self.phase else { return 0 };
         if !open.is_v1() {
@@ -281,7 +284,7 @@ impl Connection {
         wanted.len()
     }
 
-    /// Its turn has come on the driver's list.
+    /// Writes for a connection whose turn has come on the driver's list.
     pub(crate) fn take_listed(&mut self, engine: &mut Engine) -> Step {
         if let Phase::Open(open) = &mut self.phase {
             open.listed = false;
@@ -289,13 +292,13 @@ impl Connection {
         self.flush(engine)
     }
 
-    /// Since when a client has taken nothing of what it is being written, if it is being written.
+    /// Returns the time since which a client has taken nothing of a write that waits.
     pub(crate) fn stuck_since(&self) -> Option<u64> {
         self.client()?;
         self.outbox.as_ref().filter(|outbox| outbox.has_data()).map(|outbox| outbox.progress_at)
     }
 
-    /// Its socket has something to say.
+    /// Handles a readiness event of the connection's socket.
     pub(crate) fn ready(&mut self, engine: &mut Engine) -> Step {
         engine.intake.work = WORK;
         self.read(engine)?;
@@ -303,34 +306,34 @@ impl Connection {
     }
 }
 
-/// A connection that has been upgraded and has not said yet who it is.
+/// An upgraded connection that has not said hello yet.
 pub(super) struct Newcomer {
-    /// For the program's rule about feeds.
+    /// The request, for the program's rule about feeds.
     pub(super) request: Option<Box<Asked>>,
     pub(super) details: Details,
     pub(super) address: SocketAddr,
     pub(super) deadline: u64,
-    /// How much of its rate it has used.
+    /// How much of its rate the newcomer has used.
     pub(super) used: Used,
     pub(super) inbound: Option<Box<Inbound>>,
 }
 
-/// What a client on this wire may have beside what all have: who is idle has none of it, unless it came back, or there is
-/// a rule.
+/// The `stepcast.v1` state that few clients need. An idle client has none, unless it came back or a
+/// rule about feeds exists.
 #[derive(Default)]
 pub(super) struct V1 {
-    /// The number of the last message of its mailbox that it had when it came back.
+    /// The number of the last mailbox message that the client had when it came back.
     pub(super) had: u64,
-    /// What goes before the next messages.
+    /// The lines that go before the next messages.
     pub(super) lines: Lines,
-    /// Lines that it has said, and there was no time for.
+    /// Lines from the client that the hub has not had time to read.
     pub(super) unheard: Box<str>,
-    /// What both of them are, between its turns.
+    /// The bytes counted for `lines` and `unheard` between the connection's turns.
     pub(super) charge: Option<Charge>,
-    /// A question that is not answered, by how much goes before it, and the number of the last message of its mailbox that
-    /// does. Who answers has read that.
+    /// An unanswered question: how many bytes go before it, and the number of the last mailbox
+    /// message before it. An answer says that the client has read that message.
     pub(super) asked: Option<(u32, u64)>,
-    /// As a newcomer's.
+    /// The request, as in [`Newcomer`].
     pub(super) request: Option<Box<Asked>>,
 }
 
@@ -340,7 +343,8 @@ mod tests {
 
     #[test]
     pub(super) fn a_connection_is_small() {
-        // 184 without what mio checks in debug builds. `docs/performance.md` says what an idle client costs in all.
+        // 184 without mio's debug checks. `docs/performance.md` says what an idle client costs in
+        // all.
         assert!(size_of::<Connection>() <= 192, "{}", size_of::<Connection>());
     }
 }

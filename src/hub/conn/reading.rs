@@ -1,4 +1,4 @@
-//! What a peer sends: from the socket's bytes to requests, messages and control frames.
+//! Reads what a peer sends: turns the socket's bytes into requests, messages and control frames.
 
 use std::task::{Context, Poll};
 
@@ -13,7 +13,7 @@ use crate::hub::engine::parts::Engine;
 use crate::hub::events::DisconnectReason;
 use crate::hub::primitives::budget::Charge;
 
-/// Reads of one socket before the others have their turn, and bytes.
+/// The number of reads, and of bytes, from one socket before other sockets have their turn.
 const READS: usize = 4;
 const READ_BYTES: usize = Intake::SCRATCH;
 
@@ -49,11 +49,11 @@ impl Connection {
                 Poll::Ready(Err(_)) => return self.lost(engine),
             }
         }
-        self.waker.wake_by_ref(); // there may be more: after the others
+        self.waker.wake_by_ref(); // the socket may hold more: read after the others had their turn
         Ok(())
     }
 
-    /// Looks at what came before, and there was no time for.
+    /// Decodes the bytes that arrived earlier and had to wait for the next turn.
     pub(super) fn hear_unheard(&mut self, engine: &mut Engine) {
         if let Phase::Open(Open { v1: Some(v1), .. }) = &mut self.phase {
             let text = std::mem::take(&mut v1.unheard);
@@ -72,8 +72,8 @@ impl Connection {
         }
     }
 
-    /// The peer has ended its side. Who has asked for something, or has closed, may do that and
-    /// still take its answer.
+    /// Handles the end of the peer's side of the stream. A peer may end its side after its request
+    /// or its Close, and still takes the answer.
     pub(super) fn end_of_stream(&mut self, engine: &mut Engine) -> Step {
         match &mut self.phase {
             Phase::Ending(ending) if !ending.ours => {
@@ -84,7 +84,7 @@ impl Connection {
         }
     }
 
-    /// The connection broke, or ended where it should not have.
+    /// Ends a connection that broke, or whose stream ended too early.
     pub(super) fn lost(&mut self, engine: &mut Engine) -> Step {
         self.depart(engine, DisconnectReason::Lost);
         self.end(engine);
@@ -94,7 +94,7 @@ impl Connection {
     pub(super) fn received(&mut self, bytes: &mut BytesMut, engine: &mut Engine) -> Step {
         match &mut self.phase {
             Phase::Handshake(handshake) => {
-                // Nearly all come in one piece, which need not be copied.
+                // Nearly every request comes in one piece, which need not be copied.
                 let mut kept = std::mem::take(&mut handshake.buffer);
                 let in_one_piece = kept.is_empty();
                 if !in_one_piece {
@@ -105,7 +105,8 @@ impl Connection {
                 match handshake.reader.read(received) {
                     Ok(None) => {
                         let buffer = if in_one_piece { received[..].into() } else { kept };
-                        // Bounded by their number; what they take is not to be what pushes need.
+                        // The number of handshakes is bounded. Their buffers must not use the
+                        // memory that pushes need.
                         let none = || Charge::none(&engine.shared.inbound);
                         let charge = handshake.charge.get_or_insert_with(none);
                         if charge.set(buffer.capacity()) {
@@ -181,7 +182,8 @@ impl Connection {
                     engine.intake.work = engine.intake.work.saturating_sub(1);
                     begins |= matches!(incoming, Incoming::Message(_));
                     self.incoming(incoming, engine);
-                    // Of who has broken the rules, or has closed, nothing more is looked at (RFC 6455, section 7.1.7).
+                    // After a violation or a Close, no further frame is looked at (RFC 6455,
+                    // section 7.1.7).
                     if self.has_broken_the_rules() || matches!(self.phase, Phase::Ending(_)) {
                         return;
                     }
@@ -190,7 +192,7 @@ impl Connection {
             }
         }
         let left = if partial.is_empty() { &bytes[..] } else { &partial[..] };
-        // What is kept for a connection is no more than it needs: not the block it was read into,
+        // A connection keeps only the memory it needs: not the block that its bytes were read into,
         // and not more than the decoder asks for ahead.
         if partial.is_empty() || left.len() < partial.capacity() / 3 {
             partial = BytesMut::from(left);
@@ -202,17 +204,17 @@ impl Connection {
             engine.intake.keep_inbound(inbound);
             return;
         }
-        // What there was no time for is late by the hub's doing.
+        // Bytes that the hub had no time for do not count against the client's frame timeout.
         if begins || inbound.is_unheard {
             inbound.since = engine.clock.now;
         }
         let held = size_of::<Inbound>() + inbound.buffer.capacity() + inbound.codec.allocated();
-        // The driver then has those make way whose message began first.
+        // A crowded intake makes the driver give up the messages that began first.
         engine.intake.is_crowded |= !inbound.charge.set(held);
         *self.inbound() = Some(inbound);
     }
 
-    /// Since when a message is arriving, if one is.
+    /// Returns the time since which a message is arriving, if a message is arriving.
     pub(crate) fn arriving_since(&self) -> Option<u64> {
         let inbound = match &self.phase {
             Phase::Open(Open { inbound, .. }) | Phase::Leaving { inbound, .. } => inbound,
@@ -222,13 +224,13 @@ impl Connection {
         inbound.as_ref().map(|inbound| inbound.since)
     }
 
-    /// Other messages need the memory of the one that is arriving.
+    /// Gives up the arriving message, because other messages need its memory.
     pub(crate) fn give_up_arriving(&mut self, engine: &mut Engine) -> Step {
         let reason = "there is no memory for this message now";
         self.fail_arriving(CloseFrame::new(CloseCode::TRY_AGAIN_LATER, reason), engine)
     }
 
-    /// The message that is arriving takes too long.
+    /// Fails the connection, because the arriving message takes too long.
     pub(super) fn time_out_arriving(&mut self, engine: &mut Engine) -> Step {
         let within = engine.clock.timeouts.frame;
         let reason = format!(
@@ -239,32 +241,32 @@ impl Connection {
 
     pub(super) fn fail_arriving(&mut self, close: CloseFrame, engine: &mut Engine) -> Step {
         if self.arriving_since().is_none() {
-            return Ok(()); // it has come, or the connection has ended
+            return Ok(()); // the message is complete, or the connection has ended
         }
         *self.inbound() = None;
         self.fail(close, engine);
         self.flush(engine)
     }
 
-    /// Whether it is to be closed for what the client did.
+    /// Whether the connection is to be closed because the client broke the rules.
     pub(super) fn has_broken_the_rules(&self) -> bool {
         matches!(&self.phase, Phase::Open(Open { leave: Some(leave), .. }) if leave.is_violation)
     }
 
-    /// One message or control frame.
+    /// Handles one message or control frame.
     pub(super) fn incoming(&mut self, incoming: Incoming, engine: &mut Engine) {
         if let Phase::Newcomer(_) = &self.phase {
             return self.incoming_of_newcomer(incoming, engine);
         }
         let Phase::Open(open) = &mut self.phase else {
-            // Leaving: after our Close only the peer's counts (RFC 6455, section 1.4).
+            // Leaving: after the hub's Close only the peer's Close counts (RFC 6455, section 1.4).
             if let Incoming::Control(Control::Close(_)) = incoming {
                 self.end(engine);
             }
             return;
         };
         if let Incoming::Control(Control::Pong(payload)) = &incoming {
-            // It says what it has: that it was asked for, and is as often as it was.
+            // An answer costs none of the client's rate: the hub asked for it, and sets how often.
             let pong = payload.as_bytes();
             if !open.is_v1() && open.pace.answer_with(pong, engine.freshness(), engine.clock.now) {
                 open.held_since = None;
@@ -279,7 +281,7 @@ impl Connection {
             ),
             Incoming::Control(_) => (0, false),
         };
-        // Of lines each counts by itself.
+        // Each line of a `stepcast.v1` text counts by itself.
         if !self.count(more + usize::from(!is_lines), engine) {
             return;
         }
@@ -291,20 +293,21 @@ impl Connection {
             },
             Incoming::Message(message) => engine.tell_message(open.client.id, None, &message),
             Incoming::Control(Control::Ping(payload)) => {
-                // While the socket takes them, every ping is answered; then only the newest.
+                // Every ping is answered while the socket takes the pongs; after that only the
+                // newest ping is.
                 if self.outbox.as_ref().is_some_and(|outbox| outbox.has_pong())
                     && self.write_outbox(engine).is_err()
                 {
                     return;
                 }
-                // A copy: it may wait, and is a slice of a large block.
+                // A copy, since the pong may wait and the payload is a slice of a large block.
                 let payload = Bytes::copy_from_slice(payload.as_bytes());
                 self.owe(engine.clock.now).pong(ControlPayload::new(payload).unwrap_or_default());
             }
             Incoming::Control(Control::Pong(_)) => {}
             Incoming::Control(Control::Close(frame)) => {
-                // RFC 6455, 5.5.1: "the endpoint typically echos the status code it received";
-                // not the reason, which would reflect the peer's text.
+                // RFC 6455, 5.5.1: "the endpoint typically echos the status code it received". The
+                // reason is not echoed: it is the peer's own text.
                 let echo = frame.as_ref().map(|frame| CloseFrame::new(frame.code(), ""));
                 let copy = frame.map(|frame| CloseFrame::new(frame.code(), frame.reason()));
                 self.depart(engine, DisconnectReason::Closed(copy));
@@ -314,7 +317,7 @@ impl Connection {
         }
     }
 
-    /// So much of what the client said counts in its rate, of which it is not to use more. Whether it has not.
+    /// Charges `cost` to the client's rate. Returns whether the client is within its rate.
     pub(super) fn count(&mut self, cost: usize, engine: &mut Engine) -> bool {
         let used = match &mut self.phase {
             Phase::Open(open) => &mut open.used,
@@ -331,7 +334,7 @@ impl Connection {
         false
     }
 
-    /// One message or control frame before the client has said hello.
+    /// Handles one message or control frame of a newcomer, which has not said hello yet.
     pub(super) fn incoming_of_newcomer(&mut self, incoming: Incoming, engine: &mut Engine) {
         if !self.count(1, engine) {
             return;
@@ -345,13 +348,13 @@ impl Connection {
                     .close(frame.map(|frame| CloseFrame::new(frame.code(), "")));
                 self.end(engine);
             }
-            Incoming::Control(_) => {} // a pong can wait until it is somebody
+            Incoming::Control(_) => {} // no pong is due before the hello
         }
     }
 
     pub(super) fn violation(&mut self, error: &CodecError, engine: &mut Engine) {
         let code = error.close_code().unwrap_or(CloseCode::PROTOCOL_ERROR);
-        // The hub's options have other names than the codec's, which the error names.
+        // The codec's error names the codec's options; the hub's options have other names.
         let reason = match error {
             CodecError::FrameTooLarge { limit } | CodecError::MessageTooLarge { limit } => format!(
                 "a message was longer than the {limit} bytes allowed; raise `Limits::inbound_message`, or send less"
@@ -364,8 +367,8 @@ impl Connection {
         self.fail(CloseFrame::new(code, &reason), engine);
     }
 
-    /// RFC 6455, 7.1.7, "Fail the WebSocket Connection": a Close with the code, after what was
-    /// pushed to the client before, and then the end. Nothing more is read.
+    /// Fails the connection (RFC 6455, 7.1.7, "Fail the WebSocket Connection"). The client gets
+    /// what was pushed before, then a Close with the code, then the end. Nothing more is read.
     pub(super) fn fail(&mut self, close: CloseFrame, engine: &mut Engine) {
         if let Some(client) = self.client() {
             engine.tell_failed(client.id, &close);
@@ -379,7 +382,7 @@ impl Connection {
                 self.owe(engine.clock.now).close(Some(close));
                 self.end(engine);
             }
-            _ => self.end(engine), // our own Close is under way
+            _ => self.end(engine), // the hub's own Close is under way
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Writing to sockets: every byte that the hub sends leaves here.
 //!
-//! A peer that has gone makes a write fail with `EPIPE`. On Unix the kernel also raises `SIGPIPE`, whose default action
-//! ends the process. Rust programs ignore that signal, but programs in C, C++ or Fortran that link the hub do not, so each
-//! write suppresses it: by a flag where the system has one, and on Apple's systems by an option of the socket (see
-//! `listener::prepare`).
+//! A write to a peer that has gone fails with `EPIPE`. On Unix the kernel also raises `SIGPIPE`,
+//! whose default action ends the process. Rust programs ignore that signal, but C, C++ and Fortran
+//! programs that link the hub do not. Each write therefore suppresses the signal: by a flag where
+//! the system has one, and by a socket option on Apple's systems (see `listener::prepare`).
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
@@ -23,15 +23,17 @@ const NO_SIGNAL: i32 = if cfg!(any(target_os = "android", target_os = "linux")) 
     0
 };
 
-/// What an outbox writes to.
+/// The writer below an outbox.
 pub(crate) trait Sink {
-    /// Writes some of these parts, once the socket is known to take something: how many bytes left.
+    /// Writes some of these parts as soon as the socket has room. Returns the number of bytes
+    /// written.
     ///
-    /// Where the socket is full the task is registered with it.
+    /// A full socket registers the task.
     ///
     /// # Errors
     ///
-    /// The socket's, and [`io::ErrorKind::WriteZero`] where it takes nothing and says that it did.
+    /// The socket's errors, and [`io::ErrorKind::WriteZero`] where the socket reports success with
+    /// zero bytes.
     fn poll_send(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>])
     -> Poll<io::Result<usize>>;
 }
@@ -48,8 +50,9 @@ impl Sink for TcpStream {
             let mut sent = 0;
             let result = self.try_io(Interest::WRITABLE, || {
                 sent = send(self, parts)?;
-                // A socket that took a part is full. As tokio's own writes do, this forgets that it was ready, which
-                // saves the call that would find out; its next event comes when there is room again.
+                // A socket that took only a part is full. As in tokio's own writes, an error here
+                // clears tokio's readiness, which saves the call that would find out. The socket's
+                // next event comes when it has room again.
                 let is_full = cfg!(any(target_os = "android", target_os = "linux"));
                 if is_full && 0 < sent && sent < offered {
                     return Err(io::ErrorKind::WouldBlock.into());
@@ -65,8 +68,9 @@ impl Sink for TcpStream {
     }
 }
 
-/// As [`Sink::poll_send`], but the kernel is asked at once, and tokio only where it takes nothing: what tokio keeps of a
-/// socket is elsewhere in memory, and with thousands of them fetching it is a thirtieth of a delivery.
+/// Writes as [`Sink::poll_send`] does, but asks the kernel first, and tokio only when the kernel
+/// takes nothing. Tokio keeps a socket's state elsewhere in memory: with thousands of sockets,
+/// fetching it is a thirtieth of a delivery.
 pub(crate) fn poll_send_at_once(
     stream: &mut TcpStream,
     cx: &mut Context<'_>,
@@ -88,8 +92,8 @@ pub(crate) fn some(sent: usize) -> io::Result<usize> {
     if sent == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(sent) }
 }
 
-/// One write that does not wait and raises no signal. `send` costs the kernel less than `sendmsg`, and one message to many
-/// is that case.
+/// Makes one write that neither waits nor raises a signal. `send` costs the kernel less than
+/// `sendmsg`, and one message to many clients is a `send`.
 fn send(stream: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     let socket = SockRef::from(stream);
     match parts {

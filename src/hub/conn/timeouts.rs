@@ -11,7 +11,7 @@ use crate::wire::Wire;
 impl Connection {
     // ---- time ----
 
-    /// Looks at every deadline of this connection.
+    /// Checks every deadline of this connection.
     pub(crate) fn tick(&mut self, engine: &mut Engine) -> Step {
         let now = engine.clock.now;
         if let Some(outbox) = &self.outbox {
@@ -39,7 +39,8 @@ impl Connection {
                 return if now < *deadline { Ok(()) } else { self.time_out(engine) };
             }
             Phase::Ending(ending) => {
-                // Who is still taking an answer, such as a large page, has time from its last byte on.
+                // A peer that still takes an answer, such as a large page, has the timeout from its
+                // last byte on.
                 let taking =
                     self.outbox.as_ref().map_or(0, |o| o.progress_at + engine.clock.timeouts.close);
                 return if now < taking.max(ending.deadline) {
@@ -52,7 +53,7 @@ impl Connection {
         if open.leave.as_ref().is_some_and(|leave| now >= leave.deadline) {
             return self.time_out(engine);
         }
-        // A message that is longer than any window takes its own time to be read.
+        // A client may need the frame timeout to read a message that is longer than any window.
         let patience = if open.pace.is_in_a_long_message() {
             engine.clock.timeouts.frame
         } else {
@@ -78,7 +79,8 @@ impl Connection {
                 open.asked(engine);
                 self.flush(engine)
             }
-            // A client that talks and is told nothing: proxies cut where one side has been silent.
+            // Keeps a plain connection alive when the client talks and the hub is silent: proxies
+            // cut connections that are silent in one direction.
             Wire::Plain
                 if (silent || open.sent_at.passed(now) >= keepalive)
                     && !self.outbox.as_ref().is_some_and(|outbox| outbox.has_ping()) =>
@@ -104,7 +106,8 @@ impl Connection {
     }
 }
 
-/// When the client on this connection is to be pinged: up to a fifth earlier than said, by its serial number.
+/// The time after which this client is pinged: up to a fifth earlier than configured, spread by the
+/// connection's serial number.
 fn keepalive_of(engine: &Engine, serial: u32) -> u64 {
     let keepalive = engine.clock.timeouts.keepalive;
     keepalive - keepalive / 5 * u64::from(turn_of(serial)) / u64::from(TURNS)

@@ -1,7 +1,7 @@
-//! What a connection is made of: a TCP socket, or any stream that a server hands over.
+//! The stream below a connection: a TCP socket, or any stream that a server hands over.
 //!
-//! Whatever differs between the two is decided here. A TCP socket costs what it costs by itself: its
-//! calls are not dynamic.
+//! Every difference between the two is decided here. Calls on a TCP socket are not dynamic, so TCP
+//! costs nothing extra.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -35,11 +35,11 @@ impl From<TcpStream> for Transport {
 }
 
 impl Transport {
-    /// Reads what has come, as far as `buffer` has room: the number of bytes, zero at the end.
+    /// Reads available bytes, as far as `buffer` has room. Returns their number, zero at the end.
     ///
     /// # Errors
     ///
-    /// The stream's.
+    /// The stream's errors.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -51,12 +51,12 @@ impl Transport {
         }
     }
 
-    /// Writes as [`Sink::poll_send`], but asks the kernel at once: see
+    /// Writes as [`Sink::poll_send`] does, but asks the kernel first: see
     /// [`socket::poll_send_at_once`].
     ///
     /// # Errors
     ///
-    /// The stream's.
+    /// The stream's errors.
     pub(crate) fn poll_send_at_once(
         &mut self,
         cx: &mut Context<'_>,
@@ -68,9 +68,9 @@ impl Transport {
         }
     }
 
-    /// Ends the hub's side of the stream, so that the peer reads the end behind the last bytes.
+    /// Ends the hub's side of the stream, so the peer reads the end behind the last bytes.
     ///
-    /// A failure is not told: the peer has gone then, which the next read says.
+    /// A failure is not returned: the peer has gone then, and the next read says so.
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Tcp(stream) => {
@@ -81,13 +81,13 @@ impl Transport {
         }
     }
 
-    /// Has the drop of this reset the connection: the kernel would go on holding bytes for a peer
-    /// that takes nothing.
+    /// Makes the drop of this stream reset the connection. Otherwise the kernel would go on holding
+    /// bytes for a peer that reads nothing.
     pub(crate) fn abort(&self) {
         let Self::Tcp(stream) = self else { return };
         let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-        // At once, even where a child process, forked meanwhile, holds the socket. (`shutdown` would
-        // say first that all has been sent.)
+        // Resets at once, even where a child process forked meanwhile holds the socket. (`shutdown`
+        // would first tell the peer that all has been sent.)
         #[cfg(any(target_os = "android", target_os = "linux"))]
         let _ = rustix::net::connect_unspec(stream);
     }
@@ -104,7 +104,7 @@ impl Sink for Transport {
             Self::Boxed(stream) => {
                 let mut stream = Pin::new(stream);
                 let sent = ready!(stream.as_mut().poll_write_vectored(cx, parts))?;
-                // A stream that encrypts keeps what it has taken until it is told to flush.
+                // A stream that encrypts keeps what it has taken until it is flushed.
                 if let Poll::Ready(flushed) = stream.poll_flush(cx) {
                     flushed?;
                 }

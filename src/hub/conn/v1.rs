@@ -1,4 +1,5 @@
-//! What is particular to a client on the wire `stepcast.v1`: what it says, and what it is told beside messages.
+//! The part of a connection that only `stepcast.v1` has: what the client says, and what it is told
+//! beside messages.
 
 use std::sync::Arc;
 
@@ -19,13 +20,13 @@ use crate::hub::primitives::moment::{Moment, low_half};
 use crate::wire::Wire;
 use crate::wire::v1::{self, Had, Joined, Lines, Refused, Said};
 
-/// Lines that are none, before the connection is closed.
+/// The number of invalid lines at which the connection is closed.
 const ERRORS: u8 = 10;
 
-/// Bytes of answers that wait for who does not take them, before the connection is closed.
+/// The most bytes of answers that may wait for a client. The connection is closed beyond that.
 const LINES: usize = 64 * 1024;
 
-/// Close codes of this wire (`docs/protocol.md`).
+/// The close codes of this wire (`docs/protocol.md`).
 const TOO_SLOW: u16 = 4001;
 const TAKEN_OVER: u16 = 4500;
 const CLOSED: u16 = 4501;
@@ -44,7 +45,7 @@ impl Open {
     pub(super) fn take_lines(&mut self) -> Option<Vec<u8>> {
         let v1 = self.v1.as_mut().filter(|v1| !v1.lines.is_empty())?;
         let frame = v1.lines.take();
-        v1.charge = None; // what of it does not leave at once the outbox counts
+        v1.charge = None; // the outbox counts what does not leave at once
         self.drop_v1_if_empty();
         Some(frame)
     }
@@ -59,7 +60,8 @@ impl Open {
         }
     }
 
-    /// A question is in line behind what has been taken up: its answer acknowledges the mail before it.
+    /// Notes that a question is in line behind what has been taken up. Its answer acknowledges the
+    /// mail before it.
     pub(super) fn asked(&mut self, engine: &Engine) {
         self.pace.asked(engine.clock.now);
         if !self.is_v1() {
@@ -74,10 +76,10 @@ impl Open {
         self.v1.get_or_insert_default().asked.get_or_insert(asked);
     }
 
-    /// A question behind so much has been answered.
+    /// Handles the answer to a question that `offset` bytes went before.
     pub(super) fn answered(&mut self, offset: u64, engine: &mut Engine) {
         let Some(v1) = &mut self.v1 else { return };
-        // These count modulo 2^32, of which no more than half is under way.
+        // Offsets count modulo 2^32, of which no more than half is in flight.
         let is_behind = |of: u32| low_half(offset).wrapping_sub(of) <= u32::MAX / 2;
         if let Some((_, seq)) = v1.asked.take_if(|(of, _)| is_behind(*of)) {
             self.acknowledge(seq, engine);
@@ -85,7 +87,7 @@ impl Open {
         }
     }
 
-    /// What it was given of its mailbox leaves no room for more: it is asked whether it has read that.
+    /// Asks a client whose mailbox is full whether it has read the mail it was given.
     pub(super) fn ask_for_room(&mut self, engine: &Engine) {
         if self.v1.as_ref().is_none_or(|v1| v1.asked.is_none()) {
             let numbers = self.pace.numbers(engine.clock.now);
@@ -94,16 +96,17 @@ impl Open {
         }
     }
 
-    /// It has its mailbox up to this number.
+    /// Notes that the client has read its mailbox up to this number.
     pub(super) fn acknowledge(&mut self, seq: u64, engine: &mut Engine) {
         if let Some(mail) = self.client.mail().and_then(|mail| self.follows.at(mail)) {
             engine.feeds.acknowledge(mail.place(), seq.min(mail.seen));
-            self.has_mail = true; // there may be room for more
+            self.has_mail = true; // the mailbox may have room for more
         }
     }
 
-    /// A feed, or its mailbox, begins, behind what it has seen. Where nothing is kept of what comes then, that is said now: there
-    /// may be no next message that it would go before.
+    /// Begins a feed, or the mailbox, behind what the client has seen. If the log keeps no later
+    /// message, the gap is announced now: there may be no next message that the gap would go
+    /// before.
     pub(super) fn begin(&mut self, engine: &Engine, mut follow: Follow) {
         let log = &engine.feeds.logs[follow.place()];
         if follow.misses(log.newest + 1) && log.window.number(follow.cursor.log).is_none() {
@@ -121,7 +124,7 @@ impl Open {
 }
 
 impl Connection {
-    /// The first line of a client: from here on it is one.
+    /// Handles the first line of a connection, which makes it a client's.
     pub(super) fn hello(&mut self, text: &str, engine: &mut Engine) {
         let text = text.trim_start_matches('\n');
         let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
@@ -137,13 +140,13 @@ impl Connection {
                 engine,
             );
         }
-        // Its state as a newcomer goes first: see `answer`.
+        // The newcomer's state is freed first: see `answer`.
         let between = Phase::Leaving { deadline: engine.clock.now, inbound: None };
         let Phase::Newcomer(newcomer) = std::mem::replace(&mut self.phase, between) else { return };
         let Newcomer { request, details, address, inbound, mut used, .. } = *newcomer;
         let connection = self.id;
         let begun = engine.begin_session(&hello, details, address, connection);
-        // What it was told to follow is looked at below; what it is told from here on, afterwards.
+        // The feeds to follow so far are looked at below; later changes are looked at afterwards.
         begun.client.mailbox.lock().refollow = false;
         let of_this_hub = hello.epoch == Some(engine.shared.topics.epoch());
         let mut lines_out = Lines::default();
@@ -161,14 +164,16 @@ impl Connection {
         };
         let mut open = Open::new(Arc::clone(&begun.client), Follows::none(), Wire::V1, engine);
         open.v1 = Some(Box::new(v1));
-        open.has_mail = true; // what there was no room for
+        open.has_mail = true; // mail that the window held back
         open.inbound = inbound;
-        // What it wants it has to say: it can go on at once, whatever its rate is.
+        // Naming feeds costs rate, but a client is never kept out by its own hello: at most half of
+        // its rate counts as used.
         engine.intake.is_within_rate(&mut used, hello.feeds.len());
         open.used = used.at_most_half();
         self.phase = Phase::Open(open);
         self.take_over_mail(had, engine, connection);
-        // What it asked for when it was here last counts no more: it asks now, and may get other answers.
+        // Earlier requests of the client no longer count: it asks again now, and may get other
+        // answers.
         let asked_before = begun.client.unfollow_own();
         for (name, had) in &hello.feeds {
             self.follow_named(name, *had, of_this_hub, engine, connection);
@@ -176,13 +181,14 @@ impl Connection {
         for topic in asked_before {
             engine.shared.drop_follower(&topic);
         }
-        self.follow_all(&begun.client.wishes(), engine); // of the program
+        self.follow_all(&begun.client.wishes(), engine); // the program's wishes
         if !rest.is_empty() {
             self.said(rest, engine);
         }
     }
 
-    /// Takes over what waits in its mailbox; the first time, to go on behind what it had.
+    /// Takes over the mail that waits for the client; the first time, from behind what the client
+    /// had.
     pub(super) fn take_over_mail(
         &mut self,
         had: Option<Had>,
@@ -199,7 +205,7 @@ impl Connection {
             open.ask_for_room(engine);
         }
         if !is_begun {
-            // Who has not just come back was there all the time.
+            // A client that has not just come back was connected all the time.
             let why = if had.is_some() { Why::Expired } else { Why::Slow };
             let had = had.unwrap_or(Had { seq: Some(0), ..Had::default() });
             let now = engine.clock.now;
@@ -209,7 +215,7 @@ impl Connection {
         }
     }
 
-    /// A connection that does not begin as it should.
+    /// Closes a connection that does not begin as it should.
     pub(super) fn turn_away(&mut self, code: u16, reason: &str, engine: &mut Engine) {
         let mut lines = Lines::default();
         lines.bye(code, reason, None);
@@ -220,13 +226,13 @@ impl Connection {
         self.end(engine);
     }
 
-    /// It did not say hello in time.
+    /// Closes a newcomer that did not say hello in time.
     pub(super) fn time_out_newcomer(&mut self, engine: &mut Engine) -> Step {
         self.turn_away(RULES_BROKEN, "expected a hello in time", engine);
         self.flush(engine)
     }
 
-    /// Lines of a client, up to one that breaks the rules.
+    /// Handles the lines of a client, up to one that breaks the rules.
     pub(super) fn said(&mut self, text: &str, engine: &mut Engine) {
         let limit = engine.shared.limits.feeds_per_client;
         let mut rest = text.trim_matches('\n');
@@ -246,7 +252,8 @@ impl Connection {
                     let says_more = open.pace.answer(value, engine.freshness(), engine.clock.now);
                     open.answered(value[0], engine);
                     if says_more {
-                        // It was asked for, and is as often as it was.
+                        // An answer costs none of the client's rate: the hub asked for it, and sets
+                        // how often.
                         open.held_since = None;
                         engine.intake.work -= 1;
                     } else {
@@ -264,7 +271,7 @@ impl Connection {
                     }
                 }
             }
-            // Who asks and does not read is not to make the answers grow.
+            // A client that asks and does not read must not make the answers grow without bound.
             let Phase::Open(open) = &self.phase else { return };
             if open.v1.as_ref().is_some_and(|v1| v1.lines.len() > LINES) {
                 let reason = "too much was asked for, and no answer taken";
@@ -306,7 +313,8 @@ impl Connection {
                 }
             }
             Said::Unfollow(names) => {
-                // At once, and not as the program's: it may follow one of them again in its next line.
+                // Unfollows at once, unlike the program's calls: the client's next line may follow
+                // the same feed again.
                 for name in names {
                     let Some(topic) = open.client.topic_named(&name) else { continue };
                     if open.client.unfollow(&topic, || {}) {
@@ -325,8 +333,8 @@ impl Connection {
         }
     }
 
-    /// The client asks for a feed. `of_this_hub`: what it has is, where it does not say of which
-    /// epoch.
+    /// Follows a feed that the client asks for. `of_this_hub` says whether what the client has,
+    /// where it names no epoch, is of this hub.
     pub(super) fn follow_named(
         &mut self,
         name: &str,
@@ -338,7 +346,7 @@ impl Connection {
         self.send_lines_ahead(engine);
         let Phase::Open(open) = &mut self.phase else { return };
         let limit = engine.shared.limits.feeds_per_client;
-        // Before a feed is made, or a rule asked.
+        // The limit is checked before a feed is made or a rule is asked.
         if open.client.follows_count() >= limit && open.client.topic_named(name).is_none() {
             let error = FollowError::TooMany { limit }.to_string();
             return open.lines().error("full", Some(shown(name)), &error);
@@ -351,7 +359,7 @@ impl Connection {
         };
         match open.client.follow_at_once(&topic, limit) {
             Ok(true) => {}
-            Ok(false) => engine.shared.drop_handle(&topic), // it has one since before
+            Ok(false) => engine.shared.drop_handle(&topic), // the client holds an earlier handle
             Err(error) => {
                 engine.shared.drop_handle(&topic);
                 return open.lines().error("full", Some(name), &error.to_string());
@@ -361,14 +369,14 @@ impl Connection {
         let counts = had.epoch.map_or(of_this_hub, |epoch| epoch == topic.epoch);
         let had = Some(had).filter(|_| counts);
         match open.follows.at(place).map(|follow| follow.seen) {
-            // It goes on where it is: all that it was given before goes before this answer.
+            // A followed feed goes on where it is: everything given before goes before this answer.
             Some(seen) => open.lines().feed(name, topic.alias, topic.epoch, seen, true),
             None => self.begin_feed(place, (had, u64::MAX), engine, connection),
         }
     }
 
-    /// Sends answers while the client still says something, if they are many and its socket takes them: so they are as
-    /// many as it does not read.
+    /// Sends many answers while the client still talks, if its socket takes them. Only answers that
+    /// the client does not read then pile up.
     pub(super) fn send_lines_ahead(&mut self, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
         let are_many = open.v1.as_ref().is_some_and(|v1| v1.lines.len() > LINES / 4);
@@ -380,7 +388,7 @@ impl Connection {
         }
     }
 
-    /// Counts what waits to be told, or to be heard, until its next turn.
+    /// Counts the lines that wait to be sent, or to be read, until the connection's next turn.
     pub(super) fn charge_lines(&mut self, engine: &Engine) {
         let Phase::Open(Open { v1: Some(v1), .. }) = &mut self.phase else { return };
         let bytes = v1.lines.capacity() + v1.unheard.len();
@@ -389,7 +397,7 @@ impl Connection {
         }
     }
 
-    /// From here on it is given this feed, and at the latest what was stamped from the stamp on.
+    /// Starts to give the client this feed, from the stamp on at the latest.
     pub(super) fn begin_feed(
         &mut self,
         place: usize,
@@ -407,7 +415,7 @@ impl Connection {
         open.begin(engine, follow);
     }
 
-    /// Follows what is wanted and not followed yet.
+    /// Follows the wanted feeds that are not followed yet.
     pub(super) fn follow_all(&mut self, wanted: &[Wanted], engine: &mut Engine) {
         for wanted in wanted {
             let place = engine.feeds.log_of(&wanted.topic);
@@ -418,8 +426,8 @@ impl Connection {
         }
     }
 
-    /// An outbox with the next messages, of which lines share frames, and how much they are: at most so many messages, of
-    /// which the last begins within so many bytes.
+    /// Fills an outbox with the next messages, whose lines share frames. Returns the outbox and its
+    /// size. At most `messages` messages are taken, and the last begins within `bytes`.
     pub(super) fn take_up_v1(
         &mut self,
         engine: &Engine,
@@ -445,7 +453,7 @@ impl Connection {
                 log.form(item, stamp, (follow.cursor, after), &engine.shared.budget);
             if let Some(number) = number {
                 let (alias, seen) = (log.topic.alias, follow.seen);
-                // The end of the hole nobody was given, however fast it reads.
+                // The end of the hole was given to nobody, however fast the client reads.
                 let until = number - log.window.lost_before(follow.cursor.log);
                 joined.gap(alias, seen, until, follow.why.name());
                 joined.gap(alias, seen.max(until - 1), number, "lost");
@@ -469,7 +477,7 @@ impl Connection {
         outbox.has_data().then(|| (Box::new(outbox), taken))
     }
 
-    /// What goes before a Close, and the Close as this wire has it.
+    /// Writes what goes before a Close. Returns the Close as this wire has it.
     pub(super) fn farewell(&mut self, close: CloseFrame, engine: &Engine) -> CloseFrame {
         let Phase::Open(open) = &self.phase else { return close };
         if !open.is_v1() {
@@ -484,7 +492,7 @@ impl Connection {
         self.bye(code, close.reason(), None, engine)
     }
 
-    /// The same where the hub ends.
+    /// Does the same where the hub ends.
     pub(super) fn farewell_at_the_end(
         &mut self,
         goodbye: &Goodbye,
@@ -493,7 +501,8 @@ impl Connection {
     ) -> CloseFrame {
         let code = CloseCode::new(goodbye.v1_code()).filter(|_| wire == Wire::V1);
         let Some(code) = code else { return goodbye.close() };
-        // So that they do not all come at once: the more there were, the longer it is.
+        // Clients are told to come back over a period that grows with their number, so they do not
+        // all come at once.
         let within =
             1000 + 2 * engine.farewell.as_ref().map_or(0, |farewell| farewell.clients as u64);
         let some =
@@ -502,7 +511,7 @@ impl Connection {
         self.bye(code, goodbye.reason(), retry, engine)
     }
 
-    /// What a client on this wire is told before a Close, and the Close.
+    /// Writes the lines before a Close on this wire. Returns the Close.
     pub(super) fn bye(
         &mut self,
         code: CloseCode,
@@ -516,19 +525,20 @@ impl Connection {
         CloseFrame::new(code, reason)
     }
 
-    /// Tells who comes while the hub ends.
+    /// Says goodbye to a client that comes while the hub ends.
     pub(super) fn say_goodbye(&mut self, goodbye: &Goodbye, wire: Wire, engine: &mut Engine) {
         let close = self.farewell_at_the_end(goodbye, wire, engine);
         self.owe(engine.clock.now).close(Some(close));
         self.end(engine);
     }
 
-    /// Another connection is this client now.
+    /// Hands this client over to another connection.
     pub(crate) fn be_taken_over(&mut self, engine: &mut Engine) -> Step {
         let reason = "another connection has taken over this client";
         if let Phase::Open(Open { client, follows, .. }) = &mut self.phase {
             if client.has_gone() {
-                follows.take_unless(|place| Some(place) != client.mail()); // it went with the client: another log may have its place
+                // The mailbox went with the client: another log may have its place.
+                follows.take_unless(|place| Some(place) != client.mail());
             }
         }
         self.leave_feeds(engine);
@@ -543,21 +553,21 @@ impl Connection {
     }
 }
 
-/// What a client is told about a line that is not looked at.
+/// Returns the answer to a line that names too many feeds and is not looked at.
 fn too_many_named(limit: usize) -> String {
     format!(
         "a line names more feeds than the {limit} that a client may follow; the line is ignored"
     )
 }
 
-/// As much of a name as is sent back: none that is a feed's is longer.
+/// Returns as much of a name as is sent back: no feed's name is longer.
 fn shown(name: &str) -> &str {
     let end = (0..=NAME_MAX.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
     &name[..end.unwrap_or_default()]
 }
 
 impl Connection {
-    /// A binary frame of a client on this wire.
+    /// Handles a binary frame of a client on this wire.
     pub(super) fn heard_bytes(&mut self, frame: &Bytes, engine: &mut Engine) {
         match v1::parse_binary(frame) {
             Ok(Some((to, message))) => self.hear_message(to, &message, engine),
@@ -566,7 +576,7 @@ impl Connection {
         }
     }
 
-    /// A message to the program, about the feed with this alias, if it is about one.
+    /// Gives the program a message, with the feed of this alias if there is one.
     pub(super) fn hear_message(&mut self, to: u32, message: &Message, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
         let logs = || open.follows.iter().filter_map(|follow| engine.feeds.get(follow.place()));

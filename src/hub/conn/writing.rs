@@ -1,4 +1,4 @@
-//! What a client is owed: from mailbox and feed to the socket's bytes.
+//! Writes what a client is owed: from mailbox and feed to the socket's bytes.
 
 use std::io::{self, IoSlice};
 use std::sync::atomic::Ordering;
@@ -15,17 +15,17 @@ use crate::hub::limits::Overflow;
 use crate::hub::primitives::moment::Moment;
 use crate::wire::{Frame, Wire};
 
-/// How much a connection takes up at once of what it is owed: what has been taken up is written
-/// even if newer messages come.
+/// The most that a connection takes up at once of what its client is owed. Taken-up messages are
+/// written even if newer ones come.
 const TAKE_BYTES: usize = 64 * 1024;
 const TAKE_FRAMES: usize = 64;
 
-/// Feeds that are looked at for what is taken up at once: each message is the oldest in all feeds of a client. What else a
-/// message costs is as much as looking at so many feeds.
+/// The number of feeds looked at per take-up: each message is the oldest in all feeds of a client.
+/// The rest of a message's cost equals `LOOKS_OF_MESSAGE` feeds.
 const TAKE_LOOKS: usize = 4096;
 const LOOKS_OF_MESSAGE: usize = 8;
 
-/// How often it takes something up before the others have their turn.
+/// The number of take-ups before other connections have their turn.
 const TAKES: usize = 8;
 
 impl Connection {
@@ -33,14 +33,14 @@ impl Connection {
         self.outbox.get_or_insert_with(|| Box::new(Outbox::new(now)))
     }
 
-    /// The driver has heard that the mailbox holds something.
+    /// Notes that the mailbox holds something.
     pub(crate) fn mark_mail(&mut self) {
         if let Phase::Open(open) = &mut self.phase {
             open.has_mail = true;
         }
     }
 
-    /// Writes what the client is owed, until it has all of it or its socket is full.
+    /// Writes what the client is owed, until all is written or the socket is full.
     pub(crate) fn flush(&mut self, engine: &mut Engine) -> Step {
         let written = self.write_owed(engine);
         self.charge_lines(engine);
@@ -77,8 +77,8 @@ impl Connection {
         Ok(())
     }
 
-    /// A client that has fallen off the window goes on in its middle, or not at all. That is seen,
-    /// and counted, also while its socket is full.
+    /// Moves a client that has fallen off the window to the window's middle, or closes it. Skipped
+    /// messages are noticed and counted even while the client's socket is full.
     pub(super) fn catch_up(&mut self, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
         let skipped = open.follows.catch_up(&engine.feeds);
@@ -90,7 +90,7 @@ impl Connection {
         }
     }
 
-    /// Whether the outbox is empty now.
+    /// Writes the outbox. Returns whether the outbox is empty now.
     pub(super) fn write_outbox(&mut self, engine: &mut Engine) -> Result<bool, Over> {
         let Some(outbox) = &mut self.outbox else { return Ok(true) };
         let mut cx = Context::from_waker(&self.waker);
@@ -100,7 +100,8 @@ impl Connection {
                 engine.shared.counters.bytes_out.add(count as u64);
                 if let Phase::Open(open) = &mut self.phase {
                     open.sent_at = Moment::at(engine.clock.now);
-                    // A ping may have much before it that a slow reader reads first.
+                    // A slow reader may have much to read before the ping, so the ping's time
+                    // starts anew.
                     if let Some(at) = open.pinged_at.as_mut().filter(|_| was_blocked && count > 0) {
                         *at = Moment::at(engine.clock.now);
                     }
@@ -128,8 +129,8 @@ impl Connection {
         Ok(empty)
     }
 
-    /// Takes up the next of what the client is owed, by the order of the stamps. `alone`: so it did before, and may stand
-    /// where nobody else does.
+    /// Takes up the next messages that the client is owed, in stamp order. `alone` says that the
+    /// last take-up was for this client alone, whose cursor then may be nobody else's.
     pub(super) fn take(&mut self, engine: &mut Engine, alone: bool) -> Result<Taken, Over> {
         let now = engine.clock.now;
         let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
@@ -142,12 +143,12 @@ impl Connection {
         if let Some(lines) = open.take_lines() {
             open.sent_at = Moment::at(now);
             self.send_at_once(lines, engine);
-            return Ok(Taken::Shared); // it stands where it stood
+            return Ok(Taken::Shared); // the cursor stays where it was
         }
         let wire = open.wire;
         let leave = open.leave.as_deref();
         let upto = leave.map_or(engine.feeds.upto, |leave| leave.upto.min(engine.feeds.upto));
-        // Of who has broken the rules nothing more is read, so that it could not say what it has.
+        // After a violation nothing more is read, so no answer could open the window.
         let room = if leave.is_some_and(|leave| leave.is_violation) {
             usize::MAX
         } else {
@@ -160,13 +161,13 @@ impl Connection {
         }
         open.held_since = None;
         if !open.has_mail && open.leave.is_none() {
-            // What it is owed together with others, if it follows one feed.
+            // A client that follows one feed may share its messages with others.
             let only = match wire {
                 Wire::Plain => open.follows.only(),
                 Wire::V1 => open.follows.only_owed(&engine.feeds).filter(|follow| {
                     let log = engine.feeds.get(follow.place());
                     let next = log.and_then(|log| log.number_at(follow.cursor.log));
-                    !next.is_some_and(|next| follow.misses(next)) // what is missing is to be said first
+                    !next.is_some_and(|next| follow.misses(next)) // a gap has to be announced first
                 }),
             };
             let budget = &engine.shared.budget;
@@ -183,7 +184,7 @@ impl Connection {
                 let question = question.map(|question| question.frame(wire));
                 let mut cx = Context::from_waker(&self.waker);
                 match write_batch(&mut self.transport, &mut cx, batch, end, question.as_ref()) {
-                    Ok(0) => {} // the socket is full: take up its part, so that the time counts
+                    Ok(0) => {} // the socket is full: take up the part, so the time counts
                     Ok(written) => {
                         engine.shared.counters.bytes_out.add(written as u64);
                         let of_batch = written.min(end);
@@ -218,7 +219,7 @@ impl Connection {
                         }
                         return Ok(match written == end + asked {
                             true if is_all => Taken::Nothing,
-                            true if is_cut => Taken::Alone, // from where it stands now few go on
+                            true if is_cut => Taken::Alone, // few clients go on from this cursor
                             _ => Taken::Shared,
                         });
                     }
@@ -232,8 +233,9 @@ impl Connection {
         Ok(if self.outbox.is_some() { Taken::Alone } else { Taken::Nothing })
     }
 
-    /// Sends what nothing goes before. What is left of it has been begun, so that nothing is answered before it; where
-    /// the connection has broken that is all, and the next write will say so.
+    /// Sends bytes that nothing goes before. The rest that the socket does not take counts as
+    /// begun, so nothing overtakes it. On a broken connection the rest is everything, and the next
+    /// write reports the failure.
     pub(super) fn send_at_once(&mut self, mut bytes: Vec<u8>, engine: &Engine) {
         let mut cx = Context::from_waker(&self.waker);
         let slices = [IoSlice::new(&bytes)];
@@ -246,14 +248,15 @@ impl Connection {
         }
     }
 
-    /// What is left of a frame that has been begun goes first.
+    /// Puts the rest of a frame that has been begun before everything else.
     pub(super) fn begin(&mut self, rest: Frame, now: u64) {
         if !rest.is_empty() {
             self.owe(now).begin(rest);
         }
     }
 
-    /// So many bytes have been taken up: puts a question behind them, if one is due. Whether it was.
+    /// Notes that `bytes` have been taken up, and puts a question behind them if one is due.
+    /// Returns whether one was.
     pub(super) fn take_and_ask(&mut self, bytes: usize, engine: &Engine) -> bool {
         let Phase::Open(open) = &mut self.phase else { return false };
         let wire = open.wire;
@@ -292,7 +295,7 @@ impl Connection {
         }
     }
 
-    /// The same on the wire `stepcast.v1`.
+    /// Fills the outbox on the wire `stepcast.v1`.
     pub(super) fn take_up_lines(&mut self, engine: &mut Engine, upto: u64, room: usize) {
         let Phase::Open(open) = &self.phase else { return };
         let messages = messages_at_once(open.follows.count());
@@ -305,13 +308,13 @@ impl Connection {
         }
     }
 
-    /// It has everything that goes before its Close.
+    /// Starts the close, if the client has everything that goes before its Close.
     pub(super) fn leave_if_due(&mut self, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
         let Some(leave) = &open.leave else { return };
-        // What was taken from the program goes before the Close, also what there was no room for yet.
+        // Mail accepted from the program goes before the Close, also mail the window held back.
         if !leave.is_violation && open.is_v1() && open.client.mailbox.lock().mail.is_some() {
-            open.held_since.get_or_insert(Moment::at(engine.clock.now)); // until an answer makes room
+            open.held_since.get_or_insert(Moment::at(engine.clock.now)); // until an answer
             return;
         }
         if let Some(leave) = open.leave.take_if(|leave| engine.feeds.upto >= leave.upto) {
@@ -320,21 +323,21 @@ impl Connection {
     }
 }
 
-/// How many messages a client that follows so many feeds takes up at once.
+/// The number of messages that a client with this many feeds takes up at once.
 fn messages_at_once(feeds: usize) -> usize {
     (TAKE_LOOKS / (LOOKS_OF_MESSAGE + feeds)).max(1)
 }
 
 pub(super) enum Taken {
-    /// Of what everyone at its cursor is owed.
+    /// Messages shared with every client at the same cursor.
     Shared,
-    /// Put together for this client.
+    /// Messages put together for this client.
     Alone,
     Nothing,
 }
 
-/// Writes as much of the batch, up to `end`, and of the frame after it as the socket takes: the bytes
-/// that left, zero where it is full.
+/// Writes as much of the batch, up to `end`, and of the frame after it as the socket takes. Returns
+/// the number of bytes that left, zero for a full socket.
 fn write_batch(
     transport: &mut Transport,
     cx: &mut Context<'_>,
