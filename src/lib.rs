@@ -1,10 +1,11 @@
 //! Push the progress of a running computation to browsers over WebSocket, from inside its loop.
 //!
-//! A program that already runs a model links this crate in. A [`Hub`] listens, keeps track of who
-//! is connected, and delivers; the model's loop calls [`Hub::send`] (to one browser),
+//! A program that already runs a model links this crate in. A [`Hub`] listens, keeps track of its
+//! clients, and delivers messages. The model's loop calls [`Hub::send`] (to one browser),
 //! [`Hub::broadcast`] (to all) and [`Feed::set`] (a latest value, such as progress, which late
-//! joiners get too). The calls are synchronous, work from any thread, and do not block whatever
-//! viewers do. Each run can have a feed of its own ([`Hub::feed`]).
+//! joiners get too). The calls are synchronous, work from any thread, and never wait for viewers.
+//! Each run can have a feed of its own ([`Hub::feed`]). The [glossary](crate#words) explains the
+//! words of these pages.
 //!
 //! ```
 //! use stepcast::Hub;
@@ -93,7 +94,7 @@
 //!   nothing.
 //! - **Memory is bounded**, in bytes, per client and in all ([`Limits`]). By default 4 MiB of
 //!   messages and 4 MiB of values wait for one client, each feed keeps 8 MiB, and all together have
-//!   256 MiB. A slow client skips to newer messages, and the hub counts what it skipped
+//!   256 MiB. A slow client skips to newer messages, and the hub counts the skipped ones
 //!   ([`ClientInfo::skipped`], [`Hub::stats`]). Other policies are [`Overflow::Refuse`] and
 //!   [`Overflow::Disconnect`]; a program that would rather wait has [`Hub::send_timeout`].
 //! - **The program keeps its files.** Connections leave a quarter of the process's file descriptors
@@ -104,7 +105,7 @@
 //! - **Delivery costs what the network costs.** A message to one of thousands of viewers takes 1.03
 //!   to 1.15 times a bare `send(2)`, and an idle viewer takes 0.75 KiB (`docs/performance.md`,
 //!   beside six other servers).
-//! - **Order.** What one thread pushes, to one client and to everyone, arrives in the order of the
+//! - **Order.** Messages from one thread, to one client and to everyone, arrive in the order of the
 //!   calls.
 //! - **Reconnecting clients miss nothing that is kept.** After any cut, a client of `stepcast.v1`
 //!   gets every message that is kept exactly once, in order, and a gap tells it what it has missed.
@@ -119,21 +120,21 @@
 //!   [`HubBuilder::allow_host`]). Ids are unguessable and never given twice. An address that other
 //!   machines can reach needs [`HubBuilder::allow_remote`]. Everybody who gets in may watch: login
 //!   and TLS are still missing.
-//! - **The end is told.** The hub ends within a deadline, delivers first, and leaves nothing
+//! - **The end is orderly.** The hub ends within a deadline, delivers first, and leaves nothing
 //!   behind. The next section says what viewers see; each of its rows is a test.
 //!
 //! # Endings
 //!
 //! A hub ends once: with its last handle, by [`Hub::finish`], [`Hub::fail`] or [`Hub::shutdown`],
-//! or with the process. Its viewers get what was pushed before, then how it ended:
+//! or with the process. Its viewers get the messages pushed before, then how it ended:
 //!
 //! | how | `stepcast.v1` | plain wire |
 //! |---|---|---|
 //! | finished, with a message | `bye` 4503: does not come back | Close 1000 |
 //! | failed, with a reason | `bye` 4504: does not come back | Close 1011 |
-//! | ended, without a word | `bye` 4000: comes back, since the program may start again | Close 1001 |
+//! | ended, without a message | `bye` 4000: comes back, since the program may start again | Close 1001 |
 //!
-//! What ends a program decides what viewers see:
+//! The end of the program decides what viewers see:
 //!
 //! | the program | viewers see | what to do |
 //! |---|---|---|
@@ -147,12 +148,13 @@
 //! | [`std::process::exit`] on another thread | connection lost | [`Hub::shutdown_blocking`] before it |
 //! | Ctrl-C, `SIGTERM` | connection lost | `HubBuilder::finish_on_signal` (feature `signal`, Unix): ended, with the signal's name |
 //! | panics with `panic = "abort"` | connection lost | a panic hook with a [`WeakHub`] that calls `fail`, then `shutdown_blocking` |
-//! | [`std::process::abort`], `SIGKILL`, a crash | connection lost | [`Hub::flush`] after what must not be lost |
-//! | its runtime is dropped, where [`HubBuilder::runtime`] runs the hub there | connection lost | `hub.shutdown().await` before |
+//! | [`std::process::abort`], `SIGKILL`, a crash | connection lost | [`Hub::flush`] after messages that must arrive |
+//! | drops the runtime that runs the hub ([`HubBuilder::runtime`]) | connection lost | `hub.shutdown().await` before |
 //!
-//! Without a word from the program the end waits a second at most for viewers that are slow.
+//! If the program calls neither `finish` nor `fail` nor `shutdown`, the end waits at most a second
+//! for slow viewers.
 //!
-//! ¹ On Linux with glibc, and on macOS, if the main thread has begun the hub or cloned a handle of
+//! ¹ On Linux with glibc, and on macOS, if the main thread spawned the hub or cloned a handle of
 //! it. On Windows and with musl the connection is lost: call `finish` or `shutdown_blocking`.
 //!
 //! # Words
@@ -172,8 +174,8 @@
 //!
 //! # Parts that stand alone
 //!
-//! [`codec`] is RFC 6455 framing as a `tokio_util` decoder and encoder, [`handshake`] the HTTP
-//! upgrade before it: both without I/O, for servers and for clients.
+//! [`codec`] is RFC 6455 framing as a `tokio_util` decoder and encoder. [`handshake`] is the HTTP
+//! upgrade before it. Both work without I/O, for servers and for clients.
 //!
 //! # Requirements and features
 //!
