@@ -108,8 +108,8 @@
 //! - **Order.** Messages from one thread, to one client and to everyone, arrive in the order of the
 //!   calls.
 //! - **Reconnecting clients miss nothing that is kept.** After any cut, a client of `stepcast.v1`
-//!   gets every message that is kept exactly once, in order, and a gap tells it what it has missed.
-//!   In the end it has the newest of all values.
+//!   gets every kept message exactly once, in order. A gap reports the messages that it missed. In
+//!   the end it has the newest of all values.
 //! - **Strict protocol.** All 301 cases of the Autobahn suite's groups 1 to 7, 9 and 10 pass in
 //!   both roles, none of them "non-strict" (`.ci/run`).
 //! - **Other people's clients.** Chromium, Firefox, Node's own `WebSocket`, npm's `ws`, Python's

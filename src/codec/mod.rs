@@ -45,9 +45,9 @@
 //! The bytes left in the buffer belong to the codec's state. At the next call they must be there,
 //! unchanged, with new bytes behind them. They may move to another buffer in between.
 //!
-//! *Early refusal.* A violation is reported at the byte that proves it. An illegal first byte is
-//! reported when only that byte has come, a length above the limit before the masking key and any
-//! payload, and bad UTF-8 inside an incomplete frame.
+//! *Early refusal.* A violation is reported at the byte that proves it. An illegal first byte needs
+//! no second byte. A length above the limit needs neither the masking key nor any payload. Bad
+//! UTF-8 is reported inside an incomplete frame.
 //!
 //! *Memory.* Memory grows with the received bytes, never with a length that a peer merely declared.
 //! `decode` asks the buffer for no more than the frame lacks, and for at most twice the received

@@ -158,9 +158,9 @@ impl Hub {
     /// Returns every URL of the hub's page. URLs for this machine come first.
     ///
     /// For a hub on `0.0.0.0` or `[::]` the list has the loopback address, the addresses by which
-    /// this machine reaches others, and the machine's name, which other machines may not know. The
-    /// list is empty if the hub is [disabled](Hub::disabled), or has no page (neither the feature
-    /// `page` nor [`HubBuilder::page`](crate::HubBuilder::page)).
+    /// this machine reaches others, and the machine's name. Other machines may not know that name.
+    /// The list is empty if the hub is [disabled](Hub::disabled), or has no page (neither the
+    /// feature `page` nor [`HubBuilder::page`](crate::HubBuilder::page)).
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;

@@ -7,7 +7,8 @@ use crate::hub::error::SpawnError;
 /// The least that `Limits::memory` can be: a socket's outbox and some messages.
 const LEAST_MEMORY: usize = 64 * 1024;
 
-/// The longest of `Timeouts`. Browsers have timers up to 24.8 days, and the hub counts moments modulo 49 days.
+/// The longest of `Timeouts`. Browsers have timers up to 24.8 days, and the hub counts moments
+/// modulo 49 days.
 const LONGEST: Duration = Duration::from_secs(20 * 24 * 60 * 60);
 
 /// Bounds on clients and on the memory that the hub keeps for them.
@@ -239,7 +240,7 @@ impl Limits {
     }
 }
 
-/// How long a hub waits for its peers.
+/// The timeouts of a hub: the times that it waits for its peers.
 ///
 /// Each timeout is 20 days at most: a longer one, such as [`Duration::MAX`], counts as 20 days. All
 /// but `grace` and `shutdown` are 1 ms at least: a shorter one is [`SpawnError::BadOption`] when
@@ -301,8 +302,8 @@ impl Timeouts {
         /// cuts the connection and drops the data. Default 10 s.
         stall: Duration = "Duration::from_secs(30)";
         /// Sets the time for one message to be written to one client, from its first byte to its
-        /// last, and for one message from a client to arrive. A message that takes longer closes
-        /// the connection with 1008. Default 60 s.
+        /// last. One message from a client has the same time to arrive. A message that takes longer
+        /// closes the connection with 1008. Default 60 s.
         frame: Duration = "Duration::from_secs(300)";
         /// Sets the time for the closing handshake. Before it, a client that the program closes has
         /// the same time to read its pending messages. A peer that is sent an answer or the page
@@ -354,7 +355,7 @@ impl Timeouts {
     }
 }
 
-/// How much of a feed's log the hub keeps for late joiners.
+/// The retention of a feed: the part of its log that the hub keeps for late joiners.
 ///
 /// A slow client that is connected can have more than that, up to
 /// [`Limits::feed`](crate::Limits::feed).
@@ -391,7 +392,7 @@ impl Retention {
     }
 }
 
-/// What happens when a client's mailbox is full, or when the client falls too far behind a feed.
+/// The policy for a client whose mailbox is full, or that falls too far behind a feed.
 ///
 /// ```
 /// use stepcast::{Hub, Overflow};
