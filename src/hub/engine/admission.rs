@@ -1,4 +1,4 @@
-//! The rules of admission: who may connect, and what a request can get.
+//! The rules of admission: which client may connect, and what a request can get.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use crate::hub::primitives::program;
 use crate::page::{Page, Parts};
 use crate::wire::Wire;
 
-/// Who may connect, and what else a request gets.
+/// The admission rules, and the answers to other requests.
 pub(crate) struct Reception {
     pub(crate) rules: Rules,
     pub(crate) page: Page,
-    /// Which pages may show the hub's page in a frame: sources of a content security policy.
+    /// The pages that may show the hub's page in a frame: sources of a content security policy.
     pub(crate) frame_ancestors: Box<str>,
     pub(crate) keep_headers: Vec<String>,
-    /// Addresses that many clients share, which are not counted.
+    /// Addresses that many clients share; their clients are not counted.
     pub(crate) proxies: Vec<IpAddr>,
     /// Whether a client is told its id.
     pub(crate) greet: bool,
     /// Whether a client is sent back what it sends.
     pub(crate) echo: bool,
-    /// For how many milliseconds' worth a client's window is; zero: there is none.
+    /// The client's window as a time, in milliseconds. Zero: no window.
     pub(crate) freshness: u32,
-    /// Who may follow which feed by naming it.
+    /// The program's rule about who may follow a feed by naming it.
     pub(crate) authorize_follow: Option<FollowRule>,
 }
 
@@ -35,7 +35,7 @@ impl Drop for Reception {
     }
 }
 
-/// The program's rule for that.
+/// A program's rule about who may follow a feed.
 pub(crate) type FollowRule = Arc<dyn Fn(&str, &Request) -> bool + Send + Sync>;
 
 /// A request that the program's rule about feeds is asked about.
@@ -44,13 +44,13 @@ pub(crate) struct Asked {
     pub(crate) _charge: Option<Charge>,
 }
 
-/// What a request that is not refused gets.
+/// The answer to a request that is not refused.
 pub(crate) enum Answer {
     Page(Parts),
-    /// The 101 of a client that says then who it is, and what it follows.
+    /// The 101 of a client that then says who it is and what it follows.
     UpgradeToV1(Vec<u8>),
-    /// The 101, and what the client follows.
+    /// The 101, and the feed that the client follows.
     Upgrade(Vec<u8>, Arc<Topic>),
-    /// The 101 of who comes while the hub ends, and is told how.
+    /// The 101 of a client that comes while the hub ends, and is told so.
     Goodbye(Vec<u8>, Wire),
 }

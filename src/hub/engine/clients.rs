@@ -1,4 +1,5 @@
-//! The clients of a hub: who has a session, who is away, and how many each address has.
+//! The clients of a hub: live sessions, detached clients, and the number of clients at each
+//! address.
 
 use std::sync::Arc;
 
@@ -8,16 +9,17 @@ use crate::hub::client::held::Held;
 use crate::hub::feed::topic::Topic;
 use crate::hub::primitives::conn_id::ConnId;
 
-/// Those of a hub. Who is live is in the registry, with all that there is to know; the key follows from the id.
+/// The sessions of a hub. The registry has the live clients with all their state; the key follows
+/// from the id.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    /// How many there are.
+    /// The number of sessions.
     pub(crate) count: usize,
-    /// Those who are detached.
+    /// The detached clients.
     pub(crate) away: Away,
-    /// What all their mailboxes have in common.
+    /// The topic that all their mailboxes share.
     pub(crate) mailbox: Option<Arc<Topic>>,
-    /// Connections whose client has another one now, by place and serial number.
+    /// Connections whose client has another connection now.
     pub(crate) taken_over: Vec<ConnId>,
 }
 
@@ -29,7 +31,7 @@ impl Sessions {
 
 pub(crate) struct Clients {
     pub(crate) sessions: Sessions,
-    /// Where clients that are away stood.
+    /// The places in the feeds of clients that are away.
     pub(crate) held: Held,
     pub(crate) addresses: Addresses,
 }

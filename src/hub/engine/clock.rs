@@ -1,4 +1,4 @@
-//! The driver's clock, and the timeouts that it is compared with.
+//! The driver's clock and the hub's timeouts.
 
 use crate::hub::limits::Timeouts;
 use crate::hub::primitives::moment::millis;

@@ -1,4 +1,4 @@
-//! The feeds that the driver knows: a log for each, and what of them callers have made visible.
+//! The feeds that the driver knows: a log for each, and how far callers' pushes are visible.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,34 +19,36 @@ use crate::hub::primitives::moment::millis;
 use crate::hub::shared::state::Shared;
 use crate::wire::v1::Had;
 
-/// Messages that a feed, or all of them when memory is short, let go before other work has its turn.
+/// The number of messages that a feed, or all feeds when memory is short, drop before other work
+/// has its turn.
 pub(crate) const TRIM: usize = 2048;
 
 pub(crate) struct Feeds {
     pub(crate) shared: Arc<Shared>,
-    /// Everyone's is the first.
+    /// Everyone's log is the first.
     pub(crate) logs: Slab<Log>,
-    /// Stamps below this have been made visible: what was pushed with them may be delivered.
+    /// The stamp below which pushes are visible and may be delivered.
     pub(crate) upto: u64,
-    /// What of the callers' pushes is being taken over.
+    /// The callers' pushes that are being taken over.
     pub(crate) round: Round,
     pub(crate) times: Times,
-    /// An emptied queue of everyone's feed, for its inbox.
+    /// An emptied queue, for the inbox of everyone's feed.
     pub(crate) spare_queue: Queue,
     /// An emptied mailbox, for callers.
     pub(crate) spare_mail: Option<Box<Mail>>,
     /// Feeds whose newest part was pushed after the driver took its stamp.
     pub(crate) hidden: Vec<usize>,
-    /// Feeds that were read, or lost a follower, since it was last looked for what can go.
+    /// Feeds that were read, or lost a follower, since the last trim.
     touched: Vec<usize>,
-    /// While a tick asks them: for each feed where its follower furthest behind stands.
+    /// For each feed, the position of its follower furthest behind; only while a tick collects
+    /// them.
     needed: Vec<u64>,
     pub(crate) retention: Kept,
 }
 
 impl Feeds {
     pub(crate) fn new(shared: Arc<Shared>, timeouts: &Timeouts, retention: &Retention) -> Self {
-        // On the plain wire nobody who comes late is given everyone's log: see `keep_everyones`.
+        // On the plain wire no late joiner is given everyone's log: see `keep_everyones`.
         let of_everyone = Kept { messages: 0, age: 0 };
         let mut logs = Slab::new();
         let everyone = Arc::clone(shared.topics.everyone());
@@ -75,21 +77,21 @@ impl Feeds {
         self.logs.get_mut(place)
     }
 
-    /// Whether a feed was read, or lost a follower, since it was last looked for what can go.
+    /// Whether a feed was read, or lost a follower, since the last trim.
     pub(crate) fn has_touched(&self) -> bool {
         !self.touched.is_empty()
     }
 
-    /// A mailbox that has been emptied may be the next one that holds something.
+    /// Keeps an emptied mailbox for the next client with mail.
     pub(crate) fn keep_mail(&mut self, emptied: Box<Mail>) {
         if let Some(spare) = emptied.into_spare() {
             self.spare_mail = Some(spare);
         }
     }
 
-    /// Moves what waits in a client's mailbox into the log that it is read from, if there is room. What it had when it came
-    /// back, up to the number `had`, makes room: it may have acknowledged that before, and not been heard. Whether
-    /// anything was moved.
+    /// Moves a client's waiting mail into the log it is read from, if the log has room. Mail that
+    /// the client had when it came back, up to the number `had`, makes room: an earlier
+    /// acknowledgement of it may have been lost. Returns whether anything was moved.
     pub(crate) fn collect_mail(
         &mut self,
         client: &ClientState,
@@ -124,7 +126,8 @@ impl Feeds {
             let at = self.times.of(change.stamp, now);
             log.change(key, change, at, &self.shared.budget);
         }
-        // What the client has had leaves no trace among the values that wait, so they are bounded here once more.
+        // The bound of the waiting values did not count those that the client has had, so it is
+        // applied here again.
         log.latest.give_way(self.shared.limits.keys, bound);
         log.reveal(self.upto);
         if !log.window.all_visible() || !log.latest.all_before(self.upto) {
@@ -134,7 +137,7 @@ impl Feeds {
         true
     }
 
-    /// A client has so much of its mailbox, and says that it need not be kept.
+    /// Drops the mail that a client has acknowledged.
     pub(crate) fn acknowledge(&mut self, place: usize, seq: u64) {
         if let Some(log) = self.get_mut(place) {
             let had = log.window.after_number(seq);
@@ -142,19 +145,19 @@ impl Feeds {
         }
     }
 
-    /// Whether something has been taken over, or is being, that may not be delivered yet.
+    /// Whether something has been taken over, or is being taken over, and may not be delivered yet.
     pub(crate) fn has_hidden(&self) -> bool {
         !self.hidden.is_empty() || self.is_taking_over()
     }
 
-    /// It is to be looked for what this feed holds for nobody.
+    /// Puts a feed on the list for the next trim.
     pub(crate) fn touch(&mut self, place: usize) {
         if self.logs.get_mut(place).is_some_and(|log| !std::mem::replace(&mut log.touched, true)) {
             self.touched.push(place);
         }
     }
 
-    /// The place of a feed, which it is given if it has none.
+    /// Returns the place of a feed, and makes one if the feed has none.
     pub(crate) fn log_of(&mut self, topic: &Arc<Topic>) -> usize {
         let place = topic.place.load(Ordering::Relaxed);
         if self.logs.get(place).is_some_and(|log| Arc::ptr_eq(&log.topic, topic)) {
@@ -166,7 +169,8 @@ impl Feeds {
         place
     }
 
-    /// A new follower of a feed; where it begins: it is to have what was stamped from `stamp` on.
+    /// Adds a follower to a feed. Returns the cursor where the follower begins, to get what was
+    /// stamped from `stamp` on.
     pub(crate) fn follow(
         &mut self,
         place: usize,
@@ -183,7 +187,7 @@ impl Feeds {
         cursor
     }
 
-    /// A new follower of a feed on `stepcast.v1`; see [`Log::resume`].
+    /// Adds a `stepcast.v1` follower to a feed; see [`Log::resume`].
     pub(crate) fn resume(
         &mut self,
         place: usize,
@@ -201,7 +205,7 @@ impl Feeds {
         begun
     }
 
-    /// A follower less, which may follow the feed again: it is not to be listed twice then.
+    /// Removes a follower that may follow the feed again, so the follower is not listed twice then.
     pub(crate) fn unfollow_early(&mut self, place: usize, connection: ConnId) {
         if let Some(log) = self.logs.get_mut(place) {
             log.followers.forget(connection);
@@ -209,7 +213,7 @@ impl Feeds {
         self.unfollow(place);
     }
 
-    /// A follower less, whose connection is no client's any more.
+    /// Removes a follower whose connection is no longer a client's.
     pub(crate) fn unfollow(&mut self, place: usize) {
         if let Some(log) = self.logs.get_mut(place) {
             log.followers.count -= 1;
@@ -217,9 +221,10 @@ impl Feeds {
         }
     }
 
-    /// A feed has something new: its followers are called. Where messages were lost before they could be taken
-    /// over, or many have gone, all that are listed are shown at once, with how many were lost; who is said to be no follower is
-    /// taken from the list. Whether the call begins, and is not one that was under way.
+    /// Calls the followers of a feed that has something new. If messages were lost before the
+    /// takeover, or many followers have gone, all listed followers are shown at once, with the
+    /// number of lost messages. A listed connection for which `is_one` says no is taken off the
+    /// list. Returns whether the call begins now; false while an earlier call is under way.
     pub(crate) fn call_followers(
         &mut self,
         place: usize,
@@ -234,25 +239,25 @@ impl Feeds {
         self.logs.get_mut(place).is_some_and(|log| log.followers.call())
     }
 
-    /// From now on it is found out how far behind the followers of each feed are.
+    /// Starts to collect how far behind the followers of each feed are.
     pub(crate) fn begin_needed(&mut self) {
         self.needed.clear();
         self.needed.resize(self.logs.capacity(), u64::MAX);
     }
 
-    /// A follower of a feed stands there, or begins there.
-    /// So many bytes to it may be lost with its connection: it may come back for them.
+    /// Notes the cursor of a feed's follower. `unanswered` bytes before the cursor may be lost with
+    /// the connection, and the client may come back for them.
     pub(crate) fn need(&mut self, place: usize, cursor: Cursor, unanswered: u32) {
         if let Some((needed, log)) = self.needed.get_mut(place).zip(self.logs.get(place)) {
             *needed = log.window.before(cursor.log, unanswered).min(*needed);
         }
     }
 
-    /// As [`trim`](Self::trim), now that all followers have said where they stand.
+    /// Trims a feed as [`trim`](Self::trim) does, now that the cursors of all followers are known.
     pub(crate) fn trim_needed(&mut self, place: usize, now: u64) -> usize {
         let dropped = match self.needed.get(place) {
             Some(needed) => self.trim(place, *needed, now),
-            None => 0, // it is newer than the question
+            None => 0, // the feed is newer than the collection
         };
         if let Some(log) = self.logs.get_mut(place).filter(|_| dropped < TRIM) {
             log.hold_no_more();
@@ -266,7 +271,8 @@ impl Feeds {
         self.touched.retain(is_touched);
     }
 
-    /// Lets go what feeds hold that have been read by all who follow them, so many feeds at most; whether there are more.
+    /// Drops what all followers have read, in at most `most` feeds. Returns whether more feeds
+    /// wait.
     pub(crate) fn trim_touched(&mut self, mut most: usize, now: u64) -> bool {
         while most > 0 {
             let Some(place) = self.touched.pop() else { return false };
@@ -275,8 +281,10 @@ impl Feeds {
         !self.touched.is_empty()
     }
 
-    /// Lets go what a feed holds for nobody, where its follower furthest behind is at `needed`, up to some number of
-    /// messages, and the rest later; and the feed, if nobody has it and nothing young is in it. How many messages.
+    /// Drops the messages of a feed that nobody needs, where `needed` is the position of the
+    /// follower furthest behind. At most [`TRIM`] messages go at once, the rest later. The feed
+    /// goes too, if nobody has it and it holds nothing young. Returns the number of messages
+    /// dropped.
     pub(crate) fn trim(&mut self, place: usize, needed: u64, now: u64) -> usize {
         let is_being_filled = self.is_taking_over_at(place);
         let Some(log) = self.logs.get_mut(place) else { return 0 };
@@ -300,7 +308,7 @@ impl Feeds {
     }
 }
 
-/// A hub that ends in the middle of a round holds nothing of it any more.
+/// A hub that ends in the middle of a round keeps nothing of the round.
 impl Drop for Feeds {
     fn drop(&mut self) {
         if let Some(part) = self.round.part.take() {

@@ -1,5 +1,5 @@
-//! Which feeds a client follows, where it stands in each, and what it is owed next: without a
-//! socket, so that it can be tried against a naive model (`hub::reference`).
+//! The feeds that a client follows, its cursor in each, and what it is owed next. This part has no
+//! socket, so tests compare it with a naive model (`hub::reference`).
 
 use smallvec::SmallVec;
 
@@ -15,22 +15,23 @@ use crate::wire::Frame;
 /// One feed that a client follows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Follow {
-    /// See [`place`](Self::place); no table has 2^32.
+    /// The [`place`](Self::place); no table has 2^32.
     place: u32,
     /// On `stepcast.v1`: why the next messages are missing, if they are.
     pub(crate) why: Why,
-    /// Whether it is on that wire, where it is told of removed values.
+    /// Whether the client is on `stepcast.v1`, where it is told of removed values.
     pub(crate) removals: bool,
-    /// There, too: the number of the last message that it was given, or told to have missed.
+    /// On `stepcast.v1`: the number of the last message that the client was given, or told to have
+    /// missed.
     pub(crate) seen: u64,
     pub(crate) cursor: Cursor,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Why {
-    /// It was too slow.
+    /// The client was too slow.
     Slow,
-    /// They were not kept until it came.
+    /// The messages were not kept until the client came.
     Expired,
 }
 
@@ -48,7 +49,7 @@ impl Follow {
         Self { place: low_half(place as u64), why: Why::Slow, removals: false, seen: 0, cursor }
     }
 
-    /// It is on `stepcast.v1`, and begins behind this message.
+    /// Makes this a follow on `stepcast.v1` that begins behind message `seen`.
     pub(crate) fn behind(self, seen: u64, why: Why) -> Self {
         Self { why, seen, removals: true, ..self }
     }
@@ -58,12 +59,12 @@ impl Follow {
         self.place as usize
     }
 
-    /// Whether messages are missing before the one of this number.
+    /// Whether messages are missing before the one with this number.
     pub(crate) fn misses(&self, next: u64) -> bool {
         next > self.seen + 1
     }
 
-    /// It has been given, or told to have missed, the messages up to this one.
+    /// Notes that the client was given, or told to have missed, the messages up to `number`.
     pub(crate) fn see(&mut self, number: u64) {
         // Values may have come alone, before the next message.
         if number > self.seen {
@@ -72,7 +73,8 @@ impl Follow {
     }
 }
 
-/// All that a client follows. Most follow one feed, and are many: it needs no memory of its own.
+/// The feeds that a client follows. Nearly every client follows one feed, which needs no
+/// allocation.
 #[derive(Debug)]
 pub(crate) struct Follows(SmallVec<[Follow; 1]>);
 
@@ -85,7 +87,7 @@ impl Follows {
         Self(SmallVec::new())
     }
 
-    /// The one that it follows, if it is one and not several.
+    /// Returns the followed feed, if it is exactly one.
     pub(crate) fn only(&self) -> Option<Follow> {
         match *self.0 {
             [only] => Some(only),
@@ -101,12 +103,12 @@ impl Follows {
         self.0.iter()
     }
 
-    /// Where it stands in the feed at this place.
+    /// Returns the client's state in the feed at this place.
     pub(crate) fn at(&mut self, place: usize) -> Option<&mut Follow> {
         self.0.iter_mut().find(|follow| follow.place() == place)
     }
 
-    /// Moves on in the feed at this place.
+    /// Moves the cursor in the feed at this place.
     pub(crate) fn set_cursor(&mut self, place: usize, cursor: Cursor) {
         if let Some(follow) = self.at(place) {
             follow.cursor = cursor;
@@ -119,12 +121,13 @@ impl Follows {
 
     pub(crate) fn add(&mut self, follow: Follow) {
         if self.0.len() == self.0.capacity() {
-            self.0.reserve_exact(1); // a few, of many clients
+            self.0.reserve_exact(1); // many clients follow a few feeds
         }
         self.0.push(follow);
     }
 
-    /// Follows what the program wants this client to follow, if that has changed: how many feeds it has looked at.
+    /// Follows what the program wants this client to follow, if that has changed. Returns the
+    /// number of feeds looked at.
     pub(crate) fn follow_as_told(
         &mut self,
         client: &ClientState,
@@ -145,8 +148,8 @@ impl Follows {
         count
     }
 
-    /// Stops following what is not wanted any more, or was followed before it was wanted again: the places. Its mailbox
-    /// is followed in any case.
+    /// Stops following feeds that are not wanted any more, or were followed before they were wanted
+    /// again. Returns their places. The mailbox is followed in any case.
     pub(crate) fn unfollow_unwanted(
         &mut self,
         client: &ClientState,
@@ -164,7 +167,7 @@ impl Follows {
         gone.iter().map(Follow::place).collect()
     }
 
-    /// The only one of them that has something for the client, if it is one and not several.
+    /// Returns the feed that has something for the client, if it is exactly one.
     pub(crate) fn only_owed(&self, feeds: &Feeds) -> Option<Follow> {
         if let Some(only) = self.only() {
             return Some(only);
@@ -180,7 +183,8 @@ impl Follows {
         if owed.next().is_some() { None } else { first }
     }
 
-    /// Goes on in the middle of each window that it has fallen off: how many messages that skips.
+    /// Moves the cursor to the middle of each window that the client has fallen off. Returns the
+    /// number of messages skipped.
     pub(crate) fn catch_up(&mut self, feeds: &Feeds) -> u64 {
         let mut skipped = 0;
         for follow in &mut self.0 {
@@ -193,14 +197,15 @@ impl Follows {
         skipped
     }
 
-    /// Whether a client has so much of logs before it that it gets the latest values first.
+    /// Whether a client has so many log bytes before it that it gets the latest values first.
     pub(crate) fn is_behind(&self, feeds: &Feeds) -> bool {
         let before = |follow: &Follow| Some(feeds.get(follow.place())?.bytes_before(follow.cursor));
         self.iter().filter_map(before).sum::<usize>() > BEHIND
     }
 
-    /// The oldest that is there of what a client follows, or the oldest value if these go first, if it was
-    /// stamped before `upto`: stamp, message, where the client stands, and where after it.
+    /// Returns the oldest message that the client is owed, or the oldest value if values go first,
+    /// if it was stamped before `upto`. The result has the stamp, the message, the client's follow,
+    /// and the cursor after the message.
     pub(crate) fn oldest<'a>(
         &self,
         feeds: &'a Feeds,
@@ -218,7 +223,7 @@ impl Follows {
         first.map(|((_, stamp), item, follow, cursor)| (stamp, item, follow, cursor))
     }
 
-    /// What comes next of mailbox and feeds, by the order of the stamps, if it was stamped before
+    /// Takes the next message of mailbox and feeds, in stamp order, if it was stamped before
     /// `upto`.
     pub(crate) fn next(
         &mut self,
@@ -235,7 +240,7 @@ impl Follows {
             let (mail, emptied) = take_mail(client, has_mail, |mail| {
                 let value = if behind { mail.pop_value_before(upto) } else { None };
                 let oldest = value.or_else(|| mail.pop_before(before, &mut copy));
-                // Who has everything else.
+                // A client that has everything else gets its values.
                 oldest.or_else(|| if next.is_none() { mail.pop_value_before(upto) } else { None })
             });
             if let Some((slot, cost)) = mail {
@@ -266,7 +271,7 @@ impl Follows {
         self.oldest(feeds, upto, false).is_some() || (may_have_mail && has_mail())
     }
 
-    /// Takes out those that are not wanted any more, and returns them.
+    /// Removes the feeds that are not wanted any more, and returns them.
     pub(crate) fn take_unless(&mut self, wanted: impl Fn(usize) -> bool) -> Vec<Follow> {
         let mut taken = Vec::new();
         self.0.retain(|follow| {
@@ -281,7 +286,7 @@ impl Follows {
     }
 }
 
-/// What this takes from the mailbox, and what held it, if that is empty then.
+/// Takes something from the mailbox. Also returns the mail's box, if the mail is empty then.
 fn take_mail<T>(
     client: &ClientState,
     has_mail: &mut bool,

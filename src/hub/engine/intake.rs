@@ -1,4 +1,4 @@
-//! The intake: what connections share while they read, since the driver reads from one at a time.
+//! The intake: what connections share for reading, since the driver reads one connection at a time.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use crate::codec::{FrameLimits, MessageCodec, Role};
 use crate::hub::limits::Limits;
 use crate::hub::primitives::budget::{Budget, Charge};
 
-/// How much of its rate a client has used: of the microseconds in each of which it may say a part of a message.
+/// How much of its rate a client has used, in microseconds: each message uses the time in which the
+/// rate permits one.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Used(u32);
 
@@ -16,23 +17,24 @@ impl Used {
     /// Two seconds.
     const BURST: u32 = 2_000_000;
 
-    /// So many milliseconds later.
+    /// The use that is left after `passed` milliseconds.
     pub(crate) fn after(self, passed: u64) -> Self {
         let passed = u32::try_from(passed.saturating_mul(1000)).unwrap_or(u32::MAX);
         Self(self.0.saturating_sub(passed))
     }
 
-    /// Half a burst at most: for what a client has to say to begin with.
+    /// The use, at most half a burst: for what a client has to say first.
     pub(crate) fn at_most_half(self) -> Self {
         Self(self.0.min(Self::BURST / 2))
     }
 }
 
-/// What an inbound message that is not complete needs; a connection without one has none.
+/// The state of an inbound message that is not complete; a connection without such a message has
+/// none.
 pub(crate) struct Inbound {
     pub(crate) codec: MessageCodec,
     pub(crate) buffer: BytesMut,
-    /// Whether there was no time for what is in the buffer.
+    /// Whether the hub had no time yet for the bytes in the buffer.
     pub(crate) is_unheard: bool,
     pub(crate) charge: Charge,
     /// When the first byte of the message came, in the driver's milliseconds.
@@ -51,16 +53,16 @@ pub(crate) struct Intake {
     scratch: BytesMut,
     /// The messages that may still be decoded before other connections have their turn.
     pub(crate) work: usize,
-    /// Whether messages that are arriving have more than their share of the memory.
+    /// Whether arriving messages exceed their share of the memory.
     pub(crate) is_crowded: bool,
     /// A decoder that is not in use.
     spare: Option<Box<Inbound>>,
     codec_limits: FrameLimits,
-    /// The account of messages that are arriving.
+    /// The budget of arriving messages.
     budget: Arc<Budget>,
     /// The messages that a client may send in a second, at least one.
     per_second: u32,
-    /// The bytes that a message of a client may have.
+    /// The largest message of a client, in bytes.
     message: usize,
 }
 
@@ -109,9 +111,10 @@ impl Intake {
         self.spare = Some(inbound);
     }
 
-    /// Counts so much of what a client said in its rate, and in the work of this turn. Whether it is within the rate,
-    /// which has room for a burst of two seconds' worth (the "continuous-state leaky bucket" form of the generic cell
-    /// rate algorithm, ITU-T I.371): one that begins within it may end beyond, and then the next have to wait.
+    /// Charges `cost` to a client's rate and to this turn's work. Returns whether the client is
+    /// within its rate. The rate permits a burst of two seconds' worth (the "continuous-state leaky
+    /// bucket" form of the generic cell rate algorithm, ITU-T I.371). A message that begins within
+    /// the burst may end beyond; later ones then have to wait.
     pub(crate) fn is_within_rate(&mut self, used: &mut Used, cost: usize) -> bool {
         self.work = self.work.saturating_sub(cost);
         let each = 1_000_000 / self.per_second;
@@ -121,8 +124,8 @@ impl Intake {
         is_within
     }
 
-    /// As how many more messages one of so many bytes counts: one for each 4 KiB, and 16 at most, so that a program that
-    /// permits larger messages has not to raise the rate.
+    /// The number of extra messages that a message of `bytes` counts as: one for each 4 KiB, at
+    /// most 16. A program that permits larger messages therefore need not raise the rate.
     pub(crate) fn more_for(&self, bytes: usize) -> usize {
         bytes / (self.message / 16).max(4 * 1024)
     }

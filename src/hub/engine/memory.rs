@@ -1,4 +1,4 @@
-//! Relief: what makes way where the hub's memory limit is reached.
+//! Relief: frees memory when the hub's memory limit is reached.
 
 use std::sync::Arc;
 
@@ -10,19 +10,19 @@ use crate::hub::feed::queue::ENTRY_OVERHEAD;
 use crate::hub::limits::Overflow;
 use crate::wire::v1;
 
-/// Messages that are let go in one turn.
+/// The number of messages dropped in one turn.
 const RELIEF: usize = 16 * 1024;
 
 impl Engine {
-    /// Over the hub's memory limit: the fullest mailboxes lose their older half, and if that is not
-    /// enough the longest logs.
-    /// It ends after some number of messages: whether there are more to be lost.
+    /// Relieves a hub over its memory limit: the fullest mailboxes lose their older half and, if
+    /// that is not enough, the longest logs do too. A call drops a bounded number of messages.
+    /// Returns whether more have to go.
     pub(crate) fn relieve(&mut self) -> bool {
         let mut left = RELIEF;
         if self.shared.overflow == Overflow::SkipOldest {
             self.relieve_mailboxes(&mut left);
-        } // else what was taken is not to be lost
-        // Of a mailbox nothing is to be lost where the policy says so.
+        } // else messages taken from callers must not be lost
+        // With the other policy a mailbox must lose nothing.
         let may_lose = |log: &Log| {
             self.shared.overflow == Overflow::SkipOldest || log.topic.alias != v1::MAILBOX
         };
@@ -55,13 +55,13 @@ impl Engine {
         }
     }
 
-    /// What was sent to a client and waits loses its older half: how many messages.
+    /// Drops the older half of a client's waiting mail. Returns the number of messages.
     pub(crate) fn halve_mailbox(&self, client: &ClientState) -> usize {
         let evicted = {
             let mut mailbox = client.mailbox.lock();
             let Some(mail) = &mut mailbox.mail else { return 0 };
             let evicted = mail.log.make_room(0, mail.log.bytes());
-            mail.lost += evicted.count as u64; // which is kept, though nothing else may be
+            mail.lost += evicted.count as u64; // the count is kept, even if nothing else is
             mailbox.free(evicted.bytes, self.shared.mail_budgets());
             evicted
         };
@@ -69,10 +69,10 @@ impl Engine {
         evicted.count
     }
 
-    /// Where clients that are away have filled their share: those with most mail lose the older
-    /// half of their messages, until a quarter of the share is free. Where that is not enough, or
-    /// not permitted, and the share is exceeded, those with most have gone for good. It ends after
-    /// some number of messages: whether there are more to be lost.
+    /// Relieves clients that are away and have filled their share. The clients with most mail lose
+    /// the older half of their messages, until a quarter of the share is free. If that is not
+    /// enough, or not permitted, and the share is exceeded, the clients with most mail are gone for
+    /// good. A call drops a bounded number of messages. Returns whether more have to go.
     pub(crate) fn relieve_absent(&mut self) -> bool {
         let share = Arc::clone(&self.shared.absent);
         let may_lose = self.shared.overflow == Overflow::SkipOldest;
@@ -93,7 +93,7 @@ impl Engine {
             }
             left = left.saturating_sub(lost);
         }
-        // Another half of the same mailboxes before anybody has gone for good.
+        // Another half of the same mailboxes goes before any client is gone for good.
         if may_lose && left < RELIEF && share.is_tight() {
             return true;
         }

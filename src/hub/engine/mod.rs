@@ -1,4 +1,4 @@
-//! What all connections of one driver share, and what becomes of feeds and clients in it.
+//! The state that all connections of one driver share, and how feeds and clients come and go in it.
 
 pub(crate) mod admission;
 pub(crate) mod clients;

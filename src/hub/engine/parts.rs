@@ -1,4 +1,4 @@
-//! What all connections of one driver share, each part with its own state.
+//! The state that all connections of one driver share, in parts that each own their state.
 
 use std::sync::Arc;
 
@@ -21,11 +21,12 @@ use crate::hub::primitives::budget::Charge;
 use crate::hub::primitives::program;
 use crate::hub::shared::state::Shared;
 
-/// What an event counts beside its message: its place in the channel, and the owner of its bytes.
+/// The bytes that an event counts beside its message: its place in the channel, and the owner of
+/// its bytes.
 const EVENT_OVERHEAD: usize = 192;
 
-/// A part is lent to whatever needs it alone. What needs several is a method here: see `session`,
-/// `reception` and `memory`.
+/// The shared parts. A part is lent to a caller that needs that part alone. An operation on several
+/// parts is a method here: see `session`, `reception` and `memory`.
 pub(crate) struct Engine {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Clock,
@@ -34,7 +35,7 @@ pub(crate) struct Engine {
     pub(crate) admission: Reception,
     pub(crate) intake: Intake,
     pub(crate) reports: Reports,
-    /// Once the hub ends: what its clients are told.
+    /// What clients are told once the hub ends.
     pub(crate) farewell: Option<Farewell>,
 }
 
@@ -72,7 +73,7 @@ impl Engine {
         self.farewell.as_ref().map(|farewell| Arc::clone(&farewell.goodbye))
     }
 
-    /// A client has sent a message, about a feed or about none: whoever listens is told.
+    /// Counts a client's message, about a feed or about none, and passes it to the listeners.
     pub(crate) fn tell_message(&self, id: ClientId, feed: Option<&Topic>, message: &Message) {
         self.shared.counters.received.add(1);
         if self.shared.listeners.any() {
@@ -94,7 +95,7 @@ impl Engine {
     }
 }
 
-/// A copy: what is decoded is a slice of a block that others' bytes are in, too.
+/// Copies a message, since decoded bytes are a slice of a block that also holds others' bytes.
 fn copy_with(message: &Message, map: impl FnOnce(Bytes) -> Bytes) -> Message {
     message.kind().message(map(Bytes::copy_from_slice(message.as_bytes())))
 }
@@ -140,7 +141,7 @@ pub(crate) mod tests {
         Engine::new(Arc::new(shared), timeouts, &Retention::default(), reception)
     }
 
-    /// Calls with the engine's time.
+    /// Test calls with the engine's time.
     impl Engine {
         pub(crate) fn take_news(&mut self) -> (Vec<usize>, Keys) {
             self.feeds.take_news(self.clock.now)

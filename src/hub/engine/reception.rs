@@ -1,4 +1,4 @@
-//! The reception: what a request gets, and how whoever sent it becomes a client and ends being one.
+//! The reception: what a request gets, and how its sender becomes a client and stops being one.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -22,20 +22,20 @@ use crate::page;
 use crate::wire::v1::{self, Greeting, Lines};
 use crate::wire::{Wire, plain};
 
-/// The rule has panicked: that costs who asked for the feed, and nobody else.
+/// The rule has panicked: only the client that asked for the feed is affected.
 struct Panicked;
 
 const RULE_PANICKED: &str = "the program's rule about this feed panicked";
 
-/// Room for a 101 and the greeting behind it.
+/// The capacity for a 101 and the greeting behind it.
 const RESPONSE: usize = 256;
 
-/// So many bytes are kept of the request of each client without being counted: they are bounded by the number of
-/// clients. More are counted in the share of what clients have sent.
+/// The bytes of each client's request that are kept uncounted: the number of clients bounds them.
+/// More bytes are counted in the share of what clients have sent.
 const KEPT_UNCOUNTED: usize = 1024;
 
 impl Engine {
-    /// What a request gets.
+    /// Decides what a request gets.
     pub(crate) fn decide(
         &mut self,
         request: &Request,
@@ -72,7 +72,7 @@ impl Engine {
             upgrade.put_answer(is_v1.then_some(v1::PROTOCOL), &mut response);
             return Ok(Answer::Goodbye(response, if is_v1 { Wire::V1 } else { Wire::Plain }));
         }
-        // Asked again at a hello: many may have been let in before any of them says it.
+        // Checked again at the hello: many newcomers may be let in before one of them says hello.
         self.check_place(address.ip()).map_err(|(what, limit)| Refusal::full(what, limit))?;
         if !self.has_memory_for(request) {
             let reason = "no memory for so long a request now; shorten its path and headers";
@@ -100,21 +100,21 @@ impl Engine {
                 })?
             }
         };
-        // The plain wire has no subprotocol: one that is offered is not agreed to.
+        // The plain wire has no subprotocol, so it agrees to none that is offered.
         upgrade.put_answer(None, &mut response);
         Ok(Answer::Upgrade(response, topic))
     }
 
-    /// Whether there is a place for one client more at this address, or a client that is away
-    /// can make it: see [`make_place`](Self::make_place).
+    /// Whether this address has a place for one more client, or a client that is away can make one:
+    /// see [`make_place`](Self::make_place).
     ///
     /// # Errors
     ///
-    /// Of what there are too many, and how many there may be.
+    /// The kind of thing that there are too many of, and its limit.
     pub(crate) fn check_place(&self, ip: IpAddr) -> Result<(), (&'static str, usize)> {
         let most = self.shared.room().clients;
         if self.connected() >= most {
-            return Err(("clients", most)); // or else one that is away makes way
+            return Err(("clients", most)); // or else a client that is away makes way
         }
         if self.clients.addresses.connected_at(ip) >= self.clients.addresses.most_at(ip) {
             return Err(("clients from one address", self.shared.limits.clients_per_address));
@@ -122,12 +122,12 @@ impl Engine {
         Ok(())
     }
 
-    /// How many clients are connected.
+    /// The number of connected clients.
     pub(crate) fn connected(&self) -> usize {
         self.shared.registry.count() - self.clients.sessions.away.len()
     }
 
-    /// Where there are as many clients as there may be at an address, or in all, those who are away make way.
+    /// Ends clients that are away, where the limit of clients at an address, or in all, is reached.
     fn make_place(&mut self, ip: IpAddr) {
         let place = Place::of(ip);
         let others = self.clients.addresses.connected_at(ip);
@@ -143,7 +143,7 @@ impl Engine {
         }
     }
 
-    /// Makes a client of whoever sent this request.
+    /// Makes the sender of this request a client.
     pub(crate) fn admit(
         &mut self,
         request: &Request,
@@ -154,7 +154,7 @@ impl Engine {
         self.admit_as(self.details_of(request), address, connection, Some(topic))
     }
 
-    /// What is kept of a request.
+    /// Returns the details of a request that are kept.
     pub(crate) fn details_of(&self, request: &Request) -> Details {
         let value = |name: &String| {
             let value = String::from_utf8_lossy(request.header(name)?).into_owned();
@@ -169,7 +169,7 @@ impl Engine {
         details
     }
 
-    /// A copy of a request, if the program's rule about feeds is to be asked about it.
+    /// Copies a request, if the program's rule about feeds will be asked about it.
     pub(crate) fn asked_of(&self, request: &Request) -> Option<Box<Asked>> {
         self.has_rule().then(|| {
             let charge = self.charge_of(request.allocated());
@@ -177,17 +177,17 @@ impl Engine {
         })
     }
 
-    /// What so many bytes count that are kept of a request.
+    /// The charge for `bytes` kept of a request.
     fn charge_of(&self, bytes: usize) -> Option<Charge> {
         (bytes > KEPT_UNCOUNTED).then(|| Charge::of(&self.shared.kept, bytes))
     }
 
-    /// Whether there is memory for what is kept of a request. A short one is not refused.
+    /// Whether there is memory for what is kept of a request. A short request is not refused.
     fn has_memory_for(&self, request: &Request) -> bool {
         request.allocated() <= KEPT_UNCOUNTED || !self.shared.kept.is_over()
     }
 
-    /// Makes a client, which follows this, or nothing yet.
+    /// Makes a client that follows this feed, or none yet.
     pub(crate) fn admit_as(
         &mut self,
         details: Details,
@@ -206,7 +206,7 @@ impl Engine {
         client
     }
 
-    /// Ends being a client: nothing can be sent to it any more, and what waited for it is freed.
+    /// Ends a client: nothing can be sent to it any more, and what waited for it is freed.
     pub(crate) fn dismiss(&mut self, client: &ClientState, reason: DisconnectReason) {
         let address = self.forget_session(client);
         self.shared.registry.remove(client.id);
@@ -222,7 +222,7 @@ impl Engine {
             mailbox.free(mailbox.bytes(), self.shared.mail_budgets());
             mailbox.mail.take()
         };
-        drop(waiting); // payloads of the program's: not under the lock
+        drop(waiting); // the program's payloads: not under the lock
         client.unfollow_all().iter().for_each(|wanted| self.shared.drop_follower(&wanted.topic));
         if let Some(address) = address {
             self.clients.addresses.leave(address.ip());
@@ -238,7 +238,8 @@ impl Engine {
         self.admission.authorize_follow.is_some()
     }
 
-    /// Whether the program's rule lets whoever sent this request follow the feed of this name, which can be one.
+    /// Whether the program's rule lets the sender of this request follow the feed with this valid
+    /// name.
     fn authorize_follow(&self, name: &str, request: Option<&Request>) -> Result<bool, Panicked> {
         let Some(rule) = &self.admission.authorize_follow else { return Ok(true) };
         let Some(request) = request else { return Ok(false) };
@@ -258,7 +259,11 @@ impl Engine {
         })
     }
 
-    /// The feed that a client on `stepcast.v1` asks for, with one handle more. `Err`: a code, and why not.
+    /// Returns the feed that a `stepcast.v1` client asks for, with one more handle.
+    ///
+    /// # Errors
+    ///
+    /// A code, and the reason.
     pub(crate) fn feed_for(
         &self,
         name: &str,
@@ -283,10 +288,11 @@ impl Engine {
         self.shared.topic(name, By::Client).map_err(|error| refused(&error))
     }
 
-    /// What a client on `stepcast.v1` is told first of all.
+    /// Writes the first line for a client on `stepcast.v1`.
     pub(crate) fn greet_v1(&self, lines: &mut Lines, id: ClientId, resumed: bool) {
         let limits = &self.shared.limits;
-        // Anew each time, so that it is right after the machine's clock was set.
+        // The time is read anew for each greeting, so it is right after the machine's clock was
+        // set.
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         lines.hello(&Greeting {
             id: id.get(),
@@ -302,7 +308,7 @@ impl Engine {
         });
     }
 
-    /// What a client gets first of all.
+    /// Writes the greeting that a client gets first.
     pub(crate) fn put_greeting(&self, id: ClientId, out: &mut Vec<u8>) {
         if self.admission.greet {
             plain::put_greeting(id.get(), out);
@@ -322,7 +328,7 @@ impl Engine {
         self.shared.listeners.tell(event);
     }
 
-    /// Has a line written for those who debug.
+    /// Writes a debug line.
     pub(crate) fn tell_log(
         &self,
         id: ClientId,
@@ -335,7 +341,7 @@ impl Engine {
         });
     }
 
-    /// A client has broken a rule, and is closed for it.
+    /// Logs that a client broke a rule and is closed.
     pub(crate) fn tell_failed(&mut self, id: ClientId, close: &CloseFrame) {
         let (code, reason) = (close.code().get(), close.reason());
         self.reports.failed.warn(self.clock.now, |left_out| {
@@ -346,13 +352,13 @@ impl Engine {
         });
     }
 
-    /// For how many milliseconds' worth a client's window is; zero: there is none.
+    /// The client's window as a time, in milliseconds. Zero: no window.
     pub(crate) fn freshness(&self) -> u32 {
         self.admission.freshness
     }
 }
 
-/// What a client is told about a feed that it does not get.
+/// Returns the code and the reason for a client that does not get a feed.
 fn refused(error: &FeedError) -> (&'static str, String) {
     let code = match error {
         FeedError::InvalidName | FeedError::Exists => "invalid",
@@ -361,7 +367,7 @@ fn refused(error: &FeedError) -> (&'static str, String) {
     (code, error.to_string())
 }
 
-/// The feed that a path names: none for `/`, which is everyone's.
+/// Returns the feed that a path names: `None` for `/`, which is everyone's feed.
 fn feed_of(path: &str) -> Result<Option<String>, Refusal> {
     if path == "/" {
         return Ok(None);
@@ -370,7 +376,8 @@ fn feed_of(path: &str) -> Result<Option<String>, Refusal> {
     name.map(Some).ok_or_else(|| Refusal::not_found(path))
 }
 
-/// RFC 3986, 2.1. `None` for an escape that is none, and for what is not UTF-8 then.
+/// Decodes percent escapes (RFC 3986, 2.1). `None` for an invalid escape, and for a result that is
+/// not UTF-8.
 fn percent_decode(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();

@@ -1,4 +1,4 @@
-//! What the hub writes to the log of what goes wrong: a few lines of each kind in a second.
+//! The hub's log lines about failures: a few of each kind in a second.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ pub(crate) struct Reports {
     pub(crate) refused: Warnings,
     pub(crate) failed: Warnings,
     pub(crate) rule_failed: Lock<Warnings>,
-    /// Panics in the program's code, and how many have been told of.
+    /// Panics in the program's code, and how many of them are logged.
     panicked: Warnings,
     panics: u64,
 }
@@ -27,7 +27,7 @@ impl Reports {
         }
     }
 
-    /// Tells the log if code of the program's has panicked since this was last called. A destructor has no log at hand.
+    /// Logs panics of the program's code since the last call. A destructor has no log at hand.
     pub(crate) fn tell_of_panics(&mut self, now: u64, journal: &Arc<Journal>) {
         let panics = program::panics();
         if panics != std::mem::replace(&mut self.panics, panics) {

@@ -1,14 +1,15 @@
-//! Clients on `stepcast.v1`, who survive their connections.
+//! Clients on `stepcast.v1`, which survive their connections.
 //!
-//! | state | what it is | becomes |
-//! |---|---|---|
-//! | live | a connection is this client | detached, when the connection is lost; gone, when one side has closed for good |
-//! | detached | it may come back, and its mailbox collects | live, by its id and key; gone, after the grace period |
-//! | gone | its id will not come again | |
+//! - **Live**: a connection is this client. Becomes detached when the connection is lost, and gone
+//!   when one side has closed for good.
+//! - **Detached**: the client may come back, and its mailbox collects. Becomes live by its id and
+//!   key, and gone after the grace period.
+//! - **Gone**: the id will not come again.
 //!
-//! All of that happens on the driver's thread, one step after the other, so that it needs no lock and no order of its own. A
-//! connection is named by its place in the driver's table and its serial number: the end of one that has been taken over is
-//! another's business, and finds that it is not this client any more.
+//! All of this happens on the driver's thread, one step after the other, so it needs no lock and no
+//! order of its own. A connection is named by its place in the driver's table and its serial
+//! number. When a connection that was taken over ends, it finds that it is no longer this client
+//! and does nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub(crate) struct Begun {
 }
 
 impl Engine {
-    /// Makes a client of the connection that said this, or the one that it was.
+    /// Makes the connection that said this hello a new client, or the client that it was.
     pub(crate) fn begin_session(
         &mut self,
         hello: &Hello,
@@ -58,11 +59,11 @@ impl Engine {
             }
             self.clients.addresses.enter(address.ip());
             if client.mailbox.lock().ended {
-                // The program is done with it, and it has not been told yet.
+                // The program is done with the client, and the client has not been told yet.
                 self.dismiss(&client, DisconnectReason::ByHub);
             } else {
                 let id = client.id;
-                client.mailbox.lock().closed = false; // for being too slow
+                client.mailbox.lock().closed = false; // it was closed for being too slow
                 self.shared.journal.debug(|| move || tracing::debug!(%id, "client resumed"));
                 self.shared.listeners.tell(|| Event::Resumed { id });
                 return Begun { client, resumed: true };
@@ -75,7 +76,7 @@ impl Engine {
         Begun { client, resumed: false }
     }
 
-    /// The client that says this, if it is one of this hub's.
+    /// Returns the client that says this hello, if it is one of this hub's.
     fn known(&self, hello: &Hello) -> Option<Arc<ClientState>> {
         let id = hello
             .id
@@ -85,7 +86,8 @@ impl Engine {
         hello.has_key(&self.shared.ids.key_of(id)).then_some(client)
     }
 
-    /// The place of a client's mailbox, if there is something in it, or was: it is made for the first that there is.
+    /// Returns the place of a client's mailbox, if the mailbox has or had mail. The place is made
+    /// for the first mail.
     pub(crate) fn mail_of(&mut self, client: &ClientState) -> Option<usize> {
         if client.mail().is_none() && client.has_session() {
             client.mailbox.lock().mail.as_ref()?;
@@ -97,7 +99,7 @@ impl Engine {
         client.mail()
     }
 
-    /// Everyone's log is kept for those who come late while there is somebody who could be given it.
+    /// Keeps everyone's log for late joiners, while any client could be given the log.
     fn keep_everyones(&mut self) {
         let nothing = Kept { messages: 0, age: 0 };
         let kept = if self.clients.sessions.is_empty() { nothing } else { self.feeds.retention };
@@ -107,12 +109,12 @@ impl Engine {
         self.feeds.touch(place);
     }
 
-    /// The connection of a client has been lost: it may come back.
+    /// Detaches a client whose connection has been lost: the client may come back.
     pub(crate) fn detach(&mut self, client: &Arc<ClientState>, reason: DisconnectReason) {
         let until = self.clock.now + self.clock.timeouts.grace;
         {
             let mut mailbox = client.mailbox.lock();
-            mailbox.closed = mailbox.ended; // for being too slow it was, so that nothing more came
+            mailbox.closed = mailbox.ended; // the slow connection has gone, so mail is taken again
             mailbox.set_away(true, &self.shared.absent);
         }
         let log = client.mail().and_then(|place| self.feeds.get(place));
@@ -121,7 +123,8 @@ impl Engine {
         if let Some(address) = client.leave() {
             self.clients.addresses.leave(address.ip());
         }
-        // What it asked for itself it asks for again when it comes back: nothing is held for it until then.
+        // The client asks again for its own feeds when it comes back: nothing is held for it until
+        // then.
         for topic in client.unfollow_own() {
             self.shared.drop_follower(&topic);
         }
@@ -131,8 +134,8 @@ impl Engine {
         self.shared.listeners.tell(|| Event::Detached { id, reason });
     }
 
-    /// The client has gone for good: what its session held, if it had one, goes, too. Returns the address that it
-    /// is connected from, if it is.
+    /// Forgets a client that has gone for good, with what its session held. Returns the address
+    /// that the client is connected from, if it is.
     pub(crate) fn forget_session(&mut self, client: &ClientState) -> Option<SocketAddr> {
         debug_assert!(!client.has_gone(), "it goes once");
         if client.has_session() {
@@ -147,7 +150,7 @@ impl Engine {
         client.leave()
     }
 
-    /// Those who have not come back in time have gone, so many at most: how many.
+    /// Ends at most `most` clients that have not come back in time. Returns how many.
     pub(crate) fn expire_sessions(&mut self, most: usize) -> usize {
         let now = self.clock.now;
         let ended = self.end_away(&DisconnectReason::Lost, most, |until| now >= until);
@@ -155,7 +158,7 @@ impl Engine {
         ended
     }
 
-    /// The hub ends: who is away does not come back to it.
+    /// Ends clients that are away because the hub ends: they cannot come back.
     pub(crate) fn end_away_clients(&mut self, most: usize) -> usize {
         self.end_away(&DisconnectReason::ByHub, most, |_| true)
     }
@@ -173,7 +176,7 @@ impl Engine {
         over.len()
     }
 
-    /// Whether there is a place for who says this at this address.
+    /// Whether there is a place for the client that says this hello at this address.
     pub(crate) fn has_place_for(&self, hello: &Hello, address: SocketAddr) -> bool {
         match self.known(hello) {
             Some(client) if self.clients.sessions.away.get(client.id).is_some() => {
@@ -184,7 +187,7 @@ impl Engine {
         }
     }
 
-    /// A client that is away is to go for good, if it is away.
+    /// Ends a client for good, if the client is away.
     pub(crate) fn end_detached(&mut self, id: ClientId, reason: DisconnectReason) {
         if let Some(client) = self.clients.sessions.away.get(id).cloned() {
             self.dismiss(&client, reason);
@@ -193,8 +196,9 @@ impl Engine {
 }
 
 impl Engine {
-    /// The connection of a client that may come back has been lost, with so many bytes under way. What the client has not
-    /// received, and what comes from now on, is kept for it, as for one that is behind.
+    /// Keeps the feeds of a client that may come back and whose connection has been lost with
+    /// `unanswered` bytes in flight. What the client has not received, and what comes from now on,
+    /// is kept as for a slow client.
     pub(crate) fn hold<'a>(
         &mut self,
         client: &ClientState,
@@ -214,7 +218,7 @@ impl Engine {
         self.clients.held.insert(client.id, stands);
     }
 
-    /// At each tick: the client at this index is still away.
+    /// Keeps holding, at each tick, for the client at this index, which is still away.
     pub(crate) fn hold_on(&mut self, index: usize) {
         for stand in self.clients.held.at(index) {
             let log = self.feeds.get_mut(stand.place as usize);

@@ -1,16 +1,17 @@
-//! How the driver takes over what callers have pushed: in *rounds*, of which each turn does a bounded part.
+//! The takeover: how the driver collects what callers have pushed. The work is cut into *rounds*,
+//! and each turn does a bounded part of one.
 //!
-//! A round delivers what was stamped before it began. It has three stages:
+//! A round delivers what was stamped before the round began. It has three stages:
 //!
-//! 1. **Feeds.** The counter of stamps is read, then the list of feeds that callers have told of is exchanged for an empty
-//!    one. The inbox of each is moved into its log, where followers do not see it yet.
-//! 2. **Clients.** Those with mail, or with other feeds to follow, are marked.
+//! 1. **Feeds.** The stamp counter is read, then the list of feeds with news is exchanged for an
+//!    empty one. The inbox of each feed is moved into its log, where followers do not see it yet.
+//! 2. **Clients.** Clients with mail, or with other feeds to follow, are marked.
 //! 3. **The end**, in one step: everything stamped before the counter was read becomes deliverable
 //!    ([`Feeds::upto`] is raised).
 //!
-//! Until the end, clients are given what the round before made deliverable. So the order across feeds and mailboxes does
-//! not depend on how many turns a round takes. What is pushed meanwhile is the next round's: a round is finite, however
-//! fast callers push.
+//! Until the end, clients are given what the round before made deliverable. The order across feeds
+//! and mailboxes therefore does not depend on how many turns a round takes. Pushes during a round
+//! belong to the next one: a round is finite, however fast callers push.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,7 +23,8 @@ use crate::hub::feed::topic::Topic;
 #[cfg(test)]
 use crate::hub::shared::state::Keys;
 
-/// What taking over a feed counts beside its entries: a lock, and what it needs of memory.
+/// The cost of taking over a feed beside its entries, in entries: a lock, and the memory that this
+/// touches.
 const FEED: usize = 4;
 
 impl Feeds {
@@ -31,14 +33,14 @@ impl Feeds {
         self.round.stage != Stage::None
     }
 
-    /// Stamps below this are delivered, or will be when the round's clients are marked: where a new follower of the live
-    /// end begins.
+    /// The stamp where a new follower of the live end begins. Lower stamps are delivered, or will
+    /// be when the round's clients are marked.
     pub(crate) fn horizon(&self) -> u64 {
         if self.round.stage == Stage::Clients { self.round.upto } else { self.upto }
     }
 
-    /// The first stage: moves inboxes into logs, as far as `left` goes, which is in messages. Begins a round if none is
-    /// under way. Whether the stage is over.
+    /// Runs the first stage: moves inboxes into logs, at most `left` messages. Begins a round if
+    /// none is under way. Returns whether the stage is over.
     pub(crate) fn take_feeds(&mut self, now: u64, left: &mut usize) -> bool {
         match self.round.stage {
             Stage::None => self.begin_round(now),
@@ -62,7 +64,8 @@ impl Feeds {
                 self.open_inbox(&topic, now);
             }
         }
-        // After the feeds: a client that is told to follow one gets all that is pushed to it after that.
+        // After the feeds: a client told to follow a feed gets everything pushed to the feed after
+        // that.
         let mut told = self.shared.mail.lock();
         std::mem::swap(&mut told.keys, &mut self.round.keys);
         if told.spare.is_none() {
@@ -74,21 +77,22 @@ impl Feeds {
     }
 
     fn begin_round(&mut self, now: u64) {
-        // The stamp first: whatever was stamped before it is in its inbox, and that inbox's feed is
-        // among the news, by the time that these are looked at.
+        // The stamp first: every message stamped before is then in its inbox, and that inbox's feed
+        // is among the news.
         self.round.upto = self.shared.stamps.load(Ordering::Acquire);
         self.times.note(self.round.upto, now);
         self.shared.take_news(&mut self.round.news);
         self.round.stage = Stage::Feeds;
     }
 
-    /// The second stage: the place of the next client to be marked. `None`: all have been.
+    /// Runs the second stage: returns the place of the next client to mark, or `None` when all are
+    /// marked.
     pub(crate) fn next_told(&mut self) -> Option<usize> {
         self.round.keys.pop()
     }
 
-    /// The end of a round, when its clients are marked. Returns the feeds that have something for their followers, and
-    /// whose room is to be [given back](Self::keep_fresh).
+    /// Ends a round whose clients are marked. Returns the feeds with something new for their
+    /// followers, in a list to be [given back](Self::keep_fresh).
     pub(crate) fn end_round(&mut self) -> Vec<usize> {
         debug_assert!(self.round.stage == Stage::Clients && self.round.keys.is_empty());
         self.round.stage = Stage::None;
@@ -111,7 +115,7 @@ impl Feeds {
         fresh
     }
 
-    /// The list that the end of a round has returned, when it has been used.
+    /// Keeps the list that the end of a round returned, once it has been used.
     pub(crate) fn keep_fresh(&mut self, mut fresh: Vec<usize>) {
         if self.round.fresh.capacity() == 0 {
             fresh.clear();
@@ -119,7 +123,8 @@ impl Feeds {
         }
     }
 
-    /// A whole round: the feeds that have something for their followers, and the places of clients that have been told of.
+    /// Runs a whole round. Returns the feeds with something new, and the places of the clients with
+    /// news.
     #[cfg(test)]
     pub(crate) fn take_news(&mut self, now: u64) -> (Vec<usize>, Keys) {
         assert!(self.take_feeds(now, &mut usize::MAX.clone()));
@@ -132,7 +137,7 @@ impl Feeds {
         self.round.part.as_ref().is_some_and(|part| part.place == place)
     }
 
-    /// Bytes that have left a feed's inbox and are not in its log yet.
+    /// The bytes that have left a feed's inbox and are not in its log yet.
     pub(crate) fn bytes_between(&self, place: usize) -> usize {
         let part = self.round.part.as_ref().filter(|part| part.place == place);
         part.map_or(0, |part| part.queue.bytes())
@@ -140,8 +145,9 @@ impl Feeds {
 
     fn open_inbox(&mut self, topic: &Arc<Topic>, now: u64) {
         let place = self.log_of(topic);
-        // Two queues take turns as everyone's, so that a hot loop does not grow a new one each time.
-        // The others get an empty one: room that a burst leaves in a feed is counted nowhere.
+        // Two queues alternate as the inbox of everyone's feed, so a hot loop does not grow a new
+        // one each time. Other feeds get an empty queue: the capacity that a burst leaves in a feed
+        // is counted nowhere.
         let empty = if topic.is_everyones() {
             std::mem::take(&mut self.spare_queue)
         } else {
@@ -157,7 +163,7 @@ impl Feeds {
         };
         let log = &mut self.logs[place];
         log.lost += lost;
-        log.hole += lost; // the oldest made room
+        log.hole += lost; // dropped as the oldest
         if !std::mem::replace(&mut log.fresh, true) {
             self.round.fresh.push(place);
         }
@@ -166,7 +172,7 @@ impl Feeds {
         self.round.part = Some(Part { place, number, at: now, queue, values, end });
     }
 
-    /// Moves the next entries of an inbox into its log; whether there are no more.
+    /// Moves the next entries of an inbox into its log. Returns whether the inbox is done.
     fn take_part(&mut self, mut part: Part, left: &mut usize) -> bool {
         let log = &mut self.logs[part.place]; // which stays while it is being filled
         loop {
