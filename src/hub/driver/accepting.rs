@@ -1,4 +1,4 @@
-//! New connections, and those that make way for them.
+//! Accepts new connections, and ends connections that make way for them.
 
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
@@ -11,7 +11,7 @@ use crate::hub::driver::state::{Driver, STEPS, find};
 use crate::hub::primitives::conn_id::ConnId;
 
 impl Driver {
-    /// Whether there may be more to accept.
+    /// Accepts connections. Returns whether there may be more to accept.
     pub(super) fn accept(&mut self, cx: &mut Context<'_>) -> bool {
         for _ in 0..STEPS {
             let Some(listener) = &mut self.listener else { return false };
@@ -19,7 +19,7 @@ impl Driver {
             let Poll::Ready((stream, mut address)) = listener.poll_accept(cx, now, journal) else {
                 return false;
             };
-            // On a socket for both, an IPv4 address comes as a part of IPv6.
+            // A dual-stack socket shows an IPv4 address as an IPv6 one.
             address.set_ip(address.ip().to_canonical());
             listener::prepare_accepted(&stream);
             self.take_in(stream.into(), address);
@@ -27,7 +27,7 @@ impl Driver {
         true
     }
 
-    /// One connection more, for which others make way where there are too many.
+    /// Adds a connection. Other connections make way if there are too many.
     pub(super) fn take_in(&mut self, transport: Transport, address: SocketAddr) {
         let ticked = self.has_to_tick();
         let entry = self.connections.vacant_entry();
@@ -43,13 +43,14 @@ impl Driver {
         }
         self.strangers.enter(key, address.ip());
         self.engine.shared.descriptors.count(self.connections.len());
-        // Looked at after the others: its request comes a moment later, as a rule.
+        // Looked at after the others: the request usually comes a moment later.
         self.todo.push_back(key);
         let room = self.engine.shared.room();
         if self.strangers.len() > room.handshakes {
             self.end_a_stranger(room.handshakes);
         }
-        // Where other hubs have taken what clients here had, one who asks is still heard.
+        // When other hubs have taken the descriptors that clients here had, a peer that sends a
+        // request is still heard.
         if self.connections.len() > room.all()
             && !self.end_oldest_parting()
             && self.strangers.len() > 1
@@ -58,17 +59,18 @@ impl Driver {
         }
     }
 
-    /// A connection that is not a client's makes way for newer ones: real requests take milliseconds, so that peers
-    /// who send nothing, or take no answer, keep nobody out. One from the place that most are from, so that a peer
-    /// who opens them without pause does not keep out those whose requests take longer.
+    /// Ends a connection that is not a client's, in favour of newer ones. Real requests take
+    /// milliseconds, so peers that send nothing, or take no answer, keep nobody out. The connection
+    /// is from the address that has most of them, so a peer that opens connections without pause
+    /// does not keep out peers with slower requests.
     pub(super) fn end_a_stranger(&mut self, limit: usize) {
         if let Some(key) = self.strangers.who_makes_way() {
             self.step(key, |connection, engine| connection.make_way(limit, engine));
         }
     }
 
-    /// The oldest connection that is a client's no more makes way: peers who say goodbye and keep their sockets
-    /// take no more of them than there may be connections. Whether there was one.
+    /// Ends the oldest connection that is no longer a client's. Peers that say goodbye and keep
+    /// their sockets thus cannot exceed the connection limit. Returns whether there was one.
     pub(super) fn end_oldest_parting(&mut self) -> bool {
         self.forget_parted();
         let Some(id) = self.parting.pop_front() else { return false };
@@ -76,7 +78,7 @@ impl Driver {
         true
     }
 
-    /// Passes over the oldest ones that have ended.
+    /// Skips the oldest entries whose connections have ended.
     pub(super) fn forget_parted(&mut self) {
         while let Some(id) = self.parting.front() {
             if find(&self.connections, *id).is_some() {

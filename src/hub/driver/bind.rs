@@ -1,4 +1,4 @@
-//! Listening on every address that the program has given, or a name stands for.
+//! Listens on every address that the program has given, or that a name stands for.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -8,15 +8,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::hub::driver::listener;
 use crate::hub::error::{SpawnError, no_family};
 
-/// Connections that the kernel keeps for us while we are busy: those of a thousand viewers who
-/// reload at once. Linux cuts it to `net.core.somaxconn`.
+/// The connections that the kernel queues while the hub is busy: those of a thousand viewers that
+/// reload at once. Linux cuts the number to `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
 
-/// How many free ports are tried, until one is free at every address.
+/// The number of free ports tried, until one is free at every address.
 const FREE_PORTS: usize = 16;
 
 /// Opens a listening socket at each address. All addresses with port 0 get the same free port. An
-/// address of a family that the machine lacks is passed over, unless no other address is left.
+/// address of a family that the machine lacks is skipped, unless no other address is left.
 pub(crate) fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, SpawnError> {
     let mut distinct: Vec<SocketAddr> = Vec::new();
     for &(mut address) in addresses {
@@ -38,7 +38,7 @@ fn bind_with<T>(
     loop {
         tried += 1;
         match bind_once(addresses, &open, &port) {
-            // A port that was free at another address, and that the program has not named.
+            // The system chose a port that is taken at another address: try the next one.
             Err(SpawnError::Bind { address, error })
                 if tried < FREE_PORTS
                     && error.kind() == ErrorKind::AddrInUse
@@ -76,12 +76,12 @@ fn bind_once<T>(
     }
 }
 
-/// Opens a listening socket. `[::]` takes IPv4, too, unless `only_v6`: systems differ in what they
-/// do when they are not told.
+/// Opens a listening socket. `[::]` takes IPv4, too, unless `only_v6`: the default differs between
+/// systems.
 fn open(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // On Unix: connections of an earlier run that linger must not keep the port. On Windows
-    // the option means something else, and there the port is free at once.
+    // On Unix, lingering connections of an earlier run must not keep the port. On Windows the
+    // option means something else, and the port is free at once.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     if address.ip() == Ipv6Addr::UNSPECIFIED {

@@ -1,26 +1,28 @@
-//! What callers have pushed: taken over, and written to clients.
+//! Takes over what callers have pushed, and writes it to clients.
 
 use crate::hub::conn::phase::Connection;
 use crate::hub::driver::state::{Driver, STEPS, Slice, WALK, find};
 
-/// What a turn takes over of what callers have pushed: messages and values, and as many clients and feeds that have
-/// something new.
+/// The most that a turn takes over of callers' pushes: messages and values, and as many clients and
+/// feeds with news.
 pub(super) const TAKES: usize = 2048;
 
-/// Bytes written to the followers of one feed before the next feed's turn.
+/// The bytes written to the followers of one feed before the next feed's turn.
 pub(super) const BYTES_OF_FEED: u64 = 512 << 10;
 
-/// Followers of one feed that are written to before the next feed's: few, so that a feed with few followers waits
-/// for few of each other feed; and more than two, since from the third on they share what the second had encoded.
+/// The followers of one feed that are written to before the next feed's. The number is small, so a
+/// feed with few followers waits for few of each other feed. The number is above two, since from
+/// the third on followers share what the second had encoded.
 pub(super) const CALLS: usize = 8;
 
-/// How long after the last push the driver goes on looking by itself, in milliseconds: while they come closer together
-/// than that, and after one that came alone. (A look costs as much as two deliveries.)
+/// How long after the last push the driver goes on looking by itself, in milliseconds. The driver
+/// does so while pushes come closer together than that; after a lone push it looks for
+/// [`LOOK_FIRST`]. (A look costs as much as two deliveries.)
 pub(super) const LOOK_FOR: u64 = 10;
 
 pub(super) const LOOK_FIRST: u64 = 2;
 
-/// How long to look after a push, where there was none for so long before it.
+/// Returns how long to look after a push that followed this much silence.
 pub(super) fn look_for(silence: u64) -> u64 {
     if silence <= LOOK_FOR { LOOK_FOR } else { LOOK_FIRST }
 }
@@ -30,8 +32,8 @@ impl Driver {
         if self.engine.clock.now >= self.relieve_at && self.lacks_memory() {
             self.relieve();
         }
-        // All are marked before any is written to: what was pushed to one of them and then to
-        // everyone is merged in that order, whoever's turn comes first.
+        // All clients are marked before any is written to. A push to one client and a later push to
+        // everyone are then merged in that order, whichever client's turn comes first.
         let mut left = TAKES;
         if self.engine.feeds.take_feeds(self.engine.clock.now, &mut left) {
             self.mark_told(&mut left);
@@ -39,7 +41,7 @@ impl Driver {
         self.call_fresh();
     }
 
-    /// Marks the clients that the round has been told of, and ends it when all are.
+    /// Marks the clients with news in this round, and ends the round when all are marked.
     pub(super) fn mark_told(&mut self, left: &mut usize) {
         while *left > 0 {
             let Some(key) = self.engine.feeds.next_told() else { return self.end_round() };
@@ -69,7 +71,7 @@ impl Driver {
         self.engine.feeds.keep_fresh(fresh);
     }
 
-    /// Calls the followers of feeds that have something new.
+    /// Calls the followers of the feeds with news.
     pub(super) fn call_fresh(&mut self) {
         for _ in 0..TAKES {
             let Some(place) = self.fresh.pop_front() else { return };
@@ -77,7 +79,7 @@ impl Driver {
         }
     }
 
-    /// A feed has something new: everyone who follows it is called.
+    /// Calls all followers of a feed with news.
     pub(super) fn call_followers(&mut self, place: usize) {
         let (connections, shared) = (&self.connections, self.shared());
         let begins = self.engine.feeds.call_followers(place, |id, lost| {
@@ -89,7 +91,7 @@ impl Driver {
         }
     }
 
-    /// Writes to those who are owed something.
+    /// Writes to the clients that are owed something.
     pub(super) fn deliver(&mut self) {
         let mut slice = self.slice();
         for _ in 0..STEPS.min(self.owed.len()) {
@@ -100,11 +102,12 @@ impl Driver {
             }
         }
         self.call();
-        // When all have all, what is not kept for others can go at once; else at the next tick.
+        // Messages that nobody needs go at once when all clients have everything, else at the next
+        // tick.
         let all_served = self.owed.is_empty() && self.fresh.is_empty() && self.calling.is_empty();
         self.more_to_trim = false;
         if all_served && self.blocked == 0 && !self.engine.feeds.has_hidden() {
-            // What is under way to a client with a session may have to be sent again: the tick asks for that.
+            // A client with a session may need what is in flight again: the tick asks for that.
             if self.engine.clients.sessions.is_empty() {
                 if self.engine.feeds.has_touched() {
                     self.unlooked = usize::MAX;
@@ -114,8 +117,8 @@ impl Driver {
         }
     }
 
-    /// Writes to followers of feeds that have something new. Feeds take turns: a feed that is pushed to without pause
-    /// always has followers left to call.
+    /// Writes to followers of feeds with news. Feeds take turns, since a feed that is pushed to
+    /// without pause always has followers left to call.
     pub(super) fn call(&mut self) {
         let (mut left, mut slice) = (STEPS, self.slice());
         while left > 0 && slice.steps < STEPS {
@@ -129,7 +132,8 @@ impl Driver {
         }
     }
 
-    /// Writes to the next followers of one feed: how many were called, and whether all have been.
+    /// Writes to the next followers of one feed. Returns how many were called, and whether all have
+    /// been.
     pub(super) fn call_some(
         &mut self,
         place: usize,
@@ -155,13 +159,14 @@ impl Driver {
         (most, self.is_called(place))
     }
 
-    /// Whether no follower of a feed is left to be called: then the feed is not in the queue, and its next news puts it there.
+    /// Whether no follower of a feed is left to call. The feed is then not in the queue, and its
+    /// next news puts it there.
     pub(super) fn is_called(&self, place: usize) -> bool {
         !self.engine.feeds.get(place).is_some_and(|log| log.followers.is_calling())
     }
 
-    /// Takes out of a feed the followers that have gone, where they are many: if nobody pushes to it, nobody else does.
-    /// How many were looked at.
+    /// Removes the followers that have left a feed, if they are many. Without pushes to the feed
+    /// nothing else removes them. Returns how many were looked at.
     pub(super) fn sweep_followers(&mut self, place: usize) -> usize {
         let Some(log) = self.engine.feeds.get_mut(place) else { return 0 };
         if !log.followers.is_littered() {

@@ -18,23 +18,25 @@ impl Driver {
             end.by = end.by.min(by);
             return;
         }
-        // Commands that were given before, and then none.
+        // Earlier commands are still carried out; later ones are not accepted.
         self.commands.extend(shared.commands.lock().drain(..));
         shared.topics.everyone().inbox.lock().closed = true;
         shared.topics.all().iter().for_each(|topic| topic.inbox.lock().closed = true);
         self.end = Some(End { by, goodbye, gives_up: false, stage: Stage::Commands });
     }
 
-    /// Does the next part of the hub's end, if it is ending: whether the time for it is over.
+    /// Does the next part of the hub's end, if the hub is ending. Returns whether the time for it
+    /// is over.
     ///
-    /// Each connection is told once. Who is let in meanwhile is told with the answer; who has a connection that was let in
-    /// before, and becomes a client in a place that has been passed, was told as a newcomer.
+    /// Each connection is told once. A client that is let in meanwhile is told with the answer. A
+    /// connection that was let in earlier, and becomes a client in a place that has been passed,
+    /// was told as a newcomer.
     pub(super) fn go_on_ending(&mut self) -> bool {
         let Some(end) = &mut self.end else { return false };
         let by = end.by;
         let is_late = self.engine.clock.now >= by;
         if end.stage == Stage::Commands && (self.commands.is_empty() || is_late) {
-            // New clients are told the same from now on.
+            // New clients get the same goodbye from now on.
             self.engine.farewell = Some(Farewell {
                 goodbye: Arc::clone(&end.goodbye),
                 clients: self.engine.shared.registry.count(),

@@ -1,12 +1,12 @@
-//! Flushes: a caller waits until what was pushed before has been handed to the operating system.
+//! Flushes: a caller waits until everything pushed before has been handed to the operating system.
 //!
-//! A flush is a stamp. A connection has left it behind when it has taken up everything that was
-//! stamped before, and the outbox that held the last of that is empty. Later pushes are stamped
-//! higher and fill later outboxes, so a hot feed does not keep a flush waiting.
+//! A flush is a stamp. A connection has passed the flush when it has taken up everything stamped
+//! before, and the outbox that held the last of that is empty. Later pushes are stamped higher and
+//! fill later outboxes, so a hot feed does not keep a flush waiting.
 //!
-//! The driver walks all connections when a flush begins, some in each turn, and then looks at a connection only after a step
-//! of it. Flushes that begin together share a walk and the newest of their stamps. Those that are asked for during a walk wait
-//! for its end.
+//! The driver walks all connections when a flush begins, some in each turn, and then looks at a
+//! connection only after a step of it. Flushes that begin together share a walk and the newest of
+//! their stamps. Flushes requested during a walk wait for its end.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -19,27 +19,27 @@ use crate::hub::error::FlushError;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::shared::flush::Flush;
 
-/// Connections that a walk looks at in one turn.
+/// The connections that a walk looks at in one turn.
 const WALK: usize = 1024;
 
-/// The flushes that the driver has heard of.
+/// The flushes that the driver knows.
 #[derive(Debug, Default)]
 pub(crate) struct Flushes {
-    /// Flushes of pushes that are not all taken over: no connection can say yet what it has of them.
+    /// Flushes whose pushes are not all taken over: no connection can answer for them yet.
     early: Vec<Flush>,
-    /// Those that have begun together, each time. The last may still be walking.
+    /// Groups of flushes that began together. The last group may still be walking.
     under_way: Vec<UnderWay>,
 }
 
-/// Flushes that have begun together.
+/// A group of flushes that began together.
 #[derive(Debug)]
 struct UnderWay {
     flushes: Vec<Flush>,
-    /// The newest of their stamps.
+    /// The newest stamp of the group.
     upto: u64,
-    /// The connections that they wait for, by their place.
+    /// The connections that the group waits for, by their place.
     waiting: HashMap<usize, Waiting>,
-    /// Connections from this place on have not been looked at. `None`: all have been.
+    /// The place of the next connection to look at. `None`: the walk is over.
     walk: Option<usize>,
 }
 
@@ -49,7 +49,7 @@ impl UnderWay {
         Self { flushes, upto, waiting: HashMap::new(), walk: Some(0) }
     }
 
-    /// Looks at the next connections, if there are some left.
+    /// Looks at the next connections of the walk, if any are left.
     fn go_on_walking(&mut self, connections: &mut Slab<Connection>, engine: &Engine) {
         let Some(from) = self.walk else { return };
         let end = connections.capacity();
@@ -64,7 +64,7 @@ impl UnderWay {
         self.walk = Some(to).filter(|to| *to < end);
     }
 
-    /// How many connections it may wait for, of so many that there are.
+    /// The number of connections that the group may wait for, of `clients` in all.
     fn left(&self, clients: usize) -> usize {
         if self.walk.is_some() { clients } else { self.waiting.len() }
     }
@@ -77,7 +77,7 @@ impl UnderWay {
 #[derive(Debug)]
 struct Waiting {
     id: ConnId,
-    /// Whether all of it has been taken up: then the outbox that was there is to be emptied.
+    /// Whether everything has been taken up: then the outbox of that moment has to empty.
     drains: bool,
 }
 
@@ -86,7 +86,7 @@ impl Flushes {
         self.early.is_empty() && self.under_way.is_empty()
     }
 
-    /// Whether there is a flush that has not begun with all connections yet.
+    /// Whether a flush has not yet begun with all connections.
     pub(crate) fn is_beginning(&self) -> bool {
         !self.early.is_empty() || self.is_walking()
     }
@@ -95,7 +95,7 @@ impl Flushes {
         self.under_way.last().is_some_and(|under_way| under_way.walk.is_some())
     }
 
-    /// Begins the flushes of which all has been taken over, if no others are at that.
+    /// Begins the flushes whose pushes are all taken over, if no walk is under way.
     pub(crate) fn begin(&mut self, connections: &mut Slab<Connection>, engine: &Engine) {
         self.early.append(&mut engine.shared.flushes.take());
         if !self.early.is_empty() && !self.is_walking() {
@@ -128,7 +128,7 @@ impl Flushes {
         }
     }
 
-    /// Answers those that are done, or have waited long enough.
+    /// Answers the flushes that are done, or have waited long enough.
     pub(crate) fn answer(&mut self, clients: usize) {
         if self.is_empty() {
             return;
@@ -137,12 +137,13 @@ impl Flushes {
         self.answer_if(clients, |flush| now >= flush.by);
     }
 
-    /// Answers all of them: the hub has ended.
+    /// Answers all flushes: the hub has ended.
     pub(crate) fn give_up(&mut self, clients: usize) {
         self.answer_if(clients, |_| true);
     }
 
-    /// `clients`: how many there are, all of which an early flush waits for.
+    /// Answers the flushes that are over. `clients` is the number of all clients: an early flush
+    /// waits for all of them.
     fn answer_if(&mut self, clients: usize, is_over: impl Fn(&Flush) -> bool) {
         let is_due = |flush: &Flush| is_over(flush) || !flush.answer.is_awaited();
         let take = |flushes: &mut Vec<Flush>, is_due: &dyn Fn(&Flush) -> bool| {
@@ -169,13 +170,13 @@ impl Flushes {
         }
     }
 
-    /// How many flushes share each walk.
+    /// The number of flushes in each group.
     #[cfg(test)]
     pub(crate) fn walks(&self) -> impl Iterator<Item = usize> + '_ {
         self.under_way.iter().map(|under_way| under_way.flushes.len())
     }
 
-    /// When the first of them has waited long enough.
+    /// The earliest deadline of the flushes.
     pub(crate) fn first_deadline(&self) -> Option<Instant> {
         let under_way = self.under_way.iter().flat_map(|under_way| &under_way.flushes);
         self.early.iter().chain(under_way).map(|flush| flush.by).min()

@@ -1,4 +1,4 @@
-//! Accepting connections, for ever.
+//! Accepts connections, and never stops at an error.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -12,28 +12,27 @@ use tokio::net::TcpStream;
 use crate::hub::primitives::journal::Journal;
 use crate::hub::primitives::warnings::Warnings;
 
-/// How long to leave the listener alone after an error, in milliseconds: doubled each time.
+/// The pause of the listener after an error, in milliseconds: doubled each time.
 const FIRST_PAUSE: u64 = 10;
 const LONGEST_PAUSE: u64 = 1000;
 
-/// Has small messages leave at once instead of waiting for the peer's acknowledgement, and the kernel
-/// take only what it can soon send: newer messages do not wait in it behind older ones, and a
-/// socket says that it takes more as soon as its peer has read a little, so that a slow reader is not
-/// taken for one that has stopped.
+/// Sets a socket's options. Small messages leave at once instead of waiting for the peer's
+/// acknowledgement. The kernel takes only what it can soon send, so newer messages do not wait
+/// there behind older ones. Such a socket has room again as soon as its peer has read a little, so
+/// a slow reader does not look like one that has stopped.
 fn prepare(socket: &Socket) {
     let _ = socket.set_tcp_nodelay(true);
     #[cfg(target_vendor = "apple")]
     let _ = socket.set_nosigpipe(true); // elsewhere a flag of each write: see `socket`
     #[cfg(any(target_os = "android", target_os = "linux"))]
     {
-        /// Enough for the network to be kept busy between two wake-ups.
+        /// Keeps the network busy between two wake-ups.
         const UNSENT: u32 = 16 * 1024;
         let _ = socket.set_tcp_notsent_lowat(UNSENT);
     }
 }
 
-/// Prepares a listening socket where every connection inherits that, so that no accept has to do
-/// it.
+/// Prepares a listening socket where connections inherit its options, so no accept has to set them.
 pub(crate) fn prepare_listening(socket: &Socket) {
     #[cfg(any(target_os = "android", target_os = "linux"))]
     prepare(socket);
@@ -41,7 +40,7 @@ pub(crate) fn prepare_listening(socket: &Socket) {
     let _ = socket;
 }
 
-/// Where connections do not take after the listener, each is prepared by itself.
+/// Prepares an accepted connection where connections do not inherit the listener's options.
 pub(crate) fn prepare_accepted(stream: &TcpStream) {
     #[cfg(not(any(target_os = "android", target_os = "linux")))]
     prepare(&socket2::SockRef::from(stream));
@@ -49,15 +48,15 @@ pub(crate) fn prepare_accepted(stream: &TcpStream) {
     let _ = stream;
 }
 
-/// The hub's listener, at all of its addresses. No error ends it: where the program has taken all
-/// descriptors, it waits until some are free.
+/// The hub's listener, at all of its addresses. No error ends it: when the program has used up all
+/// descriptors, the listener waits until some are free.
 pub(crate) struct Listener {
     /// One for each address.
     incoming: Box<[Incoming]>,
-    /// Whose turn it is: the addresses take turns, so that a flood at one does not keep out clients
-    /// of another.
+    /// The address whose turn it is. The addresses take turns, so a flood at one does not keep out
+    /// clients of another.
     next: usize,
-    /// Not before this time, in the driver's milliseconds.
+    /// The end of a pause, in the driver's milliseconds.
     paused_until: u64,
     pause: u64,
     warnings: Warnings,
@@ -69,19 +68,20 @@ impl Listener {
         Ok(Self { incoming, next: 0, paused_until: 0, pause: 0, warnings: Warnings::default() })
     }
 
-    /// Ends listening, for a child process, too, that was forked meanwhile and holds the socket: the port is free then.
+    /// Ends listening, even in a child process that was forked meanwhile and holds the socket: the
+    /// port is free then.
     pub(crate) fn close(self) {
         for incoming in &self.incoming {
             let _ = incoming.socket().shutdown(Shutdown::Both);
         }
     }
 
-    /// When the pause after an error ends, if there is one.
+    /// The end of the pause after an error, if there is a pause.
     pub(crate) fn resumes_at(&self, now: u64) -> Option<u64> {
         (now < self.paused_until).then_some(self.paused_until)
     }
 
-    /// The next connection.
+    /// Accepts the next connection.
     pub(crate) fn poll_accept(
         &mut self,
         cx: &mut Context<'_>,
@@ -117,7 +117,8 @@ impl Listener {
         Poll::Pending
     }
 
-    /// The next connection, or error, at any address. When nobody is there, each address wakes.
+    /// Accepts the next connection, or an error, at any address. If nobody is there, every address
+    /// wakes the task.
     fn poll_each(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         for _ in 0..self.incoming.len() {
             let at = self.next;
@@ -130,8 +131,8 @@ impl Listener {
     }
 }
 
-/// What comes in, on Linux. An accept that finds nobody costs its kernel as much as one that does, since it makes the
-/// new socket before it looks: ten times what looking first takes.
+/// The accept queue on Linux. An accept that finds nobody costs its kernel as much as a successful
+/// one, since it makes the new socket before it looks: ten times the cost of looking first.
 #[cfg(any(target_os = "android", target_os = "linux"))]
 mod sys {
     use std::io;
@@ -147,7 +148,7 @@ mod sys {
 
     pub(crate) struct Incoming {
         listener: AsyncFd<TcpListener>,
-        /// Whether to look before accepting: somebody has been accepted, and may have been the last.
+        /// Whether to look before accepting: the connection just accepted may have been the last.
         look_first: bool,
         #[cfg(test)]
         pub(crate) tried: usize,
@@ -189,7 +190,8 @@ mod sys {
                         Err(error) => return Poll::Ready(Err(error)),
                         Ok((stream, address)) => {
                             self.look_first = true;
-                            // Not taken to be readable, as one that tokio accepts is, but waited for.
+                            // The stream is not assumed to be readable, as one that tokio accepts
+                            // is.
                             return Poll::Ready(Ok((TcpStream::from_std(stream.into())?, address)));
                         }
                     }
@@ -202,7 +204,7 @@ mod sys {
 
     fn is_anybody_there(listener: &TcpListener) -> bool {
         let found = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&Timespec::default()));
-        found != Ok(0) // where it cannot tell, accepting does
+        found != Ok(0) // if `poll` fails, `accept` tells
     }
 }
 
@@ -235,7 +237,8 @@ mod sys {
     }
 }
 
-/// Errors of a connection that was gone before it was accepted; the next one is another.
+/// Whether an error concerns only a connection that was gone before it was accepted. The next
+/// connection is another.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! Relief of connections where the hub's memory limit is reached.
+//! Ends connections when the hub's memory limit is reached.
 
 use std::sync::atomic::Ordering;
 
@@ -6,28 +6,29 @@ use crate::hub::conn::phase::{Connection, Over};
 use crate::hub::driver::state::Driver;
 use crate::hub::events::DisconnectReason;
 
-/// How often relief is given at most, in milliseconds, while it does not bring the hub below its memory limit: it looks at
-/// all clients and feeds.
+/// The least time between two reliefs, in milliseconds, while relief does not bring the hub below
+/// its memory limit: each relief looks at all clients and feeds.
 pub(super) const RELIEF_EVERY: u64 = 10;
 
 impl Driver {
-    /// Whether a push was refused for want of memory, or the limit is exceeded.
+    /// Whether a push was refused for lack of memory, or the limit is exceeded.
     pub(super) fn lacks_memory(&self) -> bool {
         let shared = &self.engine.shared;
         shared.starved.load(Ordering::Relaxed) || shared.budget.is_over() || shared.absent.is_over()
     }
 
-    /// Makes room where the hub's memory limit is reached. What has been copied for connections that do not take it
-    /// is theirs, and they make way first where that is much. Then the fullest mailboxes and the longest logs do, and
-    /// then the connection that has taken nothing for longest, which may be what a large message waits for.
+    /// Frees memory when the hub's memory limit is reached. Connections that do not take what was
+    /// copied for them go first, if those copies are many. The fullest mailboxes and the longest
+    /// logs are next. The connection that has taken nothing for longest is last: a large message
+    /// may wait for its memory.
     pub(super) fn relieve(&mut self) {
         let shared = self.shared();
         self.unlooked = usize::MAX;
         if self.engine.relieve_absent() {
-            return; // there is more to be had in the next turn
+            return; // the next turn frees more
         }
         if !shared.starved.load(Ordering::Relaxed) && !shared.budget.is_over() {
-            return self.relieve_later(); // only the absent had to lose something
+            return self.relieve_later(); // only clients that are away had to lose something
         }
         if shared.outboxes.is_over() {
             self.give_up_stuck(|_| shared.outboxes.is_over());
@@ -52,10 +53,10 @@ impl Driver {
         }
     }
 
-    /// Gives up connections that have taken nothing of what they are being written, those first that have taken
-    /// nothing for longest, while there is `more` to do, given how many have been.
+    /// Gives up connections that have taken nothing of a waiting write, longest first, while `more`
+    /// returns true for the number given up so far.
     pub(super) fn give_up_stuck(&mut self, more: impl Fn(usize) -> bool) {
-        // Not those that are only in the middle of a message.
+        // Connections that are only in the middle of a message stay.
         let before = self.engine.clock.now.saturating_sub(self.engine.clock.timeouts.tick);
         let stuck = |(key, connection): (usize, &Connection)| {
             Some((connection.stuck_since().filter(|since| *since < before)?, key))

@@ -1,4 +1,4 @@
-//! Sockets that are ready, and commands of callers.
+//! Serves sockets that are ready, and callers' commands.
 
 use crate::hub::conn::phase::Connection;
 use crate::hub::driver::state::{Driver, STEPS};
@@ -33,7 +33,7 @@ impl Driver {
             if is_too_slow && (ended || !closed) {
                 continue; // the program has closed it for good since, or it has come back
             }
-            // Where it is now: it may have come back since.
+            // The client may have come back since, so its current connection is looked up.
             let key = client.key();
             let there = self.connections.get(key).and_then(Connection::client);
             if there.is_none_or(|there| there.id != id) {

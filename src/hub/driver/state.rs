@@ -17,110 +17,110 @@ use crate::hub::primitives::bell::ReadyList;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::shared::state::{Command, Shared};
 
-/// How long serving sockets of one kind goes on in a turn, since one of them may be owed megabytes. The clock is looked at
-/// after some sockets, or some bytes.
+/// How long one turn serves sockets of one kind, since one of them may be owed megabytes. The clock
+/// is read after some sockets, or some bytes.
 pub(super) const SLICE: Duration = Duration::from_millis(1);
 
 pub(super) const SLICE_STEPS: usize = 8;
 
 pub(super) const SLICE_BYTES: u64 = 64 << 10;
 
-/// Sockets served, of each kind, before the runtime looks at the sockets again.
+/// The number of sockets of each kind served before the runtime polls the sockets again.
 pub(super) const STEPS: usize = 64;
 
-/// Connections, clients and feeds that a tick looks at in one turn.
+/// The connections, clients and feeds that a tick looks at in one turn.
 pub(super) const WALK: usize = 256;
 
 pub(super) struct Slice {
     pub(super) began: Instant,
     pub(super) steps: usize,
-    /// What had been written when the clock was looked at.
+    /// The bytes written when the clock was last read.
     pub(super) written: u64,
     pub(super) long: Duration,
 }
 
 pub(crate) struct Driver {
     pub(super) engine: Engine,
-    /// Given up when the hub has ended.
+    /// The listener, dropped when the hub has ended.
     pub(super) listener: Option<Listener>,
     pub(super) connections: Slab<Connection>,
     pub(super) ready: Arc<ReadyList>,
-    /// Keys taken from the ready list, and not yet served.
+    /// Keys taken from the ready list and not yet served.
     pub(super) todo: VecDeque<usize>,
-    /// The room of the ready list that is not in use.
+    /// The spare buffer of the ready list.
     pub(super) taken: Vec<usize>,
-    /// Keys of connections that are owed something, each once. Who is served and then owed more
-    /// stands at the end again, so that nobody is always last.
+    /// Keys of connections that are owed something, each once. A connection that is served and then
+    /// owed more goes to the end again, so nobody is always last.
     pub(super) owed: VecDeque<usize>,
     /// Commands that have not been carried out yet.
     pub(super) commands: VecDeque<Command>,
-    /// Feeds that have something new, and whose followers are not called yet.
+    /// Feeds with news whose followers are not called yet.
     pub(super) fresh: VecDeque<usize>,
     /// Whether a client has mail, or other feeds to follow, since the last round ended.
     pub(super) was_told: bool,
-    /// Feeds whose followers are being called, since there is something new.
+    /// Feeds with news whose followers are being called.
     pub(super) calling: VecDeque<usize>,
-    /// How many clients are being written what their sockets have not taken.
+    /// The number of clients with a write that their sockets have not taken.
     pub(super) blocked: usize,
     /// Connections that are not, and never were, a client's.
     pub(super) strangers: Strangers,
-    /// Keys and serial numbers of connections that are a client's no more, and have not ended yet, oldest first.
-    /// Those that have ended are passed over.
+    /// Ids of connections that are no longer a client's and have not ended yet, oldest first.
+    /// Entries of ended connections are skipped.
     pub(super) parting: VecDeque<ConnId>,
     /// The serial number of the newest connection: a key may be another connection's by now.
     pub(super) serial: u32,
     pub(super) epoch: Instant,
     pub(super) next_tick: u64,
-    /// When there was a push last, and until when it looks for more by itself.
+    /// When the last push was, and until when the driver looks for more by itself.
     pub(super) pushed_at: u64,
     pub(super) look_until: u64,
     pub(super) flushes: Flushes,
-    /// The hub's end, once that is decided.
+    /// The hub's end, once it is decided.
     pub(super) end: Option<End>,
-    /// How far the tick has come, if one is under way.
+    /// The progress of the tick, if one is under way.
     pub(super) walk: Option<Walk>,
-    /// Whether feeds hold more for nobody than there was time to let go.
+    /// Whether feeds hold more unneeded messages than there was time to drop.
     pub(super) more_to_trim: bool,
-    /// When the memory limit is looked after again, since it could not be kept.
+    /// When the memory limit is checked again, since it could not be kept.
     pub(super) relieve_at: u64,
-    /// How many lines of pushes that wait have not been looked at since there may be more room; `usize::MAX`: all.
+    /// The lines of waiting pushes not looked at since room may have been made; `usize::MAX`: all.
     pub(super) unlooked: usize,
     pub(super) slice: Duration,
-    /// Whether the last tick was let pass because the driver had been held up.
+    /// Whether the last tick was skipped because the driver had been held up.
     pub(super) pardoned: bool,
 }
 
-/// A tick looks at everything there is, in as many turns as it takes.
+/// The stages of a tick. A tick looks at everything, in as many turns as it takes.
 pub(super) enum Walk {
     /// Deadlines, from the connection at this place on.
     Connections(usize),
     /// Clients that have not come back in time.
     Sessions,
-    /// Clients that are away, from the one at this place among those on: what is kept for them.
+    /// What is kept for clients that are away, from this place among them on.
     Held(usize),
-    /// What feeds hold for nobody, from the feed at this place on.
+    /// The unneeded messages of feeds, from the feed at this place on.
     Feeds(usize),
 }
 
 /// The hub's end, which takes as many turns as it needs.
 pub(super) struct End {
-    /// By when everything is to have ended.
+    /// The time by which everything has to end.
     pub(super) by: u64,
     pub(super) goodbye: Arc<Goodbye>,
-    /// Whether that is over: connections are given up, and nobody is let in.
+    /// Whether that time is over: connections are given up, and nobody is let in.
     pub(super) gives_up: bool,
     pub(super) stage: Stage,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// What was commanded before comes first: a client that was closed is told its own reason.
+    /// Earlier commands come first: a client that was closed is told its own reason.
     Commands,
     /// Connections, from the one at this place on, are told, or given up.
     Connections(usize),
-    /// Clients that are away, among them those that have lost their connections before they were told.
+    /// Clients that are away, also those that lost their connections before they were told.
     Away,
-    /// What is left are connections that end.
+    /// Only connections that end are left.
     Told,
 }
 
@@ -162,7 +162,8 @@ impl Driver {
         Arc::clone(&self.engine.shared)
     }
 
-    /// One step of one connection, if it is still there; it goes when it is over.
+    /// Makes one step of one connection, if it is still there. A connection that is over is
+    /// removed.
     pub(super) fn step(
         &mut self,
         key: usize,
@@ -212,8 +213,8 @@ impl Driver {
         }
     }
 
-    /// What peers have sent takes more than its share of the memory: messages that are arriving make way, those that
-    /// began first, until a part of the share is free. Real ones take milliseconds.
+    /// Relieves arriving messages that exceed their share of the memory. Those that began first are
+    /// given up, until a part of the share is free. Real messages arrive within milliseconds.
     pub(super) fn give_up_arriving(&mut self) {
         let arriving = |(key, connection): (usize, &Connection)| {
             connection.arriving_since().map(|since| (since, key))
@@ -228,7 +229,7 @@ impl Driver {
         }
     }
 
-    /// Bytes that have been handed to sockets so far.
+    /// The bytes handed to sockets so far.
     pub(super) fn written(&self) -> u64 {
         self.engine.shared.counters.bytes_out.get()
     }
@@ -237,7 +238,7 @@ impl Driver {
         Slice { began: Instant::now(), steps: 0, written: self.written(), long: self.slice }
     }
 
-    /// Whether one step more is to be the last of this kind in this turn.
+    /// Whether the next step has to be the last of this kind in this turn.
     pub(super) fn is_over(&self, slice: &mut Slice) -> bool {
         slice.steps += 1;
         let written = self.written();
@@ -249,7 +250,7 @@ impl Driver {
     }
 }
 
-/// The connection of this name, unless its place is another's by now.
+/// Returns the connection with this id, unless its place is another's by now.
 pub(super) fn find(connections: &Slab<Connection>, id: ConnId) -> Option<&Connection> {
     connections.get(id.place()).filter(|connection| connection.id() == id)
 }

@@ -1,10 +1,11 @@
 //! The driver: the one task that owns the listener and every connection.
 //!
-//! It works in turns. A turn takes a bounded number of steps of each kind (accept, sockets that
-//! are ready, mailboxes, the fan-out of what was broadcast), so that a handshake or a ping does not
-//! wait behind a long fan-out; between turns the runtime looks at the sockets. With nothing to do
-//! it rests: while pushes keep coming it looks by itself every millisecond, so that a caller in a
-//! hot loop does not pay for waking it; after some silence, and soon after a push that came alone, it sleeps until it is rung for.
+//! The driver works in turns. A turn takes a bounded number of steps of each kind: accepts, ready
+//! sockets, mailboxes, and the fan-out of broadcasts. A handshake or a ping therefore does not wait
+//! behind a long fan-out. Between turns the runtime polls the sockets. A driver with nothing to do
+//! rests. While pushes keep coming the driver looks by itself every millisecond, so a caller in a
+//! hot loop does not pay for waking it. After some silence, and soon after a single push, the
+//! driver sleeps until the bell rings.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -17,15 +18,16 @@ use tokio::time::{Sleep, sleep_until};
 use crate::hub::driver::state::{Driver, Stage};
 use crate::hub::primitives::moment::millis;
 
-/// How often it looks.
-pub(super) const LOOK_EVERY: Duration = Duration::from_micros(500); // which the runtime's timer rounds up
+/// The time between two looks, which the runtime's timer rounds up.
+pub(super) const LOOK_EVERY: Duration = Duration::from_micros(500);
 
-/// The driver in its own process. A runtime of the program's may be forked with it: there, what the runtime polls, and
-/// the sockets, are the parent's, whom closing them by this runtime would disturb.
+/// The driver in its own process. A fork may copy a runtime of the program's with the driver. In
+/// the child the runtime's poller and the sockets are the parent's, so closing them there would
+/// disturb the parent.
 pub(super) struct Own(Option<Driver>);
 
 impl Own {
-    /// The driver, unless this is another process.
+    /// Returns the driver, unless this is another process.
     fn get(&mut self) -> Option<&mut Driver> {
         let driver = self.0.take_if(|driver| driver.engine.shared.process.is_another());
         std::mem::forget(driver);
@@ -45,8 +47,8 @@ pub(super) enum Turn {
     Ended,
 }
 
-/// Followers that are asked in a turn where they stand, for pushes that wait until the slowest has room: more than can
-/// begin to follow in a turn, so that all are asked in the end.
+/// The followers whose cursors a turn looks up, for pushes that wait until the slowest follower has
+/// room. More than can begin to follow in a turn, so in the end all are looked at.
 pub(super) const SURVEY: usize = 2048;
 
 impl Driver {
@@ -85,7 +87,8 @@ impl Driver {
         self.flushes.answer(self.engine.shared.registry.count());
         let all_told = self.end.as_ref().is_some_and(|end| end.stage == Stage::Told);
         if all_told && self.connections.iter().all(|(_, c)| c.is_in_handshake()) {
-            self.flushes.give_up(self.engine.shared.registry.count()); // nobody is left to be looked at
+            // No connection is left to be looked at.
+            self.flushes.give_up(self.engine.shared.registry.count());
             return Turn::Ended;
         }
         let more = more_to_accept
@@ -135,7 +138,7 @@ impl Driver {
         let accept = self.listener.as_ref().and_then(|l| l.resumes_at(self.engine.clock.now));
         let waits = self.engine.shared.waiters.first_deadline();
         let waits = waits.into_iter().chain(self.flushes.first_deadline()).min().map(|deadline| {
-            // Rounded up, so that it is over by then.
+            // Rounded up, so that the deadline has passed then.
             1 + self.engine.clock.now
                 + millis(deadline.saturating_duration_since(std::time::Instant::now()))
         });
@@ -144,7 +147,8 @@ impl Driver {
         [tick, accept, end_by, waits, relief].into_iter().flatten().min().map(Duration::from_millis)
     }
 
-    /// Whether there is anything that time changes: a connection, a client that may come back, or a feed that has a name.
+    /// Whether anything depends on time: a connection, a client that may come back, or a named
+    /// feed.
     pub(super) fn has_to_tick(&self) -> bool {
         !self.connections.is_empty()
             || !self.engine.clients.sessions.is_empty()

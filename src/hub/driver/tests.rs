@@ -886,7 +886,8 @@ fn who_unfollows_and_follows_again_and_again_is_listed_once() {
     assert_eq!((log.followers.len(), log.followers.count), (1, 1));
 }
 
-/// A stream that is not a TCP socket is a client like any other, also where it takes a little at a time.
+/// A stream that is not a TCP socket is a client like any other, also where it takes a little at a
+/// time.
 #[test]
 fn a_client_on_any_stream_gets_all_and_its_close_is_answered_before_the_end() {
     let mut stand = Stand::new();

@@ -1,4 +1,4 @@
-//! The tick, which looks at every deadline.
+//! The tick, which checks every deadline.
 
 use crate::hub::conn::phase::Connection;
 use crate::hub::driver::state::{Driver, WALK, Walk, find};
@@ -13,8 +13,8 @@ impl Driver {
         if self.engine.clock.now < self.next_tick {
             return;
         }
-        // Held up for a whole tick, this thread has not read what its peers sent in time. It does
-        // that now and judges at the next tick; but only once, or it might never judge.
+        // A driver that was held up for a whole tick has not read what its peers sent in time. The
+        // driver reads now and judges at the next tick, but only once, or it might never judge.
         let held_up = self.engine.clock.now >= self.next_tick + self.engine.clock.timeouts.tick;
         self.next_tick = self.engine.clock.now + self.engine.clock.timeouts.tick;
         if held_up && !std::mem::replace(&mut self.pardoned, true) {
@@ -38,7 +38,7 @@ impl Driver {
         self.go_on_walking();
     }
 
-    /// Looks at the next deadlines, and at the next feeds when all connections have been looked at.
+    /// Checks the next deadlines, and the next feeds when all connections have been checked.
     pub(super) fn go_on_walking(&mut self) {
         self.unlooked = usize::MAX;
         let mut left = WALK;

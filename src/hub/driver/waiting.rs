@@ -9,7 +9,8 @@ use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::shared::waiters::{First, Target};
 
 impl Driver {
-    /// Wakes the first of those that wait at a client or a feed, where there is room for it. Asks so many followers at most.
+    /// Wakes the first waiting push at each client or feed that has room. Looks up at most `survey`
+    /// followers.
     pub(super) fn serve_waiters(&mut self, mut survey: usize) {
         let shared = self.shared();
         let (lines, joined) = shared.waiters.look();
@@ -18,7 +19,7 @@ impl Driver {
             return;
         }
         shared.waiters.expire(std::time::Instant::now(), STEPS);
-        // Only what connections take, and what is let go, makes room.
+        // Only what connections take, and what is dropped, makes room.
         self.unlooked = if joined { lines } else { self.unlooked.min(lines) };
         let most = STEPS.min(self.unlooked);
         let mut is_known = true;
@@ -36,7 +37,8 @@ impl Driver {
         self.unlooked = if is_known { self.unlooked - most } else { lines };
     }
 
-    /// Whether a push that waits gets an answer now. `None`: the followers of its feed have not all been asked yet.
+    /// Whether a waiting push gets an answer now. `None`: not all followers of its feed have been
+    /// looked up yet.
     pub(super) fn has_answer(&mut self, first: &First, left: &mut usize) -> Option<bool> {
         let shared = self.shared();
         match &first.target {
@@ -53,8 +55,9 @@ impl Driver {
         }
     }
 
-    /// Finds out what the slowest follower of a feed has not been handed, and tells callers. Asks `left` followers at most:
-    /// whether these were enough. While the slowest does not move nobody else is asked.
+    /// Finds out how much the slowest follower of a feed has not been handed, and tells callers.
+    /// Looks up at most `left` followers, and returns whether these were enough. While the slowest
+    /// does not move no other is looked up.
     pub(super) fn find_slowest(&mut self, place: usize, left: &mut usize) -> bool {
         let Self { engine, connections, .. } = self;
         let position = |id: ConnId| {
@@ -70,7 +73,7 @@ impl Driver {
         let between = engine.feeds.bytes_between(place);
         let Some(log) = engine.feeds.get_mut(place) else { return true };
         let mut survey = match log.survey.take() {
-            // Where nobody follows it, what is taken over makes room.
+            // A feed without followers gets room when the driver takes over its inbox.
             Some(survey)
                 if survey.is_over && survey.slowest.and_then(position) == Some(survey.least) =>
             {
