@@ -1,4 +1,4 @@
-//! What everyone at one cursor of a feed is owed, made once for all of them.
+//! A batch: what every client at one cursor of a feed is owed, made once for all of them.
 
 use std::sync::Arc;
 
@@ -9,45 +9,45 @@ use crate::hub::primitives::budget::{Budget, Charge};
 use crate::wire::Frame;
 use crate::wire::v1::{Form, Joined};
 
-/// From this size on a frame is a part of its own in a vectored write; smaller ones are copied
-/// together, once for all clients. It is also where a frame begins to share its payload: what is
-/// below has been copied once already.
+/// The size from which on a frame is a part of its own in a vectored write. Smaller frames are
+/// copied together, once for all clients. A frame of this size also shares its payload; a smaller
+/// payload has been copied once already.
 const OWN_PART_FROM: usize = 4 * 1024;
 
-/// The same of frames that lines share, which are longer, and seldom longer than that.
+/// The same size for frames that lines share, which are longer, and seldom longer than this.
 const OWN_PART_OF_LINES_FROM: usize = 32 * 1024;
 
-/// The most frames in one batch, and about the most that is copied together for it; what is more
-/// comes in the next.
+/// The most frames in one batch, and about the most bytes copied for it. The rest comes in the next
+/// batch.
 const BATCH: usize = 1024;
 const COPIED: usize = 1024 * 1024;
 
-/// What every client at one cursor is owed, ready to be written.
+/// The messages that every client at one cursor is owed, ready to be written.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) from: Cursor,
-    /// The bytes, small frames copied together.
+    /// The bytes, with small frames copied together.
     parts: Vec<Bytes>,
-    /// Each frame, where it ends in the bytes, and where a client stands that has it.
+    /// Each frame, its end in the bytes, and the cursor of a client that has it.
     frames: Vec<(usize, Frame, Cursor)>,
     bytes: usize,
     /// The length of the longest frame.
     longest: usize,
-    /// Whether nothing comes after it.
+    /// Whether nothing comes after this batch.
     is_all: bool,
-    /// Bytes that were copied for it, and what is counted of it.
+    /// The bytes copied for this batch, and the charge for them.
     copied: usize,
     charge: Option<Charge>,
 }
 
 impl Batch {
-    /// A frame that is a part of its own, or two.
+    /// Adds a frame as one part of its own, or two.
     fn add_shared(&mut self, frame: Frame, after: Cursor) {
         self.parts.extend(frame.parts().cloned());
         self.add(frame, after);
     }
 
-    /// A frame that becomes a part together with others: one part leaves with less work than several.
+    /// Adds a frame to a part shared with others: one part costs less to write than several.
     fn add_copied(&mut self, frame: Frame, after: Cursor, small: &mut Vec<u8>) {
         frame.parts().for_each(|part| small.extend_from_slice(part));
         self.add(frame, after);
@@ -75,7 +75,7 @@ impl Batch {
         }
     }
 
-    /// Counts what it takes beside the frames, which are counted by themselves.
+    /// Counts the memory of the batch beside its frames, which are counted by themselves.
     pub(crate) fn counted(mut self, budget: &Arc<Budget>) -> Self {
         let lists = self.frames.capacity() * size_of::<(usize, Frame, Cursor)>()
             + self.parts.capacity() * size_of::<Bytes>();
@@ -83,7 +83,8 @@ impl Batch {
         self
     }
 
-    /// Where the last frame ends that begins within the first `room` bytes, or the first one that is as long as `long`.
+    /// Returns the end of the last frame that begins within the first `room` bytes, or of the first
+    /// frame as long as `long`.
     pub(crate) fn within(&self, room: usize, long: usize) -> usize {
         let last = match self.longest < long {
             true if room >= self.bytes => return self.bytes,
@@ -97,12 +98,12 @@ impl Batch {
         self.frames.get(last).map_or(self.bytes, |(end, ..)| *end)
     }
 
-    /// Whether who has it up to here has everything.
+    /// Whether a client that has the bytes up to `end` has everything.
     pub(crate) fn is_all_up_to(&self, end: usize) -> bool {
         self.is_all && end == self.bytes
     }
 
-    /// The bytes up to where a frame ends.
+    /// The bytes up to `end`, the end of a frame.
     pub(crate) fn parts_up_to(&self, end: usize) -> impl Iterator<Item = &[u8]> {
         let mut left = end;
         self.parts.iter().map_while(move |part| {
@@ -112,8 +113,8 @@ impl Batch {
         })
     }
 
-    /// Where a client stands that has taken the first `written` bytes: its cursor, and what is
-    /// left of the frame it is in.
+    /// Returns the state of a client that has taken the first `written` bytes: its cursor, and the
+    /// rest of the frame it is in.
     pub(crate) fn after(&self, written: usize) -> (Cursor, Frame) {
         let index = self.frames.partition_point(|(end, ..)| *end <= written);
         let (start, cursor) = match index.checked_sub(1) {
@@ -130,7 +131,7 @@ impl Batch {
         }
     }
 
-    /// Of what `next` says comes at a cursor, and the cursor after it.
+    /// Makes a batch of frames. `next` returns the message at a cursor and the cursor after it.
     pub(crate) fn of_frames<'a>(
         from: Cursor,
         next: impl Fn(Cursor) -> Option<(&'a Frame, Cursor)>,
@@ -158,14 +159,15 @@ impl Batch {
         batch
     }
 
-    /// The same of lines, which share frames, with their sequence numbers where they have one. It ends before messages that are
-    /// missing, which each client is told by itself: said in a batch that leaves in pieces it might be said twice.
+    /// Makes a batch of lines, which share frames, with their sequence numbers where they have one.
+    /// The batch ends before missing messages, which each client is told by itself: a batch that
+    /// leaves in pieces might announce them twice.
     pub(crate) fn of_lines<'a>(
         from: Cursor,
         next: impl Fn(Cursor) -> Option<(&'a Form, Option<u64>, Cursor)>,
         budget: &Arc<Budget>,
     ) -> Self {
-        // A client may hold what is left of one when the batch has gone.
+        // A client may hold the rest of a frame when the batch has gone.
         let counted = |frame: Frame| {
             frame.map_payload(|lines| Charge::of_owner(budget, &lines).attach(lines))
         };

@@ -1,21 +1,21 @@
-//! Epochs: within one epoch of a feed its numbers and stamps mean the same, at whatever hub.
+//! Epochs: within one epoch of a feed its numbers and stamps mean the same, at every hub.
 //!
 //! An epoch is a number: milliseconds since 1970 in the upper 42 bits, which last until 2109, and
-//! 22 random bits. So epochs are ordered by the time at which they began, and those of two hubs
-//! differ.
+//! 22 random bits. Epochs are therefore ordered by the time at which they began, and those of two
+//! hubs differ.
 
 use std::time::SystemTime;
 
 const RANDOM: u64 = (1 << 22) - 1;
 
-/// The epoch of a hub that is started now.
+/// Returns the epoch of a hub that is started now.
 pub(crate) fn begin() -> u64 {
     let mut random = [0; 8];
-    let _ = getrandom::fill(&mut random); // it has given random bytes for the ids a moment ago
+    let _ = getrandom::fill(&mut random); // it gave random bytes for the ids a moment ago
     at(SystemTime::now(), u64::from_ne_bytes(random))
 }
 
-/// A newer one than `last`, of the same hub, whatever its clock says.
+/// Returns an epoch newer than `last`, of the same hub, whatever the hub's clock says.
 pub(crate) fn after(last: u64) -> u64 {
     at(SystemTime::now(), last).max(last + 1)
 }

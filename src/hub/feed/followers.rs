@@ -1,73 +1,76 @@
-//! Who follows a feed, and whose turn it is to be looked at when it has something new.
+//! The followers of a feed, and whose turn it is when the feed has news.
 
 use crate::hub::primitives::conn_id::ConnId;
 
-/// Connections that follow a feed.
-/// Those that do no longer are passed over, and taken out now and then.
+/// Connections that follow a feed. Connections that no longer follow it are skipped, and removed
+/// now and then.
 ///
-/// When there is something new all are *called*, one after the other, from where the call before has stopped:
-/// each connection is touched once, when it is its turn, however many there are.
+/// News *calls* all followers one after the other, from where the call before has stopped. Each
+/// connection is touched once, at its turn, however many there are.
 #[derive(Debug, Default)]
 pub(crate) struct Followers {
     list: Vec<ConnId>,
-    /// How many of these do follow it.
+    /// The number of entries in the list that still follow the feed.
     pub(crate) count: usize,
-    /// The index of who is next, and how many are left to be called.
+    /// The index of the next follower to call, and the number left to call.
     next: usize,
     left: usize,
-    /// How many at the front of the list have been asked where they stand, since that was begun.
+    /// The number of entries at the front of the list that have been asked for their cursor in this
+    /// survey.
     asked: usize,
 }
 
 impl Followers {
     pub(crate) fn add(&mut self, connection: ConnId) {
-        // Grown in small steps: for thousands of followers twice the room is much.
+        // Grows in small steps: for thousands of followers twice the capacity is much.
         if self.list.len() == self.list.capacity() {
             self.list.reserve_exact(16 + self.list.len() / 8);
         }
         self.list.push(connection);
         self.count += 1;
-        // The call goes over the end of the list, and has one more before it comes back to where it began.
+        // The call wraps around the end of the list, and has one more follower before it is back at
+        // its start.
         self.left += usize::from(self.left > 0);
     }
 
-    /// All are to be asked where they stand.
+    /// Begins to ask all followers for their cursors.
     pub(crate) fn ask(&mut self) {
         self.asked = 0;
     }
 
-    /// Whether some are left to be asked, also of those that have come meanwhile.
+    /// Whether some followers are left to ask, including new ones.
     pub(crate) fn is_asking(&self) -> bool {
         self.asked < self.list.len()
     }
 
-    /// The connection to be asked next, which may follow the feed no longer. `None`: all have been.
+    /// Returns the next connection to ask, which may no longer follow the feed. `None`: all have
+    /// been asked.
     pub(crate) fn next_asked(&mut self) -> Option<ConnId> {
         let connection = *self.list.get(self.asked)?;
         self.asked += 1;
         Some(connection)
     }
 
-    /// Takes one, who is there once at most, from the list.
+    /// Removes a follower, which is in the list at most once.
     pub(crate) fn forget(&mut self, gone: ConnId) {
         if let Some(mut index) = self.list.iter().position(|known| *known == gone) {
             if index < self.asked {
-                // Those that have been asked stay at the front.
+                // Connections that have been asked stay at the front.
                 self.asked -= 1;
                 self.list.swap(index, self.asked);
                 index = self.asked;
             }
-            self.list.swap_remove(index); // which brings another to where the call may have been
+            self.list.swap_remove(index); // which may move another across the call's position
             self.call_again();
         }
     }
 
-    /// Whether there are more to be passed over than to be called.
+    /// Whether the list has more entries to skip than to call.
     pub(crate) fn is_littered(&self) -> bool {
         self.list.len() > 2 * self.count + 16
     }
 
-    /// Takes out who is none.
+    /// Removes the entries for which `is_one` returns false.
     pub(crate) fn retain(&mut self, mut is_one: impl FnMut(ConnId) -> bool) {
         let (mut index, asked) = (0, self.asked);
         self.list.retain(|connection| {
@@ -88,14 +91,14 @@ impl Followers {
         }
     }
 
-    /// There is something new for all of them. Whether nobody was left to be called before.
+    /// Calls all followers, because there is news. Returns whether no earlier call was under way.
     pub(crate) fn call(&mut self) -> bool {
         let was_over = self.left == 0;
         self.left = self.list.len();
         was_over && self.left > 0
     }
 
-    /// The connection to be looked at next. `None`: all have been.
+    /// Returns the next connection to look at. `None`: all have been.
     pub(crate) fn next_called(&mut self) -> Option<ConnId> {
         self.left = self.left.checked_sub(1)?;
         if self.next >= self.list.len() {
@@ -106,7 +109,7 @@ impl Followers {
         Some(connection)
     }
 
-    /// Whether some are left to be called.
+    /// Whether some followers are left to call.
     pub(crate) fn is_calling(&self) -> bool {
         self.left > 0
     }
@@ -158,8 +161,9 @@ mod tests {
     }
 
     proptest! {
-        // Whoever comes, goes, or is taken out meanwhile: who follows when there is something new, and
-        // goes on following, is called after that. Who is there when all have been asked has been asked.
+        // Connections come, go and are removed meanwhile. A connection that follows when there is
+        // news, and goes on following, is called after that. A connection in the list when all have
+        // been asked was asked.
         #[test]
         fn all_who_stay_are_called_and_asked(
             steps in proptest::collection::vec((0..9u8, 0..20usize), 1..200),

@@ -1,4 +1,4 @@
-//! What a feed's log is made of, and where one stands in it.
+//! The items of a feed's log, and the cursors into it.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,39 +8,39 @@ use crate::hub::primitives::budget::{Budget, Charge};
 use crate::wire::v1::{self, Form, Head};
 use crate::wire::{Frame, plain};
 
-/// Who has more than this of logs before it gets the latest values first: they are what it is about, and
-/// would never be its turn if it stayed behind.
+/// The log bytes before a client from which on it gets the latest values first. The values matter
+/// most, and a client that stayed behind would never reach them.
 pub(crate) const BEHIND: usize = 64 * 1024;
 
-/// Where a client stands in a feed.
+/// A client's cursor in a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Cursor {
-    /// The position in the log that it reads next: positions count all that was ever put in.
+    /// The position in the log to read next. Positions count everything ever put in.
     pub(crate) log: u64,
-    /// It has every latest value that was stamped before this.
+    /// The stamp below which the client has every latest value.
     pub(crate) latest: u64,
 }
 
-/// What is kept for those who come late.
+/// The messages kept for late joiners.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kept {
-    /// Messages of the log.
+    /// The number of messages of the log.
     pub(crate) messages: usize,
-    /// How old they may be, in milliseconds.
+    /// Their greatest age, in milliseconds.
     pub(crate) age: u64,
 }
 
 /// A message in its encoded forms.
 #[derive(Debug)]
 pub(crate) struct Item {
-    /// On the plain wire.
+    /// The frame on the plain wire.
     pub(crate) frame: Frame,
-    /// When it was taken over, in the driver's milliseconds.
+    /// When the message was taken over, in the driver's milliseconds.
     pub(crate) at: u64,
     is_json: bool,
-    /// Of a latest value.
+    /// The key of a latest value.
     pub(crate) key: Option<Arc<str>>,
-    /// On `stepcast.v1`, when somebody has needed it; boxed, since items are many.
+    /// The form on `stepcast.v1`, once somebody needs it; boxed, since items are many.
     form: OnceLock<Box<Counted>>,
 }
 
@@ -73,12 +73,12 @@ impl Item {
         Self { frame: encode(entry, cost, budget), at, is_json, key, form: OnceLock::new() }
     }
 
-    /// The end of a key's value, which only clients on `stepcast.v1` are told.
+    /// Makes the removal of a key's value, which only `stepcast.v1` clients are told.
     pub(crate) fn removal(head: Head, key: Arc<str>, budget: &Arc<Budget>) -> Self {
         Self::only_on_v1(v1::removed(head, &key), head.at, Some(key), budget)
     }
 
-    /// The end of a feed, as well.
+    /// Makes the end of a feed, which only `stepcast.v1` clients are told.
     pub(crate) fn end(head: Head, budget: &Arc<Budget>) -> Self {
         Self::only_on_v1(v1::ended(head), head.at, None, budget)
     }
@@ -88,27 +88,28 @@ impl Item {
         Self { frame: Frame::default(), at, is_json: false, key, form }
     }
 
-    /// Whether it is the end of a value, and not a value.
+    /// Whether the item is the removal of a value, or an end, and not a value.
     pub(crate) fn is_removal(&self) -> bool {
         self.frame.is_empty() // a message has a header at least
     }
 
-    /// Whether it is the end of a feed.
+    /// Whether the item is the end of a feed.
     pub(crate) fn is_end(&self) -> bool {
         self.frame.is_empty() && self.key.is_none()
     }
 
-    /// Bytes, of a value its key included.
+    /// The number of bytes, including the key of a value.
     pub(crate) fn len(&self) -> usize {
         self.frame.len() + self.key.as_ref().map_or(0, |key| key.len())
     }
 
-    /// What its form on `stepcast.v1` counts, if it has been made.
+    /// The bytes that the `stepcast.v1` form counts, if it has been made.
     pub(crate) fn form_bytes(&self) -> usize {
         self.form.get().map_or(0, |counted| counted.charge.bytes())
     }
 
-    /// The form on `stepcast.v1`, which is made once for all. `number`: its sequence number, or its stamp.
+    /// Returns the `stepcast.v1` form, made once for all clients. `number` is the sequence number,
+    /// or the stamp.
     pub(crate) fn form(&self, alias: u32, number: u64, budget: &Arc<Budget>) -> &Form {
         let counted = self.form.get_or_init(|| {
             let message = v1::message_of(&self.frame, self.is_json);
@@ -120,8 +121,8 @@ impl Item {
     }
 }
 
-/// Encodes a message that is already counted in the budget, as `cost`, which it leaves with its
-/// last frame.
+/// Encodes a message that is already counted in the budget as `cost`. The count ends with the last
+/// copy of the frame.
 pub(crate) fn encode(entry: Entry, cost: usize, budget: &Arc<Budget>) -> Frame {
     let charge = Charge::adopt(budget, cost);
     let frame = plain::copy(&entry.message);

@@ -1,5 +1,5 @@
-//! A feed on the driver's side: the newest part of its log and its latest values, encoded, and who
-//! follows it.
+//! A feed on the driver's side: the newest part of its log and its latest values, encoded, and its
+//! followers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,11 +15,12 @@ use crate::hub::primitives::conn_id::ConnId;
 use crate::wire::Wire;
 use crate::wire::v1::{Form, Had, Head, MAILBOX};
 
-/// The search for the slowest follower of a feed, and what it has found. Until that one moves on no other can have become
-/// slower, but one that has come since. Who comes or goes does not begin it anew: followers know who has been asked.
+/// The search for the slowest follower of a feed, and its result. Until that follower moves, only a
+/// new follower can be slower. New and leaving followers do not restart the search: [`Followers`]
+/// knows which were asked.
 #[derive(Debug)]
 pub(crate) struct Survey {
-    /// The slowest so far, by place and serial number, and where it stood.
+    /// The slowest follower so far, and its position.
     pub(crate) slowest: Option<ConnId>,
     pub(crate) least: u64,
     pub(crate) is_over: bool,
@@ -39,23 +40,23 @@ pub(crate) struct Log {
     pub(crate) window: Window,
     pub(crate) latest: Latest,
     pub(crate) followers: Followers,
-    /// Messages lost before they could be taken over, not yet counted for the followers.
+    /// Messages lost before the takeover and not yet counted for the followers.
     pub(crate) lost: u64,
-    /// How many of these are directly before the next message that is taken over.
+    /// The number of these directly before the next message taken over.
     pub(crate) hole: u64,
-    /// Whether it is on the list of the round that is under way, and on the engine's list of what can be trimmed.
+    /// Whether the feed is on the current round's list, and on the engine's list of feeds to trim.
     pub(crate) fresh: bool,
     pub(crate) touched: bool,
-    /// While a push waits for room: where its slowest follower stands.
+    /// The search for the slowest follower, while a push waits for room.
     pub(crate) survey: Option<Survey>,
     kept: Kept,
-    /// Messages from this position on are kept for clients that are away; and from which on, as far as has been
-    /// found out for the next tick. See `hub::held`.
+    /// The position from which on messages are kept for clients that are away, and the same as
+    /// collected so far for the next tick. See `hub::held`.
     held: u64,
     held_next: u64,
-    /// The number of the newest message that there was.
+    /// The number of the newest message that ever existed.
     pub(crate) newest: u64,
-    /// For each wire what is owed to those at one cursor, and the cursor last asked for.
+    /// For each wire, the batch for the clients at one cursor, and the cursor last asked for.
     batches: [Option<Batch>; 2],
     asked: [Option<Cursor>; 2],
 }
@@ -90,7 +91,7 @@ impl Log {
         self.window.push(Slot { stamp, number, lost, cost, before: 0, item });
     }
 
-    /// Takes over what has become of a key, which is counted in the budget.
+    /// Takes over the change of a key, which is counted in the budget.
     pub(crate) fn change(&mut self, key: Arc<str>, change: Change, at: u64, budget: &Arc<Budget>) {
         let (cost, known) = (change.cost(&key), Arc::clone(&key));
         let Change { stamp, message } = change;
@@ -105,20 +106,22 @@ impl Log {
         self.latest.set(key, stamp, item);
     }
 
-    /// Takes over that the feed was finished with this stamp.
+    /// Takes over the end of the feed, with this stamp.
     pub(crate) fn finish(&mut self, stamp: u64, at: u64, budget: &Arc<Budget>) {
         let head = Head { alias: self.topic.alias, number: stamp, at };
         self.latest.end.get_or_insert_with(|| (stamp, Item::end(head, budget)));
     }
 
-    /// Makes readable what was stamped before this.
+    /// Makes messages stamped before `stamp` readable.
     pub(crate) fn reveal(&mut self, stamp: u64) {
         self.window.reveal(stamp);
         self.forget_batches();
     }
 
-    /// Where a client on `stepcast.v1` begins, who has what it says, or nothing that means anything here: its
-    /// cursor, the number before the first message that it is given or told to have missed, and whether that is where it was.
+    /// Returns where a client on `stepcast.v1` begins. `had` is what the client says it has, if
+    /// that means anything here. The result has the cursor, the number before the first message
+    /// that the client is given or told to have missed, and whether the client goes on where it
+    /// was.
     pub(crate) fn resume(
         &self,
         had: Option<Had>,
@@ -140,14 +143,14 @@ impl Log {
         (cursor, seq, false)
     }
 
-    /// Keeps this from now on for those who come late.
+    /// Sets what is kept for late joiners from now on.
     pub(crate) fn keep(&mut self, kept: Kept) {
         self.kept = kept;
     }
 
-    /// Where who comes now begins: with the latest values, and with the log that is kept or, `live`,
-    /// with what comes after; but not later than with what was stamped from `stamp` on. What was stamped before `upto`
-    /// is delivered already, or about to be.
+    /// Returns where a new client begins: with the latest values, and with the retained log or, if
+    /// `live`, with what comes after. The client gets everything stamped from `stamp` on in any
+    /// case. Messages stamped before `upto` are delivered already, or about to be.
     pub(crate) fn start(&self, live: bool, stamp: u64, upto: u64, now: u64) -> Cursor {
         let end = self.window.stamped_from(upto);
         let log = if live { end } else { self.window.kept_from(self.kept, now, end) };
@@ -159,8 +162,9 @@ impl Log {
         self.asked = [None, None];
     }
 
-    /// The stamp and the message that come next at a cursor, and the cursor after them: by the order of the stamps, or
-    /// the values first. `v1`: removed values are told, and the feed's end after all else.
+    /// Returns the stamp and the message that come next at a cursor, and the cursor after them: in
+    /// stamp order, or values first. With `v1`, removed values are returned too, and the feed's end
+    /// after everything else.
     pub(crate) fn next(
         &self,
         at: Cursor,
@@ -184,15 +188,16 @@ impl Log {
         }
     }
 
-    /// The number that the next message at a position has; at the end of a finished feed, the one
-    /// that it would have.
+    /// Returns the number of the next message at a position. At the end of a finished feed that is
+    /// the number the next message would have.
     pub(crate) fn number_at(&self, position: u64) -> Option<u64> {
         let after_all = || self.latest.end.as_ref().map(|_| self.newest + 1);
         self.window.number(position).or_else(after_all)
     }
 
-    /// What everyone at this cursor is owed, if it pays to have it together: when the one before who `asks` was at this
-    /// cursor, too. Who has just taken up something alone does not ask: it goes on from where nobody else comes.
+    /// Returns the batch for every client at this cursor, if a batch pays: the client that asked
+    /// before was at this cursor, too. A client that has just taken up messages alone does not ask,
+    /// since no other client reaches its cursor.
     pub(crate) fn batch(
         &mut self,
         at: Cursor,
@@ -201,7 +206,7 @@ impl Log {
         asks: bool,
         budget: &Arc<Budget>,
     ) -> Option<&Batch> {
-        self.next(at, upto, false, wire == Wire::V1)?; // who has everything is not one who asks
+        self.next(at, upto, false, wire == Wire::V1)?; // a client that has everything does not ask
         let index = wire as usize;
         if self.batches[index].as_ref().is_none_or(|batch| batch.from != at) {
             if !asks || self.asked[index].replace(at) != Some(at) {
@@ -227,8 +232,8 @@ impl Log {
         self.batches[index].as_ref()
     }
 
-    /// The form on `stepcast.v1` of what lies between these cursors, and its sequence number if it
-    /// is of the log; of the end, the one that comes after the last message.
+    /// Returns the `stepcast.v1` form of the item between these cursors, and the sequence number of
+    /// a log message. The number of the feed's end is the one after the last message.
     pub(crate) fn form<'a>(
         &'a self,
         item: &'a Item,
@@ -241,29 +246,31 @@ impl Log {
         (item.form(self.topic.alias, number.unwrap_or(stamp), budget), number)
     }
 
-    /// How much of the log is still before a cursor.
+    /// The bytes of the log behind a cursor, still to be read.
     pub(crate) fn bytes_before(&self, at: Cursor) -> usize {
         self.window.bytes_from(at.log)
     }
 
-    /// Keeps what comes from this position on, for a client that is away.
+    /// Keeps messages from this position on, for a client that is away.
     pub(crate) fn hold(&mut self, from: u64) {
         self.held = self.held.min(from);
         self.hold_on(from);
     }
 
-    /// The same, for a client that is still away; see [`hold_no_more`](Self::hold_no_more).
+    /// Keeps messages for a client that is still away; see [`hold_no_more`](Self::hold_no_more).
     pub(crate) fn hold_on(&mut self, from: u64) {
         self.held_next = self.held_next.min(from);
     }
 
-    /// All clients that are still away have said so since this was called before: the others have come back, or have gone.
+    /// Ends a collection: all clients still away have called [`hold_on`](Self::hold_on) since the
+    /// last call. The others have come back, or have gone.
     pub(crate) fn hold_no_more(&mut self) {
         self.held = std::mem::replace(&mut self.held_next, u64::MAX);
     }
 
-    /// Lets go what is kept for nobody: late joiners, followers, of whom the one furthest behind is at `needed`, and
-    /// clients that are away; so many messages at most. How many.
+    /// Drops messages that nobody needs: no late joiner, no client that is away, and no follower,
+    /// where `needed` is the position of the follower furthest behind. Drops at most `most`
+    /// messages, and returns how many.
     pub(crate) fn trim(&mut self, needed: u64, now: u64, most: usize) -> usize {
         let kept = self.window.kept_from(self.kept, now, self.window.live());
         let dropped = self.window.drop_before(needed.min(kept).min(self.held), most);
@@ -271,27 +278,27 @@ impl Log {
         dropped
     }
 
-    /// Tells those who wait for room what the follower furthest behind, at `needed`, has still to
-    /// be handed, so many bytes of it `between` the inbox and the log.
+    /// Tells waiting pushes how much the follower furthest behind, at `needed`, still has to be
+    /// handed. `between` bytes of that are between the inbox and the log.
     pub(crate) fn tell_owed(&self, needed: u64, between: usize) {
         let mut inbox = self.topic.inbox.lock();
         inbox.owed = Some(self.window.bytes_from(needed) + between + inbox.queue.bytes());
     }
 
-    /// Whether nothing in it is kept for somebody who may come: nothing is young enough or held for a client that is
-    /// away, or it has made way for another.
+    /// Whether the feed keeps nothing for later: no message is young enough or held for a client
+    /// that is away, or the feed has made way for another.
     pub(crate) fn is_over(&self, now: u64) -> bool {
         let is_held = self.held < self.window.live();
         let is_kept = || is_held || self.window.is_younger(self.kept.age, now);
         self.followers.count == 0 && (self.topic.is_evicted() || !is_kept())
     }
 
-    /// Bytes of its log.
+    /// The bytes of the log.
     pub(crate) fn bytes(&self) -> usize {
         self.window.bytes
     }
 
-    /// Bytes that its messages and values count in the budget, and the headers of the values'
+    /// The bytes that the messages and values count in the budget, with the headers of the values'
     /// frames.
     pub(crate) fn counted(&self) -> usize {
         let of_value = |item: &Item| {
@@ -304,11 +311,11 @@ impl Log {
         self.window.counted() + values.sum::<usize>() + removals.sum::<usize>()
     }
 
-    /// Gives up the older half of its log, whoever may need it: how many messages.
+    /// Drops the older half of the log, whoever may need it. Returns the number of messages.
     pub(crate) fn halve(&mut self) -> usize {
         let before = self.window.len();
         self.window.halve();
-        self.forget_batches(); // which hold it, too
+        self.forget_batches(); // the batches hold it, too
         before - self.window.len()
     }
 }
@@ -318,18 +325,18 @@ impl Log {
 pub(crate) struct Latest {
     bytes: usize,
     values: BTreeMap<u64, Item>,
-    /// The ends of values: what clients are told that have them.
+    /// The removals of values, for clients that have the values.
     removals: BTreeMap<u64, Item>,
-    /// The feed's end, after all else.
+    /// The feed's end, after everything else.
     end: Option<(u64, Item)>,
-    /// Of each key the stamp of its value, or of its removal.
+    /// The stamp of each key's value, or of its removal.
     stamps: HashMap<Arc<str>, u64>,
     /// The stamp of the youngest removal that has been forgotten.
     forgotten: Option<u64>,
 }
 
-/// Removals that a feed remembers for clients that are behind, or come back. A client that comes back from before the
-/// youngest forgotten one begins anew, with a snapshot.
+/// The removals that a feed remembers for clients that are behind, or come back. A client that
+/// comes back from before the youngest forgotten removal begins anew, with a snapshot.
 const REMOVALS: usize = 256;
 
 impl Latest {
@@ -346,7 +353,7 @@ impl Latest {
         self.removals.insert(stamp, item);
         while self.removals.len() > REMOVALS {
             let Some((oldest, item)) = self.removals.pop_first() else { return };
-            // They are taken over in any order.
+            // Removals are taken over in any order.
             self.forgotten = self.forgotten.max(Some(oldest));
             self.forget_key(&item);
         }
@@ -358,13 +365,13 @@ impl Latest {
         }
     }
 
-    /// Whether a client that has the values up to a stamp can be told all that has become of them,
-    /// and all that comes: the stamp is one that the hub has told, which are those before `upto`.
+    /// Whether a client that has the values up to stamp `set` can be told everything that happened
+    /// to them since. The stamp has to be one that the hub has told, which are those before `upto`.
     fn knows(&self, set: Option<u64>, upto: u64) -> bool {
         set.is_none_or(|set| Some(set) >= self.forgotten && set < upto)
     }
 
-    /// Gives up the oldest values beyond so many, and so many bytes.
+    /// Drops the oldest values beyond `keys` keys, and beyond `bytes`.
     pub(crate) fn give_way(&mut self, keys: usize, bytes: usize) {
         while self.values.len() > keys || (self.bytes > bytes && self.values.len() > 1) {
             let Some((_, item)) = self.values.pop_first() else { return };
@@ -373,7 +380,8 @@ impl Latest {
         }
     }
 
-    /// The oldest value, or removal if these are told, stamped from `from` on and before `upto`.
+    /// Returns the oldest value, or removal if `removals`, stamped from `from` on and before
+    /// `upto`.
     fn next(&self, from: u64, upto: u64, removals: bool) -> Option<(u64, &Item)> {
         if from >= upto {
             return None;
@@ -388,13 +396,13 @@ impl Latest {
         items.get(&stamp).map(|item| (stamp, item))
     }
 
-    /// The feed's end, if it was stamped from `from` on and before `upto`.
+    /// Returns the feed's end, if it was stamped from `from` on and before `upto`.
     fn end(&self, from: u64, upto: u64) -> Option<(u64, &Item)> {
         let end = self.end.as_ref().filter(|(stamp, _)| (from..upto).contains(stamp));
         end.map(|(stamp, item)| (*stamp, item))
     }
 
-    /// Whether all that there is was stamped before this.
+    /// Whether everything was stamped before this.
     pub(crate) fn all_before(&self, stamp: u64) -> bool {
         let all_before = |items: &BTreeMap<u64, Item>| {
             items.last_key_value().is_none_or(|(last, _)| *last < stamp)

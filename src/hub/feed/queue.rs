@@ -1,5 +1,4 @@
-//! A bounded queue of messages: what a feed's callers append to, and what is sent to one
-//! client.
+//! A bounded queue of messages: what callers append to a feed, and what is sent to one client.
 
 use std::collections::VecDeque;
 
@@ -10,20 +9,24 @@ use crate::codec::{Kind, Message};
 use crate::hub::primitives::program::Payload;
 use crate::wire::plain::SHARED_FROM;
 
-/// What an entry costs beside its payload: what it takes where it takes most, which is in a feed's log (see
-/// `window::Slot`), with its share of the log's spare room and with the allocations of its frame.
+/// The cost of an entry beside its payload: what it takes where it takes most, in a feed's log (see
+/// `window::Slot`). That includes its share of the log's spare capacity and the allocations of its
+/// frame.
 pub(crate) const ENTRY_OVERHEAD: usize = 320;
 
-/// So many messages are taken as they come. What waits behind them comes from a loop that is faster than the driver looks.
+/// The number of messages taken as they come. Messages behind them come from a loop that is faster
+/// than the driver looks.
 ///
-/// A mailbox has room for them at once. What was freed on the driver's core is slow to be taken again on the caller's: growing
-/// through 4 and 8 takes as long as the sixteen pushes do. While there is one message, 700 bytes of that count in no limit.
+/// A mailbox reserves capacity for them at once. Memory freed on the driver's core is slow to
+/// allocate again on the caller's: growing through 4 and 8 takes as long as the sixteen pushes do.
+/// While there is one message, 700 bytes of that capacity count in no limit.
 pub(crate) const BURST: usize = 16;
 
-/// The room that a queue has for copies of payloads when the first comes: of as many short lines.
+/// The first capacity of a queue for copied payloads: as many short lines.
 const FIRST_COPIES: usize = 1024;
 
-/// The most that a queue copies, in bytes: what a push moves where the room for them grows is less than this.
+/// The most bytes that a queue copies. A push that grows the capacity for copies moves fewer bytes
+/// than this.
 const MOST_COPIES: usize = 1 << 20;
 
 /// One message with the hub-wide stamp that says when it was pushed.
@@ -34,7 +37,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// What it counts in every bound, in bytes.
+    /// The cost of a message in every bound, in bytes.
     pub(crate) fn cost(message: &Message) -> usize {
         message.len().saturating_add(ENTRY_OVERHEAD)
     }
@@ -42,20 +45,21 @@ impl Entry {
 
 /// Messages in the order of their stamps, bounded in bytes.
 ///
-/// At the bound the older half goes, not one message for each new one: a reader that is behind
-/// sees one gap in half a queue instead of a gap before every message.
+/// A full queue drops its older half, and not one message for each new one: a slow reader sees one
+/// gap in half a queue instead of a gap before every message.
 ///
-/// In a hot loop small payloads are copied into the queue's own memory, and given back to the thread that pushes them.
-/// Freed by the driver, they would have the two threads meet in the allocator's lock.
+/// In a hot loop small payloads are copied into the queue's own memory, and the thread that pushes
+/// them gets them back. If the driver freed them, the two threads would meet in the allocator's
+/// lock.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     slots: VecDeque<Slot>,
     bytes: usize,
-    /// Payloads that were copied, one behind the other.
+    /// Copied payloads, one behind the other.
     copies: VecDeque<u8>,
 }
 
-/// The payload of an entry that is taken out, if it was copied; of a short line without an allocation.
+/// The payload of a removed entry, if it was copied; a short line needs no allocation.
 pub(crate) type PayloadCopy = SmallVec<[u8; 512]>;
 
 /// An entry as a queue holds it.
@@ -66,7 +70,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// The entry, with this as its payload if it was copied.
+    /// Returns the entry, with `copy` as its payload if the payload was copied.
     pub(crate) fn into_entry(self, copy: &PayloadCopy) -> Entry {
         let message = match self.message {
             Stored::Held(message) => message,
@@ -105,13 +109,13 @@ impl Stored {
     }
 }
 
-/// What has had to make room.
+/// The entries that were dropped to make room.
 #[derive(Debug, Default)]
 pub(crate) struct Evicted {
     pub(crate) count: usize,
-    /// What it counted.
+    /// The cost of the dropped entries.
     pub(crate) bytes: usize,
-    /// What the queue held of the callers', to be dropped after the lock is.
+    /// The callers' payloads among them, to be dropped after the lock.
     _payloads: Vec<Payload>,
 }
 
@@ -132,14 +136,14 @@ impl Queue {
         self.slots.is_empty()
     }
 
-    /// Whether a message of this cost can be added without losing another.
+    /// Whether a message of this cost can be added without dropping another.
     ///
-    /// One message above the whole bound is taken when it is alone.
+    /// A single message above the whole bound is taken when it is alone.
     pub(crate) fn has_room(&self, cost: usize, bound: usize) -> bool {
         self.slots.is_empty() || self.bytes.saturating_add(cost) <= bound
     }
 
-    /// Takes out the oldest messages until one of this cost fits, and half of the bound is free.
+    /// Drops the oldest messages until a message of this cost fits and half of the bound is free.
     pub(crate) fn make_room(&mut self, cost: usize, bound: usize) -> Evicted {
         let (mut count, mut copied, mut left) = (0, 0, self.bytes);
         for Slot { message, .. } in &self.slots {
@@ -160,14 +164,14 @@ impl Queue {
         Evicted { count, bytes, _payloads: payloads.collect() }
     }
 
-    /// Has room for so many entries at least, if it has none.
+    /// Reserves capacity for `entries`, if the queue has none.
     pub(crate) fn reserve(&mut self, entries: usize) {
         if self.slots.capacity() == 0 {
             self.slots.reserve(entries);
         }
     }
 
-    /// Appends an entry. A payload that was copied comes back, to be dropped after the lock is.
+    /// Appends an entry. Returns a payload that was copied, to be dropped after the lock.
     pub(crate) fn push(&mut self, Entry { stamp, message }: Entry) -> Option<Payload> {
         self.bytes += Entry::cost(&message);
         let is_small =
@@ -180,11 +184,11 @@ impl Queue {
         None
     }
 
-    #[inline(never)] // a push that wakes the driver runs code that no cache holds any more: the less the better
+    #[inline(never)] // no cache holds the code of a push that wakes the driver: keep it short
     fn push_copy(&mut self, stamp: u64, message: &Message) {
         let (len, more) = (self.copies.len(), message.len());
         if len + more > self.copies.capacity() {
-            // By half: doubled, it would take more than what entries count has room for.
+            // By half: doubled, the capacity would exceed what the entries' cost covers.
             self.copies.reserve_exact(more.max(len / 2).max(FIRST_COPIES));
         }
         self.copies.extend(message.as_bytes());
@@ -195,8 +199,9 @@ impl Queue {
         self.slots.front().map(|slot| slot.stamp)
     }
 
-    /// The oldest entry, if it was pushed before this stamp was taken, and what it counts. If its payload was copied it
-    /// is put into `copy`, which is empty: nothing is allocated while there is a lock around this.
+    /// Removes the oldest entry, if it was pushed before this stamp was taken, and returns it with
+    /// its cost. A copied payload is put into `copy`, which is empty: nothing is allocated under
+    /// the lock.
     pub(crate) fn pop_before(
         &mut self,
         stamp: u64,
@@ -205,14 +210,14 @@ impl Queue {
         if self.first_stamp()? < stamp { self.pop_slot(copy) } else { None }
     }
 
-    /// The oldest entry.
+    /// Removes the oldest entry.
     pub(crate) fn pop(&mut self) -> Option<Entry> {
         let mut copy = PayloadCopy::new();
         let (slot, _) = self.pop_slot(&mut copy)?;
         Some(slot.into_entry(&copy))
     }
 
-    /// The oldest entry, and what it counts. If its payload was copied it is put into `copy`.
+    /// Removes the oldest entry, and returns it with its cost. A copied payload is put into `copy`.
     fn pop_slot(&mut self, copy: &mut PayloadCopy) -> Option<(Slot, usize)> {
         let slot = self.slots.pop_front()?;
         let (len, cost) = (slot.message.copied(), slot.message.cost());

@@ -1,29 +1,30 @@
-//! When messages that wait in mailboxes were pushed.
+//! The times at which messages that wait in mailboxes were pushed.
 //!
-//! A push reads no clock, and what is sent to a client that is away stays in its mailbox until the
-//! client comes back. So the driver notes at each round which stamps have been given by then. The
-//! stamp of a message says later between which two rounds it was pushed.
+//! A push reads no clock, and mail for a client that is away stays in its mailbox until the client
+//! comes back. The driver therefore notes in each round which stamps have been given by then. The
+//! stamp of a message later says between which two rounds it was pushed.
 
 use std::collections::VecDeque;
 
-/// So many notes are kept.
+/// The number of notes kept.
 const NOTES: usize = 512;
 
 #[derive(Debug)]
 pub(crate) struct Times {
-    /// A stamp, and when all stamps below it had been given. Both ascend.
+    /// A stamp, and the time when all stamps below it had been given. Both ascend.
     notes: VecDeque<(u64, u64)>,
-    /// Notes are so many milliseconds apart at least, but for the newest.
+    /// The least time between two notes, in milliseconds, except for the newest.
     every: u64,
 }
 
 impl Times {
-    /// For messages that wait so many milliseconds, of which a time is as exact as the 512th part.
+    /// Creates notes for messages that wait up to `span` milliseconds. A time is exact to the 512th
+    /// part of that.
     pub(crate) fn new(span: u64) -> Self {
         Self { notes: VecDeque::new(), every: span.div_ceil(NOTES as u64) }
     }
 
-    /// Stamps below this have been given by now.
+    /// Notes that the stamps below this have been given by now.
     pub(crate) fn note(&mut self, stamp: u64, now: u64) {
         let mut newest = self.notes.iter().rev();
         let (last, before) = (newest.next().copied(), newest.next().copied());
@@ -39,7 +40,7 @@ impl Times {
         self.notes.push_back((stamp, now));
     }
 
-    /// When this stamp was given.
+    /// Returns when this stamp was given.
     pub(crate) fn of(&self, stamp: u64, now: u64) -> u64 {
         let after = self.notes.partition_point(|(upto, _)| *upto <= stamp);
         self.notes.get(after).map_or(now, |(_, at)| *at)

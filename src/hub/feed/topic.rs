@@ -1,5 +1,5 @@
-//! What a feed is to the callers' threads: a name, and what was pushed to it and the driver has not
-//! taken over yet. And the table of them.
+//! A feed as the callers' threads see it: a name, and the pushes that the driver has not taken over
+//! yet. Also the table of feeds.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -20,54 +20,56 @@ use crate::wire::v1::MAILBOX;
 /// The longest name, in bytes.
 pub(crate) const NAME_MAX: usize = 256;
 
-/// One feed. Everyone's is one, too, without a name.
+/// One feed. Everyone's feed is one, too, without a name.
 pub(crate) struct Topic {
     name: Box<str>,
-    /// What stands for it on the wire `stepcast.v1`.
+    /// The feed's alias on the wire `stepcast.v1`.
     pub(crate) alias: u32,
-    /// In which its numbers and stamps mean something.
+    /// The epoch of the feed's numbers and stamps.
     pub(crate) epoch: u64,
-    /// Its messages have the numbers after this: more than those of any feed that had its name before.
+    /// Numbers of this feed's messages begin behind this one, above those of any earlier feed of
+    /// the same name.
     pub(crate) origin: u64,
     pub(crate) inbox: Lock<Inbox>,
-    /// Handles that the program holds, and clients that follow it.
+    /// The number of handles: those of the program, and one for each client that follows the feed.
     handles: AtomicUsize,
-    /// Of these the clients that follow it.
+    /// The number of clients that follow the feed.
     followers: AtomicUsize,
-    /// Whether the program has asked for it, and not only clients. Under the lock of the table.
+    /// Whether the program has asked for the feed, and not only clients. Under the table's lock.
     claimed: AtomicBool,
-    /// Whether the driver knows it, and so is the one to say when it goes away.
+    /// Whether the driver knows the feed. The driver then decides when the feed goes.
     known: AtomicBool,
-    /// Its place in the driver's table, for the driver alone.
+    /// The place in the driver's table, for the driver alone.
     pub(crate) place: AtomicUsize,
-    /// Its key among the feeds that nobody has a handle of, or [`IN_USE`]. Under the lock of the table.
+    /// The key among the feeds that nobody has a handle of, or [`IN_USE`]. Under the table's lock.
     idle: AtomicU64,
-    /// It has made way for another, and the driver is to let it go.
+    /// Whether the feed has made way for another, so the driver has to drop it.
     evicted: AtomicBool,
 }
 
-/// Somebody has a handle.
+/// The key of a feed that somebody has a handle of.
 const IN_USE: u64 = u64::MAX;
 
-/// What has been pushed and not yet taken over by the driver.
+/// The pushes that the driver has not taken over yet.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(crate) queue: Queue,
     pub(crate) latest: Option<Box<Latest>>,
-    /// Bytes of the log that its slowest follower has not been handed, or more than that: it grows
-    /// with every push, and the driver puts it right while a push waits for room.
+    /// The log bytes that the slowest follower has not been handed, or more. Each push adds to the
+    /// number, and the driver corrects it while a push waits for room.
     pub(crate) owed: Option<usize>,
     /// The number of the newest message, taken over or not.
     pub(crate) newest: u64,
-    /// Messages that had to make room before the driver took them over.
+    /// The messages that were dropped before the driver took them over.
     pub(crate) lost: u64,
-    /// Whether the driver has been told that there is something.
+    /// Whether the driver has been told of news in this inbox.
     pub(crate) told: bool,
-    /// There was no place for it in the table, which has so many: it takes nothing, and nobody can follow it.
+    /// The table's limit, if the table had no place for the feed: the feed takes nothing, and
+    /// nobody can follow it.
     pub(crate) refused: Option<usize>,
-    /// After the feed's last message: the stamp of the end.
+    /// The stamp of the feed's end, once its last message was pushed.
     pub(crate) finished: Option<u64>,
-    /// After the hub's end.
+    /// Whether the hub has ended.
     pub(crate) closed: bool,
 }
 
@@ -77,48 +79,49 @@ pub(crate) struct Latest {
     /// Every key that has a value.
     keys: HashMap<Arc<str>, Held>,
     total: usize,
-    /// What the driver has not taken over. A removal is here only if the driver may know the key.
+    /// The changes that the driver has not taken over. A removal is here only if the driver may
+    /// know the key.
     pending: HashMap<Arc<str>, Change>,
-    /// How often the driver has taken over what was pending.
+    /// How often the driver has taken over the pending changes.
     takes: u64,
 }
 
 /// A key that has a value.
 #[derive(Debug)]
 struct Held {
-    /// What the value counts.
+    /// The cost of the value.
     cost: usize,
-    /// The driver knows the key if it has taken over more often than this; `None`: it does.
+    /// The driver knows the key if `takes` is above this number; `None`: it does.
     since: Option<u64>,
 }
 
-/// What has become of a key.
+/// A change of a key.
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) stamp: u64,
-    /// Its new value; `None`: the value has been removed.
+    /// The new value; `None`: the value has been removed.
     pub(crate) message: Option<Payload>,
 }
 
 impl Change {
-    /// What it counts in the budget until the driver has taken it over.
+    /// The cost in the budget until the driver has taken the change over.
     pub(crate) fn cost(&self, key: &str) -> usize {
         self.message.as_ref().map_or(Latest::cost_of_removal(key), |value| Latest::cost(key, value))
     }
 }
 
 impl Latest {
-    /// What is counted for a key and its value beside an entry's own cost.
+    /// The cost of a key and its value beside an entry's own cost.
     pub(crate) fn cost_of_key(key: &str) -> usize {
         2 * key.len() + 128
     }
 
-    /// What it counts to remove the value of this key.
+    /// The cost of removing the value of this key.
     pub(crate) fn cost_of_removal(key: &str) -> usize {
         Self::cost(key, &Message::Binary(Bytes::new()))
     }
 
-    /// What it counts to set this key to a message.
+    /// The cost of setting this key to a message.
     pub(crate) fn cost(key: &str, message: &Message) -> usize {
         Entry::cost(message).saturating_add(Self::cost_of_key(key))
     }
@@ -130,7 +133,7 @@ impl Latest {
         (before.is_some() || self.keys.len() < keys) && total <= bytes
     }
 
-    /// Sets a key. Returns what it replaces of what the driver has not taken over.
+    /// Sets a key. Returns the pending change that the new value replaces.
     pub(crate) fn set(&mut self, key: &str, cost: usize, entry: Entry) -> Option<Change> {
         let (known, since) = match (self.keys.get_key_value(key), self.pending.get_key_value(key)) {
             (Some((known, held)), _) => (Some(known), held.since),
@@ -155,8 +158,9 @@ impl Latest {
         self.keys.contains_key(key)
     }
 
-    /// Removes a key and its value. Returns what it replaces of what the driver has not taken over, and
-    /// whether the removal waits for the driver: there are no more of these than keys that the driver knows.
+    /// Removes a key and its value. Returns the pending change that the removal replaces, and
+    /// whether the removal waits for the driver. No more removals wait than there are keys that the
+    /// driver knows.
     pub(crate) fn remove(&mut self, key: &str, stamp: u64) -> (Option<Change>, bool) {
         let Some((key, held)) = self.keys.remove_entry(key) else { return (None, false) };
         self.total -= held.cost;
@@ -187,12 +191,12 @@ impl Inbox {
         }
     }
 
-    /// Whether there is nothing for the driver to take over.
+    /// Whether the driver has nothing to take over.
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.latest.as_ref().is_none_or(|l| l.pending.is_empty())
     }
 
-    /// What waits for the driver, in bytes.
+    /// The bytes that wait for the driver.
     pub(crate) fn bytes(&self) -> usize {
         self.queue.bytes() + self.latest.as_ref().map_or(0, |latest| latest.pending_bytes())
     }
@@ -216,7 +220,8 @@ impl Topic {
         }
     }
 
-    /// In place of a feed that there was no place for: with one handle, and in no table.
+    /// Makes a stand-in for a feed that the table had no place for: with one handle, and in no
+    /// table.
     pub(crate) fn refused(name: &str, limit: usize) -> Arc<Self> {
         let topic = Self::new(name, MAILBOX, 0, 0);
         topic.handles.store(1, Ordering::Relaxed);
@@ -224,7 +229,7 @@ impl Topic {
         Arc::new(topic)
     }
 
-    /// Whether it has made way for another feed.
+    /// Whether the feed has made way for another.
     pub(crate) fn is_evicted(&self) -> bool {
         self.evicted.load(Ordering::Relaxed)
     }
@@ -233,27 +238,27 @@ impl Topic {
         &self.name
     }
 
-    /// Whether it is the feed that all follow who ask for no other.
+    /// Whether this is everyone's feed: clients that ask for no other follow it.
     pub(crate) fn is_everyones(&self) -> bool {
         self.name.is_empty()
     }
 
-    /// How many clients follow it.
+    /// The number of clients that follow the feed.
     pub(crate) fn followers(&self) -> usize {
         self.followers.load(Ordering::Relaxed)
     }
 
-    /// One handle is that of a client that follows it from now on.
+    /// Notes that one handle is a follower's from now on.
     pub(crate) fn add_follower(&self) {
         self.followers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It is so no longer.
+    /// Notes that the handle is no longer a follower's.
     pub(crate) fn remove_follower(&self) {
         self.followers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Callers: the driver is about to be told of it.
+    /// Notes, on a caller's thread, that the driver is about to learn of the feed.
     pub(crate) fn make_known(&self) {
         self.known.store(true, Ordering::Relaxed);
     }
@@ -265,7 +270,7 @@ impl fmt::Debug for Topic {
     }
 }
 
-/// The feeds that there are, by their names.
+/// The table of feeds, by name.
 #[derive(Debug)]
 pub(crate) struct Topics {
     everyone: Arc<Topic>,
@@ -280,19 +285,19 @@ pub(crate) struct Topics {
 #[derive(Debug, Default)]
 struct Table {
     named: HashMap<Box<str>, Arc<Topic>>,
-    /// Of these the feeds that the driver knows and nobody has a handle of, in the order in which they make way: those that are
-    /// closed first, and of them the one first that has been without a handle for longest.
+    /// The named feeds that the driver knows and nobody has a handle of, in the order in which they
+    /// make way. Closed feeds come first, and among equals the feed without a handle for longest.
     idle: BTreeMap<u64, Arc<Topic>>,
-    /// How many feeds have been idle.
+    /// The number of feeds that have been idle so far.
     count: u64,
-    /// How many feeds have made way that the driver has not let go yet.
+    /// The number of feeds that have made way and that the driver has not dropped yet.
     leaving: usize,
     /// The epoch of the newest feed.
     epoch: u64,
 }
 
 impl Table {
-    /// Somebody has a handle from now on.
+    /// Notes that somebody has a handle from now on.
     fn take_up(&mut self, topic: &Topic) {
         let key = topic.idle.swap(IN_USE, Ordering::Relaxed);
         if key != IN_USE {
@@ -300,7 +305,7 @@ impl Table {
         }
     }
 
-    /// Nobody has a handle any more.
+    /// Notes that nobody has a handle any more.
     fn put_down(&mut self, topic: &Arc<Topic>) {
         let is_there = self.named.get(topic.name()).is_some_and(|known| Arc::ptr_eq(known, topic));
         if is_there && topic.idle.load(Ordering::Relaxed) == IN_USE {
@@ -312,39 +317,40 @@ impl Table {
         }
     }
 
-    /// How many feeds somebody has a handle of.
+    /// The number of feeds that somebody has a handle of.
     fn in_use(&self) -> usize {
         self.named.len() - self.idle.len()
     }
 }
 
-/// Who asks for a feed.
+/// The side that asks for a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum By {
-    /// A client, which may name half as many as there may be.
+    /// A client. Clients may name half of the feeds that there may be.
     Client,
     Program,
     /// The program, if it has not asked for the feed before.
     ProgramFirst,
 }
 
-/// A feed that was asked for, and the one that has made way for it, which the driver is to be told of.
+/// A feed that was asked for, and the feed that made way for it, which the driver has to be told
+/// of.
 pub(crate) struct Found {
     pub(crate) topic: Arc<Topic>,
     pub(crate) evicted: Option<Arc<Topic>>,
 }
 
-/// Which aliases feeds have. They are given in turn, and after four billion from the beginning: then those of living
-/// feeds are passed over, since clients know feeds by them.
+/// The aliases of feeds. Aliases are given in turn, and after four billion again from the
+/// beginning. Those of living feeds are then skipped, since clients know feeds by them.
 #[derive(Debug)]
 struct Aliases {
     last: u32,
-    /// Those of living feeds, once all have been given.
+    /// The aliases of living feeds, once all aliases have been given.
     living: Option<HashSet<u32>>,
 }
 
 impl Aliases {
-    /// The alias of one feed more. `named`: those that there are.
+    /// Returns an alias for a new feed. `named` has the feeds that exist.
     fn give(&mut self, named: &HashMap<Box<str>, Arc<Topic>>) -> u32 {
         loop {
             self.last = self.last.checked_add(1).unwrap_or_else(|| {
@@ -357,7 +363,7 @@ impl Aliases {
         }
     }
 
-    /// A feed has gone.
+    /// Frees the alias of a feed that has gone.
     fn take_back(&mut self, alias: u32) {
         if let Some(living) = &mut self.living {
             living.remove(&alias);
@@ -378,13 +384,13 @@ impl Topics {
         Self { everyone: Arc::new(everyone), table, most, stamps, aliases }
     }
 
-    /// The feed of this name, with one handle more. It is made if there is none, and where there are as many as there may be
-    /// an idle one makes way. While half as many as there may be are in use, clients name no more, so that they do not use up
-    /// the program's.
+    /// Returns the feed of this name, with one more handle. A missing feed is made, and an idle
+    /// feed makes way if the table is full. Once half of the possible feeds are in use, clients can
+    /// name no more, so they do not use up the program's.
     ///
     /// # Errors
     ///
-    /// The name is none, it is taken, or there are too many in use.
+    /// The name is invalid or taken, or too many feeds are in use.
     pub(crate) fn find_or_make(&self, name: &str, by: By) -> Result<Found, FeedError> {
         check_name(name)?;
         let mut table = self.table.lock();
@@ -405,7 +411,7 @@ impl Topics {
             return Err(FeedError::TooMany { limit });
         }
         if table.named.len() >= self.most {
-            // Those that have made way are still there until the driver has time.
+            // Feeds that made way still exist until the driver has time to drop them.
             let has_time = table.leaving < self.most;
             let first = if has_time { table.idle.first_key_value() } else { None };
             let first = first.map(|(_, topic)| Arc::clone(topic));
@@ -416,7 +422,7 @@ impl Topics {
             evicted = Some(first);
         }
         let alias = self.aliases.lock().give(&table.named);
-        let origin = self.stamps.load(Ordering::Relaxed) + 2; // one more than any before it can have had
+        let origin = self.stamps.load(Ordering::Relaxed) + 2; // above all earlier feeds
         table.epoch = epoch::after(table.epoch);
         let topic = Arc::new(Topic::new(name, alias, table.epoch, origin));
         topic.handles.store(1, Ordering::Relaxed);
@@ -425,7 +431,7 @@ impl Topics {
         Ok(Found { topic, evicted })
     }
 
-    /// A feed of one client alone, which nobody finds by a name.
+    /// Makes a feed of one client alone, which nobody finds by name.
     pub(crate) fn mailbox() -> Arc<Topic> {
         let topic = Topic::new("a mailbox", MAILBOX, 0, 0);
         topic.handles.store(1, Ordering::Relaxed); // it goes with its client
@@ -436,7 +442,7 @@ impl Topics {
         &self.everyone
     }
 
-    /// The hub's, which is also that of everyone's feed, and of the mailboxes.
+    /// The hub's epoch, which everyone's feed and the mailboxes share.
     pub(crate) fn epoch(&self) -> u64 {
         self.everyone.epoch
     }
@@ -445,7 +451,7 @@ impl Topics {
         self.table.lock().named.len()
     }
 
-    /// All that have a name.
+    /// Returns all named feeds.
     pub(crate) fn all(&self) -> Vec<Arc<Topic>> {
         self.table.lock().named.values().cloned().collect()
     }
@@ -465,17 +471,18 @@ impl Topics {
         Arc::clone(topic)
     }
 
-    /// One handle less. Returns whether the driver is to see whether the feed can go.
+    /// Drops a handle. Returns whether the driver has to check whether the feed can go.
     pub(crate) fn drop_handle(&self, topic: &Arc<Topic>) -> bool {
-        // Released and acquired: whoever drops the last handle sees what was pushed by the others.
+        // Release and acquire: the thread that drops the last handle sees what the others pushed.
         if topic.handles.fetch_sub(1, Ordering::AcqRel) > 1 || topic.is_everyones() {
             return false;
         }
         let mut table = self.table.lock();
-        // Who asks for it by name does so under this lock, and may have pushed to it and dropped it
-        // since: so this first, and then whether the driver knows it.
+        // A caller that asks for the feed by name does so under this lock, and may since have
+        // pushed and dropped its handle. The handles are therefore read first, and then whether the
+        // driver knows the feed.
         if topic.handles.load(Ordering::Acquire) > 0 {
-            return false; // they will see to it
+            return false; // their drop does this
         }
         if topic.known.load(Ordering::Relaxed) {
             table.put_down(topic);
@@ -485,7 +492,8 @@ impl Topics {
         false
     }
 
-    /// Lets a feed go that the driver has nothing of, if nobody else has. Whether it has gone.
+    /// Drops a feed that the driver holds nothing of, if nobody has a handle. Returns whether the
+    /// feed has gone.
     pub(crate) fn retire(&self, topic: &Topic) -> bool {
         let mut table = self.table.lock();
         let unused = topic.handles.load(Ordering::Relaxed) == 0 && topic.inbox.lock().is_empty();
@@ -499,7 +507,7 @@ impl Topics {
     fn remove(&self, table: &mut Table, topic: &Topic) {
         table.take_up(topic);
         let named = &mut table.named;
-        // Another may have its name by now.
+        // Another feed may have the name by now.
         if named.get(topic.name()).is_some_and(|known| std::ptr::eq(&raw const **known, topic)) {
             named.remove(topic.name());
             self.aliases.lock().take_back(topic.alias);
@@ -510,7 +518,7 @@ impl Topics {
     }
 }
 
-/// Whether a feed can have this name.
+/// Checks whether a feed can have this name.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! The newest part of a feed's log: what may be read of it, by position, and what has to make way.
+//! The newest part of a feed's log: what may be read of it, by position, and what makes way.
 
 use std::collections::VecDeque;
 
@@ -8,14 +8,14 @@ use crate::hub::feed::queue::ENTRY_OVERHEAD;
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) stamp: u64,
-    /// Its sequence number. Where messages were lost before they could be taken over, some are not there.
+    /// The sequence number. Numbers of messages lost before the takeover are missing.
     pub(crate) number: u64,
-    /// How many directly before it are not.
+    /// The number of missing messages directly before this one.
     pub(crate) lost: u64,
-    /// What it counts in the window's bound: the same as in the queue that it came from, so that
-    /// what fits there fits here.
+    /// The cost in the window's bound: the same as in the queue that the message came from, so what
+    /// fits there fits here.
     pub(crate) cost: usize,
-    /// Bytes that were put into the window before it.
+    /// The bytes that were put into the window before this message.
     pub(crate) before: u64,
     pub(crate) item: Item,
 }
@@ -28,11 +28,11 @@ pub(crate) struct Window {
     slots: VecDeque<Slot>,
     /// The position of the first slot.
     first: u64,
-    /// The position after the last slot that may be read: the ones behind it were pushed after
-    /// the driver took its stamp.
+    /// The position after the last slot that may be read. The slots behind were pushed after the
+    /// driver took its stamp.
     visible: u64,
     pub(crate) bytes: usize,
-    /// Bytes ever put in.
+    /// The bytes ever put in.
     total: u64,
     bound: usize,
 }
@@ -60,13 +60,13 @@ impl Window {
         }
     }
 
-    /// Makes readable what was stamped before `stamp`.
+    /// Makes messages stamped before `stamp` readable.
     pub(crate) fn reveal(&mut self, stamp: u64) {
         let is_all = self.slots.back().is_none_or(|slot| slot.stamp < stamp);
         self.visible = if is_all { self.end() } else { self.stamped_from(stamp) };
     }
 
-    /// The position of the first that is there, whether it may be read or not.
+    /// The position of the first slot, readable or not.
     #[cfg(test)]
     pub(crate) fn first(&self) -> u64 {
         self.first
@@ -87,13 +87,13 @@ impl Window {
         self.visible
     }
 
-    /// Whether everything in it may be read.
+    /// Whether everything in the window may be read.
     pub(crate) fn all_visible(&self) -> bool {
         self.visible == self.end()
     }
 
-    /// Where a cursor that has fallen off the window goes on, and how many frames that skips: at
-    /// the middle, so that a client that stays slow has one gap in half a window.
+    /// Returns where a cursor that has fallen off the window goes on, and how many frames that
+    /// skips. The place is the middle, so a client that stays slow has one gap in half a window.
     pub(crate) fn catch_up(&self, cursor: u64) -> Option<(u64, u64)> {
         (cursor < self.first).then(|| {
             let middle = self.first + (self.visible - self.first) / 2;
@@ -101,7 +101,7 @@ impl Window {
         })
     }
 
-    /// The stamp and the message at a cursor, if it is not at the live end.
+    /// Returns the stamp and the message at a cursor, if the cursor is not at the live end.
     pub(crate) fn get(&self, cursor: u64) -> Option<(u64, &Item)> {
         if cursor >= self.visible {
             return None;
@@ -113,18 +113,17 @@ impl Window {
         self.slots.get(usize::try_from(position.checked_sub(self.first)?).ok()?)
     }
 
-    /// The sequence number of what is at a position.
+    /// The sequence number of the message at a position.
     pub(crate) fn number(&self, position: u64) -> Option<u64> {
         self.slot(position).map(|slot| slot.number)
     }
 
-    /// How many messages directly before the one at a position were lost before they could be taken
-    /// over.
+    /// The number of messages directly before a position that were lost before the takeover.
     pub(crate) fn lost_before(&self, position: u64) -> u64 {
         self.slot(position).map_or(0, |slot| slot.lost)
     }
 
-    /// The sequence number of what is before a position, if it is kept still.
+    /// The sequence number of the message before a position, if it is still kept.
     pub(crate) fn number_before(&self, position: u64) -> Option<u64> {
         self.number(position.checked_sub(1)?)
     }
@@ -135,7 +134,7 @@ impl Window {
         (self.first + before).min(self.visible)
     }
 
-    /// Bytes from this position on.
+    /// The bytes from this position on.
     pub(crate) fn bytes_from(&self, position: u64) -> usize {
         let index = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
         match self.slots.get(index) {
@@ -144,8 +143,9 @@ impl Window {
         }
     }
 
-    /// The position before which a client that stands at `position` has everything, if at most so many bytes of
-    /// lines are under way to it. (The shortest line, of an empty message, has 21 bytes.)
+    /// Returns the position before which a client that stands at `position` has everything, if at
+    /// most `under_way` bytes of lines are in flight to it. (The shortest line, of an empty
+    /// message, has 21 bytes.)
     pub(crate) fn before(&self, position: u64, under_way: u32) -> u64 {
         const COST_OF_A_BYTE: u64 = ENTRY_OVERHEAD as u64 / 21 + 1;
         let index = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
@@ -155,24 +155,24 @@ impl Window {
         position.min(self.first + index as u64)
     }
 
-    /// Where what is kept for those who come late begins, of what is before this position.
+    /// The position where the messages kept for late joiners begin, of those before `end`.
     pub(crate) fn kept_from(&self, kept: Kept, now: u64, end: u64) -> u64 {
         let most = end.saturating_sub(kept.messages as u64).max(self.first);
         let old = self.slots.partition_point(|slot| slot.item.at + kept.age <= now) as u64;
         most.max(self.first + old).min(end)
     }
 
-    /// The position of the first that has this stamp or a later one.
+    /// The position of the first message with this stamp or a later one.
     pub(crate) fn stamped_from(&self, stamp: u64) -> u64 {
         self.first + self.slots.partition_point(|slot| slot.stamp < stamp) as u64
     }
 
-    /// Whether anything in it is younger than this, in milliseconds.
+    /// Whether anything in the window is younger than `age` milliseconds.
     pub(crate) fn is_younger(&self, age: u64, now: u64) -> bool {
         self.slots.back().is_some_and(|slot| slot.item.at + age > now)
     }
 
-    /// Forgets what comes before this position, so many messages at most: how many.
+    /// Drops the messages before this position, at most `most`. Returns how many.
     pub(crate) fn drop_before(&mut self, position: u64, most: usize) -> usize {
         let mut dropped = 0;
         while self.first < position && !self.slots.is_empty() && dropped < most {
@@ -183,7 +183,7 @@ impl Window {
         dropped
     }
 
-    /// Bytes that all of it counts in the budget.
+    /// The bytes that the whole window counts in the budget.
     pub(crate) fn counted(&self) -> usize {
         self.slots.iter().map(|slot| slot.cost + slot.item.form_bytes()).sum()
     }
@@ -192,7 +192,8 @@ impl Window {
         self.slots.len()
     }
 
-    /// The room of slots that have gone is counted nowhere: a burst is not to leave much of it.
+    /// Shrinks the capacity of the slots. That capacity is counted nowhere, so a burst must not
+    /// leave much of it.
     fn give_room_back(&mut self) {
         if self.slots.len() < self.slots.capacity() / 4 {
             self.slots.shrink_to(2 * self.slots.len());
@@ -220,7 +221,8 @@ pub(crate) mod tests {
 
     #[test]
     fn an_entry_counts_what_it_takes_in_a_log() {
-        // Its slot with half as much of spare room, the owner of its frame's bytes, and a frame's header.
+        // The slot with half as much spare capacity, the owner of the frame's bytes, and a frame's
+        // header.
         let takes = size_of::<Slot>() * 3 / 2 + 56 + 10;
         assert!((takes..takes * 5 / 4).contains(&ENTRY_OVERHEAD), "{takes}");
     }
