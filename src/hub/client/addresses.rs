@@ -1,14 +1,14 @@
-//! Where clients come from, and how many from each place.
+//! The places that clients come from, and the number of clients at each.
 //!
-//! An IPv4 address is one place, and so is an IPv6 network of 64 bits, which is the least that one customer of a provider
-//! has. This machine is a place, and each proxy that the program trusts is one: as many share these as there are, so that
-//! no limit of an address counts there.
+//! An IPv4 address is one place. So is an IPv6 network of 64 bits, which is the least that one
+//! customer of a provider has. This machine is a place, and so is each proxy that the program
+//! trusts. Any number of clients may share these, so no limit of an address counts there.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Where somebody comes from.
+/// The place that a client or connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place(Ipv6Addr);
 
@@ -22,7 +22,7 @@ impl Place {
     }
 }
 
-/// How many clients are connected from each place.
+/// The number of connected clients at each place.
 #[derive(Debug)]
 pub(crate) struct Addresses {
     /// [`Limits::clients_per_address`](crate::hub::limits::Limits::clients_per_address).
@@ -36,7 +36,7 @@ impl Addresses {
         Self { most, proxies, connected: HashMap::new() }
     }
 
-    /// How many clients there may be at an address; none is too many where many share it.
+    /// The most clients at an address; addresses that many share have no limit.
     pub(crate) fn most_at(&self, ip: IpAddr) -> usize {
         if ip.is_loopback() || self.proxies.contains(&ip) { usize::MAX } else { self.most }
     }
@@ -45,7 +45,7 @@ impl Addresses {
         self.connected.get(&Place::of(ip)).copied().unwrap_or(0)
     }
 
-    /// One connected client more, or less.
+    /// Counts a client that has connected.
     pub(crate) fn enter(&mut self, ip: IpAddr) {
         *self.connected.entry(Place::of(ip)).or_default() += 1;
     }
@@ -64,14 +64,15 @@ impl Addresses {
     }
 }
 
-/// The number that says when a member of a place makes way, and then the member's own. The least goes
-/// first.
+/// The number that says when a member of a place makes way, and then the member's own number. The
+/// least goes first.
 pub(crate) type Rank = (u64, u64);
 
 /// The members of each place, in the order in which they make way.
 ///
-/// Where one has to make way, the place with most members loses its first. So a place that floods the hub loses
-/// its own members, and a place with few keeps them. Each change takes time in the logarithm of the number of members.
+/// The place with most members loses its first member when one has to make way. A place that floods
+/// the hub thus loses its own members, and a place with few keeps them. Each change takes time in
+/// the logarithm of the number of members.
 #[derive(Debug, Default)]
 pub(crate) struct Crowds {
     members: BTreeSet<(Place, Rank)>,
@@ -79,8 +80,8 @@ pub(crate) struct Crowds {
     by_size: BTreeSet<(Size, Place)>,
 }
 
-/// How many members a place has, and which goes first. Of places with as many, the greatest is that whose first member
-/// goes first.
+/// The number of members of a place, and which goes first. Of places with equal numbers, the
+/// greatest is the one whose first member goes first.
 type Size = (usize, Reverse<Rank>);
 
 impl Crowds {
@@ -117,12 +118,12 @@ impl Crowds {
         self.sizes.get(&place).map_or(0, |(count, _)| *count)
     }
 
-    /// The first of this place.
+    /// Returns the first member of this place.
     pub(crate) fn first_at(&self, place: Place) -> Option<Rank> {
         self.sizes.get(&place).map(|(_, Reverse(first))| *first)
     }
 
-    /// The first of the place with most members.
+    /// Returns the first member of the place with most members.
     pub(crate) fn first_of_most(&self) -> Option<Rank> {
         self.by_size.last().map(|((_, Reverse(first)), _)| *first)
     }
@@ -141,17 +142,17 @@ impl Crowds {
     }
 }
 
-/// Connections that are not, and never were, a client's, by where they come from.
+/// Connections that are not, and never were, a client's, by their places.
 #[derive(Debug, Default)]
 pub(crate) struct Strangers {
-    /// Of each connection, by its place in the driver's table: where it is from, and its number.
+    /// The place and the number of each connection, by its place in the driver's table.
     from: HashMap<usize, (Place, u64)>,
-    /// The same by where they are from: made when one has to make way, and kept while they are at least half as many.
-    /// To keep it always would be 2 % of each handshake.
+    /// The same connections by place: made when one has to make way, and kept while at least half
+    /// as many are left. Keeping it always would cost 2 % of each handshake.
     crowds: Option<Crowds>,
-    /// How many there were when it was made.
+    /// The number of connections when `crowds` was made.
     at_most: usize,
-    /// The number of the next.
+    /// The number of the next connection.
     next: u64,
 }
 
@@ -160,7 +161,7 @@ impl Strangers {
         self.from.len()
     }
 
-    /// One more, at this place in the driver's table.
+    /// Adds a connection at this place in the driver's table.
     pub(crate) fn enter(&mut self, key: usize, ip: IpAddr) {
         let (place, number) = (Place::of(ip), self.next);
         self.next += 1;
@@ -170,7 +171,7 @@ impl Strangers {
         }
     }
 
-    /// It has become a client, or has gone.
+    /// Removes a connection that has become a client's, or has gone.
     pub(crate) fn leave(&mut self, key: usize) {
         let Some((place, number)) = self.from.remove(&key) else { return };
         if self.from.len() < self.at_most / 2 {
@@ -181,7 +182,8 @@ impl Strangers {
         }
     }
 
-    /// Which makes way for a new one: the oldest of the place that most are from.
+    /// Returns the connection that makes way for a new one: the oldest of the place with most
+    /// connections.
     pub(crate) fn who_makes_way(&mut self) -> Option<usize> {
         let crowds = self.crowds.get_or_insert_with(|| {
             self.at_most = self.from.len();

@@ -1,8 +1,10 @@
 //! Clients that are away and may come back.
 //!
-//! Where there is no place for one client more, one that is away makes way: at the address of the new client, if one is
-//! away there, else at the address that has most who are away. Of these the one goes that was connected for the shortest
-//! time. So sessions that are begun and dropped one after the other push out each other, and not a client that was there.
+//! A client that is away makes way if there is no place for a new client. The client that goes is
+//! one at the new client's address, if any is away there, else one at the address with most clients
+//! away. Of these the client that was connected for the shortest time goes. Sessions that are begun
+//! and dropped one after the other thus push out each other, and not a client that was there for
+//! long.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,17 +24,17 @@ pub(crate) struct Away {
 struct Absent {
     client: Arc<ClientState>,
     place: Place,
-    /// For how long it was connected in all, in milliseconds, and its id.
+    /// How long the client was connected in all, in milliseconds, and its id.
     rank: Rank,
-    /// Until when it may come back, in the driver's milliseconds.
+    /// The time until which the client may come back, in the driver's milliseconds.
     until: u64,
-    /// The messages that it was given and has not acknowledged: in the share of absent clients, beside
-    /// its mailbox.
+    /// The messages that the client was given and has not acknowledged. They count in the share of
+    /// absent clients, beside the mailbox.
     unacknowledged: Charge,
 }
 
 impl Away {
-    /// How many are away of those who were at this place last.
+    /// The number of clients that are away and were last at this place.
     pub(crate) fn count_at(&self, place: Place) -> usize {
         self.crowds.count_at(place)
     }
@@ -52,7 +54,8 @@ impl Away {
         }
     }
 
-    /// It has come back, or gone. Until when it might have come back, if it was away.
+    /// Removes a client that has come back, or gone. Returns the time until which it might have
+    /// come back, if it was away.
     pub(crate) fn remove(&mut self, id: ClientId) -> Option<u64> {
         let absent = self.clients.remove(&id)?;
         self.crowds.remove(absent.place, absent.rank);
@@ -67,7 +70,7 @@ impl Away {
         self.get(ClientId::new(rank.1)?).cloned()
     }
 
-    /// The clients that have mail, and how much in bytes, the one with most first.
+    /// Returns the clients that have mail and its size in bytes, largest first.
     pub(crate) fn fullest(&self) -> Vec<(usize, Arc<ClientState>)> {
         let mail = |absent: &Absent| {
             let bytes = absent.unacknowledged.bytes() + absent.client.mailbox.lock().bytes();
@@ -78,24 +81,24 @@ impl Away {
         clients
     }
 
-    /// So many bytes that a client has not acknowledged are left.
+    /// Sets the number of bytes that a client has not acknowledged.
     pub(crate) fn leave_unacknowledged(&mut self, id: ClientId, bytes: usize) {
         if let Some(absent) = self.clients.get_mut(&id) {
             absent.unacknowledged.set(bytes);
         }
     }
 
-    /// Who makes way at this place, if anybody is away there.
+    /// Returns the client that makes way at this place, if any is away there.
     pub(crate) fn first_at(&self, place: Place) -> Option<Arc<ClientState>> {
         self.of(self.crowds.first_at(place)?)
     }
 
-    /// Who makes way for a client that comes to this place.
+    /// Returns the client that makes way for a client at this place.
     pub(crate) fn who_makes_way(&self, place: Place) -> Option<Arc<ClientState>> {
         self.of(self.crowds.first_at(place).or_else(|| self.crowds.first_of_most())?)
     }
 
-    /// Those whose time this says is over, so many at most.
+    /// Returns at most `most` clients whose time `is_over` says is over.
     pub(crate) fn over(&self, most: usize, is_over: impl Fn(u64) -> bool) -> Vec<Arc<ClientState>> {
         let over = self.clients.values().filter(|absent| is_over(absent.until)).take(most);
         over.map(|absent| Arc::clone(&absent.client)).collect()

@@ -1,4 +1,4 @@
-//! What feeds keep for clients on `stepcast.v1` that are away and may come back.
+//! What feeds keep for `stepcast.v1` clients that are away and may come back.
 
 use std::collections::HashMap;
 
@@ -6,17 +6,18 @@ use slab::Slab;
 
 use crate::hub::id::ClientId;
 
-/// Where a client that is away stood in a feed.
+/// The place of a client that is away in a feed's log.
 #[derive(Debug)]
 pub(crate) struct Stand {
-    /// The feed's place among the engine's logs, and its alias: another feed may have the place by now.
+    /// The feed's place among the engine's logs, and its alias, since another feed may have the
+    /// place by now.
     pub(crate) place: u32,
     pub(crate) alias: u32,
     /// The position of the first message that the client may not have.
     pub(crate) from: u64,
 }
 
-/// Clients that are away, and where each stood: in as many feeds as it may follow at most.
+/// The clients that are away, and their places in the feeds that each followed.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     clients: HashMap<ClientId, usize>,
@@ -31,7 +32,7 @@ impl Held {
         }
     }
 
-    /// The client is here again, or has gone for good.
+    /// Forgets a client that is here again, or has gone for good.
     pub(crate) fn forget(&mut self, id: ClientId) {
         let Some(index) = self.clients.remove(&id) else { return };
         self.stands.remove(index);
@@ -41,12 +42,12 @@ impl Held {
         }
     }
 
-    /// Where the client at this index stood.
+    /// Returns the places of the client at this index.
     pub(crate) fn at(&self, index: usize) -> impl Iterator<Item = &Stand> {
         self.stands.get(index).into_iter().flatten()
     }
 
-    /// In how many feeds the client at this index stood. `None`: there are no more clients.
+    /// Returns the number of feeds of the client at this index. `None`: there are no more clients.
     pub(crate) fn stands(&self, index: usize) -> Option<usize> {
         let is_one = index < self.stands.capacity();
         is_one.then(|| self.stands.get(index).map_or(0, |stands| stands.len()))

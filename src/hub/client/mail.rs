@@ -1,4 +1,5 @@
-//! What a mailbox holds while it holds something: messages in their order, and latest values.
+//! The mail of a client: messages in their order, and latest values. Only a mailbox that is not
+//! empty has one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -8,21 +9,21 @@ use crate::hub::feed::queue::{BURST, Entry, PayloadCopy, Queue, Slot};
 use crate::hub::feed::topic::{Change, Latest};
 use crate::hub::primitives::program::Payload;
 
-/// What waits for one client alone.
+/// The messages and values that wait for one client alone.
 #[derive(Debug, Default)]
 pub(crate) struct Mail {
-    /// What was sent.
+    /// The messages that were sent.
     pub(crate) log: Queue,
-    /// How many messages had to make room.
+    /// The number of messages that were dropped.
     pub(crate) lost: u64,
-    /// What was set.
+    /// The values that were set.
     values: Option<Box<Values>>,
 }
 
 /// The latest value of each key that the client has not been handed.
 #[derive(Debug, Default)]
 struct Values {
-    /// By the stamps with which they were set last.
+    /// The values by the stamps with which they were set last.
     waiting: BTreeMap<u64, Value>,
     stamps: HashMap<Arc<str>, u64>,
     bytes: usize,
@@ -31,7 +32,7 @@ struct Values {
 #[derive(Debug)]
 struct Value {
     key: Arc<str>,
-    /// `None`: it has been removed, which clients with a session are told.
+    /// The value. `None`: it has been removed, which clients with a session are told.
     message: Option<Payload>,
     /// The stamp of the oldest value that this one has replaced, or its own.
     since: u64,
@@ -68,7 +69,7 @@ impl Values {
 }
 
 impl Mail {
-    /// Takes out the values and removals, with their keys.
+    /// Takes the values and removals, with their keys.
     pub(crate) fn take_values(&mut self) -> impl Iterator<Item = (Arc<str>, Change)> {
         let values = self.values.take().map(|values| values.waiting).unwrap_or_default();
         let change = |stamp, message| Change { stamp, message };
@@ -83,7 +84,7 @@ impl Mail {
         self.log.is_empty() && self.values.is_none()
     }
 
-    /// Another client's, now that it is empty; unless it has more room than one begins with.
+    /// Returns this empty mail for another client, unless its capacity has grown beyond the first.
     pub(crate) fn into_spare(mut self: Box<Self>) -> Option<Box<Self>> {
         debug_assert!(self.is_empty(), "it is another's");
         self.lost = 0;
@@ -96,8 +97,8 @@ impl Mail {
         self.log.push(entry)
     }
 
-    /// Whether a value of this cost is within the bounds, in keys and in bytes. One above the whole
-    /// bound is taken when it is alone, as a message is.
+    /// Whether a value of this cost is within the bounds, in keys and in bytes. A single value
+    /// above the whole bound is taken when it is alone, as a message is.
     pub(crate) fn has_room(
         mail: Option<&Self>,
         key: &str,
@@ -112,27 +113,27 @@ impl Mail {
             && (others == 0 || others.saturating_add(cost) <= bytes)
     }
 
-    /// Sets or removes a key. Returns what that replaces.
+    /// Sets or removes a key. Returns what the change replaces.
     pub(crate) fn change(&mut self, key: &str, change: Change) -> Option<Change> {
         self.values.get_or_insert_default().set(key, change)
     }
 
-    /// Takes out the value of a key that the client has not been handed.
+    /// Takes the value of a key that the client has not been handed.
     pub(crate) fn forget(&mut self, key: &str) -> Option<Change> {
         let stamp = self.values.as_ref()?.stamps.get(key).copied()?;
         let (entry, _) = self.pop_value(stamp)?;
         Some(Change { stamp, message: Some(entry.message) })
     }
 
-    /// Whether there is something for who has all else that was pushed before this stamp.
+    /// Whether there is something for a client that has everything else pushed before this stamp.
     pub(crate) fn begins_before(&self, stamp: u64) -> bool {
         let first_value = self.values.as_ref().and_then(|values| values.waiting.first_key_value());
         self.log.first_stamp().is_some_and(|first| first < stamp)
             || first_value.is_some_and(|(_, value)| value.since < stamp)
     }
 
-    /// The oldest message or value, and what it counts, if it was pushed before this stamp; where there are very many
-    /// messages, the values first. For `copy` see [`Queue::pop_before`].
+    /// Takes the oldest message or value, with its cost, if it was pushed before this stamp. With
+    /// very many messages the values go first. For `copy` see [`Queue::pop_before`].
     pub(crate) fn pop_before(
         &mut self,
         stamp: u64,
@@ -152,10 +153,11 @@ impl Mail {
         self.log.pop_before(stamp, copy)
     }
 
-    /// The oldest value that was set before this stamp, or that replaced one which was.
+    /// Takes the oldest value that was set before this stamp, or that replaced such a value.
     ///
-    /// This is for who has everything else that was pushed before, or is far behind: a key that is set again faster
-    /// than the driver comes round would never have a value that is old enough.
+    /// This is for a client that has everything else pushed before, or is far behind. A key that is
+    /// set again faster than the driver comes round would otherwise never have a value that is old
+    /// enough.
     pub(crate) fn pop_value_before(&mut self, stamp: u64) -> Option<(Slot, usize)> {
         let (&set, value) = self.values.as_ref()?.waiting.first_key_value()?;
         let (entry, cost) = if value.since < stamp { self.pop_value(set)? } else { return None };

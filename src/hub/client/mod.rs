@@ -1,4 +1,5 @@
-//! A client as callers and driver see it, and the tables of those who are connected or away.
+//! A client as callers and the driver see it, and the tables of connected clients and of clients
+//! that are away.
 
 pub(crate) mod addresses;
 pub(crate) mod away;

@@ -1,4 +1,4 @@
-//! One connected client as the callers' threads see it, and the table of them.
+//! One connected client as the callers' threads see it, and the table of clients.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -52,41 +52,42 @@ pub struct ClientInfo {
     pub headers: Vec<(String, String)>,
 }
 
-/// A connected client. Small, since there are many: what most clients do not have is boxed.
+/// A connected client. Small, since there are many: parts that few clients need are boxed.
 #[derive(Debug)]
 pub(crate) struct ClientState {
     pub(crate) id: ClientId,
-    /// Its connection, a packed [`ConnId`], or [`AWAY`].
+    /// The client's connection, a packed [`ConnId`], or [`AWAY`].
     connection: AtomicU64,
-    /// In milliseconds of Unix time.
+    /// The time of the first connection, in milliseconds of Unix time.
     since: u64,
     details: Option<Box<Details>>,
     pub(crate) mailbox: Lock<Mailbox>,
     rare: Lock<Rare>,
-    /// The place of its mailbox among the driver's logs, or one of the following.
+    /// The place of the client's mailbox among the driver's logs, or one of the constants below.
     mail: AtomicU32,
-    /// Bytes that the driver has taken up for it and not yet written.
+    /// The bytes that the driver has taken up for the client and not yet written.
     pub(crate) writing: AtomicU32,
     pub(crate) skipped: AtomicU64,
 }
 
-/// It has no connection.
+/// The client has no connection.
 const AWAY: u64 = u64::MAX;
 
-/// In the place of its mailbox's place: it has no session, but is its connection; it has, and was never sent anything.
+/// Values in place of the mailbox's place. `NO_SESSION`: the client does not survive its
+/// connection. `NO_MAIL`: the client has a session, and was never sent anything.
 const NO_SESSION: u32 = u32::MAX;
 const NO_MAIL: u32 = u32::MAX - 1;
 
-/// What is looked at rarely, under one lock.
+/// The parts that are seldom used, under one lock.
 #[derive(Debug)]
 struct Rare {
-    /// What it is to follow; the driver sees to it that it does.
+    /// The feeds that the client has to follow; the driver makes it follow them.
     follows: Wants,
-    /// Where it connects from, or did last.
+    /// The address that the client connects from, or did last.
     from: Address,
 }
 
-/// A [`SocketAddr`] in fewer bytes: without the flow label, which says nothing about who it is.
+/// A [`SocketAddr`] in fewer bytes: without the flow label, which does not identify a client.
 #[derive(Debug, Clone, Copy)]
 struct Address {
     ip: [u8; 16],
@@ -120,12 +121,12 @@ pub(crate) struct Details {
     /// Empty for `/`.
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
-    /// What is counted of them, where they are long.
+    /// The charge for long details.
     pub(crate) charge: Option<Charge>,
 }
 
 impl Details {
-    /// Bytes that they take.
+    /// The bytes that the details take.
     pub(crate) fn allocated(&self) -> usize {
         let of = |(name, value): &(String, String)| {
             size_of::<(String, String)>() + name.len() + value.capacity()
@@ -134,34 +135,35 @@ impl Details {
     }
 }
 
-/// What waits for one client alone. It costs nothing while it is empty, and it has messages exactly
-/// while the driver has been told that it has.
+/// The mailbox of one client. An empty mailbox costs nothing, and a mailbox has messages exactly
+/// while the driver has been told of it.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is asked by itself, and a client is small")]
 pub(crate) struct Mailbox {
     pub(crate) mail: Option<Box<Mail>>,
-    /// Nothing is taken any more: the client has gone, or is being closed.
+    /// Whether the mailbox takes nothing any more: the client has gone, or is being closed.
     pub(crate) closed: bool,
-    /// Closed for good, so that the client cannot come back. A client that is only too slow can.
+    /// Whether the client is closed for good and cannot come back. A client that is only too slow
+    /// can.
     pub(crate) ended: bool,
-    /// The client is away: what waits here counts in [`Shared::absent`](crate::hub::shared::state::Shared),
-    /// too.
+    /// Whether the client is away: its mail then also counts in
+    /// [`Shared::absent`](crate::hub::shared::state::Shared).
     pub(crate) away: bool,
-    /// Whether the driver has been told that what the client is to follow has changed. (It is here because there
-    /// is room.)
+    /// Whether the driver has been told that the feeds to follow have changed. (Here, since the
+    /// struct has spare bytes.)
     pub(crate) refollow: bool,
-    /// For how long it was away in all, in milliseconds. (Here for the same reason.)
+    /// How long the client was away in all, in milliseconds. (Here for the same reason.)
     pub(crate) away_for: u32,
 }
 
 impl Mailbox {
-    /// Bytes that wait.
+    /// The bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.mail.as_ref().map_or(0, |mail| mail.bytes())
     }
 
-    /// The client goes away, or comes back: what waits moves into the share of absent clients, or
-    /// out of it.
+    /// Marks the client as away or back. The waiting bytes move into the share of absent clients,
+    /// or out of it.
     pub(crate) fn set_away(&mut self, away: bool, absent: &Budget) {
         if std::mem::replace(&mut self.away, away) != away {
             let change = if away { Budget::add } else { Budget::sub };
@@ -197,21 +199,21 @@ impl Mailbox {
     }
 }
 
-/// What a client is to follow.
+/// The feeds that a client has to follow.
 #[derive(Debug, Default)]
 enum Wants {
     Nothing,
-    /// One feed, which it came for, as most do for as long as they are there.
+    /// One feed, which the client came for: most clients never have another.
     One(Arc<Topic>),
     #[expect(clippy::box_collection, reason = "a pointer in each client, of which most have none")]
     Several(Box<Vec<Wanted>>),
-    /// It has gone.
+    /// The client has gone.
     #[default]
     Gone,
 }
 
 impl Wants {
-    /// The list of them, to be changed; `None` when it has gone.
+    /// Returns the list of feeds, to be changed; `None` if the client has gone.
     fn list(&mut self) -> Option<&mut Vec<Wanted>> {
         if let Self::Nothing | Self::One(_) = self {
             *self = Self::Several(Box::new(self.all()));
@@ -231,16 +233,16 @@ impl Wants {
     }
 }
 
-/// A feed that a client is to follow.
+/// A feed that a client has to follow.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     pub(crate) topic: Arc<Topic>,
-    /// What was stamped from here on it is to have, whatever else is kept.
+    /// The stamp from which on the client gets everything, whatever else is kept.
     pub(crate) stamp: u64,
-    /// Whether the driver has not seen this yet. It may have followed the feed before, and have
-    /// stopped in between: it begins anew then.
+    /// Whether the driver has not seen this yet. The client may have followed the feed before, and
+    /// have stopped in between: it then begins anew.
     pub(crate) fresh: bool,
-    /// Whether the program wants it, and not only the client itself.
+    /// Whether the program wants the client to follow, and not only the client itself.
     told: bool,
 }
 
@@ -251,7 +253,7 @@ impl Wanted {
 }
 
 impl ClientState {
-    /// A client on this connection, a place in the driver's table and a serial number, without a session.
+    /// Creates a client without a session on this connection.
     pub(crate) fn new(
         id: ClientId,
         connection: ConnId,
@@ -277,17 +279,19 @@ impl ClientState {
         }
     }
 
-    /// The place of its connection in the driver's table, where nothing is if it has none.
+    /// The place of the client's connection in the driver's table. A client without one gets a
+    /// place that is always empty.
     pub(crate) fn key(&self) -> usize {
         ConnId::unpack(self.connection.load(Ordering::Relaxed)).place()
     }
 
-    /// Whether this connection is its own.
+    /// Whether this connection is the client's.
     pub(crate) fn is_on(&self, connection: ConnId) -> bool {
         self.connection.load(Ordering::Relaxed) == connection.pack()
     }
 
-    /// It has another connection: the one before, if it had one, and from where that was.
+    /// Moves the client to another connection. Returns the connection before and its address, if
+    /// there was one.
     pub(crate) fn move_to(
         &self,
         connection: ConnId,
@@ -298,34 +302,34 @@ impl ClientState {
         (before != AWAY).then(|| (ConnId::unpack(before), from.into()))
     }
 
-    /// For how long it has been connected in all, in milliseconds, if it is connected.
+    /// How long the client has been connected in all, in milliseconds, if it is connected.
     pub(crate) fn lived(&self) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
         now.saturating_sub(self.since).saturating_sub(u64::from(self.mailbox.lock().away_for))
     }
 
-    /// It has no connection any more: where that was from, if it had one.
+    /// Takes the client off its connection. Returns that connection's address, if there was one.
     pub(crate) fn leave(&self) -> Option<SocketAddr> {
         let before = self.connection.swap(AWAY, Ordering::Relaxed);
         (before != AWAY).then(|| self.address())
     }
 
-    /// Where it connects from, or did last.
+    /// Returns the address that the client connects from, or did last.
     pub(crate) fn address(&self) -> SocketAddr {
         self.rare.lock().from.into()
     }
 
-    /// Whether it survives its connection.
+    /// Whether the client survives its connection.
     pub(crate) fn has_session(&self) -> bool {
         self.mail.load(Ordering::Relaxed) != NO_SESSION
     }
 
-    /// It survives its connection from now on.
+    /// Makes the client survive its connection from now on.
     pub(crate) fn begin_session(&self) {
         self.mail.store(NO_MAIL, Ordering::Relaxed);
     }
 
-    /// The place of its mailbox among the driver's logs.
+    /// The place of the client's mailbox among the driver's logs.
     pub(crate) fn mail(&self) -> Option<usize> {
         let place = self.mail.load(Ordering::Relaxed);
         (place < NO_MAIL).then_some(place as usize)
@@ -335,12 +339,12 @@ impl ClientState {
         self.mail.store(low_half(place as u64), Ordering::Relaxed);
     }
 
-    /// Adds a feed, whose handle it takes over, to what it is to follow: it is followed at once, and the driver need not
-    /// be told. Whether it was not there.
+    /// Adds a feed to those that the client has to follow, and takes over the feed's handle. The
+    /// feed is followed at once, so the driver need not be told. Returns whether the feed is new.
     ///
     /// # Errors
     ///
-    /// It has gone, or follows `limit` feeds already.
+    /// The client has gone, or follows `limit` feeds already.
     pub(crate) fn follow_at_once(
         &self,
         topic: &Arc<Topic>,
@@ -364,7 +368,7 @@ impl ClientState {
         Ok(true)
     }
 
-    /// Takes out what it asked for itself. The handles are the caller's, for
+    /// Removes the feeds that the client asked for itself. The caller gets their handles, for
     /// [`Shared::drop_follower`].
     pub(crate) fn unfollow_own(&self) -> Vec<Arc<Topic>> {
         let follows = &mut self.rare.lock().follows;
@@ -377,7 +381,7 @@ impl ClientState {
         own.into_iter().map(|wanted| wanted.topic).collect()
     }
 
-    /// How many feeds it is to follow.
+    /// The number of feeds that the client has to follow.
     pub(crate) fn follows_count(&self) -> usize {
         match &self.rare.lock().follows {
             Wants::Nothing | Wants::Gone => 0,
@@ -386,7 +390,7 @@ impl ClientState {
         }
     }
 
-    /// A feed that it is to follow, by its name.
+    /// Returns a feed that the client has to follow, by its name.
     pub(crate) fn topic_named(&self, name: &str) -> Option<Arc<Topic>> {
         let rare = self.rare.lock();
         let topic = match &rare.follows {
@@ -399,12 +403,13 @@ impl ClientState {
         topic.cloned()
     }
 
-    /// Adds a feed to what it is to follow, with a handle of its own, and tells the driver: under
-    /// the lock, so that whoever finds it followed can rely on it that the driver has heard of it.
+    /// Adds a feed, with a handle of its own, to those that the client has to follow, and tells the
+    /// driver. That happens under the lock, so a caller that finds the feed followed can rely on it
+    /// that the driver has heard.
     ///
     /// # Errors
     ///
-    /// It has gone, or follows `limit` feeds already.
+    /// The client has gone, or follows `limit` feeds already.
     pub(crate) fn follow(
         &self,
         topic: &Arc<Topic>,
@@ -428,8 +433,9 @@ impl ClientState {
         Ok(())
     }
 
-    /// Takes a feed, whose handle is the caller's then, for [`Shared::drop_follower`], from what it
-    /// is to follow, and tells the driver, under the lock as above; whether it was there.
+    /// Removes a feed from those that the client has to follow, and tells the driver, under the
+    /// lock as above. The caller gets the handle, for [`Shared::drop_follower`]. Returns whether
+    /// the feed was there.
     pub(crate) fn unfollow(&self, topic: &Arc<Topic>, tell: impl FnOnce()) -> bool {
         let mut rare = self.rare.lock();
         let Some(follows) = rare.follows.list() else { return false };
@@ -442,13 +448,13 @@ impl ClientState {
         true
     }
 
-    /// The driver: what it is to follow, if that has changed.
+    /// Returns, to the driver, the feeds to follow, if they have changed.
     pub(crate) fn take_wishes(&self) -> Option<Vec<Wanted>> {
         let changed = std::mem::take(&mut self.mailbox.lock().refollow);
         changed.then(|| self.wishes()) // whose lock those who change them take first
     }
 
-    /// The driver: what it is to follow, of which nothing is fresh any more.
+    /// Returns, to the driver, the feeds to follow, and marks none of them as fresh any more.
     pub(crate) fn wishes(&self) -> Vec<Wanted> {
         let follows = &mut self.rare.lock().follows;
         let wanted = follows.all();
@@ -458,12 +464,12 @@ impl ClientState {
         wanted
     }
 
-    /// Whether it has gone for good.
+    /// Whether the client has gone for good.
     pub(crate) fn has_gone(&self) -> bool {
         matches!(self.rare.lock().follows, Wants::Gone)
     }
 
-    /// It has gone: the handles are the caller's, for [`Shared::drop_follower`].
+    /// Ends a client that has gone. The caller gets the handles, for [`Shared::drop_follower`].
     pub(crate) fn unfollow_all(&self) -> Vec<Wanted> {
         match std::mem::take(&mut self.rare.lock().follows) {
             Wants::Several(list) => *list,
@@ -481,7 +487,7 @@ impl ClientState {
         }
     }
 
-    /// The part that needs no lock. The address is left unspecified.
+    /// Returns the part of the info that needs no lock. The address is left unspecified.
     pub(crate) fn fixed_info(&self) -> ClientInfo {
         let details = self.details.as_ref();
         ClientInfo {
@@ -500,8 +506,8 @@ impl ClientState {
     }
 }
 
-/// Every connected client by its id. Its lock is the standard library's under loom, too, in whose models nobody comes or
-/// goes.
+/// Every connected client by its id. Its lock is the standard library's even under loom: in loom's
+/// models no client comes or goes.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     clients: RwLock<Clients>,
@@ -515,8 +521,9 @@ impl Registry {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// The clients as they are, for a moment: nobody comes or goes while this is held. It is taken before a mailbox
-    /// and whatever is taken under that, never behind them, and not twice: who comes next may be one who writes.
+    /// Locks the table for reading: no client comes or goes while this is held. The lock is taken
+    /// before a mailbox and the locks under it, never after them, and not twice: a writer may wait
+    /// in between.
     pub(crate) fn read(&self) -> Guard<RwLockReadGuard<'_, Clients>> {
         Guard::new(self.clients.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -529,7 +536,7 @@ impl Registry {
         self.read().get(&id).cloned()
     }
 
-    /// All clients, in no order.
+    /// Returns all clients, in no order.
     pub(crate) fn all(&self) -> Vec<Arc<ClientState>> {
         self.read().values().cloned().collect()
     }
@@ -551,7 +558,7 @@ impl Registry {
     }
 }
 
-/// Ids are random already, and not chosen by a peer: they are their own hash.
+/// Hashes an id to itself: ids are random already, and not chosen by a peer.
 #[derive(Debug, Default)]
 pub(crate) struct IdHasher(u64);
 
@@ -586,8 +593,9 @@ mod tests {
 
     #[test]
     fn a_client_is_small() {
-        // With the counts of its `Arc` it is 136 bytes: one step more, and between it and what tokio has for its socket,
-        // which is aligned to 128, glibc's allocator leaves 90 bytes more of each client unused.
+        // With the counts of its `Arc` a client is 136 bytes. One step more, and glibc's allocator
+        // would leave 90 bytes unused between each client and what tokio has for its socket, which
+        // is aligned to 128.
         assert!(size_of::<ClientState>() <= 120, "{}", size_of::<ClientState>());
     }
 }
