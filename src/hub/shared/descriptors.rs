@@ -1,33 +1,36 @@
 //! File descriptors. Each connection takes one, and a process has a limited number of them.
 //!
-//! A part stays with the program: a model that cannot open its checkpoint has lost its run. The hubs of a process share
-//! the rest, first come, first served. Where that is less than a hub's limits ask for, its limits are lower.
+//! A part stays with the program: a training run that cannot open its checkpoint is lost. The hubs
+//! of a process share the rest, first come, first served. A hub's limits are lowered if that is
+//! less than they ask for.
 //!
-//! The process's limit is read when a hub is spawned and at each tick, since a program may raise it.
+//! The process's limit is read when a hub is spawned and at each tick, since a program may raise
+//! it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::hub::limits::Limits;
 
-/// Connections of all hubs of this process. A forked child has copies of their descriptors, and so of this number.
+/// The connections of all hubs of this process. A forked child has copies of their descriptors, and
+/// so of this number.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// What one hub knows of them.
+/// The descriptor counts of one hub.
 #[derive(Debug)]
 pub(crate) struct Descriptors {
     open: &'static AtomicUsize,
-    /// Connections that all hubs of the process may have together.
+    /// The connections that all hubs of the process may have together.
     most: AtomicUsize,
-    /// Connections of this hub, which are among the open ones.
+    /// The connections of this hub, which `open` includes.
     own: AtomicUsize,
 }
 
-/// Connections that a hub may have.
+/// The connections that a hub may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Room {
-    /// Those of clients.
+    /// Connections of clients.
     pub(crate) clients: usize,
-    /// Those that are not clients yet.
+    /// Connections that are not a client's yet.
     pub(crate) handshakes: usize,
 }
 
@@ -41,34 +44,35 @@ impl Descriptors {
         self.most.store(most(), Ordering::Relaxed);
     }
 
-    /// This hub has as many connections now. On the driver's thread.
+    /// Sets the number of this hub's connections. Called on the driver's thread.
     pub(crate) fn count(&self, own: usize) {
         let before = self.own.swap(own, Ordering::Relaxed);
         self.open.fetch_add(own.wrapping_sub(before), Ordering::Relaxed);
     }
 
-    /// What this hub may have now, given what other hubs have.
+    /// The connections that this hub may have now, given those of other hubs.
     pub(crate) fn room(&self, limits: &Limits) -> Room {
         let own = self.own.load(Ordering::Relaxed);
         let others = self.open.load(Ordering::Relaxed).saturating_sub(own);
         Room::within(self.most.load(Ordering::Relaxed).saturating_sub(others), limits)
     }
 
-    /// There are so many for connections, and other hubs have as many of them.
+    /// Sets the connections for all hubs, and those of other hubs.
     #[cfg(test)]
     pub(crate) fn set(&self, most: usize, others: usize) {
         self.most.store(most, Ordering::Relaxed);
         self.open.store(self.own.load(Ordering::Relaxed) + others, Ordering::Relaxed);
     }
 
-    /// What it could have if it were alone, where that is less than its limits ask for.
+    /// The connections that this hub could have if it were alone, if that is less than its limits
+    /// ask for.
     pub(crate) fn lack(&self, limits: &Limits) -> Option<Room> {
         let room = Room::within(self.most.load(Ordering::Relaxed), limits);
         (room != Room::within(usize::MAX, limits)).then_some(room)
     }
 }
 
-/// Hubs of unit tests, which run side by side, share nothing.
+/// Unit tests run side by side, so their hubs share no count.
 fn open() -> &'static AtomicUsize {
     if cfg!(test) { Box::leak(Box::default()) } else { &OPEN }
 }
@@ -80,7 +84,8 @@ impl Drop for Descriptors {
 }
 
 impl Room {
-    /// Of so many connections those that are not clients yet have a quarter, and what clients leave.
+    /// Divides `total` connections: those that are not a client's yet get a quarter, and what
+    /// clients leave.
     fn within(total: usize, limits: &Limits) -> Self {
         let share = (total / 4).max(total.saturating_sub(limits.clients)).max(1);
         let handshakes = limits.handshakes.min(share);
@@ -93,18 +98,18 @@ impl Room {
     }
 }
 
-/// Connections that this process has descriptors for.
+/// The connections that this process has descriptors for.
 fn most() -> usize {
     limit().map_or(usize::MAX, |limit| limit - kept_of(limit))
 }
 
-/// What of this limit stays with the program: a quarter, but not less than 64 while that is not more than half, and not
-/// more than 4096.
+/// The part of this limit that stays with the program: a quarter, but at least 64 while that is at
+/// most half, and at most 4096.
 fn kept_of(limit: usize) -> usize {
     (limit / 4).clamp(64, 4096).min(limit / 2)
 }
 
-/// How many descriptors this process may have open, if that is limited.
+/// The number of descriptors that this process may have open, if that is limited.
 #[cfg(unix)]
 fn limit() -> Option<usize> {
     use rustix::process::{Resource, getrlimit};

@@ -1,4 +1,4 @@
-//! Flushes that callers have asked for.
+//! The flushes that callers have asked for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -20,21 +20,23 @@ pub(crate) struct Requests {
 
 #[derive(Debug)]
 pub(crate) struct Flush {
-    /// What was stamped before this is to leave.
+    /// The stamp below which everything has to leave.
     pub(crate) upto: u64,
     pub(crate) by: Instant,
     pub(crate) answer: Answer,
 }
 
 impl Flush {
-    /// A flush of what was stamped before `upto`, and what its caller waits for.
+    /// Returns a flush of everything stamped before `upto`, and the channel that its caller waits
+    /// on.
     pub(crate) fn new(upto: u64, by: Instant) -> (Self, oneshot::Receiver<Outcome>) {
         let (caller, flushed) = oneshot::channel();
         (Self { upto, by, answer: Answer(Some(caller)) }, flushed)
     }
 }
 
-/// What the caller waits for. An answer wakes the program's task, and so does the drop without one.
+/// The caller's end of the wait. An answer wakes the program's task, and so does a drop without
+/// one.
 #[derive(Debug)]
 pub(crate) struct Answer(Option<oneshot::Sender<Outcome>>);
 
@@ -57,7 +59,7 @@ impl Drop for Answer {
 }
 
 impl Requests {
-    /// Asks for a flush of what was stamped before `upto`.
+    /// Asks for a flush of everything stamped before `upto`.
     pub(crate) fn ask(&self, upto: u64, by: Instant) -> oneshot::Receiver<Outcome> {
         let (flush, flushed) = Flush::new(upto, by);
         self.list.lock().push(flush);
@@ -73,9 +75,9 @@ impl Requests {
         }
     }
 
-    /// The driver has ended: nobody will begin them.
+    /// Drops all requests: the driver has ended, and nobody will begin them.
     pub(crate) fn give_up(&self) {
         let waiting = std::mem::take(&mut *self.list.lock());
-        drop(waiting); // which is no longer under the lock
+        drop(waiting); // no longer under the lock
     }
 }

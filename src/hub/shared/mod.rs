@@ -1,4 +1,4 @@
-//! What callers' threads and the driver share, and the push calls.
+//! The state that callers' threads and the driver share, and the push calls.
 
 pub(crate) mod descriptors;
 pub(crate) mod flush;

@@ -1,4 +1,5 @@
-//! What callers push, to everyone, to a feed or to one client: what is taken, and what makes room for it.
+//! The push calls, to everyone, to a feed or to one client: what is taken, and what makes room for
+//! it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +26,7 @@ impl Shared {
         Err(SendError::TooLarge { bytes, limit })
     }
 
-    /// Whether the value of a key is taken at all.
+    /// Whether the value of a key can be taken at all.
     fn check_value(&self, key: &str, message: &Message) -> Result<(), SendError> {
         if self.is_closed() {
             return Err(SendError::ShutDown);
@@ -36,7 +37,7 @@ impl Shared {
         self.check_size(message)
     }
 
-    /// What a push returns, where `bytes` is the message's size: if it was not taken that is counted, and told to the log.
+    /// Returns the result of a push of `bytes`, and counts and logs a refusal.
     #[inline]
     fn noted(&self, bytes: usize, taken: Result<(), SendError>) -> Result<(), SendError> {
         if let Err(error) = taken {
@@ -47,7 +48,7 @@ impl Shared {
 
     pub(crate) fn broadcast(&self, message: Message) {
         let bytes = message.len();
-        let _ = self.noted(bytes, self.push_to_all(message.into())); // which is what there is to be told
+        let _ = self.noted(bytes, self.push_to_all(message.into())); // a refusal is counted there
     }
 
     fn push_to_all(&self, message: Payload) -> Result<(), SendError> {
@@ -63,8 +64,8 @@ impl Shared {
         self.append(self.topics.everyone(), message, false)
     }
 
-    /// As [`broadcast`](Self::broadcast), of a message that is made if somebody can get it. No lock
-    /// is held meanwhile.
+    /// Broadcasts as [`broadcast`](Self::broadcast) does, but makes the message only if somebody
+    /// can get it. No lock is held meanwhile.
     pub(crate) fn broadcast_with(&self, make: impl FnOnce() -> Message) {
         if self.is_closed() {
             let _ = self.noted(0, Err(SendError::ShutDown));
@@ -73,20 +74,20 @@ impl Shared {
         }
     }
 
-    /// Whether nobody will ever be owed what is pushed to everyone now: a client starts at the live end, or is told that
-    /// it has missed this, for which it is counted.
+    /// Whether no client will ever be owed what is pushed to everyone now. A client starts at the
+    /// live end, or is told that it has missed this message, which is counted for that.
     fn is_for_nobody(&self) -> bool {
         if self.registry.count() > 0 {
             return false;
         }
         let mut inbox = self.topics.everyone().inbox.lock();
-        // Behind what the driver has not taken over it would be counted before that.
+        // Behind messages that wait for the driver, this one would be numbered before them.
         let nobody = inbox.queue.is_empty();
         inbox.newest += u64::from(nobody);
         nobody
     }
 
-    /// Appends to a feed's log, for the last time if it is the `last`.
+    /// Appends to a feed's log, and finishes the feed if this is the `last` message.
     pub(crate) fn push(
         &self,
         topic: &Arc<Topic>,
@@ -97,7 +98,8 @@ impl Shared {
         self.noted(bytes, self.push_to(topic, message.into(), last))
     }
 
-    /// As [`push`](Self::push), of a message that is made if somebody can get it, now or later.
+    /// Pushes as [`push`](Self::push) does, but makes the message only if somebody can get it, now
+    /// or later.
     pub(crate) fn push_with(
         &self,
         topic: &Arc<Topic>,
@@ -136,7 +138,7 @@ impl Shared {
         self.append(topic, message, last)
     }
 
-    /// Appends what is counted in the budget already.
+    /// Appends a message that is already counted in the budget.
     fn append(&self, topic: &Arc<Topic>, message: Payload, last: bool) -> Result<(), SendError> {
         let (cost, bound) = (Entry::cost(&message), self.inbox_bound(topic));
         let (mut evicted, mut copied) = (Evicted::default(), None);
@@ -180,9 +182,10 @@ impl Shared {
         self.noted(bytes, self.set_in(topic, key, message.into()))
     }
 
-    /// As [`set`](Self::set), of a value that is made if a client follows the feed. For those who
-    /// come late it is also made if the driver has taken over the value before: that is after a
-    /// moment, and then nobody has to make do with an old one. No lock is held while it is made.
+    /// Sets a value as [`set`](Self::set) does, but makes it only if a client follows the feed. For
+    /// late joiners it is also made if the driver has taken over the value before: that happens
+    /// within a moment, so no late joiner gets an old value. No lock is held while the value is
+    /// made.
     pub(crate) fn set_with(
         &self,
         topic: &Arc<Topic>,
@@ -262,7 +265,8 @@ impl Shared {
             let stamp = self.draw_stamp();
             let (replaced, waits) = inbox.latest.get_or_insert_default().remove(key, stamp);
             if waits {
-                // Under the lock: the driver may take the removal over at once. Bounded by the keys that there were.
+                // Counted under the lock: the driver may take the removal over at once. The number
+                // of keys bounds the removals.
                 self.budget.add(Latest::cost_of_removal(key));
             }
             replaced
@@ -272,7 +276,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Appends to a feed's log if its slowest follower has room for it, and there is memory for it.
+    /// Appends to a feed's log if its slowest follower has room and there is memory.
     pub(crate) fn try_push(
         &self,
         topic: &Arc<Topic>,
@@ -304,7 +308,7 @@ impl Shared {
                     inbox.owed = Some(owed + cost);
                     Some(Ok(()))
                 }
-                _ => None, // no room, or it is not known
+                _ => None, // no room, or not known
             }
         };
         if taken == Some(Ok(())) {
@@ -316,7 +320,7 @@ impl Shared {
         taken
     }
 
-    /// As [`push`](Self::push), when the feed's slowest follower has room.
+    /// Pushes as [`push`](Self::push) does, when the feed's slowest follower has room.
     pub(crate) async fn push_wait(
         &self,
         topic: &Arc<Topic>,
@@ -325,7 +329,7 @@ impl Shared {
     ) -> Result<(), SendError> {
         let message = Payload::from(message);
         if let Err(error) = self.check_size(&message) {
-            return self.noted(message.len(), Err(error)); // not only when it is its turn
+            return self.noted(message.len(), Err(error)); // at once, and not at its turn
         }
         let attempt = || self.try_push(topic, &message);
         let mut is_known = false;
@@ -340,7 +344,7 @@ impl Shared {
         self.noted(message.len(), taken.unwrap_or(Err(SendError::TimedOut)))
     }
 
-    /// As [`send`](Self::send), when the client's mailbox has room.
+    /// Sends as [`send`](Self::send) does, when the client's mailbox has room.
     pub(crate) async fn send_timeout(
         &self,
         id: ClientId,
@@ -349,7 +353,7 @@ impl Shared {
     ) -> Result<(), SendError> {
         let message = Payload::from(message);
         if let Err(error) = self.check_size(&message) {
-            return self.noted(message.len(), Err(error)); // not only when it is its turn
+            return self.noted(message.len(), Err(error)); // at once, and not at its turn
         }
         let attempt = || match self.send_as(id, Message::clone(&message).into(), None) {
             Err(SendError::Full(_) | SendError::NoMemory) => None,
@@ -361,7 +365,7 @@ impl Shared {
         self.noted(message.len(), taken.unwrap_or(Err(SendError::TimedOut)))
     }
 
-    /// The driver: whether a push that waits at this client gets an answer now.
+    /// Whether, to the driver, a push that waits at this client gets an answer now.
     pub(crate) fn has_answer_at_client(&self, id: ClientId, cost: usize) -> bool {
         if self.is_closed() {
             return true;
@@ -374,7 +378,7 @@ impl Shared {
         mailbox.closed || has_memory && mailbox.mail.as_deref().is_none_or(has_room)
     }
 
-    /// The driver: whether a push that waits at this feed gets an answer now; as far as is known.
+    /// Whether, as far as the driver knows, a push that waits at this feed gets an answer now.
     pub(crate) fn has_answer_at_feed(&self, topic: &Topic, cost: usize) -> bool {
         if self.is_closed() {
             return true;
@@ -389,8 +393,8 @@ impl Shared {
         self.noted(bytes, self.send_as(id, message.into(), Some(self.overflow)))
     }
 
-    /// What to do where there is no room is decided by `overflow`. Without one, whoever asks can wait:
-    /// then nobody else is to make room for it.
+    /// Sends to a client. `overflow` decides what a full mailbox does. Without `overflow` the
+    /// caller can wait, so nothing makes room for the message.
     fn send_as(
         &self,
         id: ClientId,
@@ -402,7 +406,7 @@ impl Shared {
         }
         self.check_size(&message)?;
         let (cost, bound) = (Entry::cost(&message), self.limits.mailbox);
-        // What has destructors of the program's, which run when no lock is held.
+        // Values whose destructors are the program's, dropped when no lock is held.
         let mut evicted = Evicted::default();
         let copied;
         let clients = self.registry.read();
@@ -507,7 +511,7 @@ impl Shared {
             Err(SendError::NoMemory) => self.ask_for_relief(),
             Err(_) => {}
         }
-        taken.map(drop) // what it replaces, which is the program's: no lock is held
+        taken.map(drop) // drops the program's value, while no lock is held
     }
 
     /// Removes the latest value of a key for one client.
@@ -531,13 +535,14 @@ impl Shared {
             if mailbox.closed {
                 Err(self.gone(id))
             } else if !client.has_session() {
-                // What it has been sent it keeps, since the plain wire has no keys.
+                // A value that was sent stays: the plain wire has no keys.
                 let forgotten = mailbox.mail.as_mut().and_then(|mail| mail.forget(key));
                 Ok(mailbox.freed(forgotten, key, self.mail_budgets()))
             } else if !Mail::has_room(mailbox.mail.as_deref(), key, cost, keys, bytes) {
                 Err(SendError::TooManyValues { value: cost, keys, bytes })
             } else {
-                // Bounded by the keys that may wait. Under the lock, as above.
+                // The number of keys that may wait bounds the removals. Counted under the lock, as
+                // above.
                 mailbox.count(cost, self.mail_budgets());
                 let (stamp, mail) = self.open_mail(client, &mut mailbox);
                 let replaced = mail.change(key, Change { stamp, message: None });
@@ -550,8 +555,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether bytes that the budget counts already are within the share of absent clients, if this
-    /// mailbox belongs to one. They count there then; else they count nowhere any more.
+    /// Moves bytes that the budget counts into the share of absent clients, if this mailbox belongs
+    /// to one. Returns whether they fit; if not, they count nowhere any more.
     fn count_if_absent(&self, mailbox: &Mailbox, bytes: usize) -> bool {
         let fits = !mailbox.away || self.absent.try_add(bytes);
         if !fits {
@@ -560,16 +565,16 @@ impl Shared {
         fits
     }
 
-    /// Why a mailbox that is closed takes nothing.
+    /// Returns the reason why a closed mailbox takes nothing.
     fn gone(&self, id: ClientId) -> SendError {
         if self.is_closed() { SendError::ShutDown } else { SendError::NoSuchClient(id) }
     }
 
-    /// What a mailbox holds, to put something there with this stamp.
+    /// Returns the mail of a mailbox, to add something, and the stamp for that.
     fn open_mail<'a>(&self, client: &ClientState, mailbox: &'a mut Mailbox) -> (u64, &'a mut Mail) {
         if mailbox.mail.is_none() {
-            // Told under the mailbox's lock: whoever finds a message in it, and then pushes to
-            // everyone, can rely on it that the driver has heard of this mailbox before.
+            // Told under the mailbox's lock: a caller that finds a message here and then pushes to
+            // everyone can rely on it that the driver has heard of this mailbox.
             let mut news = self.mail.lock();
             news.keys.push(client.key());
             mailbox.mail = news.spare.take();
@@ -577,9 +582,9 @@ impl Shared {
         (self.draw_stamp(), mailbox.mail.get_or_insert_default())
     }
 
-    /// The stamp of what is being pushed, under the lock of where it is pushed to.
+    /// Draws the stamp of a push, under the lock of the push's queue.
     fn draw_stamp(&self) -> u64 {
-        // Whoever reads this stamp has what was done before it was drawn: see `hub::takeover`.
+        // A reader of this stamp sees everything done before it was drawn: see `hub::takeover`.
         self.stamps.fetch_add(1, Ordering::AcqRel)
     }
 

@@ -1,4 +1,4 @@
-//! Pushes that were not taken: counted by why, and told to the program's log, since nobody looks at what a push returns.
+//! Refused pushes, counted by kind, and logged, since few programs look at what a push returns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,10 +9,10 @@ use crate::hub::limits::Limits;
 use crate::hub::primitives::journal::Journal;
 use crate::hub::stats::{Counter, RefusedPushes};
 
-/// Milliseconds between two lines about the same kind.
+/// The milliseconds between two lines of the same kind.
 const EACH: u64 = 10_000;
 
-/// How many kinds there are: see [`kind_of`].
+/// The number of kinds: see [`kind_of`].
 const KINDS: usize = 10;
 
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Refusals {
 #[derive(Debug, Default)]
 struct Kind {
     count: Counter,
-    /// When there was a line last, in milliseconds, and what the count was then.
+    /// The time of the last line in milliseconds, and the count at that time.
     told_at: AtomicU64,
     told: AtomicU64,
 }
@@ -44,7 +44,7 @@ fn kind_of(error: &SendError) -> usize {
     }
 }
 
-/// The limit that was reached, in bytes, where it is one in bytes.
+/// The limit that was reached, if it is one in bytes.
 fn limit_of(error: &SendError, limits: &Limits) -> Option<usize> {
     match *error {
         SendError::Full(_) => Some(limits.mailbox),
@@ -62,7 +62,7 @@ impl Refusals {
         Self { kinds: Default::default(), began: Instant::now() }
     }
 
-    /// A message of so many bytes was not taken.
+    /// Counts and logs a message of `bytes` that was not taken.
     #[cold]
     pub(crate) fn note(
         &self,
@@ -117,11 +117,12 @@ impl Refusals {
 }
 
 impl Kind {
-    /// If there is a line now for the last of so many: how many there was none for.
+    /// Returns the number of refusals without a line, if a line is due now. `count` is the number
+    /// of refusals.
     fn line_at(&self, now: u64, count: u64) -> Option<u64> {
         let told_at = self.told_at.load(Ordering::Relaxed);
         let is_due = now >= told_at.saturating_add(EACH);
-        // Of several threads one writes it.
+        // Of several threads one writes the line.
         let swap = |at| at_once(&self.told_at, told_at, at);
         (is_due && swap(now)).then(|| {
             let told = self.told.fetch_max(count, Ordering::Relaxed);

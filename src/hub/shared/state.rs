@@ -1,4 +1,4 @@
-//! What the callers' threads and the driver share.
+//! The state that the callers' threads and the driver share.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -32,91 +32,90 @@ use crate::hub::shared::refusals::Refusals;
 use crate::hub::shared::waiters::Waiters;
 use crate::hub::stats::{Counters, Stats};
 
-/// What stands for a time that the clock cannot hold: thirty years.
+/// The time in place of one that the clock cannot hold: thirty years.
 pub(crate) const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 pub(crate) struct Shared {
-    /// Where the driver runs. Every handle looks at this before anything else.
+    /// The process that the driver runs in. Every handle checks this first.
     pub(crate) process: Process,
     pub(crate) limits: Limits,
     pub(crate) descriptors: Descriptors,
     pub(crate) overflow: Overflow,
-    /// The stamp of the next push. Taken under the lock of the queue that the push goes to.
+    /// The stamp of the next push. Drawn under the lock of the queue that the push goes to.
     pub(crate) stamps: Arc<AtomicU64>,
     pub(crate) topics: Topics,
-    /// Feeds whose inbox has become one that holds something, each once.
+    /// Feeds whose inbox has become non-empty, each once.
     pub(crate) news: Lock<FeedNews>,
-    /// What the inbox of one feed may hold of messages, in bytes: see
-    /// [`share_inboxes`](Self::share_inboxes).
+    /// The most message bytes in the inbox of one feed: see [`share_inboxes`](Self::share_inboxes).
     inbox: AtomicUsize,
     pub(crate) registry: Registry,
     pub(crate) mail: Lock<MailNews>,
     pub(crate) commands: Lock<Vec<Command>>,
     pub(crate) budget: Arc<Budget>,
-    /// The share of it that is for what connections have taken up and their sockets do not take.
+    /// The share of the budget for what connections have taken up and their sockets do not take.
     pub(crate) outboxes: Arc<Budget>,
-    /// The share that is for what peers have sent, so that they cannot take what pushes need.
+    /// The share for what peers have sent, so peers cannot use the memory that pushes need.
     pub(crate) inbound: Arc<Budget>,
-    /// The share of that for what stays: what is known of clients, and events nobody has taken. The rest is for
-    /// messages that are arriving.
+    /// The share of `inbound` for what stays: details of clients, and events nobody has taken. The
+    /// rest of `inbound` is for arriving messages.
     pub(crate) kept: Arc<Budget>,
-    /// What of it waits for clients that are away: a share, so that the living have the rest. It is
-    /// counted in the budget, too, by itself.
+    /// The share for what waits for clients that are away, so the connected clients have the rest.
+    /// Its bytes are counted in the budget separately, too.
     pub(crate) absent: Arc<Budget>,
-    /// A push was refused for want of memory.
+    /// Whether a push was refused for lack of memory.
     pub(crate) starved: AtomicBool,
     pub(crate) bell: Arc<Bell>,
     pub(crate) waiters: Waiters,
     pub(crate) flushes: Requests,
     pub(crate) listeners: Listeners,
-    /// What has happened since the start, for who asks first, if the program wants that.
+    /// The events since the start, for the first caller that asks, if the program wants them.
     early_events: Lock<Option<Events>>,
     /// Cancelled when the hub begins to end.
     pub(crate) ended: CancellationToken,
-    /// Who wants to know when a client has gone.
+    /// The tokens that are cancelled when a client has gone.
     pub(crate) gone: Lock<HashMap<ClientId, CancellationToken>>,
     pub(crate) counters: Counters,
     pub(crate) refusals: Refusals,
     pub(crate) journal: Arc<Journal>,
     pub(crate) ids: IdSource,
-    /// Whether feeds keep messages for those who come late.
+    /// Whether feeds keep messages for late joiners.
     pub(crate) keeps_messages: bool,
     /// Set first of all when the hub ends: nothing is taken any more.
     pub(crate) closed: AtomicBool,
-    /// By when the hub is to have ended, and what it says, once that is decided.
+    /// The deadline of the hub's end, and its goodbye, once the end is decided.
     pub(crate) shutdown: Lock<Option<(Instant, Arc<Goodbye>)>>,
     pub(crate) end: End,
 }
 
-/// Feeds that have something new. Here and below the first few are stored inline: a block on the heap is one cache miss
-/// more for a caller after a pause.
+/// Feeds with news. Here and below the first few entries are inline: a heap block is one more cache
+/// miss for a caller after a pause.
 pub(crate) type FeedNews = SmallVec<[Arc<Topic>; 2]>;
 
 /// Clients that have mail.
 pub(crate) type Keys = SmallVec<[usize; 4]>;
 
-/// What callers and the driver tell each other about mailboxes.
+/// The news about mailboxes between callers and the driver.
 #[derive(Debug, Default)]
 pub(crate) struct MailNews {
-    /// Clients whose mailbox has become one that holds something, by their place in the driver's
-    /// table. At most one entry for each client, and stale ones are harmless.
+    /// Clients whose mailbox has become non-empty, by their place in the driver's table. At most
+    /// one entry for each client, and stale entries are harmless.
     pub(crate) keys: Keys,
-    /// One that the driver has emptied, for the next that is to hold something: what its thread frees is slow to be
-    /// taken again on another.
+    /// A mail that the driver has emptied, for the next client with mail. Memory freed on the
+    /// driver's thread is slow to allocate again on another.
     pub(crate) spare: Option<Box<Mail>>,
 }
 
-/// Something rare that the driver is to do.
+/// A rare task for the driver.
 pub(crate) enum Command {
-    /// Close a client when it has what it is owed.
+    /// Closes a client when it has what it is owed.
     Disconnect { id: ClientId, close: CloseFrame },
-    /// Close a client at once: its mailbox overflowed.
+    /// Closes a client at once: its mailbox overflowed.
     TooSlow { id: ClientId },
 }
 
 impl Shared {
     pub(crate) fn new(mut limits: Limits, overflow: Overflow, ids: IdSource) -> Self {
-        // One feed, or one mailbox, is not to take all that there is for all of them.
+        // One feed, or one mailbox, must not take the memory of all.
         limits.feed = limits.feed.min(limits.memory / 4);
         limits.mailbox = limits.mailbox.min(limits.memory / 4);
         limits.latest = limits.latest.min(limits.memory / 4);
@@ -160,19 +159,19 @@ impl Shared {
         }
     }
 
-    /// Keeps what happens from now on for the first call of [`events`](Self::events).
+    /// Keeps events from now on for the first call of [`events`](Self::events).
     pub(crate) fn keep_events(&self) {
         let events = self.listeners.listen(self.limits.events);
         *self.early_events.lock() = Some(events);
     }
 
-    /// What happens from now on; for who asks first, from when it was kept.
+    /// Returns the events from now on; for the first caller, those since they were kept.
     pub(crate) fn events(&self) -> Events {
         let early = self.early_events.lock().take();
         early.unwrap_or_else(|| self.listeners.listen(self.limits.events))
     }
 
-    /// The accounts of what waits in mailboxes: of all clients, and of those that are away.
+    /// The budgets of waiting mail: of all clients, and of clients that are away.
     pub(crate) fn mail_budgets(&self) -> [&Budget; 2] {
         [&self.budget, &self.absent]
     }
@@ -181,15 +180,15 @@ impl Shared {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// How many connections there may be now.
+    /// The number of connections that there may be now.
     pub(crate) fn room(&self) -> Room {
         self.descriptors.room(&self.limits)
     }
 
-    /// Tells the driver, once, that there is something in this feed's inbox.
+    /// Tells the driver, once, that this feed's inbox has news.
     ///
-    /// Under the inbox's lock and before the stamp is drawn: by the time that the driver reads a stamp,
-    /// it can find every feed that has something older.
+    /// The inbox's lock is held, and the stamp is not yet drawn. When the driver reads a stamp, it
+    /// can therefore find every feed that has something older.
     pub(crate) fn tell(&self, topic: &Arc<Topic>, inbox: &mut Inbox) {
         if !std::mem::replace(&mut inbox.told, true) {
             topic.make_known();
@@ -199,35 +198,35 @@ impl Shared {
         }
     }
 
-    /// The driver: the feeds that have something to take over, in exchange for an empty list.
+    /// Gives the driver the feeds with news, in exchange for an empty list.
     pub(crate) fn take_news(&self, list: &mut FeedNews) {
         let mut news = self.news.lock();
         std::mem::swap(&mut *news, list);
         self.share_inboxes(0);
     }
 
-    /// So many feeds wait to be taken over: their inboxes share a quarter of the memory. However
-    /// many are hot, what the driver has to go through before it comes to the others' messages is
+    /// Divides a quarter of the memory among the inboxes of `feeds` feeds that wait to be taken
+    /// over. However many feeds are hot, the driver's work before it reaches the other messages is
     /// bounded.
     fn share_inboxes(&self, feeds: usize) {
         let bound = (self.limits.memory / 4 / feeds.max(1)).min(self.limits.feed);
         self.inbox.store(bound, Ordering::Relaxed);
     }
 
-    /// What the inbox of a feed may hold now. Everyone's, of which there is one, has the whole
-    /// bound of a feed.
+    /// The most that the inbox of a feed may hold now. Everyone's feed, of which there is one, has
+    /// the whole bound of a feed.
     pub(crate) fn inbox_bound(&self, topic: &Topic) -> usize {
         if topic.is_everyones() { self.limits.feed } else { self.inbox.load(Ordering::Relaxed) }
     }
 
-    /// The driver: from now on it has to be rung for, if there is no push that it has not seen, under
-    /// the locks that the bell needs.
+    /// Lets the driver sleep until the bell rings, if no push is unseen. The check takes the locks
+    /// that the bell needs.
     pub(crate) fn fall_asleep(&self) -> bool {
         self.bell.sleep();
         self.news.lock().is_empty() && self.mail.lock().keys.is_empty()
     }
 
-    /// The feed of this name, with one handle more.
+    /// Returns the feed of this name, with one more handle.
     ///
     /// # Errors
     ///
@@ -235,17 +234,18 @@ impl Shared {
     pub(crate) fn topic(&self, name: &str, by: By) -> Result<Arc<Topic>, FeedError> {
         let Found { topic, evicted } = self.topics.find_or_make(name, by)?;
         if let Some(evicted) = evicted {
-            self.tell(&evicted, &mut evicted.inbox.lock()); // it is the driver's to let it go
+            self.tell(&evicted, &mut evicted.inbox.lock()); // the driver drops the feed
             self.bell.ring();
         }
         Ok(topic)
     }
 
-    /// The feed of this name for the program. Where there is no place for it: one that takes nothing.
+    /// Returns the feed of this name for the program. If the table has no place, that is a feed
+    /// that takes nothing.
     ///
     /// # Errors
     ///
-    /// The name is none.
+    /// The name is invalid.
     pub(crate) fn topic_or_none(&self, name: &str) -> Result<Arc<Topic>, FeedError> {
         let found = self.topic(name, By::Program);
         let Err(error @ FeedError::TooMany { limit }) = found else { return found };
@@ -260,21 +260,21 @@ impl Shared {
         Ok(Topic::refused(name, limit))
     }
 
-    /// Nobody holds this handle any more.
+    /// Drops a handle of a feed.
     pub(crate) fn drop_handle(&self, topic: &Arc<Topic>) {
         if self.topics.drop_handle(topic) {
-            self.tell(topic, &mut topic.inbox.lock()); // it is the driver's to let it go
+            self.tell(topic, &mut topic.inbox.lock()); // the driver drops the feed
             self.bell.wake_driver();
         }
     }
 
-    /// A client does not follow this feed any more, whose handle this is.
+    /// Drops the handle of a client that no longer follows the feed.
     pub(crate) fn drop_follower(&self, topic: &Arc<Topic>) {
         topic.remove_follower();
         self.drop_handle(topic);
     }
 
-    /// Has a client follow a feed, beside those that it follows already.
+    /// Makes a client follow one more feed.
     pub(crate) fn follow(&self, id: ClientId, topic: &Arc<Topic>) -> Result<(), FollowError> {
         if self.is_closed() {
             return Err(FollowError::ShutDown);
@@ -290,7 +290,7 @@ impl Shared {
         })
     }
 
-    /// Has a client follow a feed no more.
+    /// Makes a client unfollow a feed.
     pub(crate) fn unfollow(&self, id: ClientId, topic: &Arc<Topic>) -> Result<(), FollowError> {
         if self.is_closed() {
             return Err(FollowError::ShutDown);
@@ -308,7 +308,7 @@ impl Shared {
             return Err(SendError::ShutDown);
         }
         let client = self.registry.get(id).ok_or(SendError::NoSuchClient(id))?;
-        // Once for each client, so that what the driver is told is bounded, too.
+        // Once for each client, so the number of commands is bounded, too.
         {
             let mut mailbox = client.mailbox.lock();
             if std::mem::replace(&mut mailbox.ended, true) {
@@ -328,14 +328,14 @@ impl Shared {
         }
     }
 
-    /// A token that is cancelled when this client has gone.
+    /// Returns a token that is cancelled when this client has gone.
     pub(crate) fn gone_token(&self, id: ClientId) -> CancellationToken {
         let token = self.gone.lock().entry(id).or_default().clone();
-        // Looked at afterwards: who goes in between is told, or is not there. Not under the lock, since whoever waits is
-        // woken.
+        // The registry is read afterwards: a client that goes in between cancels the token, or is
+        // not found. The lock is not held, since the cancellation wakes the program's tasks.
         if self.registry.get(id).is_none() {
             self.gone.lock().remove(&id);
-            // A hub that ends has no clients, and cannot say who had left before.
+            // A hub that ends has no clients, and cannot say which had left before.
             if !self.is_closed() {
                 let _ = program::run(|| token.cancel());
             }
@@ -348,7 +348,8 @@ impl Shared {
         self.bell.wake_driver();
     }
 
-    /// Asks the driver to end by then and to say this. What was said first stands, and the earlier time.
+    /// Asks the driver to end within this time and to say this goodbye. The first goodbye and the
+    /// earlier deadline count.
     pub(crate) fn request_shutdown(&self, within: Duration, goodbye: Goodbye) {
         self.closed.store(true, Ordering::Relaxed);
         let by = Instant::now() + within.min(NO_LIMIT);
@@ -368,7 +369,7 @@ impl Shared {
         self.counters.skipped.add(skipped);
     }
 
-    /// Asks for a flush of all that has been pushed.
+    /// Asks for a flush of everything pushed so far.
     pub(crate) fn flush(&self, within: Duration) -> oneshot::Receiver<flush::Outcome> {
         let upto = self.stamps.load(Ordering::Acquire);
         let flushed = self.flushes.ask(upto, Instant::now() + within.min(NO_LIMIT));
@@ -400,7 +401,7 @@ impl Shared {
     }
 }
 
-/// Whether the driver has ended, and a way to wait for it from a thread and from a task.
+/// Whether the driver has ended, and a way to wait for that from a thread and from a task.
 #[derive(Default)]
 pub(crate) struct End {
     state: Mutex<EndState>,
@@ -410,7 +411,8 @@ pub(crate) struct End {
 #[derive(Default)]
 struct EndState {
     has_come: bool,
-    /// The tasks that wait. Each has a channel of its own, since a waker that panics ends a walk over several.
+    /// The tasks that wait. Each has a channel of its own, since a waker that panics would end a
+    /// walk over several.
     tasks: Vec<oneshot::Sender<Infallible>>,
 }
 
@@ -436,7 +438,7 @@ impl End {
             if state.has_come {
                 return;
             }
-            // Before the list grows, the tasks that have given up make way.
+            // Tasks that have given up are removed before the list grows.
             let mut given_up = Vec::new();
             if state.tasks.len() == state.tasks.capacity() {
                 let tasks = std::mem::take(&mut state.tasks).into_iter();
@@ -453,15 +455,15 @@ impl End {
         self.lock().has_come
     }
 
-    /// Whether it has come within the time.
+    /// Waits for the end on this thread. Returns whether it has come within the time.
     pub(crate) fn wait_blocking(&self, within: Duration) -> bool {
         let result = self.condvar.wait_timeout_while(self.lock(), within, |state| !state.has_come);
         result.unwrap_or_else(PoisonError::into_inner).0.has_come
     }
 }
 
-/// Marks the end of the hub when it is dropped, however the driver ended: by itself, because the
-/// runtime it was given ended, or in a panic.
+/// Marks the end of the hub when dropped, however the driver ended: by itself, in a panic, or
+/// because the runtime it was given ended.
 pub(crate) struct Ending(pub(crate) Arc<Shared>);
 
 impl Drop for Ending {
@@ -473,7 +475,7 @@ impl Drop for Ending {
         shared.closed.store(true, Ordering::Relaxed);
         shared.descriptors.count(0);
         let everyone = Arc::clone(shared.topics.everyone());
-        let told = std::mem::take(&mut *shared.news.lock()); // among them some that have made way
+        let told = std::mem::take(&mut *shared.news.lock()); // some of these have made way
         for topic in shared.topics.all().iter().chain([&everyone]).chain(&told) {
             let left = {
                 let mut inbox = topic.inbox.lock();
@@ -493,12 +495,12 @@ impl Drop for Ending {
         shared.gone.lock().clear(); // not cancelled: these clients have not left
         let _ = program::run(|| shared.ended.cancel());
         shared.listeners.end();
-        shared.waiters.end(); // to find that the hub has ended
+        shared.waiters.end(); // pending pushes find that the hub has ended
         shared.bell.forget(); // its waker holds what is left of the runtime
         let by = shared.shutdown.lock().as_ref().map(|(by, _)| *by);
         shared.journal.finish(journal::patience(by));
         shared.end.set();
-        shared.flushes.give_up(); // after that, which whoever asks from now on sees
+        shared.flushes.give_up(); // after `end.set()`, which later callers see
     }
 }
 

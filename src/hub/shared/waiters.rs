@@ -1,4 +1,4 @@
-//! Pushes that wait for room instead of skipping: who is next where, and who is woken.
+//! Pushes that wait for room instead of skipping: which is next where, and which is woken.
 
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::collections::{BTreeSet, VecDeque};
@@ -18,14 +18,14 @@ use crate::hub::id::ClientId;
 use crate::hub::primitives::lock::Lock;
 use crate::hub::primitives::program;
 
-/// What a push waits at.
+/// The client or feed that a push waits at.
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
     Feed(Arc<Topic>),
     Client(ClientId),
 }
 
-/// A target by which lines are found. The address of a feed is its own for as long as a push waits at it.
+/// The key of a target's line. The address of a feed is unique as long as a push waits at the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Feed(usize),
@@ -41,18 +41,20 @@ impl Target {
     }
 }
 
-/// The pushes that wait. At each target they stand in a line: the first tries, the others wait for it to succeed or to
-/// give up. So a large message is not overtaken for ever by small ones, and one push is woken where there is room for one.
+/// The pushes that wait. At each target they stand in a line: the first tries, the others wait for
+/// it to succeed or to give up. A large message is therefore not overtaken for ever by small ones,
+/// and one push is woken when there is room for one.
 ///
-/// The driver looks at the first of each line when there may be room, and at deadlines: waiting needs neither a clock nor a
-/// runtime of the program's. A push whose time is up leaves its line, even if its task does not run. Wakers, which
-/// are the program's, are called when nothing is held.
+/// The driver looks at the first of each line when there may be room, and at deadlines: waiting
+/// needs neither a clock nor a runtime of the program's. A push whose time is up leaves its line,
+/// even if its task does not run. Wakers are the program's code, so they are called when no lock is
+/// held.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     lines: Lock<Lines>,
-    /// How many wait: what pushes and the driver look at first.
+    /// The number of waiting pushes, which pushes and the driver read first.
     count: AtomicUsize,
-    /// Whether one has come since the driver looked.
+    /// Whether a push has begun to wait since the driver looked.
     joined: AtomicBool,
 }
 
@@ -60,18 +62,18 @@ pub(crate) struct Waiters {
 struct Lines {
     by_target: BTreeMap<Key, Line>,
     deadlines: BTreeSet<(Instant, u64, Key)>,
-    /// The ticket of the next.
+    /// The ticket of the next push.
     tickets: u64,
-    /// The line that the driver has looked at last.
+    /// The line that the driver looked at last.
     looked_at: Option<Key>,
-    /// The hub has ended: all may try, and are told.
+    /// Whether the hub has ended: all pushes may try, and are told.
     is_over: bool,
 }
 
 #[derive(Debug)]
 struct Line {
     target: Target,
-    /// In the order of their tickets, which is that of their coming. Never empty.
+    /// The waiting pushes by their tickets, in the order in which they came. Never empty.
     waits: VecDeque<Wait>,
 }
 
@@ -79,14 +81,14 @@ struct Line {
 struct Wait {
     ticket: u64,
     deadline: Instant,
-    /// What its message costs.
+    /// The cost of the message.
     cost: usize,
     waker: Option<Waker>,
-    /// Whether it has been woken and has not tried since.
+    /// Whether the push has been woken and has not tried since.
     is_woken: bool,
 }
 
-/// The first of a line.
+/// The first push of a line.
 pub(crate) struct First {
     pub(crate) target: Target,
     pub(crate) cost: usize,
@@ -95,11 +97,11 @@ pub(crate) struct First {
 
 enum Turn {
     Try {
-        /// Whether it was woken for this try.
+        /// Whether the push was woken for this try.
         is_woken: bool,
     },
     Wait,
-    /// The driver has seen that its time is up.
+    /// The driver has seen that the time is up.
     TooLate,
 }
 
@@ -108,7 +110,7 @@ impl Lines {
         self.by_target.get(&key)?.waits.binary_search_by_key(&ticket, |wait| wait.ticket).ok()
     }
 
-    /// Takes one out: its waker, and that of the next if that is first now.
+    /// Removes a push. Returns its waker, and the waker of the next push if that is first now.
     fn leave(&mut self, key: Key, ticket: u64) -> Option<(Option<Waker>, Option<Waker>)> {
         let position = self.position(key, ticket)?;
         let Entry::Occupied(mut line) = self.by_target.entry(key) else { return None };
@@ -139,7 +141,7 @@ impl Waiters {
         self.anybody_waits() && self.lines.lock().by_target.contains_key(&target.key())
     }
 
-    /// The driver: when the first of them gives up.
+    /// Returns, to the driver, the earliest deadline.
     pub(crate) fn first_deadline(&self) -> Option<Instant> {
         if !self.anybody_waits() {
             return None;
@@ -147,7 +149,8 @@ impl Waiters {
         self.lines.lock().deadlines.first().map(|(deadline, ..)| *deadline)
     }
 
-    /// The driver: how many lines there are; and whether a push has begun to wait since the last look.
+    /// Returns, to the driver, the number of lines, and whether a push has begun to wait since the
+    /// last look.
     pub(crate) fn look(&self) -> (usize, bool) {
         if !self.anybody_waits() {
             return (0, false);
@@ -156,7 +159,7 @@ impl Waiters {
         (self.lines.lock().by_target.len(), joined)
     }
 
-    /// The driver: those whose time is up leave, so many at most.
+    /// Removes, for the driver, at most `most` pushes whose time is up.
     pub(crate) fn expire(&self, now: Instant, most: usize) {
         for _ in 0..most {
             let left = {
@@ -174,7 +177,8 @@ impl Waiters {
         }
     }
 
-    /// The driver: the first of the next lines, so many at most, without those that have been woken and have not tried yet.
+    /// Returns, to the driver, the first push of at most `most` lines, without those that have been
+    /// woken and have not tried yet.
     pub(crate) fn firsts(&self, most: usize) -> Vec<First> {
         let mut lines = self.lines.lock();
         let after = lines.looked_at.map_or(Bound::Unbounded, Bound::Excluded);
@@ -192,14 +196,14 @@ impl Waiters {
         firsts
     }
 
-    /// The driver: has the next look begin with the line of this one.
+    /// Makes the driver's next look begin with the line of this push.
     pub(crate) fn look_again_at(&self, first: &First) {
         let mut lines = self.lines.lock();
         let before = lines.by_target.range(..first.target.key()).next_back();
         lines.looked_at = before.map(|(key, _)| *key);
     }
 
-    /// The driver: there is room for this one.
+    /// Wakes this push, for which the driver has found room.
     pub(crate) fn call(&self, first: &First) {
         let waker = {
             let mut lines = self.lines.lock();
@@ -212,7 +216,7 @@ impl Waiters {
         wake(waker);
     }
 
-    /// The hub has ended, which all who wait are to find.
+    /// Wakes all pushes, which find that the hub has ended.
     pub(crate) fn end(&self) {
         let wakers: Vec<_> = {
             let mut lines = self.lines.lock();
@@ -223,10 +227,11 @@ impl Waiters {
         wakers.into_iter().for_each(wake);
     }
 
-    /// Tries until there is an answer or the time is up, which is `None`; behind those that wait at this target already.
-    /// `cost` is what its message costs. `ask` has the driver look: before the first wait, and after each try that the
-    /// wait was woken for and that has failed. The driver passes over a wait that is woken, so that it may have missed
-    /// room which was made meanwhile. It wakes a wait only where it sees room: a full target makes nothing go round.
+    /// Tries until there is an answer or the time is up, which is `None`. Pushes that already wait
+    /// at this target go first. `cost` is the cost of the message. `ask` makes the driver look:
+    /// before the first wait, and after each failed try that the wait was woken for. The driver
+    /// skips a wait that has been woken, so it may have missed room made meanwhile. The driver
+    /// wakes a wait only where it sees room, so a full target causes no endless wake-ups.
     pub(crate) async fn wait<T>(
         &self,
         target: Target,
@@ -249,7 +254,7 @@ impl Waiters {
         };
         let mut has_entered = false;
         poll_fn(move |cx| {
-            // First the waker, then the attempt: whatever makes room after it wakes.
+            // The waker is set before the attempt: room made after that wakes the push.
             let turn = place.set_waker(cx.waker().clone());
             if !std::mem::replace(&mut has_entered, true) {
                 ask();
@@ -277,7 +282,7 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
-/// A place among those who wait; given up when the wait is over, or dropped. Then it is the next one's turn.
+/// A place in a line, given up when the wait is over or dropped. The next push then has its turn.
 struct Place<'a> {
     waiters: &'a Waiters,
     key: Key,
@@ -340,8 +345,8 @@ pub(crate) fn push_blocking(
     block_on_within(within, push).unwrap_or(Err(SendError::TimedOut))
 }
 
-/// Runs a future on this thread, which sleeps while it waits: for this time and a moment at most. The driver keeps the
-/// time that the future has, unless this thread is the one that the driver needs.
+/// Runs a future on this thread, which sleeps while it waits: for this time and a moment at most.
+/// The driver keeps the future's time, unless this thread is the one that the driver needs.
 pub(crate) fn block_on_within<T>(within: Duration, future: impl Future<Output = T>) -> Option<T> {
     let deadline = Instant::now().checked_add(within.saturating_add(GRACE));
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
