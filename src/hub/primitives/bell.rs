@@ -1,4 +1,4 @@
-//! How callers' threads and sockets make the driver look.
+//! The bell: how callers' threads and sockets wake the driver.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -9,10 +9,10 @@ use crate::hub::primitives::sync::{AtomicBool, RwLock};
 
 /// The driver's bell.
 ///
-/// A caller first makes its work visible under a lock (a queue's), then rings. The driver, before
-/// it sleeps, first says that it does, then looks at every such queue under its lock. Whichever of
-/// the two takes that lock second sees what the other did before, so no push is slept over, and a
-/// ring while the driver is awake costs one load.
+/// A caller first makes its work visible under a lock (a queue's), then rings. Before the driver
+/// sleeps, it first says so, then looks at every such queue under its lock. Whichever of the two
+/// takes the lock second sees what the other did before, so no push is slept over. A ring while the
+/// driver is awake costs one load.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
     asleep: AtomicBool,
@@ -20,37 +20,37 @@ pub(crate) struct Bell {
 }
 
 impl Bell {
-    /// Callers: there is something new in a queue.
+    /// Rings for a caller that has put something into a queue.
     pub(crate) fn ring(&self) {
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
             self.wake_driver();
         }
     }
 
-    /// Sockets and rare commands: the driver has to look now, asleep or not.
+    /// Wakes the driver, asleep or not, for sockets and rare commands.
     pub(crate) fn wake_driver(&self) {
-        // Waking takes the kernel twenty microseconds, and what the driver does first is look whether this is its
-        // waker: a lock that both may have.
+        // Waking takes the kernel twenty microseconds. The driver first checks whether this is its
+        // waker, with a lock that both may hold.
         let driver = self.driver.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(driver) = &*driver {
             driver.wake_by_ref();
         }
     }
 
-    /// The driver: from now on it has to be rung for.
+    /// Marks the driver as asleep: from now on callers have to ring.
     ///
-    /// An exchange and not a store, here and below, so that the flag's values have one order with
-    /// those of [`ring`](Self::ring) in the model that loom has of them, too. It is not done often.
+    /// An exchange and not a store, here and below, so the flag's values have one order with those
+    /// of [`ring`](Self::ring) in loom's model, too. The call is rare.
     pub(crate) fn sleep(&self) {
         self.asleep.swap(true, Ordering::Relaxed);
     }
 
-    /// The driver: it looks by itself.
+    /// Marks the driver as awake: it looks by itself.
     pub(crate) fn rise(&self) {
         self.asleep.swap(false, Ordering::Relaxed);
     }
 
-    /// The driver has gone: there is nobody to wake.
+    /// Forgets the driver, which has gone.
     pub(crate) fn forget(&self) {
         self.driver.write().unwrap_or_else(PoisonError::into_inner).take();
     }
@@ -60,7 +60,7 @@ impl Bell {
         self.asleep.load(Ordering::Relaxed)
     }
 
-    /// The driver: whom to wake.
+    /// Sets the driver's waker.
     pub(crate) fn register(&self, waker: &Waker) {
         let known = self.driver.read().unwrap_or_else(PoisonError::into_inner);
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -83,13 +83,13 @@ impl ReadyList {
         Arc::new(Self { keys: Lock::default(), bell })
     }
 
-    /// The waker for the connection at `key`. A key may be of a connection that has gone, and may
-    /// come twice: looking once too often is harmless.
+    /// Returns the waker for the connection at `key`. A key may belong to a connection that has
+    /// gone, and may come twice: an extra look is harmless.
     pub(crate) fn waker(self: &Arc<Self>, key: usize) -> Waker {
         Waker::from(Arc::new(SocketWaker { key, list: Arc::clone(self) }))
     }
 
-    /// Exchanges the list for an empty one, whose room is kept in use.
+    /// Exchanges the list for an empty one, whose capacity is reused.
     pub(crate) fn swap(&self, empty: &mut Vec<usize>) {
         std::mem::swap(&mut *self.keys.lock(), empty);
     }

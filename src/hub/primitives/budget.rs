@@ -1,4 +1,4 @@
-//! How many bytes the hub holds for its clients, all together.
+//! The number of bytes that the hub holds for all its clients.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use bytes::Bytes;
 
 use crate::hub::primitives::program;
 
-/// Bytes held for clients: entries waiting in queues, frames being written, inbound messages that
-/// are not complete, events nobody has taken. Each is counted once, however many clients share it,
+/// The bytes held for clients: entries in queues, frames being written, incomplete inbound
+/// messages, events nobody has taken. Each byte is counted once, however many clients share it,
 /// from when it is made to when its last holder drops it.
 #[derive(Debug)]
 pub(crate) struct Budget {
     used: AtomicUsize,
     limit: usize,
-    /// The budget that this one is a share of: what is counted here is counted there, too, whether it fits
-    /// there or not.
+    /// The budget that this one is a share of. What is counted here is counted there, too, whether
+    /// it fits there or not.
     whole: Option<Arc<Self>>,
 }
 
@@ -26,7 +26,7 @@ impl Budget {
         Arc::new(Self { used: AtomicUsize::new(0), limit, whole: None })
     }
 
-    /// A part of this budget with a limit of its own: one part in so many.
+    /// Makes a part of this budget with a limit of its own: the whole limit divided by `parts`.
     pub(crate) fn share(self: &Arc<Self>, parts: usize) -> Arc<Self> {
         let (used, limit) = (AtomicUsize::new(0), self.limit / parts);
         Arc::new(Self { used, limit, whole: Some(Arc::clone(self)) })
@@ -40,12 +40,12 @@ impl Budget {
         self.used() > self.limit
     }
 
-    /// Whether less than a quarter of the limit is free: what giving relief is to change.
+    /// Whether less than a quarter of the limit is free, which relief has to change.
     pub(crate) fn is_tight(&self) -> bool {
         self.used() > self.limit - self.limit / 4
     }
 
-    /// Counts `bytes` whether they fit or not: for what has a bound of its own.
+    /// Counts `bytes` whether they fit or not: for memory that has a bound of its own.
     pub(crate) fn add(&self, bytes: usize) {
         self.used.fetch_add(bytes, Relaxed);
         if let Some(whole) = &self.whole {
@@ -88,13 +88,13 @@ impl Charge {
         Self { budget: Arc::clone(budget), bytes: 0 }
     }
 
-    /// Counts bytes whether they fit or not: for what has a bound of its own.
+    /// Counts bytes whether they fit or not: for memory that has a bound of its own.
     pub(crate) fn of(budget: &Arc<Budget>, bytes: usize) -> Self {
         budget.add(bytes);
         Self::adopt(budget, bytes)
     }
 
-    /// What bytes count that it is [attached](Self::attach) to.
+    /// Counts the bytes that the charge will be [attached](Self::attach) to.
     pub(crate) fn of_owner(budget: &Arc<Budget>, bytes: &Bytes) -> Self {
         Self::of(budget, bytes.len() + size_of::<Charged>())
     }
@@ -108,7 +108,7 @@ impl Charge {
         self.bytes
     }
 
-    /// Changes the amount; whether the budget is kept afterwards.
+    /// Changes the amount. Returns whether the budget is still within its limit.
     pub(crate) fn set(&mut self, bytes: usize) -> bool {
         match bytes.cmp(&self.bytes) {
             Ordering::Greater => self.budget.add(bytes - self.bytes),
@@ -119,7 +119,7 @@ impl Charge {
         !self.budget.is_over()
     }
 
-    /// These bytes, counted until the last clone and the last slice of them is dropped.
+    /// Returns these bytes, counted until their last clone or slice is dropped.
     pub(crate) fn attach(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Charged { bytes, _charge: self })
     }
@@ -138,7 +138,8 @@ struct Charged {
 
 impl Drop for Charged {
     fn drop(&mut self) {
-        program::let_go(std::mem::take(&mut self.bytes)); // which may be what the program has pushed
+        // The bytes may be what the program has pushed.
+        program::let_go(std::mem::take(&mut self.bytes));
     }
 }
 

@@ -1,9 +1,9 @@
-//! The name of a connection.
+//! The id of a connection.
 
 use crate::hub::primitives::moment::low_half;
 
-/// A connection: its place in the driver's table, and its serial number, modulo 2^32, which tells it
-/// from others that had the place before. No table has 2^32 places.
+/// A connection: its place in the driver's table, and its serial number. The serial number, modulo
+/// 2^32, tells it from earlier connections at that place. No table has 2^32 places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ConnId {
     place: u32,
@@ -23,7 +23,7 @@ impl ConnId {
         self.serial
     }
 
-    /// Both numbers in one, for an atomic.
+    /// Packs both numbers into one, for an atomic.
     pub(crate) fn pack(self) -> u64 {
         u64::from(self.serial) << 32 | u64::from(self.place)
     }

@@ -1,11 +1,12 @@
-//! What the hub tells the program's log, from a thread of its own.
+//! The hub's lines for the program's log, written by a thread of their own.
 //!
-//! A `tracing` subscriber is code of the program's: it may block, panic, or call the hub. So neither the hub's thread nor
-//! one that pushes calls it. Lines wait in a bounded queue for a thread, which is started for the first of them and ends
-//! some time after the last. While a subscriber blocks, that thread waits, and what there is no room for is counted.
+//! A `tracing` subscriber is code of the program's: it may block, panic, or call the hub. Therefore
+//! neither the hub's thread nor one that pushes calls it. Lines wait in a bounded queue for a
+//! thread, which starts with the first line and ends some time after the last. While a subscriber
+//! blocks, the thread waits, and lines that do not fit into the queue are counted.
 //!
-//! Lines go to the subscriber that was the current one where the hub was spawned; or, where there was none then, to the
-//! process's own.
+//! Lines go to the subscriber that was current where the hub was spawned or, if there was none, to
+//! the process's own.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -19,7 +20,7 @@ use tracing::{Dispatch, dispatcher};
 
 use crate::hub::primitives::program;
 
-/// The most lines that wait. None is longer than some hundred bytes.
+/// The most lines that wait. No line is longer than some hundred bytes.
 const MOST: usize = 256;
 
 /// How long the thread waits for another line.
@@ -29,7 +30,7 @@ thread_local! {
     static IS_LOG_THREAD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this is a thread that writes a hub's lines: the end of that hub waits for the line.
+/// Whether this thread writes a hub's lines: the end of that hub waits for the line.
 pub(crate) fn is_log_thread() -> bool {
     IS_LOG_THREAD.get()
 }
@@ -37,12 +38,12 @@ pub(crate) fn is_log_thread() -> bool {
 type Line = Box<dyn FnOnce() + Send>;
 
 pub(crate) struct Journal {
-    /// Its own subscriber. `None`: the process's.
+    /// The hub's own subscriber. `None`: the process's.
     subscriber: Option<Dispatch>,
     state: Mutex<State>,
-    /// There is a line, or there will be no more.
+    /// Signals a new line, or that there will be no more.
     more: Condvar,
-    /// Nothing waits.
+    /// Signals that nothing waits.
     idle: Condvar,
 }
 
@@ -53,12 +54,12 @@ struct State {
     /// Whether there is a thread, and whether it is writing.
     is_running: bool,
     is_writing: bool,
-    /// Whether the hub has ended: the thread does not linger.
+    /// Whether the hub has ended: the thread then does not linger.
     has_ended: bool,
 }
 
 impl State {
-    /// The next line to write.
+    /// Returns the next line to write.
     fn next(&mut self) -> Option<Line> {
         self.lines.pop_front().or_else(|| match std::mem::take(&mut self.left_out) {
             0 => None,
@@ -84,7 +85,7 @@ impl Journal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has a line written, if there is room for it: a closure that calls one of `tracing`'s macros.
+    /// Queues a line, if the queue has room: a closure that calls one of `tracing`'s macros.
     pub(crate) fn write(self: &Arc<Self>, line: impl FnOnce() + Send + 'static) {
         let mut state = self.lock();
         if state.lines.len() >= MOST {
@@ -106,7 +107,7 @@ impl Journal {
         }
     }
 
-    /// The same of a line that is only for those who debug: for nobody else it is even made.
+    /// Queues a debug line, which is only made if the debug level is on.
     pub(crate) fn debug<L: FnOnce() + Send + 'static>(self: &Arc<Self>, line: impl FnOnce() -> L) {
         if LevelFilter::current() >= LevelFilter::DEBUG {
             self.write(line());
@@ -140,7 +141,7 @@ impl Journal {
         }
     }
 
-    /// The hub has ended: what waits is written, for which there is this much time.
+    /// Ends the log with the hub: the waiting lines are written, for at most this long.
     pub(crate) fn finish(&self, within: Duration) {
         let mut state = self.lock();
         state.has_ended = true;
@@ -163,7 +164,7 @@ impl fmt::Debug for Journal {
     }
 }
 
-/// How long the end of the hub waits for the log, where it is to have come by then.
+/// Returns how long the end of the hub, which has to come by `by`, waits for the log.
 pub(crate) fn patience(by: Option<Instant>) -> Duration {
     const LEAST: Duration = Duration::from_millis(50);
     const MOST: Duration = Duration::from_secs(1);

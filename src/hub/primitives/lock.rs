@@ -1,17 +1,18 @@
-//! Locks that a panic elsewhere cannot make unusable, and that nothing of the program's is run under.
+//! Locks that a panic elsewhere cannot make unusable, and under which no code of the program's
+//! runs.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
 
 use crate::hub::primitives::sync::{Mutex, MutexGuard};
 
-/// `std`'s mutex without poisoning.
+/// A `std` mutex without poisoning.
 ///
-/// The hub holds its locks for a few lines of its own code that leave every invariant whole; a
-/// panic in the thread of a user who happens to hold a `Hub` must not stop the other threads' pushes.
+/// The hub holds its locks for a few lines of its own code that leave every invariant whole. A
+/// panic in a user's thread that happens to hold a `Hub` must not stop the other threads' pushes.
 ///
-/// Code of the program's, such as the destructor of a payload, may call the hub: it is never run under one. In
-/// debug builds [`assert_none_held`] sees to that.
+/// Code of the program's, such as the destructor of a payload, may call the hub, so it never runs
+/// under a lock. In debug builds [`assert_none_held`] checks that.
 #[derive(Debug, Default)]
 pub(crate) struct Lock<T>(Mutex<T>);
 
@@ -24,13 +25,13 @@ impl<T> Lock<T> {
         Guard::new(self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What is inside, for who has the only reference: nothing is waited for.
+    /// Returns the value to the holder of the only reference, without waiting.
     pub(crate) fn get_mut(&mut self) -> &mut T {
         self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What holds a lock.
+/// A held lock.
 #[derive(Debug)]
 pub(crate) struct Guard<G> {
     guard: G,
@@ -62,17 +63,17 @@ impl<G: DerefMut> DerefMut for Guard<G> {
     }
 }
 
-/// Code of the program's is about to be run.
+/// Checks that no lock is held before code of the program's runs.
 ///
 /// # Panics
 ///
-/// In debug builds, where this thread holds a lock.
+/// In debug builds, if this thread holds a lock.
 pub(crate) fn assert_none_held() {
     #[cfg(debug_assertions)]
     held::assert_none();
 }
 
-/// How many locks each thread holds.
+/// The number of locks that each thread holds.
 #[cfg(debug_assertions)]
 mod held {
     use std::cell::Cell;
@@ -82,7 +83,7 @@ mod held {
         static HELD: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// One lock, which its own thread gives back.
+    /// One held lock, which its own thread gives back.
     #[derive(Debug)]
     pub(crate) struct Held(PhantomData<*const ()>);
 

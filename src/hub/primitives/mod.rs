@@ -1,4 +1,4 @@
-//! What all layers build on, and what knows nothing of a hub: locks, budgets, the bell, and the walls
+//! The base of all layers, which knows nothing of a hub: locks, budgets, the bell, and the walls
 //! between the hub and the program's own code.
 
 pub(crate) mod bell;

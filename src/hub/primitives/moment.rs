@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// A moment in the driver's milliseconds, modulo 2^32: what has passed since then is right for 49 days. It is none that
-/// is zero, but the one before, so that there being one or none takes no more room.
+/// A moment in the driver's milliseconds, modulo 2^32: elapsed times are right for 49 days. Zero is
+/// stored as the moment before it, which gives `Option<Moment>` a niche.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Moment(NonZeroU32);
 
@@ -13,13 +13,13 @@ impl Moment {
         Self(NonZeroU32::new(low_half(now)).unwrap_or(NonZeroU32::MAX))
     }
 
-    /// Milliseconds since then.
+    /// The milliseconds since then.
     pub(crate) fn passed(self, now: u64) -> u64 {
         u64::from(low_half(now).wrapping_sub(self.0.get()))
     }
 }
 
-/// A duration in milliseconds, a quarter of what the number can hold at most.
+/// A duration in milliseconds, at most a quarter of what the number can hold.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
 }

@@ -5,11 +5,11 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::hub::primitives::moment::low_half;
 
-/// A value of the whole process, behind a lock. A child of `fork` begins with a new value behind another lock, since a thread
-/// that the child does not have may hold the parent's lock for ever.
+/// A value of the whole process, behind a lock. A child of `fork` begins with a new value behind
+/// another lock: a thread that the child does not have may hold the parent's lock for ever.
 #[derive(Debug)]
 pub(crate) struct PerProcess<T> {
-    /// A process uses one of these, and its child the next one: enough for a child of a child, seven times over.
+    /// A process uses one slot, and its child the next: enough for seven generations of children.
     slots: [Mutex<Option<(u32, T)>>; 8],
 }
 
@@ -31,7 +31,8 @@ impl<T: Default> PerProcess<T> {
     }
 }
 
-/// A number that a process does not share with its parent: how many of its ancestors have asked for theirs.
+/// A number that a process does not share with its parent: how many of its ancestors have asked for
+/// theirs.
 fn generation() -> u32 {
     /// The id of the process that asked last, and its number in the low half.
     static LAST: AtomicU64 = AtomicU64::new(0);

@@ -1,22 +1,22 @@
 //! The process that a hub was spawned in.
 //!
-//! A child made by `fork` has a copy of everything but the threads. In the child no driver runs, and a lock that another
-//! thread held at the moment of the fork is held for ever. So every handle looks here first, and in a child behaves as
-//! that of a [disabled](crate::Hub::disabled) hub.
+//! A child made by `fork` has a copy of everything but the threads. In the child no driver runs,
+//! and a lock that another thread held at the fork is held for ever. Every handle therefore checks
+//! the process first, and in a child behaves as a handle of a [disabled](crate::Hub::disabled) hub.
 
 use forkguard::Guard;
 
 #[cfg(all(feature = "signal", unix))]
 use crate::hub::primitives::stop_flags;
 
-/// Remembers the process that it was made in. It costs one relaxed load to compare: `pthread_atfork` counts the forks.
-/// (The process id is the kernel's to say, which takes some 170 ns: five pushes.)
+/// The process that this value was made in. The comparison costs one relaxed load: `pthread_atfork`
+/// counts the forks. (Asking the kernel for the process id takes some 170 ns: five pushes.)
 #[derive(Debug, Clone)]
 pub(crate) struct Process(Option<Guard>);
 
 impl Process {
     pub(crate) fn current() -> Self {
-        // It fails where there is no memory for one more handler.
+        // This fails where there is no memory for one more handler.
         Self(Guard::try_new().ok())
     }
 

@@ -1,7 +1,8 @@
-//! Code of the program's that the hub runs: a rule, the destructor of a payload, a waker. A panic in it ends here.
+//! Runs code of the program's: a rule, the destructor of a payload, a waker. A panic in that code
+//! ends here.
 //!
-//! It may call the hub, so that it runs while this thread holds no lock of the hub's. It may do anything else, too: what
-//! blocks, holds up whatever runs it.
+//! The code may call the hub, so it runs while this thread holds no lock of the hub's. The code may
+//! do anything else, too: if it blocks, it holds up the thread that runs it.
 
 use std::any::Any;
 use std::ops::Deref;
@@ -13,10 +14,10 @@ use bytes::Bytes;
 use crate::codec::Message;
 use crate::hub::primitives::lock;
 
-/// How many panics there were, of all hubs of this process: a destructor does not know its hub.
+/// The number of panics in all hubs of this process: a destructor does not know its hub.
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
-/// How many panics in code of the program's were caught in this process.
+/// The number of panics in code of the program's that were caught in this process.
 pub(crate) fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
@@ -25,10 +26,10 @@ pub(crate) fn panics() -> u64 {
 ///
 /// # Errors
 ///
-/// Its panic's message, where it has one.
+/// The panic's message, if it has one.
 pub(crate) fn run<T>(code: impl FnOnce() -> T) -> Result<T, String> {
     lock::assert_none_held();
-    // What the code has left half done is the program's, and the program's to look after.
+    // The program has to look after what its code left half done.
     catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
         PANICS.fetch_add(1, Ordering::Relaxed);
         let message = message_of(&*panic);
@@ -48,7 +49,7 @@ pub(crate) fn let_go<T>(value: T) {
 }
 
 /// A message that was pushed. The destructor of its payload may be code of the program's
-/// ([`Bytes::from_owner`]), and which payloads have one cannot be seen: so all are let go here.
+/// ([`Bytes::from_owner`]). Which payloads have one cannot be seen, so all are dropped here.
 #[derive(Debug)]
 pub(crate) struct Payload(Message);
 
@@ -78,7 +79,7 @@ impl Drop for Payload {
     }
 }
 
-/// What a panic says.
+/// Returns the message of a panic.
 pub(crate) fn message_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

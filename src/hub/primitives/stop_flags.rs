@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::hub::primitives::per_process::PerProcess;
 
-/// What the handlers read and write. A child of `fork` inherits both.
+/// The flags that the handlers read and write. A child of `fork` inherits both.
 pub(crate) static FLAGS: LazyLock<Flags> = LazyLock::new(|| Flags {
     at_once: Arc::new(AtomicBool::new(true)),
     heard: Arc::default(),
@@ -15,7 +15,8 @@ pub(crate) static FLAGS: LazyLock<Flags> = LazyLock::new(|| Flags {
 pub(crate) static LISTENERS: PerProcess<Listeners> = PerProcess::new();
 
 pub(crate) struct Flags {
-    /// Whether a signal ends the process at once: no hub listens, or one has been heard already.
+    /// Whether a signal ends the process at once: no hub listens, or one signal has been heard
+    /// already.
     pub(crate) at_once: Arc<AtomicBool>,
     /// The signal that was heard; zero: none.
     pub(crate) heard: Arc<AtomicUsize>,
@@ -24,12 +25,13 @@ pub(crate) struct Flags {
 
 #[derive(Default)]
 pub(crate) struct Listeners {
-    /// How many hubs listen.
+    /// The number of hubs that listen.
     pub(crate) hubs: usize,
     pub(crate) has_thread: bool,
 }
 
-/// In a child of `fork` a handle of the parent's hub was used: that hub hears no signal here.
+/// Forgets the parent's hubs, in a child of `fork` that used a handle of one: such a hub hears no
+/// signal here.
 pub(crate) fn forget_the_parents() {
     if FLAGS.at_once.load(Ordering::SeqCst) {
         return;

@@ -1,21 +1,23 @@
-//! What the program's log is told about peers. A peer can go wrong as often as it likes, and a log must not grow with that: so many
-//! warnings of a kind at once, then one a second; and the next one says how many there was no line for.
+//! Log warnings about peers. A peer can go wrong as often as it likes, and a log must not grow with
+//! that. A kind has a burst of warnings, then one a second; the next line says how many were left
+//! out.
 
-/// Warnings at once.
+/// The warnings in a burst.
 const BURST: u64 = 10;
 
-/// Milliseconds for one more.
+/// The milliseconds for one more.
 const EACH: u64 = 1000;
 
 #[derive(Default)]
 pub(crate) struct Warnings {
-    /// When there may be as many at once again, in milliseconds.
+    /// The time from which a whole burst is allowed again, in milliseconds.
     due: u64,
     left_out: u64,
 }
 
 impl Warnings {
-    /// One more at this time, in milliseconds. If there is a line for it, this writes it, and says how many there was none for.
+    /// Counts a warning at this time, in milliseconds. If a line is due, `line` writes it, with the
+    /// number of warnings left out.
     pub(crate) fn warn(&mut self, now: u64, line: impl FnOnce(Option<u64>)) {
         let due = self.due.max(now) + EACH;
         if due > now + BURST * EACH {
