@@ -1,5 +1,5 @@
-//! The outbox: what one connection has still to write. It holds the frame begun, a control lane,
-//! and the frames after it.
+//! The outbox: what one connection has still to write. The outbox holds the frame begun, a control
+//! lane, and the frames after it.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
