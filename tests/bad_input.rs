@@ -16,8 +16,7 @@
 //! | a panic in a thread that holds a `Hub` | `panicking_*` |
 //! | `shutdown` with every peer stuck | `bad_input_shutdown`: `shutdown_*` |
 
-mod bystander;
-mod peer;
+mod support;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -26,8 +25,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bystander::{Bystander, send_until_cut};
-use peer::{PATIENCE, Peer, event, exchange, until};
+use crate::support::bystander::{Bystander, send_until_cut};
+use crate::support::peer::{Peer, event, exchange, until};
+use crate::support::wire::PATIENCE;
 use stepcast::codec::{Control, ControlPayload, Incoming};
 use stepcast::{ClientId, DisconnectReason, Event, Events, Hub, Limits, Message, Timeouts};
 
@@ -592,7 +592,7 @@ fn closing_and_then_sending_data_without_end_is_over_at_the_close_deadline() {
     sockets[0].control(Control::Close(None));
     hub.disconnect(sockets[1].id, "").unwrap();
     sockets[2].socket.write_all(&masked(0x83, b"")).unwrap();
-    let mut sockets: Vec<_> = sockets.into_iter().map(|peer| peer.socket).collect();
+    let mut sockets: Vec<_> = sockets.into_iter().map(Peer::into_socket).collect();
     let mut refused = TcpStream::connect(hub.local_addr().unwrap()).unwrap();
     refused.write_all(b"nonsense\r\n\r\n").unwrap();
     sockets.push(refused);

@@ -1,8 +1,7 @@
 //! What comes and goes leaves nothing behind: counted in a process of its own, one test at a time.
 #![cfg(target_os = "linux")]
 
-mod bystander;
-mod peer;
+mod support;
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -11,9 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use bystander::Bystander;
-use bystander::cpu::hub_threads;
-use peer::{PATIENCE, Peer, until};
+use crate::support::bystander::Bystander;
+use crate::support::bystander::cpu::hub_threads;
+use crate::support::peer::{Peer, until};
+use crate::support::wire::PATIENCE;
 use socket2::SockRef;
 use stepcast::codec::Control;
 use stepcast::{Hub, Limits, Timeouts};

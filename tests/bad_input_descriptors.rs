@@ -2,51 +2,32 @@
 //! taken them all, the listener meets `EMFILE`. Each in a process of its own.
 #![cfg(target_os = "linux")]
 
-mod peer;
+mod support;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Lines, Read, Seek, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use peer::{Peer, until};
+use crate::support::log::Log;
+use crate::support::peer::{Peer, until};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use stepcast::{Hub, Limits, Timeouts};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
 
 const CHILD: &str = "STEPCAST_TEST_FEW_DESCRIPTORS";
 
-/// Counts the warnings. One is that there are too few descriptors for the limits. And the hub says once that it cannot
+/// One warning is that there are too few descriptors for the limits. And the hub says once that it cannot
 /// accept, each time that this begins.
-struct Warnings;
-
-static WARNINGS: AtomicU64 = AtomicU64::new(0);
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN
-    }
-
-    fn event(&self, _: &Event<'_>) {
-        WARNINGS.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
+fn log_of_warnings() -> Log {
+    let log = Log::warnings();
+    tracing::subscriber::set_global_default(log.clone()).unwrap();
+    log
 }
 
-fn until_warned(times: u64) {
-    until("the hub to have tried, and failed", || WARNINGS.load(Ordering::Relaxed) == times);
+fn until_warned(log: &Log, times: usize) {
+    until("the hub to have tried, and failed", || log.count("") == times);
 }
 
 /// Takes all descriptors but as many.
@@ -77,7 +58,7 @@ fn time_taken(mut stat: &File) -> u64 {
 }
 
 fn out_of_descriptors() {
-    tracing::subscriber::set_global_default(Warnings).unwrap();
+    let warnings = log_of_warnings();
     let limits = Limits::default().clients(6).handshakes(6); // for which there are enough
     let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
@@ -85,7 +66,7 @@ fn out_of_descriptors() {
     // Nobody is connected, so nothing but its own clock makes the hub try again.
     let files = hoard(1);
     let waiting = TcpStream::connect(address).unwrap();
-    until_warned(1);
+    until_warned(&warnings, 1);
     drop(files);
     let mut first = Peer::upgrade(waiting, address);
 
@@ -93,13 +74,13 @@ fn out_of_descriptors() {
     let stat = stat_of_hub();
     let files = hoard(1);
     let waiting = TcpStream::connect(address).unwrap();
-    until_warned(2);
+    until_warned(&warnings, 2);
     let before = time_taken(&stat);
     for _ in 0..10 {
         hub.broadcast("goes on");
         assert_eq!(first.text(), "goes on");
         thread::sleep(Duration::from_millis(50)); // half a second in which it has little to do
-        assert_eq!(WARNINGS.load(Ordering::Relaxed), 2, "it says so once");
+        assert_eq!(warnings.count(""), 2, "it says so once");
     }
     let taken = time_taken(&stat) - before;
     assert!(taken < 20, "{taken} hundredths of a second");
@@ -135,14 +116,14 @@ const CLIENTS: usize = 576;
 
 /// A program with two hubs, which does what it is told on its standard input, line by line, and says so.
 fn program() {
-    tracing::subscriber::set_global_default(Warnings).unwrap();
+    let warnings = log_of_warnings();
     let long = Duration::from_secs(600); // peers do not answer pings while they wait for others
     let builder = Hub::builder().timeouts(Timeouts::default().keepalive(long).handshake(long));
     let hub = builder.clone().spawn_blocking("127.0.0.1:0").unwrap();
-    assert_eq!(WARNINGS.load(Ordering::Relaxed), 1, "the default limits do not fit");
+    assert_eq!(warnings.count(""), 1, "the default limits do not fit");
     let limits = Limits::default().clients(40).handshakes(20);
     let other = builder.limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
-    assert_eq!(WARNINGS.load(Ordering::Relaxed), 1, "these limits fit");
+    assert_eq!(warnings.count(""), 1, "these limits fit");
 
     println!("\nhubs {} {}", hub.local_addr().unwrap(), other.local_addr().unwrap());
     for line in std::io::stdin().lines() {

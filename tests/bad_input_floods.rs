@@ -4,8 +4,7 @@
 //! takes.
 #![cfg(target_os = "linux")]
 
-mod bystander;
-mod peer;
+mod support;
 
 use std::fs;
 use std::io::Write;
@@ -16,9 +15,9 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tokio_util::codec::Decoder;
 
-use bystander::cpu::Metered;
-use bystander::{Bystander, send_until_cut};
-use peer::{Peer, event, exchange, until};
+use crate::support::bystander::cpu::Metered;
+use crate::support::bystander::{Bystander, send_until_cut};
+use crate::support::peer::{Peer, event, exchange, until};
 use stepcast::codec::{self, Control, Incoming, MessageCodec, Role};
 use stepcast::{DisconnectReason, Event, Hub, Limits, Timeouts};
 

@@ -1,13 +1,12 @@
 //! Sending to who is not there, or not any more, in a process of its own, which has its own log: a
 //! program that goes on sending to a browser that has been closed is the normal case.
 
-mod log;
-mod peer;
+mod support;
 
 use std::time::{Duration, Instant};
 
-use log::Log;
-use peer::{Peer, until};
+use crate::support::log::Log;
+use crate::support::peer::{Peer, until};
 use stepcast::{ClientId, Hub, SendError};
 use tracing::Level;
 

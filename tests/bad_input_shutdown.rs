@@ -2,8 +2,7 @@
 //! own, one test at a time.
 #![cfg(target_os = "linux")]
 
-mod bystander;
-mod peer;
+mod support;
 
 use std::fs;
 use std::io::Write;
@@ -11,8 +10,9 @@ use std::net::TcpStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bystander::cpu::hub_threads;
-use peer::{PATIENCE, Peer, until};
+use crate::support::bystander::cpu::hub_threads;
+use crate::support::peer::{Peer, until};
+use crate::support::wire::PATIENCE;
 use stepcast::codec::Control;
 use stepcast::{DisconnectReason, Event, Hub, Limits, Timeouts};
 use tokio::runtime::Runtime;

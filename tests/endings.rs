@@ -7,8 +7,7 @@
 
 #![allow(clippy::unnecessary_wraps)] // the programs all have one type
 
-mod lines;
-mod peer;
+mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -19,8 +18,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use std::{env, io, panic, process, thread};
 
-use lines::V1;
-use peer::{PATIENCE, Peer};
+use crate::support::lines::V1;
+use crate::support::peer::Peer;
+use crate::support::wire::PATIENCE;
 use serde_json::json;
 use stepcast::{Event, Hub, WeakHub};
 use tokio::runtime::{Builder, Runtime};

@@ -1,7 +1,7 @@
 //! Where a hub listens, under which URLs browsers reach it, and how an address that does not work
 //! is refused.
 
-mod peer;
+mod support;
 
 use std::error::Error;
 use std::future::Future;
@@ -12,7 +12,8 @@ use std::process::Command;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use peer::{PATIENCE, Peer, exchange, until};
+use crate::support::peer::{Peer, exchange, until};
+use crate::support::wire::PATIENCE;
 use stepcast::{Hub, Limits, SpawnError};
 use tokio::runtime::Runtime;
 

@@ -1,11 +1,11 @@
 //! A handle to one client: each of its calls reaches that client, and none keeps the hub or the
 //! client.
 
-mod peer;
+mod support;
 
 use std::time::Duration;
 
-use peer::{Peer, until};
+use crate::support::peer::{Peer, until};
 use stepcast::{FollowError, Hub, SendError};
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,14 +1,15 @@
 //! The connection, item by item of RFC 6455 and of what others got wrong: close, ping, limits,
 //! deadlines.
 
-mod peer;
+mod support;
 
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::support::peer::{Peer, event, until};
+use crate::support::wire::PATIENCE;
 use bytes::Bytes;
-use peer::{PATIENCE, Peer, event, until};
 use stepcast::codec::{CloseCode, CloseFrame, Control, ControlPayload, Frame, Incoming, OpCode};
 use stepcast::{DisconnectReason, Event, Hub, Limits, SendError, Timeouts};
 

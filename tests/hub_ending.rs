@@ -1,7 +1,6 @@
 //! What clients and runs are told when a hub ends. (How whole programs end is in `endings`.)
 
-mod lines;
-mod peer;
+mod support;
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -12,8 +11,9 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Instant;
 
-use lines::V1;
-use peer::{PATIENCE, Peer, event, until};
+use crate::support::lines::V1;
+use crate::support::peer::{Peer, event, until};
+use crate::support::wire::PATIENCE;
 use serde_json::{Value, json};
 use stepcast::codec::Control;
 use stepcast::{DisconnectReason, Event, Hub, SendError, Timeouts};

@@ -1,6 +1,6 @@
 //! Feeds take turns: how much one is pushed to does not decide when the others are delivered.
 
-mod peer;
+mod support;
 
 use std::io::Read;
 use std::net::TcpStream;
@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::{PATIENCE, Peer, until};
+use crate::support::peer::{Peer, until};
+use crate::support::wire::PATIENCE;
 use stepcast::Hub;
 
 /// Reads all these sockets, and looks at nothing, until it is told to stop.
@@ -33,7 +34,7 @@ fn a_viewer_of_a_quiet_feed_does_not_wait_for_the_followers_of_a_hot_one() {
     let hub = Hub::builder().freshness(Duration::ZERO).spawn_blocking("127.0.0.1:0").unwrap();
     let [hot, quiet] = ["hot", "quiet"].map(|name| hub.feed(name).unwrap());
     let stop = Arc::new(AtomicBool::new(false));
-    let crowd = (0..400).map(|_| Peer::connect_at(&hub, "/feed/hot").socket).collect();
+    let crowd = (0..400).map(|_| Peer::connect_at(&hub, "/feed/hot").into_socket()).collect();
     let draining = drain(crowd, Arc::clone(&stop));
     let mut viewer = Peer::connect_at(&hub, "/feed/quiet");
     let pushing = {

@@ -2,9 +2,7 @@
 //! at any byte, comes in pieces, comes late. What arrives is whole, the hub lets go of what is lost,
 //! and nobody else notices.
 
-mod bystander;
-mod peer;
-mod proxy;
+mod support;
 
 use std::collections::HashSet;
 use std::io;
@@ -13,9 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use bystander::Bystander;
-use peer::{Peer, event, until};
-use proxy::{End, Way};
+use crate::support::bystander::Bystander;
+use crate::support::peer::{Peer, event, until};
+use crate::support::proxy;
+use crate::support::proxy::{End, Way};
 use stepcast::codec::{CloseCode, CloseFrame, Control, ControlPayload, Incoming};
 use stepcast::handshake::ClientRequest;
 use stepcast::{Event, Events, Hub, Message, Timeouts};

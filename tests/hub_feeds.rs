@@ -1,6 +1,6 @@
 //! Feeds: who follows what, what is kept for those who come late, and when a feed goes away.
 
-mod peer;
+mod support;
 
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use peer::{Peer, exchange, until};
+use crate::support::peer::{Peer, exchange, until};
+use crate::support::wire;
 use stepcast::{
     Event, Feed, FeedError, FollowError, Hub, Limits, Message, Retention, SendError, Timeouts,
 };
@@ -189,7 +190,7 @@ fn following_and_unfollowing_without_a_pause_does_not_stop_anybody() {
         assert_eq!(peer.text(), "still there");
         over.send(()).unwrap();
     });
-    is_over.recv_timeout(peer::PATIENCE).expect("nobody waits for another");
+    is_over.recv_timeout(wire::PATIENCE).expect("nobody waits for another");
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! A flush: what was pushed before has been handed to the operating system.
 
-mod lines;
-mod peer;
+mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lines::V1;
-use peer::{PATIENCE, Peer, until};
+use crate::support::lines::V1;
+use crate::support::peer::{Peer, until};
+use crate::support::wire::PATIENCE;
 use serde_json::json;
 use stepcast::{FlushError, Hub, Limits};
 use tokio::runtime::{Builder, Runtime};

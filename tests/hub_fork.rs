@@ -2,7 +2,7 @@
 //! own here: this test file runs itself again.
 #![cfg(unix)]
 
-mod peer;
+mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -15,8 +15,9 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::peer::{Peer, until};
+use crate::support::wire::PATIENCE;
 use fork::Fork;
-use peer::{PATIENCE, Peer, until};
 use rustix::process::{Pid, Signal, kill_process};
 use stepcast::codec::Incoming;
 use stepcast::{Client, Event, Events, Feed, Hub, HubBuilder, Stats, Timeouts};

@@ -1,7 +1,6 @@
 //! What a slow viewer sees is fresh: no more is on its way to it than it reads in a moment.
 
-mod peer;
-mod slow;
+mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::peer::{Peer, event};
+use crate::support::slow::{Model, Slow, greedy_proxy};
+use crate::support::wire;
 use bytes::BytesMut;
-use peer::{Peer, event};
-use slow::{Model, Slow, greedy_proxy};
 use stepcast::codec::{self, Control, ControlPayload, Incoming, MessageCodec, Role};
 use stepcast::{DisconnectReason, Event, Hub, Overflow, Timeouts};
 use tokio_util::codec::{Decoder, Encoder};
@@ -108,7 +108,8 @@ fn who_says_nothing_of_what_it_has_is_cut() {
         .spawn_blocking("127.0.0.1:0")
         .unwrap();
     let mut events = hub.events();
-    let Peer { mut socket, id, .. } = Peer::connect(&hub);
+    let peer = Peer::connect(&hub);
+    let (id, mut socket) = (peer.id, peer.into_socket());
     // It reads all that comes, and sends a message now and then; but it answers nothing.
     let mut writer = socket.try_clone().unwrap();
     let reader = thread::spawn(move || {
@@ -125,7 +126,7 @@ fn who_says_nothing_of_what_it_has_is_cut() {
         if hub.client(id).is_none() {
             break;
         }
-        assert!(started.elapsed() < peer::PATIENCE);
+        assert!(started.elapsed() < wire::PATIENCE);
     }
     let reason = event(&mut events, |event| match event {
         Event::Gone { reason, .. } => Some(reason),
@@ -145,14 +146,15 @@ fn reads_all_answering(answer: impl Fn(ControlPayload) -> ControlPayload) {
         .overflow(Overflow::Refuse)
         .spawn_blocking("127.0.0.1:0")
         .unwrap();
-    let Peer { mut socket, id, .. } = Peer::connect(&hub);
+    let peer = Peer::connect(&hub);
+    let (id, mut socket) = (peer.id, peer.into_socket());
     let limits = codec::FrameLimits::default().frame(1 << 30).message(1 << 30);
     let mut codec = MessageCodec::new(Role::Client, limits);
     let mut received = BytesMut::new();
     for number in 0..2000_u32 {
         let mut message = number.to_be_bytes().to_vec();
         message.resize(1000, 0);
-        hub.send_timeout_blocking(id, message, peer::PATIENCE).expect("it is there, and reads");
+        hub.send_timeout_blocking(id, message, wire::PATIENCE).expect("it is there, and reads");
         let mut is_there = false;
         while !is_there {
             match codec.decode(&mut received).unwrap() {
@@ -168,7 +170,7 @@ fn reads_all_answering(answer: impl Fn(ControlPayload) -> ControlPayload) {
                     socket.write_all(&bytes).unwrap();
                 }
                 Some(other) => panic!("{other:?}"),
-                None => peer::read_some(&mut socket, &mut received).unwrap(),
+                None => wire::read_some(&mut socket, &mut received).unwrap(),
             }
         }
     }

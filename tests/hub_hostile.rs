@@ -1,17 +1,15 @@
 //! Many clients that say as much as they may, or more: an honest viewer is told things as soon as without them.
 
-mod bystander;
-mod lines;
-mod peer;
+mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bystander::Bystander;
-use lines::V1;
-use peer::until;
+use crate::support::bystander::Bystander;
+use crate::support::lines::V1;
+use crate::support::peer::until;
 use serde_json::json;
 use stepcast::Hub;
 use stepcast::codec::{Message, MessageCodec, Role};

@@ -1,13 +1,14 @@
 //! What clients send and ask: requests that are refused, messages, what is known about a client.
 
-mod peer;
+mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::support::peer::{Peer, event, exchange, until};
+use crate::support::wire::PATIENCE;
 use futures_util::StreamExt;
-use peer::{PATIENCE, Peer, event, exchange, until};
 use stepcast::{Event, Hub, Limits, Timeouts};
 
 const UPGRADE: &str = "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\

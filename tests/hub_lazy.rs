@@ -1,13 +1,12 @@
 //! Pushes that make their message only where somebody can get it, and how many follow a feed.
 
-mod lines;
-mod peer;
+mod support;
 
 use std::cell::Cell;
 use std::time::Duration;
 
-use lines::V1;
-use peer::{Peer, until};
+use crate::support::lines::V1;
+use crate::support::peer::{Peer, until};
 use serde_json::json;
 use stepcast::{Hub, Limits, Retention, SendError};
 

@@ -1,14 +1,14 @@
 //! What the hub tells the program's log: browsers hide the text of a refusal, and nobody looks at what a push returns.
 
-mod log;
-mod peer;
+mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use log::Log;
-use peer::{Peer, exchange, until};
+use crate::support::log::Log;
+use crate::support::peer::{Peer, exchange, until};
+use crate::support::wire;
 use stepcast::{ClientId, Hub, Limits, Overflow, SendError};
 use tokio::runtime::Builder;
 use tokio::time::timeout;
@@ -204,7 +204,7 @@ fn a_subscriber_that_blocks_holds_up_no_viewer_no_push_and_the_end_for_a_moment(
         assert_eq!(peer.text(), number.to_string());
     }
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
-    let end = runtime.block_on(async { timeout(peer::PATIENCE, hub.shutdown()).await });
+    let end = runtime.block_on(async { timeout(wire::PATIENCE, hub.shutdown()).await });
     drop(blocked);
     end.expect("an end in time");
     let more_than = |least| wayward.lines.load(Ordering::SeqCst) > least;
@@ -227,7 +227,7 @@ fn a_subscriber_that_panics_or_calls_the_hub_costs_its_own_lines() {
     // What there is to say is said before the end is.
     let before = wayward.lines.load(Ordering::SeqCst);
     let _last = Peer::connect(&hub);
-    hub.shutdown_blocking(peer::PATIENCE);
+    hub.shutdown_blocking(wire::PATIENCE);
     assert!(wayward.lines.load(Ordering::SeqCst) >= before + 2);
 }
 

@@ -2,7 +2,7 @@
 //! peers do.
 #![cfg(target_os = "linux")]
 
-mod peer;
+mod support;
 
 use std::alloc::System;
 use std::io::{Read, Write};
@@ -11,7 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use peer::{PATIENCE, Peer, event, until};
+use crate::support::peer::{Peer, event, until};
+use crate::support::wire::PATIENCE;
 use socket2::{Domain, Socket, Type};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use stepcast::{Client, Event, Hub, HubBuilder, Limits, Retention, Timeouts};

@@ -1,12 +1,12 @@
 //! Every option at its extremes: the hub serves, or says at its start what to give instead.
 
-mod lines;
-mod peer;
+mod support;
 
 use std::time::Duration;
 
-use lines::V1;
-use peer::Peer;
+use crate::support::lines::V1;
+use crate::support::peer;
+use crate::support::peer::Peer;
 use serde_json::json;
 use stepcast::{Hub, HubBuilder, Limits, Retention, SendError, SpawnError, Timeouts};
 

@@ -1,14 +1,15 @@
 //! What comes before what, on a runtime that stands still until the test lets it go: so several
 //! things happen between two looks of the hub, as they do when it is busy.
 
-mod peer;
+mod support;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
+use crate::support::peer::{Peer, until};
+use crate::support::wire::PATIENCE;
 use bytes::Bytes;
-use peer::{PATIENCE, Peer, until};
 use stepcast::codec::{Control, ControlPayload, Incoming};
 use stepcast::{Hub, HubBuilder, Limits, Timeouts};
 use tokio::runtime::{Builder, Runtime};

@@ -1,7 +1,6 @@
 //! Code of the program's that the hub runs, or that runs it: destructors of payloads, and wakers.
 
-mod lines;
-mod peer;
+mod support;
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,9 +9,10 @@ use std::task::{Context, Wake};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
+use crate::support::lines::V1;
+use crate::support::peer::{Peer, until};
+use crate::support::wire;
 use bytes::Bytes;
-use lines::V1;
-use peer::{Peer, until};
 use serde_json::json;
 use stepcast::handshake::Request;
 use stepcast::{Hub, Limits, Message};
@@ -178,7 +178,7 @@ fn a_rule_whose_destructor_panics_leaves_an_end_that_comes() {
     assert_eq!(peer.text(), "the last");
     drop(peer);
     let ended = hub.ended_token();
-    hub.shutdown_blocking(peer::PATIENCE);
+    hub.shutdown_blocking(wire::PATIENCE);
     assert!(ended.is_cancelled() && hub.stats().panics > before);
 }
 

@@ -1,10 +1,10 @@
 //! What is pushed arrives: to whom, in which order, as what.
 
-mod peer;
+mod support;
 
 use std::thread;
 
-use peer::{Peer, until};
+use crate::support::peer::{Peer, until};
 use stepcast::{Hub, Limits, Message, SendError, Text};
 
 fn hub() -> Hub {

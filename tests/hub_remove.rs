@@ -1,10 +1,9 @@
 //! Latest values that are removed: who is told, who gets nothing, and whose room is free again.
 
-mod lines;
-mod peer;
+mod support;
 
-use lines::V1;
-use peer::{Peer, event, until};
+use crate::support::lines::V1;
+use crate::support::peer::{Peer, event, until};
 use serde_json::{Value, json};
 use stepcast::{Event, Hub, Limits, SendError};
 

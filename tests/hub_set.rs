@@ -1,13 +1,14 @@
 //! Latest values for one client: who is behind gets the newest, in order, and memory is bounded.
 
-mod peer;
+mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use peer::{PATIENCE, Peer, until};
+use crate::support::peer::{Peer, until};
+use crate::support::wire::PATIENCE;
 use stepcast::{ClientId, Hub, Limits, SendError, Timeouts};
 
 const PATIENT: Duration = Duration::from_secs(600);

@@ -2,7 +2,7 @@
 //! that has gone. Such a program is a process of its own here: this test file runs itself again.
 #![cfg(unix)]
 
-mod peer;
+mod support;
 
 use std::io::{IoSlice, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 use std::thread;
 
-use peer::{Peer, until};
+use crate::support::peer::{Peer, until};
 use stepcast::{ClientId, Hub};
 
 const PROGRAM: &str = "STEPCAST_TEST_SIGPIPE";

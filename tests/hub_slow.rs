@@ -1,14 +1,13 @@
 //! Viewers that do not keep up: the others are on time, memory is bounded, what is skipped is told.
 
-mod peer;
-mod slow;
+mod support;
 
 use std::io::Read;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::{Peer, event, until};
-use slow::Slow;
+use crate::support::peer::{Peer, event, until};
+use crate::support::slow::Slow;
 use stepcast::{DisconnectReason, Event, Hub, Limits, Overflow, SendError, Timeouts};
 
 const PATIENT: Duration = Duration::from_secs(600);

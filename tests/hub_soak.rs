@@ -2,8 +2,7 @@
 //! who has read all the while has missed nothing.
 #![cfg(target_os = "linux")]
 
-mod follower;
-mod peer;
+mod support;
 
 use std::alloc::System;
 use std::collections::{HashMap, VecDeque};
@@ -15,8 +14,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use follower::Follower;
-use peer::{Peer, is_timeout, until};
+use crate::support::follower::Follower;
+use crate::support::peer::{Peer, until};
+use crate::support::wire;
+use crate::support::wire::is_timeout;
 use socket2::{Domain, SockRef, Socket, Type};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use stepcast::codec::{CloseCode, CloseFrame, Control, Incoming};
@@ -375,7 +376,7 @@ fn answered(peer: &mut Peer) -> io::Result<Incoming> {
 
 /// Closes as it should be done: with an answer, and the end of the stream after that.
 fn closes(mut peer: Peer) {
-    peer.socket.set_read_timeout(Some(peer::PATIENCE)).unwrap();
+    peer.socket.set_read_timeout(Some(wire::PATIENCE)).unwrap();
     peer.control(Control::Close(Some(CloseFrame::new(CloseCode::NORMAL, ""))));
     assert_eq!(peer.close_code(), 1000);
     assert!(peer.rest().is_empty());

@@ -1,6 +1,6 @@
 //! How a hub starts and ends, with tokio and without.
 
-mod peer;
+mod support;
 
 use std::net::TcpStream;
 use std::process::Command;
@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::{PATIENCE, Peer, until};
+use crate::support::peer::{Peer, until};
+use crate::support::wire::PATIENCE;
 use stepcast::{DisconnectReason, Event, Hub, SendError, SpawnError, Timeouts};
 use tokio::runtime::{Builder, Runtime};
 

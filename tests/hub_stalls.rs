@@ -1,9 +1,7 @@
 //! Connections of which one way falls silent, at a proxy between client and hub: they are cut in
 //! time, hold a bounded memory until then, and delay nobody, not even the hub's end.
 
-mod bystander;
-mod peer;
-mod proxy;
+mod support;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use bystander::Bystander;
-use peer::{Peer, until};
-use proxy::{Link, Way};
+use crate::support::bystander::Bystander;
+use crate::support::peer::{Peer, until};
+use crate::support::proxy;
+use crate::support::proxy::{Link, Way};
 use stepcast::codec::Incoming;
 use stepcast::{ClientId, DisconnectReason, Event, Hub, HubBuilder, Limits, Timeouts};
 

@@ -1,13 +1,14 @@
 //! Pushes that wait for room: nobody skips, and nobody waits longer than it said.
 
-mod peer;
+mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::{PATIENCE, Peer, until};
+use crate::support::peer::{Peer, until};
+use crate::support::wire::PATIENCE;
 use stepcast::{Hub, Limits, Overflow, SendError, Timeouts};
 use tokio::runtime::Builder;
 
@@ -91,7 +92,7 @@ fn a_peer_that_takes_nothing_or_drips_holds_nobody_past_the_deadline() {
     let stop = Arc::new(AtomicBool::new(false));
     let done = Arc::clone(&stop);
     let dripper = thread::spawn(move || {
-        let Peer { mut socket, .. } = dripping;
+        let mut socket = dripping.into_socket();
         while !done.load(Ordering::Relaxed) && socket.read(&mut [0; 1]).is_ok() {
             thread::sleep(Duration::from_millis(50)); // a byte now and then
         }

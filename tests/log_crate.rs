@@ -1,12 +1,12 @@
 //! A program with a logger of the crate `log`, such as `env_logger`, and without a `tracing`
 //! subscriber reads what the hub says. The logger is the process's, so this file has one test.
 
-mod peer;
+mod support;
 
 use std::sync::Mutex;
 
+use crate::support::peer::{exchange, until};
 use log::{LevelFilter, Log, Metadata, Record};
-use peer::{exchange, until};
 use stepcast::{Hub, SendError};
 
 static LINES: Lines = Lines(Mutex::new(Vec::new()));

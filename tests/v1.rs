@@ -1,15 +1,15 @@
 //! Clients on the wire `stepcast.v1`, over real connections: `docs/protocol.md`, sentence by sentence.
 
-mod lines;
-mod peer;
+mod support;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lines::{V1, untimed};
-use peer::{event, until};
+use crate::support::lines::{V1, untimed};
+use crate::support::peer;
+use crate::support::peer::{event, until};
 use serde_json::json;
 use stepcast::codec::Message;
 use stepcast::{DisconnectReason, Event, Hub, Limits, Overflow, Retention, Timeouts};

@@ -1,11 +1,10 @@
 //! Mail for clients that are away takes a quarter of the hub's memory at most: the living have the
 //! rest.
 
-mod lines;
-mod peer;
+mod support;
 
-use lines::{Identity, V1};
-use peer::{Peer, event, until};
+use crate::support::lines::{Identity, V1};
+use crate::support::peer::{Peer, event, until};
 use serde_json::json;
 use stepcast::{DisconnectReason, Event, Events, Hub, Limits, Overflow, SendError};
 

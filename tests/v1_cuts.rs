@@ -1,15 +1,14 @@
 //! A client on `stepcast.v1` whose connection is cut at any byte has in the end what it was sent, each message
 //! once and in order, and the latest values.
 
-mod follower;
-mod peer;
-mod proxy;
+mod support;
 
 use std::io;
 use std::net::TcpStream;
 
-use follower::Follower;
-use proxy::{End, Way};
+use crate::support::follower::Follower;
+use crate::support::proxy;
+use crate::support::proxy::{End, Way};
 use serde_json::json;
 use stepcast::{ClientId, Feed, Hub, Message};
 

@@ -1,9 +1,8 @@
 //! How clients on `stepcast.v1` learn that the program has finished a feed.
 
-mod lines;
-mod peer;
+mod support;
 
-use lines::{V1, untimed};
+use crate::support::lines::{V1, untimed};
 use serde_json::{Value, json};
 use stepcast::{Hub, Limits};
 

@@ -1,13 +1,12 @@
 //! Epochs of feeds: what a client has of a feed counts in the feed's own epoch, whichever hub the
 //! client had it from.
 
-mod lines;
-mod peer;
+mod support;
 
 use std::time::SystemTime;
 
-use lines::V1;
-use peer::until;
+use crate::support::lines::V1;
+use crate::support::peer::until;
 use serde_json::{Value, json};
 use stepcast::{Hub, Limits, Retention, SendError};
 

@@ -1,14 +1,13 @@
 //! A client on `stepcast.v1` that has lost its connection is kept all that it has not received, as one that is behind.
 
-mod follower;
-mod peer;
-mod proxy;
+mod support;
 
 use std::time::Duration;
 
-use follower::Follower;
-use peer::{Peer, event};
-use proxy::{End, Way};
+use crate::support::follower::Follower;
+use crate::support::peer::{Peer, event};
+use crate::support::proxy::{End, Way};
+use crate::support::{peer, proxy, wire};
 use stepcast::{Event, Feed, Hub, Limits, Timeouts};
 
 /// Far more than what is kept for late joiners.
@@ -93,7 +92,7 @@ fn what_was_under_way_to_a_client_that_was_not_behind_comes_again() {
     for number in 0..600 {
         feed.send(number.to_string()).unwrap(); // less than the first window, all together
     }
-    hub.flush_blocking(peer::PATIENCE).unwrap();
+    hub.flush_blocking(wire::PATIENCE).unwrap();
     client.cut(); // and has read none of them
     event(&mut events, |event| matches!(event, Event::Detached { .. }).then_some(()));
     client.connect_directly(hub.local_addr().unwrap());

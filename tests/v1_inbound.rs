@@ -1,13 +1,13 @@
 //! What clients on the wire `stepcast.v1` say: how much of it is heard, and what it costs the hub.
 
-mod lines;
-mod peer;
+mod support;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lines::{V1, untimed};
-use peer::{event, until};
+use crate::support::lines::{V1, untimed};
+use crate::support::peer::{event, until};
+use crate::support::wire;
 use serde_json::json;
 use stepcast::{DisconnectReason, Event, Hub, Limits, Overflow, Timeouts};
 
@@ -174,7 +174,7 @@ fn a_client_that_reads_its_mail_and_never_acknowledges_it_gets_all_of_it() {
         let mut client = V1::connect(&hub, &json!({"feeds": {}}));
         for number in 1..=500 {
             let message = format!("{number:0100}");
-            hub.send_timeout_blocking(client.id, message.clone(), peer::PATIENCE).unwrap();
+            hub.send_timeout_blocking(client.id, message.clone(), wire::PATIENCE).unwrap();
             assert_eq!(untimed(client.line("text")), json!([0, number, message]));
         }
         let most = 2 * (4000 + 200);
@@ -192,7 +192,7 @@ fn an_answered_ping_acknowledges_the_mail_before_it_and_not_what_comes_after() {
     let mut events = hub.events();
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     for number in 1..=20 {
-        hub.send_timeout_blocking(client.id, format!("{number:0200}"), peer::PATIENCE).unwrap();
+        hub.send_timeout_blocking(client.id, format!("{number:0200}"), wire::PATIENCE).unwrap();
         assert_eq!(client.line("text")[1], number);
     }
     // The last is not among what it has said that it has.
@@ -215,7 +215,7 @@ fn an_answered_ping_acknowledges_nothing_that_was_given_between_the_ping_and_its
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     for number in 1..=6 {
         hub.send(client.id, format!("{number:02000}")).unwrap();
-        hub.flush_blocking(peer::PATIENCE).unwrap(); // it has all six when it reads the first
+        hub.flush_blocking(wire::PATIENCE).unwrap(); // it has all six when it reads the first
     }
     let (heard, mut read) = (hub.stats().bytes_in, 0);
     while client.pings == 0 {

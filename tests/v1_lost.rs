@@ -1,12 +1,11 @@
 //! Why messages are missing, as clients on `stepcast.v1` are told: each hole has its own reason.
 
-mod lines;
-mod peer;
+mod support;
 
 use std::thread::spawn;
 use std::time::Duration;
 
-use lines::V1;
+use crate::support::lines::V1;
 use serde_json::{Value, json};
 use stepcast::{Hub, Limits};
 use tokio::runtime::{Builder, Runtime};

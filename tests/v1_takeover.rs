@@ -1,15 +1,14 @@
 //! The end of a connection that was another's before is nobody's business any more, and what a client had at one hub means
 //! nothing at the next.
 
-mod follower;
-mod peer;
-mod proxy;
+mod support;
 
 use std::net::TcpStream;
 
-use follower::Follower;
-use peer::{event, until};
-use proxy::Way;
+use crate::support::follower::Follower;
+use crate::support::peer::{event, until};
+use crate::support::proxy;
+use crate::support::proxy::Way;
 use stepcast::{DisconnectReason, Event, Hub, Message};
 
 /// More than the sockets on the way hold.

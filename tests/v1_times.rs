@@ -1,13 +1,12 @@
 //! When messages and values were sent, as clients on `stepcast.v1` are told.
 
-mod lines;
-mod peer;
+mod support;
 
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use lines::V1;
-use peer::event;
+use crate::support::lines::V1;
+use crate::support::peer::event;
 use serde_json::json;
 use stepcast::{Event, Hub};
 

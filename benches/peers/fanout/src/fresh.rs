@@ -7,8 +7,8 @@ use std::time::Duration;
 use stepcast::Hub;
 
 use crate::calls;
-use crate::peer::Peer;
-use crate::slow::{Model, Slow, greedy_proxy};
+use crate::support::peer::Peer;
+use crate::support::slow::{Model, Slow, greedy_proxy};
 
 const PER_SECOND: u32 = 50_000;
 

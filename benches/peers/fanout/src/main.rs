@@ -32,10 +32,14 @@ mod strings;
 mod sys;
 mod tables;
 
-#[path = "../../../../tests/peer/mod.rs"]
-mod peer;
-#[path = "../../../../tests/slow/mod.rs"]
-mod slow;
+// Three files of the tests' support: the others need more than this program depends on.
+#[allow(dead_code, unreachable_pub)] // a part of the support is used
+#[path = "../../../../tests/support"]
+mod support {
+    pub mod peer;
+    pub mod slow;
+    pub mod wire;
+}
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,22 +1,16 @@
 //! A client on the wire `stepcast.v1` for tests, which survives its connections as the browser's does: it
 //! remembers of each feed, and of its mailbox, the last sequence number and the last stamp of what it has received
 //! completely, and looks at everything that comes.
-#![allow(dead_code, unreachable_pub)] // every test file uses a part of it
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 
-use bytes::BytesMut;
 use serde_json::{Value, json};
 use stepcast::ClientId;
-use stepcast::codec::{
-    CloseCode, CloseFrame, Control, FrameLimits, Incoming, Message, MessageCodec, Role,
-};
-use stepcast::handshake::{ClientRequest, HeadLimits, ResponseReader};
-use tokio_util::codec::{Decoder, Encoder};
+use stepcast::codec::{CloseCode, CloseFrame, Control, Incoming, Message};
 
-use super::peer::{PATIENCE, is_timeout, read_some};
+use super::wire::{Wire, is_timeout};
 
 /// What a client has of one feed, or of its mailbox.
 #[derive(Debug, Default)]
@@ -99,9 +93,7 @@ impl Has {
 
 /// A connection.
 struct Line {
-    socket: TcpStream,
-    codec: MessageCodec,
-    received: BytesMut,
+    wire: Wire,
     feeds: HashMap<u64, String>,
     is_greeted: bool,
 }
@@ -158,22 +150,10 @@ impl Follower {
     }
 
     /// Connects, and says hello, and does not wait for the answer.
-    pub fn open(&mut self, mut socket: TcpStream, hub: SocketAddr) -> io::Result<()> {
+    pub fn open(&mut self, socket: TcpStream, hub: SocketAddr) -> io::Result<()> {
         self.line = None;
-        socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        let request = ClientRequest::new(&hub.to_string(), "/").unwrap();
-        let request = request.protocol("stepcast.v1").unwrap();
-        socket.write_all(&request.encode())?;
-        let mut reader = ResponseReader::new(&request, HeadLimits::default());
-        let mut received = BytesMut::new();
-        while reader.read(&mut received).map_err(io::Error::other)?.is_none() {
-            read_some(&mut socket, &mut received).map_err(in_time)?;
-        }
-        let limits = FrameLimits::default().frame(1 << 30).message(1 << 30);
-        let codec = MessageCodec::new(Role::Client, limits);
-        self.line =
-            Some(Line { socket, codec, received, feeds: HashMap::new(), is_greeted: false });
+        let wire = Wire::upgrade(socket, hub, "/", Some("stepcast.v1")).map_err(in_time)?;
+        self.line = Some(Line { wire, feeds: HashMap::new(), is_greeted: false });
         let nothing = Has::default();
         let told = |name: &String| self.feeds.get(name).unwrap_or(&nothing).told();
         let feeds: serde_json::Map<String, Value> =
@@ -195,16 +175,14 @@ impl Follower {
 
     /// Takes the socket from it, as if nobody were there any more to read: what is left in it stays unread.
     pub fn abandon(&mut self) -> TcpStream {
-        self.line.take().expect("a connection").socket
+        self.line.take().expect("a connection").wire.socket
     }
 
     pub fn say(&mut self, line: &Value) -> io::Result<()> {
-        let mut bytes = BytesMut::new();
         let Some(connection) = &mut self.line else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        connection.codec.encode(Message::from(line.to_string()), &mut bytes).unwrap();
-        connection.socket.write_all(&bytes)
+        connection.wire.write([Message::from(line.to_string())])
     }
 
     /// Says what it has of its mailbox.
@@ -234,22 +212,17 @@ impl Follower {
 
     fn read_frame(&mut self) -> io::Result<()> {
         let Some(line) = &mut self.line else { return Err(io::ErrorKind::NotConnected.into()) };
-        loop {
-            match line.codec.decode(&mut line.received).unwrap() {
-                Some(Incoming::Message(message)) => {
-                    match message.as_text() {
-                        Some(text) => text.split('\n').for_each(|line| self.hear(line)),
-                        None => self.binary(message.as_bytes()),
-                    }
-                    return Ok(());
-                }
-                Some(Incoming::Control(Control::Close(_))) => {
-                    return Err(io::ErrorKind::ConnectionAborted.into());
-                }
-                Some(Incoming::Control(other)) => panic!("{other:?} on this wire"),
-                None => read_some(&mut line.socket, &mut line.received).map_err(in_time)?,
+        match line.wire.next().map_err(in_time)? {
+            Incoming::Message(message) => match message.as_text() {
+                Some(text) => text.split('\n').for_each(|line| self.hear(line)),
+                None => self.binary(message.as_bytes()),
+            },
+            Incoming::Control(Control::Close(_)) => {
+                return Err(io::ErrorKind::ConnectionAborted.into());
             }
+            Incoming::Control(other) => panic!("{other:?} on this wire"),
         }
+        Ok(())
     }
 
     /// The feed of this alias, or the mailbox.
@@ -340,9 +313,7 @@ impl Follower {
     pub fn close(mut self) {
         let Some(line) = &mut self.line else { return };
         let close = CloseFrame::new(CloseCode::NORMAL, "");
-        let mut bytes = BytesMut::new();
-        line.codec.encode(Control::Close(Some(close)), &mut bytes).unwrap();
-        let _ = line.socket.write_all(&bytes);
+        let _ = line.wire.write([Control::Close(Some(close))]);
         while self.read().is_ok() {}
     }
 }

@@ -1,6 +1,5 @@
 //! A viewer that reads so many bytes a second and no more, as over a bad mobile connection. It answers
 //! pings when it comes to them, as every WebSocket client does. And the model that it looks at, and a proxy between.
-#![allow(dead_code, unreachable_pub)] // every test file uses a part of it
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -11,11 +10,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use stepcast::codec::{Control, FrameLimits, Incoming, Message, MessageCodec, Role};
+use stepcast::codec::{Control, Incoming, Message, MessageCodec};
 use stepcast::{ClientId, Hub};
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::peer::{Peer, is_timeout};
+use super::peer::Peer;
+use super::wire::{client_codec, is_timeout};
 
 pub struct Slow {
     peer: Peer,
@@ -35,8 +35,7 @@ impl Slow {
 
     pub fn new(peer: Peer, per_second: u32) -> Self {
         peer.socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-        let limits = FrameLimits::default().frame(1 << 30).message(1 << 30);
-        let codec = MessageCodec::new(Role::Client, limits);
+        let codec = client_codec();
         let (received, started) = (BytesMut::new(), Instant::now());
         Self { peer, per_second, codec, received, started, read: 0, missed: 0 }
     }

@@ -1,5 +1,4 @@
 //! A subscriber for tests that keeps what the hub tells the program's log.
-#![allow(dead_code, unreachable_pub)] // every test file uses a part of it, as a module of its own
 
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};

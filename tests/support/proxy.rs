@@ -1,6 +1,5 @@
 //! A TCP proxy for tests: it stands between one client and a hub, and does to what passes on each of
 //! the two ways what a network may.
-#![allow(dead_code, unreachable_pub)] // every test file uses a part of it, as a module of its own
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -13,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use crate::peer::{is_timeout, until};
+use super::peer::until;
+use super::wire::is_timeout;
 
 /// How often a way looks what it has been told meanwhile.
 const LOOK: Duration = Duration::from_millis(20);

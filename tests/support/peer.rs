@@ -1,27 +1,37 @@
 //! A WebSocket client for tests: a blocking socket with a deadline on every read, so that a test
 //! waits for what it expects and never for a guessed time.
-#![allow(dead_code, unreachable_pub)] // every test file uses a part of it, as a module of its own
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::ops::{Deref, DerefMut};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use stepcast::codec::{
-    CloseFrame, Control, Frame, FrameCodec, FrameLimits, Incoming, Message, MessageCodec, Role,
+    CloseFrame, Control, Frame, FrameCodec, FrameLimits, Incoming, Message, Role,
 };
-use stepcast::handshake::{ClientRequest, HeadLimits, ResponseReader};
 use stepcast::{ClientId, Event, Events, Hub};
-use tokio_util::codec::{Decoder, Encoder};
+use tokio_util::codec::Encoder;
 
-/// How long a test waits for something that must come.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+use super::wire::{PATIENCE, Wire, is_timeout};
 
 pub struct Peer {
-    pub socket: TcpStream,
+    wire: Wire,
     pub id: ClientId,
-    received: BytesMut,
-    codec: MessageCodec,
+}
+
+impl Deref for Peer {
+    type Target = Wire;
+
+    fn deref(&self) -> &Wire {
+        &self.wire
+    }
+}
+
+impl DerefMut for Peer {
+    fn deref_mut(&mut self) -> &mut Wire {
+        &mut self.wire
+    }
 }
 
 impl Peer {
@@ -50,23 +60,9 @@ impl Peer {
     }
 
     /// Upgrades a connection that may break.
-    pub fn try_upgrade_at(
-        mut socket: TcpStream,
-        address: SocketAddr,
-        path: &str,
-    ) -> io::Result<Self> {
-        socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        let request = ClientRequest::new(&address.to_string(), path).unwrap();
-        socket.write_all(&request.encode())?;
-        let mut reader = ResponseReader::new(&request, HeadLimits::default());
-        let mut received = BytesMut::new();
-        while reader.read(&mut received).map_err(io::Error::other)?.is_none() {
-            read_some(&mut socket, &mut received)?;
-        }
-        let limits = FrameLimits::default().frame(1 << 30).message(1 << 30);
-        let codec = MessageCodec::new(Role::Client, limits);
-        let mut peer = Self { socket, id: ClientId::new(1).unwrap(), received, codec };
+    pub fn try_upgrade_at(socket: TcpStream, address: SocketAddr, path: &str) -> io::Result<Self> {
+        let wire = Wire::upgrade(socket, address, path, None)?;
+        let mut peer = Self { wire, id: ClientId::new(1).unwrap() };
         let Incoming::Message(greeting) = peer.try_recv()? else { panic!("expected a greeting") };
         let greeting = greeting.as_text().expect("a text");
         let id = greeting.strip_prefix(r#"{"type":1,"body":"#).and_then(|s| s.strip_suffix('}'));
@@ -85,13 +81,12 @@ impl Peer {
     /// for the test to say.
     pub fn try_recv(&mut self) -> io::Result<Incoming> {
         loop {
-            match self.codec.decode(&mut self.received).unwrap() {
-                Some(Incoming::Control(Control::Ping(ping))) if !ping.as_bytes().is_empty() => {
+            match self.wire.next()? {
+                Incoming::Control(Control::Ping(ping)) if !ping.as_bytes().is_empty() => {
                     // If the hub has gone, what is read next says so.
                     let _ = self.try_control(Control::Pong(ping));
                 }
-                Some(incoming) => return Ok(incoming),
-                None => read_some(&mut self.socket, &mut self.received)?,
+                incoming => return Ok(incoming),
             }
         }
     }
@@ -127,9 +122,7 @@ impl Peer {
     }
 
     pub fn try_send(&mut self, message: impl Into<Message>) -> io::Result<()> {
-        let mut bytes = BytesMut::new();
-        self.codec.encode(message.into(), &mut bytes).unwrap();
-        self.socket.write_all(&bytes)
+        self.wire.write([message.into()])
     }
 
     pub fn control(&mut self, control: Control) {
@@ -137,9 +130,7 @@ impl Peer {
     }
 
     pub fn try_control(&mut self, control: Control) -> io::Result<()> {
-        let mut bytes = BytesMut::new();
-        self.codec.encode(control, &mut bytes).unwrap();
-        self.socket.write_all(&bytes)
+        self.wire.write([control])
     }
 
     pub fn frame(&mut self, frame: Frame) {
@@ -168,29 +159,12 @@ impl Peer {
         }
     }
 
+    pub fn into_socket(self) -> TcpStream {
+        self.wire.socket
+    }
+
     pub fn finish(&self) {
         self.socket.shutdown(Shutdown::Write).unwrap();
-    }
-}
-
-pub fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
-}
-
-pub fn read_some(socket: &mut TcpStream, into: &mut BytesMut) -> io::Result<()> {
-    let mut bytes = [0; 16384];
-    let told = |error: io::Error| {
-        io::Error::new(error.kind(), format!("{error}; left over: {} bytes", into.len()))
-    };
-    match socket.read(&mut bytes).map_err(told)? {
-        0 => Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            format!("the stream ended; left over: {into:?}"),
-        )),
-        count => {
-            into.extend_from_slice(&bytes[..count]);
-            Ok(())
-        }
     }
 }
 

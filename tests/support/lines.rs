@@ -1,25 +1,17 @@
 //! A client on the wire `stepcast.v1` for tests, which answers pings, and says nothing else by itself.
-#![allow(dead_code, unreachable_pub)] // every test file uses a part of it
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use bytes::BytesMut;
 use serde_json::{Value, json};
-use stepcast::codec::{
-    CloseCode, CloseFrame, Control, FrameLimits, Incoming, Message, MessageCodec, Role,
-};
-use stepcast::handshake::{ClientRequest, HeadLimits, ResponseReader};
+use stepcast::codec::{CloseCode, CloseFrame, Control, Incoming, Message};
 use stepcast::{ClientId, Hub};
-use tokio_util::codec::{Decoder, Encoder};
 
-use super::peer::{PATIENCE, read_some};
+use super::wire::{Wire, is_timeout};
 
 pub struct V1 {
-    socket: TcpStream,
-    codec: MessageCodec,
-    received: BytesMut,
+    wire: Wire,
     lines: VecDeque<Value>,
     binary: VecDeque<Vec<u8>>,
     /// Text frames that have come, and pings that it has answered.
@@ -75,22 +67,9 @@ impl V1 {
     }
 
     fn upgrade_to(address: SocketAddr) -> Self {
-        let mut socket = TcpStream::connect(address).unwrap();
-        socket.set_nodelay(true).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = ClientRequest::new(&address.to_string(), "/").unwrap();
-        let request = request.protocol("stepcast.v1").unwrap();
-        socket.write_all(&request.encode()).unwrap();
-        let mut reader = ResponseReader::new(&request, HeadLimits::default());
-        let mut received = BytesMut::new();
-        while reader.read(&mut received).unwrap().is_none() {
-            read_some(&mut socket, &mut received).unwrap();
-        }
-        let limits = FrameLimits::default().frame(1 << 30).message(1 << 30);
+        let socket = TcpStream::connect(address).unwrap();
         Self {
-            socket,
-            codec: MessageCodec::new(Role::Client, limits),
-            received,
+            wire: Wire::upgrade(socket, address, "/", Some("stepcast.v1")).unwrap(),
             lines: VecDeque::new(),
             binary: VecDeque::new(),
             frames: 0,
@@ -102,30 +81,26 @@ impl V1 {
 
     /// Reads one message; a Close is the end.
     fn read(&mut self) -> Result<(), Option<CloseFrame>> {
-        loop {
-            match self.codec.decode(&mut self.received).unwrap() {
-                Some(Incoming::Message(message)) => {
-                    let Some(text) = message.as_text() else {
-                        self.binary.push_back(message.as_bytes().to_vec());
-                        return Ok(());
-                    };
-                    self.frames += 1;
-                    for line in text.split('\n') {
-                        let line: Value = serde_json::from_str(line).unwrap();
-                        if let Some(ping) = line.get("ping") {
-                            let _ = self.try_say(&json!({"pong": ping}));
-                            self.pings += 1;
-                        } else {
-                            self.lines.push_back(line);
-                        }
-                    }
-                    return Ok(());
-                }
-                Some(Incoming::Control(Control::Close(frame))) => return Err(frame),
-                Some(Incoming::Control(other)) => panic!("{other:?} on this wire"),
-                None => read_some(&mut self.socket, &mut self.received).unwrap(),
+        let message = match self.wire.next().unwrap() {
+            Incoming::Message(message) => message,
+            Incoming::Control(Control::Close(frame)) => return Err(frame),
+            Incoming::Control(other) => panic!("{other:?} on this wire"),
+        };
+        let Some(text) = message.as_text() else {
+            self.binary.push_back(message.as_bytes().to_vec());
+            return Ok(());
+        };
+        self.frames += 1;
+        for line in text.split('\n') {
+            let line: Value = serde_json::from_str(line).unwrap();
+            if let Some(ping) = line.get("ping") {
+                let _ = self.try_say(&json!({"pong": ping}));
+                self.pings += 1;
+            } else {
+                self.lines.push_back(line);
             }
         }
+        Ok(())
     }
 
     /// Reads what comes next.
@@ -177,15 +152,11 @@ impl V1 {
     }
 
     pub fn try_say(&mut self, line: &Value) -> std::io::Result<()> {
-        let mut bytes = BytesMut::new();
-        self.codec.encode(Message::from(line.to_string()), &mut bytes).unwrap();
-        self.socket.write_all(&bytes)
+        self.wire.write([Message::from(line.to_string())])
     }
 
     pub fn say_bytes(&mut self, frame: Vec<u8>) {
-        let mut bytes = BytesMut::new();
-        self.codec.encode(Message::from(frame), &mut bytes).unwrap();
-        self.socket.write_all(&bytes).unwrap();
+        self.wire.write([Message::from(frame)]).unwrap();
     }
 
     pub fn say_text(&mut self, text: &str) {
@@ -193,31 +164,24 @@ impl V1 {
     }
 
     pub fn try_say_text(&mut self, text: &str) -> std::io::Result<()> {
-        let mut bytes = BytesMut::new();
-        self.codec.encode(Message::from(text.to_owned()), &mut bytes).unwrap();
-        self.socket.write_all(&bytes)
+        self.wire.write([Message::from(text.to_owned())])
     }
 
     /// Sends this so many times, as long as it is taken.
     pub fn flood(&mut self, bytes: &[u8], count: usize) {
-        let _ = self.socket.write_all(&bytes.repeat(count));
+        let _ = self.wire.socket.write_all(&bytes.repeat(count));
     }
 
     /// Sends frames of these texts in one write.
     pub fn say_at_once(&mut self, texts: &[&str]) {
-        let mut bytes = BytesMut::new();
-        for text in texts {
-            self.codec.encode(Message::from((*text).to_owned()), &mut bytes).unwrap();
-        }
-        self.socket.write_all(&bytes).unwrap();
+        let texts = texts.iter().map(|text| Message::from((*text).to_owned()));
+        self.wire.write(texts).unwrap();
     }
 
     /// Closes with this code and waits for the hub's end.
     pub fn close(mut self, code: u16) {
         let close = CloseFrame::new(CloseCode::new(code).unwrap(), "");
-        let mut bytes = BytesMut::new();
-        self.codec.encode(Control::Close(Some(close)), &mut bytes).unwrap();
-        self.socket.write_all(&bytes).unwrap();
+        self.wire.write([Control::Close(Some(close))]).unwrap();
         let _ = self.close_code();
     }
 
@@ -226,16 +190,15 @@ impl V1 {
     }
 
     pub fn local_addr(&self) -> SocketAddr {
-        self.socket.local_addr().unwrap()
+        self.wire.socket.local_addr().unwrap()
     }
 
     /// Waits until the hub has lost the connection, without a word.
     pub fn gone(&mut self) {
         let mut byte = [0];
-        let read = self.socket.read(&mut byte);
-        assert!(self.received.is_empty() && !matches!(read, Ok(1..)), "{read:?}");
-        let timed_out = |error: &std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
-        assert!(!read.as_ref().is_err_and(timed_out), "still connected");
+        let read = self.wire.socket.read(&mut byte);
+        assert!(self.wire.received.is_empty() && !matches!(read, Ok(1..)), "{read:?}");
+        assert!(!read.as_ref().is_err_and(is_timeout), "still connected");
     }
 
     /// Loses the connection.

@@ -1,5 +1,4 @@
 //! Who must notice nothing of what others do, and what they cost the hub.
-#![allow(dead_code, unreachable_pub)] // every test file uses a part of it, as a module of its own
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -11,7 +10,8 @@ use std::time::{Duration, Instant};
 use stepcast::Hub;
 use stepcast::codec::{Control, Incoming};
 
-use crate::peer::{PATIENCE, Peer, is_timeout};
+use super::peer::Peer;
+use super::wire::{PATIENCE, is_timeout};
 
 /// A viewer that is sent numbered broadcasts all the while, and looks at each when it comes.
 pub struct Bystander {
@@ -123,7 +123,7 @@ pub mod cpu {
 
     use stepcast::{Hub, HubBuilder};
 
-    use crate::peer::until;
+    use super::super::peer::until;
 
     /// A hub with the file that says what its thread has used.
     pub struct Metered {
