@@ -114,7 +114,7 @@
 //!   both roles, none of them "non-strict" (`.ci/run`).
 //! - **Other people's clients.** Chromium, Firefox, Node's own `WebSocket`, npm's `ws`, Python's
 //!   `websockets` and tungstenite each pass one list of checks, tungstenite with 200 clients at
-//!   once (`.ci/clients`).
+//!   once (`.ci/interop`).
 //! - **Strangers stay out.** A page of another site cannot connect, not even to a hub on
 //!   `localhost`: the hub checks `Origin` and `Host` by default ([`HubBuilder::allow_origin`],
 //!   [`HubBuilder::allow_host`]). Ids are unguessable and never given twice. An address that other

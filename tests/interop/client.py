@@ -1,180 +1,258 @@
-"""A client of the wire `stepcast.v1`, written from docs/protocol.md alone."""
+"""The client `websockets`: client.py HUB PINGING
+
+The same list of checks is in checks.mjs and src/bin/client.rs.
+"""
 
 import asyncio
+import hashlib
 import json
-import random
-import struct
-import time
+import re
+import sys
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 
-HEADER = struct.Struct(">BIQQH")  # kind, alias, number or stamp, time, length of the key
-SAID = struct.Struct(">BI")  # kind, alias
+ROUNDS = 40
+CLIENTS = 200
+MEBIBYTE = 1 << 20
 
+# Seconds within which anything that is waited for must have happened.
+PATIENCE = 30
 
-class Feed:
-    """What the client has of a feed, or of its mailbox."""
+CLOSE_CODE = 4001
+REASON = "看够了,再见 😀 bye"
 
-    def __init__(self):
-        self.forget()
-
-    def forget(self):
-        self.messages = []  # (number, time, payload)
-        self.gaps = []  # (from, to, why)
-        self.values = {}  # key: (time, payload)
-        self.ended = None  # the time of the end
-        self.has = {}  # its epoch, the last number, `seq`, and the last stamp, `set`
-
-    def take(self, key, number, at, payload):
-        if key is None:
-            self.messages.append((number, at, payload))
-            self.has["seq"] = number
-        else:
-            self.values[key] = (at, payload)
-            self.has["set"] = number
+CHINESE = [
+    "模型第 41 步,共 100 步:残差 1e-9",
+    "𠜎𠜱𡿺𧒽 😀 每个字四个字节",
+    "é ß я 字 😀",  # of two, three and four bytes
+    "进" * 42,  # 126 bytes, and so the first length of two bytes
+    "度" * 21_846,  # 65 538 bytes, and so a length of eight
+]
 
 
-class Client:
-    """Follows feeds at `url`, through any number of connections, until the hub ends it for good."""
+def pattern(length):
+    """Bytes that the hub knows, too: of all values, and other ones for another length."""
+    return bytes((i * 131 + (i >> 8) * 17 + length) & 255 for i in range(length))
 
-    first_wait, longest_wait = 0.5, 20.0  # seconds
 
-    def __init__(self, url, *names):
-        self.url = url
-        self.who = {}  # id, key and epoch, from the hub's last `hello`
-        self.mail = Feed()
-        self.feeds = {name: Feed() for name in names}
-        self.attempts = 0  # since a connection that lasted
+def same(what, found, expected):
+    """Fails unless two messages are the same, of the same kind, to the last character or byte."""
+    if type(found) is not type(expected) or found != expected:
+        raise AssertionError(f"{what}: got {found!r:.120}, not {expected!r:.120}")
 
-    async def run(self):
-        """Returns the code and the reason of the end."""
-        while True:
-            self.greeted = None
-            bye = await self.connection()
-            code = bye["code"]
-            if self.greeted and time.monotonic() - self.greeted >= self.longest_wait:
-                self.attempts = 0
-            if 4500 <= code <= 4999 or (code in (403, 404) and not self.who):
-                return code, bye.get("reason", "")
-            if "retry" in bye:
-                await asyncio.sleep(bye["retry"] / 1000)
-            else:
-                bound = min(self.longest_wait, self.first_wait * 2**self.attempts)
-                self.attempts += 1
-                await asyncio.sleep(random.uniform(0, bound))
 
-    async def connection(self):
-        """Returns the hub's `bye`, or one made of what ended the connection."""
+def fields(what, found, expected):
+    for name, value in expected.items():
+        same(f"{what}, {name} of {found}", found[name], value)
+
+
+class Connection:
+    """A connection, from its greeting on. What it is sent is taken from it one by one."""
+
+    @classmethod
+    async def open(cls, url):
+        self = cls()
+        # Neither a proxy of this machine nor pings of its own.
+        self.socket = await connect(url, proxy=None, ping_interval=None, open_timeout=PATIENCE)
+        greeting = await self.next()
+        found = re.fullmatch(r'\{"type":1,"body":([1-9]\d*)\}', greeting)
+        if not found:
+            raise AssertionError(f"the greeting is {greeting!r}")
+        self.id = int(found[1])
+        return self
+
+    async def send(self, message, **options):
+        await asyncio.wait_for(self.socket.send(message, **options), PATIENCE)
+
+    async def command(self, do, **rest):
+        await self.send(json.dumps({"do": do, **rest}, separators=(",", ":")))
+
+    async def next(self):
+        return await asyncio.wait_for(self.socket.recv(), PATIENCE)
+
+    async def expect(self, expected):
+        same("the next message", await self.next(), expected)
+
+    async def answer(self, **expected):
+        fields("the answer", json.loads(await self.next()), expected)
+
+    async def returned(self, content):
+        """The hub says what it got, by its length and digest, and sends it back."""
+        got = "text" if isinstance(content, str) else "binary"
+        data = content.encode() if isinstance(content, str) else content
+        await self.answer(got=got, bytes=len(data), sha1=hashlib.sha1(data).hexdigest())
+        await self.expect(content)
+
+    async def exchange(self, content):
+        await self.send(content)
+        await self.returned(content)
+
+    async def ends(self, code, reason=None):
+        """Fails unless both sides have closed, the hub like this, with no message before that."""
         try:
-            ws = await connect(self.url, subprotocols=["stepcast.v1"], max_size=None,
-                               open_timeout=5, ping_interval=None)  # the wire has its own
-        except InvalidStatus as refused:
-            return {"code": refused.response.status_code, "reason": "refused by HTTP"}
-        except (OSError, TimeoutError, InvalidHandshake, EOFError):
-            return {"code": 1006}
-        self.ws = ws
-        acks = asyncio.create_task(self.send_acks(ws))
-        try:
-            return await self.talk(ws)
+            message = await self.next()
         except ConnectionClosed as closed:
-            frame = closed.rcvd
-            return {"code": frame.code, "reason": frame.reason} if frame else {"code": 1006}
-        except TimeoutError:
-            return {"code": 1006}
-        finally:
-            acks.cancel()
-            ws.transport.abort()  # at a Close with 1000 the hub would forget this client
+            if not closed.rcvd or not closed.sent:
+                raise AssertionError(f"the close was not clean: {closed}") from closed
+            same("the code", int(closed.rcvd.code), code)
+            same("the reason", closed.rcvd.reason, closed.rcvd.reason if reason is None else reason)
+            return closed.rcvd.reason
+        raise AssertionError(f"nobody asked for {message!r:.120}")
 
-    async def talk(self, ws):
-        self.followed = {0: self.mail}  # by alias, which count for one connection
-        self.silence = 5  # seconds; `hello` says more
-        self.asked = time.time()
-        feeds = {name: feed.has for name, feed in self.feeds.items()}
-        await ws.send(json.dumps({"hello": {**self.who, "mail": self.mail.has, "feeds": feeds}}))
-        while True:
-            async with asyncio.timeout(self.silence):
-                frame = await ws.recv()
-            if isinstance(frame, bytes):
-                self.binary(frame)
-                continue
-            for line in frame.split("\n"):
-                for what, body in json.loads(line).items():
-                    if what == "bye":
-                        return body
-                    if what == "ping":
-                        await ws.send(json.dumps({"pong": body}))
-                    elif hasattr(self, "on_" + what):
-                        getattr(self, "on_" + what)(body)
+    async def finish(self, code=1000, reason="done"):
+        await asyncio.wait_for(self.socket.close(code, reason), PATIENCE)
+        await self.ends(code)
 
-    async def say(self, message, name=None):
-        """Sends text, bytes or JSON to the program, about the feed of this name."""
-        feed = self.feeds.get(name)
-        to = next((alias for alias, followed in self.followed.items() if followed is feed), 0)
-        if isinstance(message, bytes):
-            frame = SAID.pack(1, to) + message
-        else:
-            kind = "text" if isinstance(message, str) else "json"
-            frame = json.dumps({kind: message, "to": to})
-        # Half a second's worth at once: the hub lets two through.
-        counts = 1 + len(frame) / max(4096, self.limits["message"] / 16)
-        self.free = max(self.free, time.monotonic()) + counts / self.limits["rate"]
-        await asyncio.sleep(self.free - time.monotonic() - 0.5)
-        await self.ws.send(frame)
 
-    async def send_acks(self, ws):
-        acked = None
-        while True:
-            await asyncio.sleep(1)
-            if (seq := self.mail.has.get("seq")) != acked:
-                acked = seq
-                await ws.send(json.dumps({"ack": {"seq": seq}}))
+async def check_connect(hub, _):
+    client = await Connection.open(hub)
+    await client.command("who", id=client.id)
+    await client.answer(who=client.id, known=True)
+    await client.finish()
 
-    def on_hello(self, hello):
-        if not hello["resumed"]:
-            self.mail.forget()
-        self.who = {member: hello[member] for member in ("id", "key", "epoch")}
-        self.silence = hello["ping"] + 10
-        self.limits, self.free = hello["limits"], 0  # what it may say, and when it may say more
-        self.greeted = time.monotonic()
-        middle = (self.asked + time.time()) / 2
-        self.zero = middle - hello["now"] / 1000  # the time 0 of the hub, by this clock
 
-    def on_feed(self, said):
-        feed = self.feeds.setdefault(said["name"], Feed())
-        if said["how"] == "snapshot":
-            feed.forget()
-        feed.has.update(epoch=said["epoch"], seq=said["seq"])
-        # A feed that was made anew has another alias.
-        self.followed = {alias: it for alias, it in self.followed.items() if it is not feed}
-        self.followed[said["alias"]] = feed
+async def check_addressed(hub, _):
+    one, other = await Connection.open(hub), await Connection.open(hub)
+    await one.command("send", to=one.id, text="to one")
+    await one.command("send", to=other.id, text="to the other")
+    await one.command("broadcast", text="to all")
+    await one.expect("to one")
+    await other.expect("to the other")
+    await one.expect("to all")
+    await other.expect("to all")
+    await one.finish()
+    await other.finish()
 
-    def on_unfollowed(self, said):
-        gone = self.followed.pop(said["alias"], None)
-        self.feeds = {name: feed for name, feed in self.feeds.items() if feed is not gone}
 
-    def on_text(self, line):
-        alias, number, at, payload, *key = line
-        self.followed[alias].take(key[0] if key else None, number, at, payload)
+async def check_broadcast(hub, _):
+    clients = [await Connection.open(hub) for _ in range(3)]
+    for i in range(100):
+        await clients[i % 3].command("broadcast", text=f"step {i}")
+    # One hub, one order; each client's own messages in the order in which it sent them.
+    seen = [[await client.next() for _ in range(100)] for client in clients]
+    for texts in seen:
+        same("the order", texts, seen[0])
+    for k in range(3):
+        own = [text for text in seen[0] if int(text[5:]) % 3 == k]
+        same("the texts", own, [f"step {i}" for i in range(k, 100, 3)])
+    for client in clients:
+        await client.finish()
 
-    on_json = on_text
 
-    def binary(self, frame):
-        kind, alias, number, at, length = HEADER.unpack_from(frame)
-        key = frame[HEADER.size : HEADER.size + length].decode() if kind == 2 else None
-        if kind in (1, 2):
-            self.followed[alias].take(key, number, at, frame[HEADER.size + length :])
+async def check_binary(hub, _):
+    client = await Connection.open(hub)
+    for length in [0, 1, 125, 126, 127, 256, 65_535, 65_536]:
+        await client.exchange(pattern(length))
+    await client.finish()
 
-    def on_removed(self, line):
-        alias, stamp, _, key = line
-        self.followed[alias].values.pop(key, None)
-        self.followed[alias].has["set"] = stamp
 
-    def on_ended(self, line):
-        alias, stamp, self.followed[alias].ended = line
-        self.followed[alias].has["set"] = stamp
+async def check_mebibyte(hub, _):
+    client = await Connection.open(hub)
+    await client.exchange(pattern(MEBIBYTE))
+    await client.exchange("进度😀 abc\n" * 69_905 + "x")  # 15 bytes each
+    await client.finish()
 
-    def on_gap(self, gap):
-        feed = self.followed[gap["alias"]]
-        feed.gaps.append((gap["from"], gap["to"], gap["why"]))
-        feed.has["seq"] = gap["to"]
+
+async def check_chinese(hub, _):
+    client = await Connection.open(hub)
+    for text in CHINESE:
+        await client.exchange(text)
+    for text in CHINESE:
+        await client.command("send", to=client.id, text=text)
+        await client.expect(text)
+    await client.finish()
+
+
+async def check_fragments(hub, _):
+    client = await Connection.open(hub)
+    content = pattern(1000)
+    await client.send([content[:0], content[:1], content[1:500], content[500:]])
+    await client.returned(content)
+    text = "分成几段的文字 😀"
+    content = text.encode()
+    # Within characters.
+    await client.send([content[:1], content[1:4], content[4:24], content[24:]], text=True)
+    await client.returned(text)
+    await client.finish()
+
+
+async def check_ping(hub, _):
+    client = await Connection.open(hub)
+    for payload in ["", "ping 7", "在吗", "x" * 125]:
+        # Resolved by the pong with this payload, and by no other.
+        pong = await client.socket.ping(payload)
+        await asyncio.wait_for(pong, PATIENCE)
+    await client.finish()
+
+
+async def check_pinged(_, pinging):
+    client = await Connection.open(pinging)
+    counted = json.loads(await client.next())
+    if counted["pongs"] < 4 or counted["other_bytes"] or counted["messages"]:
+        raise AssertionError(f"the hub got {counted}")
+    await client.finish()
+
+
+async def check_close(hub, _):
+    client, witness = await Connection.open(hub), await Connection.open(hub)
+    await witness.command("ended", id=client.id)
+    await client.finish(CLOSE_CODE, REASON)
+    await witness.answer(ended=client.id, code=CLOSE_CODE, reason=REASON)
+    await witness.finish()
+
+
+async def check_closed(hub, _):
+    client, witness = await Connection.open(hub), await Connection.open(hub)
+    await witness.command("ended", id=client.id)
+    await witness.command("send", to=client.id, text="the last")
+    await witness.command("disconnect", id=client.id, reason=REASON)
+    await client.expect("the last")
+    await client.ends(1000, REASON)
+    await witness.answer(ended=client.id, how="closed by the hub")
+    await witness.finish()
+
+
+async def check_too_large(hub, _):
+    client, witness = await Connection.open(hub), await Connection.open(hub)
+    await witness.command("ended", id=client.id)
+    try:
+        await client.send(pattern(4 * MEBIBYTE))
+    except ConnectionClosed:
+        pass  # before all of it was written
+    reason = await client.ends(1009)
+    await witness.answer(ended=client.id, code=1009, reason=reason)
+    await witness.finish()
+
+
+async def check_crowd(hub, _):
+    clients = await asyncio.gather(*(Connection.open(hub) for _ in range(CLIENTS)))
+    ids = [client.id for client in clients]
+    same("the number of ids", len(set(ids)), CLIENTS)
+    await clients[0].command("rounds", count=ROUNDS, to=ids)
+
+    async def one(client):
+        for i in range(ROUNDS):
+            await client.expect(pattern(i * 100) if i % 2 else f"第 {i} 轮,所有人")
+            await client.expect(f"第 {i} 轮,只给 {client.id}")
+        own = [f"{client.id} 的第 {i} 条" for i in range(5)]
+        for text in own:
+            await client.send(text)
+        for text in own:
+            await client.returned(text)
+
+    await asyncio.gather(*(one(client) for client in clients))
+    await asyncio.gather(*(client.finish() for client in clients))
+
+
+async def main(hub, pinging):
+    checks = [(name[6:], do) for name, do in globals().items() if name.startswith("check_")]
+    for name, check in checks:
+        try:
+            await check(hub.replace("http:", "ws:"), pinging.replace("http:", "ws:"))
+            print(f"ok {name}", flush=True)
+        except Exception as error:
+            print(f"FAILED {name}: {type(error).__name__} {error}", flush=True)
+
+
+asyncio.run(main(*sys.argv[1:3]))

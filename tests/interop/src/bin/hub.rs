@@ -1,4 +1,4 @@
-//! The hub that every client of `.ci/clients` talks to. It does what a client asks for by a command;
+//! The hub that every client of `.ci/interop` talks to. It does what a client asks for by a command;
 //! of anything else it reports what it got, and sends it back. It ends when its input does.
 
 use std::collections::HashMap;
