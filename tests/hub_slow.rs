@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::peer::{Peer, event, until};
 use crate::support::slow::Slow;
+use crate::support::wire::PATIENCE;
 use stepcast::{DisconnectReason, Event, Hub, Limits, Overflow, SendError, Timeouts};
 
 const PATIENT: Duration = Duration::from_secs(600);
@@ -22,19 +23,22 @@ fn a_stalled_client_delays_neither_the_others_nor_the_pushing_thread() {
     let hub = patient().spawn_blocking("127.0.0.1:0").unwrap();
     let stalled = Peer::connect(&hub);
     let mut reader = Peer::connect(&hub);
-    let mut slowest_push = Duration::ZERO;
+    let mut pushes = Vec::new();
     for number in 0..300u32 {
         let mut message = vec![0; 256 * 1024]; // 75 MiB in all, none of which is read over there
         message[..4].copy_from_slice(&number.to_le_bytes());
         let started = Instant::now();
         hub.broadcast(message);
-        slowest_push = slowest_push.max(started.elapsed());
+        pushes.push(started.elapsed());
         let started = Instant::now();
         let received = reader.message();
         assert_eq!(received.as_bytes()[..4], number.to_le_bytes());
-        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        assert!(started.elapsed() < PATIENCE / 4, "{:?}", started.elapsed());
     }
-    assert!(slowest_push < Duration::from_millis(500), "{slowest_push:?}");
+    // A busy machine holds up one or the other; a push that waited for the stalled client would be
+    // held up each time.
+    pushes.sort_unstable();
+    assert!(pushes[270] < Duration::from_millis(500), "{pushes:?}");
     let info = hub.client(stalled.id).unwrap().info();
     assert!(info.skipped > 0, "{info:?}");
     assert_eq!(hub.client(reader.id).unwrap().info().skipped, 0);

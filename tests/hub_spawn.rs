@@ -288,29 +288,38 @@ fn dropping_the_last_handle_delivers_and_closes_and_dropping_another_does_not() 
 
 #[test]
 fn dropping_the_last_handle_outside_a_runtime_waits_at_most_a_second() {
-    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
-    let mut peer = Peer::connect(&hub); // never answers the Close
-    let started = Instant::now();
-    drop(hub);
-    let took = started.elapsed();
-    assert!(took > Duration::from_millis(500) && took < Duration::from_millis(1500), "{took:?}");
-    peer.gone();
+    // On a busy machine one drop may take longer. Without the limit each would.
+    let is_in_time = (0..5).any(|_| {
+        let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
+        let mut peer = Peer::connect(&hub); // never answers the Close
+        let started = Instant::now();
+        drop(hub);
+        let took = started.elapsed();
+        peer.gone();
+        assert!(took > Duration::from_millis(500), "{took:?}");
+        took < Duration::from_millis(1500)
+    });
+    assert!(is_in_time);
 }
 
 #[test]
 fn dropping_the_last_handle_in_a_runtime_does_not_hold_up_its_thread() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let mut peer = runtime.block_on(async {
-        let hub = Hub::spawn("127.0.0.1:0").await.unwrap();
-        let peer = Peer::connect(&hub);
-        hub.broadcast("the last words");
-        let started = Instant::now();
-        drop(hub);
-        assert!(started.elapsed() < Duration::from_millis(400));
-        peer
+    // On a busy machine one drop may take longer. One that waits for the end would each time.
+    let is_quick = (0..5).any(|_| {
+        let (mut peer, took) = runtime.block_on(async {
+            let hub = Hub::spawn("127.0.0.1:0").await.unwrap();
+            let peer = Peer::connect(&hub);
+            hub.broadcast("the last words");
+            let started = Instant::now();
+            drop(hub);
+            (peer, started.elapsed())
+        });
+        assert_eq!(peer.text(), "the last words");
+        assert_eq!(peer.close_code(), 1001);
+        took < Duration::from_millis(400)
     });
-    assert_eq!(peer.text(), "the last words");
-    assert_eq!(peer.close_code(), 1001);
+    assert!(is_quick);
 }
 
 /// A program's last message is not lost by returning from `main`: this test runs itself again, as

@@ -91,10 +91,17 @@ impl Peer {
         }
     }
 
+    /// Returns the next message. Where the hub has been held up for long, it asks before that
+    /// whether this client lives, which is answered.
     pub fn message(&mut self) -> Message {
-        match self.recv() {
-            Incoming::Message(message) => message,
-            other @ Incoming::Control(_) => panic!("expected a message, got {other:?}"),
+        loop {
+            match self.recv() {
+                Incoming::Message(message) => return message,
+                Incoming::Control(Control::Ping(ping)) => {
+                    let _ = self.try_control(Control::Pong(ping));
+                }
+                other @ Incoming::Control(_) => panic!("expected a message, got {other:?}"),
+            }
         }
     }
 

@@ -1,7 +1,5 @@
 //! When messages and values were sent, as clients on `stepcast.v1` are told.
 
-mod support;
-
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 

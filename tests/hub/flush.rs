@@ -1,7 +1,5 @@
 //! A flush: what was pushed before has been handed to the operating system.
 
-mod support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};

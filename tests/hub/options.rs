@@ -1,7 +1,5 @@
 //! Every option at its extremes: the hub serves, or says at its start what to give instead.
 
-mod support;
-
 use std::time::Duration;
 
 use crate::support::lines::V1;

@@ -1,7 +1,5 @@
 //! What is pushed arrives: to whom, in which order, as what.
 
-mod support;
-
 use std::thread;
 
 use crate::support::peer::{Peer, until};

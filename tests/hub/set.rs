@@ -1,7 +1,5 @@
 //! Latest values for one client: who is behind gets the newest, in order, and memory is bounded.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;

@@ -1,7 +1,5 @@
 //! Clients on the wire `stepcast.v1`, over real connections: `docs/protocol.md`, sentence by sentence.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,5 @@
 //! A client on `stepcast.v1` that has lost its connection is kept all that it has not received, as one that is behind.
 
-mod support;
-
 use std::time::Duration;
 
 use crate::support::follower::Follower;

@@ -1,7 +1,5 @@
 //! Feeds: who follows what, what is kept for those who come late, and when a feed goes away.
 
-mod support;
-
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};

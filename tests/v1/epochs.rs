@@ -1,8 +1,6 @@
 //! Epochs of feeds: what a client has of a feed counts in the feed's own epoch, whichever hub the
 //! client had it from.
 
-mod support;
-
 use std::time::SystemTime;
 
 use crate::support::lines::V1;

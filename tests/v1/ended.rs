@@ -1,7 +1,5 @@
 //! How clients on `stepcast.v1` learn that the program has finished a feed.
 
-mod support;
-
 use crate::support::lines::{V1, untimed};
 use serde_json::{Value, json};
 use stepcast::{Hub, Limits};

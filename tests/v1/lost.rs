@@ -1,7 +1,5 @@
 //! Why messages are missing, as clients on `stepcast.v1` are told: each hole has its own reason.
 
-mod support;
-
 use std::thread::spawn;
 use std::time::Duration;
 

@@ -1,8 +1,6 @@
 //! A hub and a client on `stepcast.v1` under schedules drawn at random, against a model that keeps everything: what the
 //! client has in the end is all of it in order, but for what gaps have told it, and the latest values.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::time::Duration;

@@ -1,8 +1,6 @@
 //! A client on `stepcast.v1` whose connection is cut at any byte has in the end what it was sent, each message
 //! once and in order, and the latest values.
 
-mod support;
-
 use std::io;
 use std::net::TcpStream;
 

@@ -1,7 +1,5 @@
 //! Latest values that are removed: who is told, who gets nothing, and whose room is free again.
 
-mod support;
-
 use crate::support::lines::V1;
 use crate::support::peer::{Peer, event, until};
 use serde_json::{Value, json};

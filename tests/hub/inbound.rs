@@ -1,7 +1,5 @@
 //! What clients send and ask: requests that are refused, messages, what is known about a client.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};

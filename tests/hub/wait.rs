@@ -1,7 +1,5 @@
 //! Pushes that wait for room: nobody skips, and nobody waits longer than it said.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;

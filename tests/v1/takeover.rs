@@ -1,8 +1,6 @@
 //! The end of a connection that was another's before is nobody's business any more, and what a client had at one hub means
 //! nothing at the next.
 
-mod support;
-
 use std::net::TcpStream;
 
 use crate::support::follower::Follower;

@@ -1,8 +1,6 @@
 //! Mail for clients that are away takes a quarter of the hub's memory at most: the living have the
 //! rest.
 
-mod support;
-
 use crate::support::lines::{Identity, V1};
 use crate::support::peer::{Peer, event, until};
 use serde_json::json;

@@ -1,7 +1,5 @@
 //! What clients on the wire `stepcast.v1` say: how much of it is heard, and what it costs the hub.
 
-mod support;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

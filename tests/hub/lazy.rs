@@ -1,7 +1,5 @@
 //! Pushes that make their message only where somebody can get it, and how many follow a feed.
 
-mod support;
-
 use std::cell::Cell;
 use std::time::Duration;
 

@@ -1,8 +1,6 @@
 //! A handle to one client: each of its calls reaches that client, and none keeps the hub or the
 //! client.
 
-mod support;
-
 use std::time::Duration;
 
 use crate::support::peer::{Peer, until};

@@ -1,0 +1,5 @@
+//! The handshake by itself, from both sides.
+
+mod chopped;
+mod client;
+mod rfc6455;
