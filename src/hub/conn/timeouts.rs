@@ -116,8 +116,8 @@ fn keepalive_of(engine: &Engine, serial: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::engine::parts::tests::engine;
     use crate::hub::limits::{Limits, Timeouts};
+    use crate::hub::testing::fixtures::engine;
 
     #[test]
     fn clients_are_pinged_at_different_times_within_a_fifth() {

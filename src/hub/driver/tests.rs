@@ -15,7 +15,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep_until};
 
 use crate::codec::{CloseCode, CloseFrame};
-use crate::handshake::Rules;
 use crate::hub::conn::phase::Connection;
 use crate::hub::conn::transport::Transport;
 use crate::hub::driver::bind::bind;
@@ -23,21 +22,19 @@ use crate::hub::driver::delivery::{CALLS, LOOK_FIRST, LOOK_FOR, TAKES, look_for}
 use crate::hub::driver::listener::Listener;
 use crate::hub::driver::state::{Driver, STEPS, WALK};
 use crate::hub::driver::task::Turn;
-use crate::hub::engine::admission::Reception;
 use crate::hub::engine::feeds::TRIM;
-use crate::hub::engine::parts::Engine;
 use crate::hub::events::{DisconnectReason, Event};
 use crate::hub::feed::item::Kept;
 use crate::hub::feed::log::Log;
 use crate::hub::feed::queue::Entry;
 use crate::hub::feed::topic::Topic;
 use crate::hub::goodbye::Goodbye;
-use crate::hub::id::{ClientId, IdSource};
-use crate::hub::limits::{Limits, Overflow, Retention, Timeouts};
+use crate::hub::id::ClientId;
+use crate::hub::limits::{Limits, Timeouts};
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::millis;
 use crate::hub::shared::state::{Command, Ending, Shared};
-use crate::page::Page;
+use crate::hub::testing::fixtures::{engine, upgrade_of};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -54,25 +51,8 @@ impl Stand {
     }
 
     fn with(limits: Limits) -> Self {
-        let ids = IdSource::new().unwrap();
-        let shared = Arc::new(Shared::new(limits, Overflow::default(), ids));
-        let reception = Reception {
-            rules: Rules::default(),
-            page: Page::default(),
-            keep_headers: Vec::new(),
-            proxies: Vec::new(),
-            frame_ancestors: "'self'".into(),
-            greet: true,
-            echo: false,
-            freshness: 250,
-            authorize_follow: None,
-        };
-        let engine = Engine::new(
-            Arc::clone(&shared),
-            &Timeouts::default(),
-            &Retention::default(),
-            reception,
-        );
+        let engine = engine(limits, &Timeouts::default());
+        let shared = Arc::clone(&engine.shared);
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let sockets = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let address = sockets[0].local_addr().unwrap();
@@ -128,7 +108,7 @@ impl Stand {
         let there = self.shared.registry.count();
         let mut socket = TcpStream::connect(self.address).unwrap();
         let wire = "Sec-WebSocket-Protocol: stepcast.v1\r\nConnection:";
-        socket.write_all(request_for("/").replace("Connection:", wire).as_bytes()).unwrap();
+        socket.write_all(upgrade_of("/").replace("Connection:", wire).as_bytes()).unwrap();
         let names: Vec<_> = feeds.iter().map(|feed| format!("\"{}\":{{}}", feed.name())).collect();
         let hello = format!("{{\"hello\":{{\"feeds\":{{{}}}}}}}", names.join(","));
         let hello = format!("{hello:<126}"); // so that its length has two bytes
@@ -167,15 +147,7 @@ fn ask(socket: &TcpStream) {
 }
 
 fn ask_for(mut socket: &TcpStream, path: &str) {
-    socket.write_all(request_for(path).as_bytes()).unwrap();
-}
-
-fn request_for(path: &str) -> String {
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-        Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
+    socket.write_all(upgrade_of(path).as_bytes()).unwrap();
 }
 
 #[test]
@@ -825,7 +797,7 @@ fn a_flood_of_strangers_from_one_address_does_not_keep_out_a_slow_request_from_a
     const LIMIT: usize = 8;
     let mut stand = Stand::with(Limits::default().handshakes(LIMIT));
     let slow = stand.come_from([10, 0, 0, 2]);
-    let request = request_for("/");
+    let request = upgrade_of("/");
     let (first, second) = request.split_at(40);
     (&slow).write_all(first.as_bytes()).unwrap();
     stand.turn();
@@ -913,7 +885,7 @@ fn a_client_on_any_stream_gets_all_and_its_close_is_answered_before_the_end() {
     let write = |stand: &Stand, peer: &mut DuplexStream, bytes: &[u8]| {
         stand.runtime.block_on(peer.write_all(bytes)).unwrap();
     };
-    write(&stand, &mut peer, request_for("/").as_bytes());
+    write(&stand, &mut peer, upgrade_of("/").as_bytes());
     let greeted = turn_until(&mut stand, &mut peer, &|got| got.ends_with(b"}"));
     assert!(greeted.starts_with(b"HTTP/1.1 101 "), "{greeted:?}");
     stand.shared.broadcast(vec![7; 50_000].into());

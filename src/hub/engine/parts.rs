@@ -101,85 +101,18 @@ fn copy_with(message: &Message, map: impl FnOnce(Bytes) -> Bytes) -> Message {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::net::SocketAddr;
-
-    use bytes::BytesMut;
-
+mod tests {
     use super::*;
-    use crate::handshake::{HeadLimits, Request, RequestReader, Rules};
     use crate::hub::client::state::{ClientState, Details};
     use crate::hub::engine::follows::Follows;
     use crate::hub::engine::intake::Used;
     use crate::hub::feed::item::Cursor;
     use crate::hub::feed::queue::ENTRY_OVERHEAD;
-    use crate::hub::id::IdSource;
     use crate::hub::limits::{Limits, Overflow};
     use crate::hub::primitives::conn_id::ConnId;
-    use crate::hub::shared::state::Keys;
-    use crate::page::Page;
+    use crate::hub::testing::fixtures::{address, engine, engine_with, everyone, upgrade};
     use crate::wire::Wire;
     use crate::wire::v1::Hello;
-
-    pub(crate) fn engine(limits: Limits, timeouts: &Timeouts) -> Engine {
-        engine_with(limits, timeouts, Overflow::default())
-    }
-
-    pub(crate) fn engine_with(limits: Limits, timeouts: &Timeouts, overflow: Overflow) -> Engine {
-        let shared = Shared::new(limits, overflow, IdSource::new().unwrap());
-        let reception = Reception {
-            rules: Rules::default(),
-            page: Page::default(),
-            keep_headers: Vec::new(),
-            proxies: vec![[10, 0, 0, 9].into()],
-            frame_ancestors: "'self'".into(),
-            greet: true,
-            echo: false,
-            freshness: 250,
-            authorize_follow: None,
-        };
-        Engine::new(Arc::new(shared), timeouts, &Retention::default(), reception)
-    }
-
-    /// Test calls with the engine's time.
-    impl Engine {
-        pub(crate) fn take_news(&mut self) -> (Vec<usize>, Keys) {
-            self.feeds.take_news(self.clock.now)
-        }
-
-        pub(crate) fn collect_mail(
-            &mut self,
-            client: &ClientState,
-            place: usize,
-            had: u64,
-        ) -> bool {
-            self.feeds.collect_mail(client, place, had, self.clock.now)
-        }
-
-        pub(crate) fn follow(&mut self, place: usize, connection: ConnId) -> Cursor {
-            self.feeds.follow(place, connection, u64::MAX, self.clock.now)
-        }
-
-        pub(crate) fn trim(&mut self, place: usize, needed: u64) {
-            self.feeds.trim(place, needed, self.clock.now);
-        }
-    }
-
-    pub(crate) fn everyone(engine: &Engine) -> Arc<Topic> {
-        Arc::clone(engine.shared.topics.everyone())
-    }
-
-    pub(crate) fn upgrade() -> Request {
-        let head = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-            Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        let mut reader = RequestReader::new(HeadLimits::default());
-        reader.read(&mut BytesMut::from(head)).unwrap().unwrap()
-    }
-
-    pub(crate) fn address(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
 
     #[test]
     fn a_mailbox_that_has_been_emptied_is_the_next_one_that_holds_something() {
@@ -316,7 +249,8 @@ pub(crate) mod tests {
     fn where_nothing_may_be_skipped_mailboxes_do_not_make_way_for_want_of_memory() {
         for overflow in [Overflow::SkipOldest, Overflow::Refuse, Overflow::Disconnect] {
             let limits = Limits::default().memory(100_000);
-            let mut engine = engine_with(limits, &Timeouts::default(), overflow);
+            let mut engine =
+                engine_with(limits, overflow, &Timeouts::default(), &Retention::default());
             let from = address("10.0.0.1:1");
             let plain = engine.admit(&upgrade(), from, ConnId::new(0, 1), everyone(&engine));
             let begun = engine.begin_session(

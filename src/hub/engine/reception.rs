@@ -396,9 +396,9 @@ fn percent_decode(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::engine::parts::tests::{address, engine, everyone, upgrade};
     use crate::hub::error::SendError;
     use crate::hub::limits::{Limits, Timeouts};
+    use crate::hub::testing::fixtures::{address, engine, everyone, upgrade};
 
     #[test]
     fn one_address_has_so_many_places_until_one_leaves_and_this_machine_and_proxies_any_number() {

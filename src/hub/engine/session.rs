@@ -232,8 +232,8 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::engine::parts::tests::{address, engine};
     use crate::hub::limits::{Limits, Timeouts};
+    use crate::hub::testing::fixtures::{address, engine};
     use crate::wire::v1::hex;
 
     /// What says who this client is.

@@ -14,8 +14,9 @@ use loom::thread;
 use crate::hub::engine::parts::Engine;
 use crate::hub::feed::topic::{Topic, Topics};
 use crate::hub::id::ClientId;
-use crate::hub::limits::{Limits, Retention};
+use crate::hub::limits::{Limits, Overflow, Retention, Timeouts};
 use crate::hub::shared::state::Shared;
+use crate::hub::testing::fixtures::engine_with;
 use crate::hub::testing::reference::{self, Reader};
 
 /// How often a thread is interrupted where it need not be.
@@ -32,7 +33,8 @@ struct Stand {
 impl Stand {
     /// One client that follows everyone's feed; nothing of the others' logs is kept.
     fn new(retention: &Retention) -> Self {
-        let mut engine = reference::engine(Limits::default(), retention);
+        let mut engine =
+            engine_with(Limits::default(), Overflow::default(), &Timeouts::default(), retention);
         let shared = Arc::clone(&engine.shared);
         let everyone = Arc::clone(shared.topics.everyone());
         let reader = Reader::admit(&mut engine, 0, 1, everyone);

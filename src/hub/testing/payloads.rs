@@ -9,14 +9,14 @@ use bytes::Bytes;
 use crate::codec::Message;
 use crate::hub::client::state::{ClientState, Details};
 use crate::hub::engine::parts::Engine;
-use crate::hub::engine::parts::tests::{address, engine_with, everyone, upgrade};
 use crate::hub::error::SendError;
 use crate::hub::events::DisconnectReason;
 use crate::hub::feed::item::Cursor;
 use crate::hub::feed::queue::BURST;
-use crate::hub::limits::{Limits, Overflow, Timeouts};
+use crate::hub::limits::{Limits, Overflow, Retention, Timeouts};
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::shared::state::{Ending, Shared};
+use crate::hub::testing::fixtures::{address, engine_with, everyone, upgrade};
 use crate::wire::Wire;
 use crate::wire::v1::{Had, Hello};
 
@@ -57,7 +57,7 @@ struct Stand {
 
 impl Stand {
     fn new(limits: Limits, overflow: Overflow) -> Self {
-        let mut engine = engine_with(limits, &Timeouts::default(), overflow);
+        let mut engine = engine_with(limits, overflow, &Timeouts::default(), &Retention::default());
         let (request, from) = (upgrade(), address("10.0.0.1:1"));
         let plain = engine.admit(&request, from, ConnId::new(0, 1), everyone(&engine));
         let begun =

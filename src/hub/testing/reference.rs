@@ -13,49 +13,20 @@ use proptest::prelude::*;
 use tokio_util::codec::Decoder;
 
 use crate::codec::{self, Incoming, Message, MessageCodec, Role};
-use crate::handshake::{HeadLimits, Request, RequestReader, Rules};
 use crate::hub::client::state::ClientState;
-use crate::hub::engine::admission::Reception;
 use crate::hub::engine::follows::{Follow, Follows};
 use crate::hub::engine::parts::Engine;
 use crate::hub::error::SendError;
 use crate::hub::events::DisconnectReason;
 use crate::hub::feed::queue::ENTRY_OVERHEAD;
 use crate::hub::feed::topic::{self, Topic, Topics};
-use crate::hub::id::IdSource;
 use crate::hub::limits::{Limits, Overflow, Retention, Timeouts};
 use crate::hub::primitives::conn_id::ConnId;
-use crate::hub::shared::state::Shared;
-use crate::page::Page;
+use crate::hub::testing::fixtures::{self, upgrade};
+use crate::wire::Wire;
 
 /// What a finished feed answers to each push.
 const ENDED: Result<(), SendError> = Err(SendError::Finished);
-use crate::wire::Wire;
-
-pub(crate) fn engine(limits: Limits, retention: &Retention) -> Engine {
-    let shared = Shared::new(limits, Overflow::default(), IdSource::new().unwrap());
-    let reception = Reception {
-        rules: Rules::default(),
-        page: Page::default(),
-        keep_headers: Vec::new(),
-        proxies: Vec::new(),
-        frame_ancestors: "'self'".into(),
-        greet: true,
-        echo: false,
-        freshness: 250,
-        authorize_follow: None,
-    };
-    Engine::new(Arc::new(shared), &Timeouts::default(), retention, reception)
-}
-
-/// A request to upgrade.
-pub(crate) fn request() -> Request {
-    let head = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-        Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    let mut reader = RequestReader::new(HeadLimits::default());
-    reader.read(&mut BytesMut::from(head)).unwrap().unwrap()
-}
 
 /// What a connection is without its socket.
 pub(crate) struct Reader {
@@ -72,7 +43,7 @@ impl Reader {
         let place = engine.feeds.log_of(&topic);
         let address = "127.0.0.1:1".parse().unwrap();
         let id = ConnId::new(key, serial);
-        let client = engine.admit(&request(), address, id, topic);
+        let client = engine.admit(&upgrade(), address, id, topic);
         let cursor = engine.follow(place, id);
         let follows = Follows::one(Follow::new(place, cursor));
         Self { client, key, id, follows, has_mail: false }
@@ -350,7 +321,8 @@ impl World {
     fn new() -> Self {
         let limits = Limits::default().feed(FEED).mailbox(MAILBOX).memory(1 << 30);
         let retention = Retention::default().messages(KEPT).age(Duration::from_millis(AGE));
-        let engine = engine(limits, &retention);
+        let engine =
+            fixtures::engine_with(limits, Overflow::default(), &Timeouts::default(), &retention);
         let shared = &engine.shared;
         let mut topics = vec![Topics::clone_handle(shared.topics.everyone())];
         topics.extend((1..FEEDS).map(|n| shared.topics.get(&format!("feed {n}")).unwrap()));
