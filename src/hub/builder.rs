@@ -14,7 +14,7 @@ use crate::handshake::{Request, Rules};
 use crate::hub::driver::bind::bind;
 use crate::hub::driver::listener::Listener;
 use crate::hub::driver::state::Driver;
-use crate::hub::engine::admission::{FollowRule, Reception};
+use crate::hub::engine::admission::{Admission, FollowRule};
 use crate::hub::engine::parts::Engine;
 use crate::hub::error::SpawnError;
 use crate::hub::handle::Hub;
@@ -455,7 +455,7 @@ impl HubBuilder {
             shared.keep_events();
         }
         let has_page = self.page.response("/", &self.frame_ancestors).is_ok();
-        let reception = Reception {
+        let reception = Admission {
             rules: self.rules,
             page: self.page,
             frame_ancestors: self.frame_ancestors,

@@ -1,5 +1,5 @@
 //! One connection, from its first byte to its last: a state machine that owns both halves of its
-//! socket.
+//! stream. The state is in [`phase`]; the other files are what a connection does.
 //!
 //! - **Handshake**: reads the request's head and writes nothing. Ends by a 101 (open), any other
 //!   answer (ending), or the handshake timeout.

@@ -212,7 +212,8 @@ impl Connection {
         }
         let outbox = self.outbox.as_mut().filter(|outbox| !outbox.is_empty());
         if *drains {
-            return outbox.is_none_or(|outbox| !outbox.is_marked());
+            let has_taken_all = outbox.is_none_or(|outbox| !outbox.is_marked());
+            return has_taken_all && !self.transport.is_unflushed();
         }
         if let Phase::Open(open) = &self.phase {
             if open.follows.is_owed(&open.client, true, &engine.feeds, upto) {
@@ -221,7 +222,7 @@ impl Connection {
         }
         *drains = true;
         // An outbox is filled only when empty, so later messages go into another outbox.
-        outbox.map(|outbox| outbox.mark()).is_none()
+        outbox.map(|outbox| outbox.mark()).is_none() && !self.transport.is_unflushed()
     }
 
     /// Whether the client follows the feed at this place.
@@ -245,7 +246,8 @@ impl Connection {
 
     /// Whether the client is owed something that its socket or its window does not take now.
     pub(crate) fn is_blocked(&self) -> bool {
-        matches!(&self.phase, Phase::Open(open) if open.held_since.is_some() || self.outbox.is_some())
+        let Phase::Open(open) = &self.phase else { return false };
+        open.held_since.is_some() || self.outbox.is_some() || self.transport.is_unflushed()
     }
 
     /// Whether the client's mailbox may hold something, or the client is to leave, and the
@@ -342,7 +344,7 @@ mod tests {
     use super::*;
 
     #[test]
-    pub(super) fn a_connection_is_small() {
+    fn a_connection_is_small() {
         // 184 without mio's debug checks. `docs/performance.md` says what an idle client costs in
         // all.
         assert!(size_of::<Connection>() <= 192, "{}", size_of::<Connection>());

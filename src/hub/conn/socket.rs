@@ -1,4 +1,4 @@
-//! Writing to sockets: every byte that the hub sends leaves here.
+//! Writing to sockets: every byte that the hub sends over TCP leaves here.
 //!
 //! A write to a peer that has gone fails with `EPIPE`. On Unix the kernel also raises `SIGPIPE`,
 //! whose default action ends the process. Rust programs ignore that signal, but C, C++ and Fortran

@@ -25,7 +25,38 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub(crate) enum Transport {
     Tcp(TcpStream),
     #[cfg_attr(not(test), expect(dead_code, reason = "the hub's own listener has TCP alone"))]
-    Boxed(Box<dyn Stream>),
+    Boxed(Boxed),
+}
+
+/// A stream of another kind. Its peer may be a socket that raises `SIGPIPE`: whoever hands it over
+/// has that signal ignored, as Rust programs do.
+pub(crate) struct Boxed {
+    stream: Box<dyn Stream>,
+    /// Whether the stream may hold bytes that it has taken and not passed on.
+    is_unflushed: bool,
+}
+
+impl Boxed {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, parts))?;
+        self.is_unflushed = true;
+        if let Poll::Ready(flushed) = self.poll_flush(cx) {
+            flushed?;
+        }
+        Poll::Ready(socket::some(sent))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.is_unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl From<TcpStream> for Transport {
@@ -35,6 +66,11 @@ impl From<TcpStream> for Transport {
 }
 
 impl Transport {
+    #[cfg(test)]
+    pub(crate) fn boxed(stream: impl Stream + 'static) -> Self {
+        Self::Boxed(Boxed { stream: Box::new(stream), is_unflushed: false })
+    }
+
     /// Reads available bytes, as far as `buffer` has room. Returns their number, zero at the end.
     ///
     /// # Errors
@@ -47,7 +83,7 @@ impl Transport {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
-            Self::Boxed(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
+            Self::Boxed(boxed) => poll_read_buf(Pin::new(&mut boxed.stream), cx, buffer),
         }
     }
 
@@ -64,8 +100,26 @@ impl Transport {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => socket::poll_send_at_once(stream, cx, parts),
-            Self::Boxed(_) => self.poll_send(cx, parts),
+            Self::Boxed(boxed) => boxed.poll_send(cx, parts),
         }
+    }
+
+    /// Has the stream pass on what it has taken: TLS may hold encrypted bytes while its socket is
+    /// full. A TCP socket holds none.
+    ///
+    /// # Errors
+    ///
+    /// The stream's errors.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) => Poll::Ready(Ok(())),
+            Self::Boxed(boxed) => boxed.poll_flush(cx),
+        }
+    }
+
+    /// Whether the stream may hold bytes that it has taken and not passed on.
+    pub(crate) fn is_unflushed(&self) -> bool {
+        matches!(self, Self::Boxed(boxed) if boxed.is_unflushed)
     }
 
     /// Ends the hub's side of the stream, so the peer reads the end behind the last bytes.
@@ -77,12 +131,12 @@ impl Transport {
                 let _ = SockRef::from(&*stream).shutdown(Shutdown::Write);
                 Poll::Ready(())
             }
-            Self::Boxed(stream) => Pin::new(stream).poll_shutdown(cx).map(drop),
+            Self::Boxed(boxed) => Pin::new(&mut boxed.stream).poll_shutdown(cx).map(drop),
         }
     }
 
     /// Makes the drop of this stream reset the connection. Otherwise the kernel would go on holding
-    /// bytes for a peer that reads nothing.
+    /// bytes for a peer that reads nothing. Of a boxed stream this is the business of its drop.
     pub(crate) fn abort(&self) {
         let Self::Tcp(stream) = self else { return };
         let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
@@ -101,15 +155,7 @@ impl Sink for Transport {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => stream.poll_send(cx, parts),
-            Self::Boxed(stream) => {
-                let mut stream = Pin::new(stream);
-                let sent = ready!(stream.as_mut().poll_write_vectored(cx, parts))?;
-                // A stream that encrypts keeps what it has taken until it is flushed.
-                if let Poll::Ready(flushed) = stream.poll_flush(cx) {
-                    flushed?;
-                }
-                Poll::Ready(socket::some(sent))
-            }
+            Self::Boxed(boxed) => boxed.poll_send(cx, parts),
         }
     }
 }

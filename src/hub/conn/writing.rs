@@ -92,6 +92,11 @@ impl Connection {
 
     /// Writes the outbox. Returns whether the outbox is empty now.
     pub(super) fn write_outbox(&mut self, engine: &mut Engine) -> Result<bool, Over> {
+        match self.transport.poll_flush(&mut Context::from_waker(&self.waker)) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => self.lost(engine)?,
+            Poll::Pending => return Ok(false),
+        }
         let Some(outbox) = &mut self.outbox else { return Ok(true) };
         let mut cx = Context::from_waker(&self.waker);
         let was_blocked = outbox.is_blocked();

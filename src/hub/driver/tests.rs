@@ -1,16 +1,16 @@
 //! Tests of the driver, with a listener and sockets of their own.
 
 use std::future::{Future, poll_fn};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker, ready};
 use std::thread;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep_until};
 
@@ -864,7 +864,7 @@ fn who_unfollows_and_follows_again_and_again_is_listed_once() {
 fn a_client_on_any_stream_gets_all_and_its_close_is_answered_before_the_end() {
     let mut stand = Stand::new();
     let (mut peer, ours) = tokio::io::duplex(1000);
-    stand.driver.take_in(Transport::Boxed(Box::new(ours)), ([10, 0, 0, 1], 1).into());
+    stand.driver.take_in(Transport::boxed(ours), ([10, 0, 0, 1], 1).into());
     let mut received = Vec::new();
     let mut turn_until =
         |stand: &mut Stand, peer: &mut DuplexStream, holds: &dyn Fn(&[u8]) -> bool| {
@@ -897,4 +897,88 @@ fn a_client_on_any_stream_gets_all_and_its_close_is_answered_before_the_end() {
     assert!(got.ends_with(b"\x88\x02\x03\xe8"), "then the end");
     drop(peer);
     stand.turn_until(|stand| stand.driver.connections.is_empty());
+}
+
+/// Holds what it has taken until its gate is open, as TLS does while its socket is full.
+struct Gated {
+    inner: DuplexStream,
+    held: Vec<u8>,
+    gate: Arc<Mutex<(bool, Option<Waker>)>>,
+}
+
+impl AsyncRead for Gated {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Gated {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.held.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { inner, held, gate } = &mut *self;
+        let mut gate = gate.lock().unwrap();
+        if !gate.0 {
+            gate.1 = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        while !held.is_empty() {
+            let written = ready!(Pin::new(&mut *inner).poll_write(cx, held))?;
+            held.drain(..written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[test]
+fn what_a_stream_has_taken_and_not_passed_on_is_flushed_when_it_can_be_and_counts_as_not_sent() {
+    let mut stand = Stand::new();
+    let (mut peer, inner) = tokio::io::duplex(1000);
+    let gate = Arc::new(Mutex::new((true, None::<Waker>)));
+    let gated = Gated { inner, held: Vec::new(), gate: Arc::clone(&gate) };
+    stand.driver.take_in(Transport::boxed(gated), ([10, 0, 0, 1], 1).into());
+    stand.runtime.block_on(peer.write_all(upgrade_of("/").as_bytes())).unwrap();
+    stand.turn_until(|stand| stand.shared.registry.count() == 1);
+    let mut greeting = [0; 1000];
+    let _ = stand.runtime.block_on(peer.read(&mut greeting)).unwrap();
+
+    gate.lock().unwrap().0 = false;
+    stand.shared.broadcast("late".into());
+    let mut flushed = stand.shared.flush(PATIENCE);
+    stand.turn_until(|_| gate.lock().unwrap().1.is_some());
+    assert!(stand.driver.connections.iter().all(|(_, connection)| connection.is_blocked()));
+    assert!(flushed.try_recv().is_err(), "it has not left");
+    let waker = {
+        let mut gate = gate.lock().unwrap();
+        gate.0 = true;
+        gate.1.take().unwrap()
+    };
+    waker.wake();
+    let mut outcome = None;
+    let started = Instant::now();
+    while outcome.is_none() {
+        assert!(started.elapsed() < PATIENCE, "waited in vain");
+        stand.turn();
+        outcome = flushed.try_recv().ok();
+    }
+    assert_eq!(outcome, Some(Ok(())));
+    let mut message = [0; 6];
+    stand.runtime.block_on(peer.read_exact(&mut message)).unwrap();
+    assert_eq!(message, *b"\x81\x04late");
 }

@@ -11,7 +11,7 @@ use crate::page::{Page, Parts};
 use crate::wire::Wire;
 
 /// The admission rules, and the answers to other requests.
-pub(crate) struct Reception {
+pub(crate) struct Admission {
     pub(crate) rules: Rules,
     pub(crate) page: Page,
     /// The pages that may show the hub's page in a frame: sources of a content security policy.
@@ -29,7 +29,7 @@ pub(crate) struct Reception {
     pub(crate) authorize_follow: Option<FollowRule>,
 }
 
-impl Drop for Reception {
+impl Drop for Admission {
     fn drop(&mut self) {
         program::let_go(self.authorize_follow.take()); // with what the program has put into it
     }

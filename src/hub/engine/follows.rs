@@ -1,5 +1,5 @@
 //! The feeds that a client follows, its cursor in each, and what it is owed next. This part has no
-//! socket, so tests compare it with a naive model (`hub::reference`).
+//! socket, so tests compare it with a naive model (`hub::testing::reference`).
 
 use smallvec::SmallVec;
 

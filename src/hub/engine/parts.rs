@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::codec::Message;
 use crate::hub::client::addresses::Addresses;
-use crate::hub::engine::admission::Reception;
+use crate::hub::engine::admission::Admission;
 use crate::hub::engine::clients::Clients;
 use crate::hub::engine::clock::Clock;
 use crate::hub::engine::feeds::Feeds;
@@ -32,7 +32,7 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     pub(crate) feeds: Feeds,
     pub(crate) clients: Clients,
-    pub(crate) admission: Reception,
+    pub(crate) admission: Admission,
     pub(crate) intake: Intake,
     pub(crate) reports: Reports,
     /// What clients are told once the hub ends.
@@ -52,7 +52,7 @@ impl Engine {
         shared: Arc<Shared>,
         timeouts: &Timeouts,
         retention: &Retention,
-        admission: Reception,
+        admission: Admission,
     ) -> Self {
         let proxies = admission.proxies.clone();
         let addresses = Addresses::new(shared.limits.clients_per_address, proxies);

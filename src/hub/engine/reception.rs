@@ -8,7 +8,7 @@ use crate::codec::CloseFrame;
 use crate::handshake::{Refusal, Request, Status, Upgrade};
 use crate::hub::client::addresses::Place;
 use crate::hub::client::state::{ClientState, Details};
-use crate::hub::engine::admission::{Answer, Asked, Reception};
+use crate::hub::engine::admission::{Admission, Answer, Asked};
 use crate::hub::engine::parts::Engine;
 use crate::hub::error::FeedError;
 use crate::hub::events::{DisconnectReason, Event};
@@ -41,7 +41,7 @@ impl Engine {
         request: &Request,
         address: SocketAddr,
     ) -> Result<Answer, Refusal> {
-        let Reception { rules, page, proxies, frame_ancestors, .. } = &self.admission;
+        let Admission { rules, page, proxies, frame_ancestors, .. } = &self.admission;
         let origin = rules.judge(request, proxies.contains(&address.ip().to_canonical()))?;
         #[cfg(feature = "page")]
         if !request.wants_upgrade()

@@ -51,7 +51,7 @@ pub(crate) struct Log {
     pub(crate) survey: Option<Survey>,
     kept: Kept,
     /// The position from which on messages are kept for clients that are away, and the same as
-    /// collected so far for the next tick. See `hub::held`.
+    /// collected so far for the next tick. See `hub::engine::session`.
     held: u64,
     held_next: u64,
     /// The number of the newest message that ever existed.

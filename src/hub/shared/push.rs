@@ -584,7 +584,7 @@ impl Shared {
 
     /// Draws the stamp of a push, under the lock of the push's queue.
     fn draw_stamp(&self) -> u64 {
-        // A reader of this stamp sees everything done before it was drawn: see `hub::takeover`.
+        // A reader of this stamp sees everything done before it was drawn: see `hub::engine::takeover`.
         self.stamps.fetch_add(1, Ordering::AcqRel)
     }
 

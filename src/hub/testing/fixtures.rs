@@ -7,7 +7,7 @@ use bytes::BytesMut;
 
 use crate::handshake::{HeadLimits, Request, RequestReader, Rules};
 use crate::hub::client::state::ClientState;
-use crate::hub::engine::admission::Reception;
+use crate::hub::engine::admission::Admission;
 use crate::hub::engine::parts::Engine;
 use crate::hub::feed::item::Cursor;
 use crate::hub::feed::topic::Topic;
@@ -31,7 +31,7 @@ pub(crate) fn engine_with(
     retention: &Retention,
 ) -> Engine {
     let shared = Shared::new(limits, overflow, IdSource::new().unwrap());
-    let admission = Reception {
+    let admission = Admission {
         rules: Rules::default(),
         page: Page::default(),
         keep_headers: Vec::new(),
