@@ -159,6 +159,8 @@ function node(options) {
   return async (t, hub) => {
     const server = httpProxy.createServer({ target: `http://127.0.0.1:${hub}`, ws: true, ...options });
     server.on('error', () => {}); // a connection that ends
+    // It writes a refusal to a browser that may have gone, and listens for no error of that.
+    server.on('proxyReqWs', (request, incoming, socket) => socket.on('error', () => {}));
     const port = await freePort();
     server.listen(port, '127.0.0.1');
     t.after(() => server.close());
