@@ -112,9 +112,9 @@
 //!   the end it has the newest of all values.
 //! - **Strict protocol.** All 301 cases of the Autobahn suite's groups 1 to 7, 9 and 10 pass in
 //!   both roles, none of them "non-strict" (`.ci/run`).
-//! - **Other people's clients.** Chromium, Firefox, Node's own `WebSocket`, npm's `ws`, Python's
+//! - **Other people's clients.** Chromium, Node's own `WebSocket`, npm's `ws`, Python's
 //!   `websockets` and tungstenite each pass one list of checks, tungstenite with 200 clients at
-//!   once (`.ci/interop`).
+//!   once (`.ci/interop`). The page and its client are tried in Firefox, too (`.ci/browser`).
 //! - **Strangers stay out.** A page of another site cannot connect, not even to a hub on
 //!   `localhost`: the hub checks `Origin` and `Host` by default ([`HubBuilder::allow_origin`],
 //!   [`HubBuilder::allow_host`]). Ids are unguessable and never given twice. An address that other

@@ -455,6 +455,13 @@ fn extensions_are_ignored_and_never_echoed() {
     assert_eq!(answer, upgrade(VALID).unwrap().accept(None).unwrap());
 }
 
+// RFC 9110, 10.1.4: `TE` is about the answer's transfer coding, which a 101 has none of. Some proxies add it.
+#[test]
+fn a_te_header_changes_nothing() {
+    let answer = upgrade(with(VERSION, &format!("{VERSION}TE: trailers\r\n"))).unwrap();
+    assert_eq!(answer.accept(None).unwrap(), upgrade(VALID).unwrap().accept(None).unwrap());
+}
+
 // 34. Origin and Host
 
 fn from(origin: &str) -> u16 {

@@ -149,7 +149,8 @@ test('a loop over a feed throws where the run has failed, after the last message
 for (const [name, end, how] of [
   ['its handle', ({ run }) => run.close(), 'ended'],
   ['the connection', ({ tab }) => tab.hub.close(), 'ended'],
-  ['its handle by using', ({ run }) => run[Symbol.dispose]?.() ?? run.close(), 'ended'],
+  ['its handle by using', ({ run }) => run[Symbol.dispose](), 'ended'],
+  ['the connection by using', ({ tab }) => tab.hub[Symbol.dispose](), 'ended'],
   ['the connection by the hub', ({ tab }) => tab.socket.say({ bye: { code: 4501, reason: 'not you' } }), 'Error: closed: 4501 not you'],
 ]) {
   test(`a loop over a feed is over once ${name} is closed`, async () => {
