@@ -640,13 +640,14 @@ class Connection extends EventTarget {
       tell(true);
     })).catch(() => signal.aborted || timers.setTimeout(lock, 50));
     if (id && locks) lock();
-    else if (id && BroadcastChannel) { // there are no locks without https
+    else if (id && BroadcastChannel) try { // there are no locks without https
       const channel = new BroadcastChannel(`stepcast ${id}`);
       signal.onabort = () => channel.close();
       channel.onmessage = ({ data }) => data ? tell(false) : then || channel.postMessage(true);
       channel.postMessage(false);
       if (!asks) tell(true);
-    } else tell(true);
+    } catch {} // the timer tells
+    else tell(true);
   }
 
   /** Who this tab is. `live`: a page is it. */
@@ -665,7 +666,7 @@ export function connect(url = new URL(/* webpackIgnore: true */ /* @vite-ignore 
   const address = new URL(url, globalThis.document?.baseURI);
   address.protocol = address.protocol.replace('http', 'ws');
   address.hash = '';
-  if (!/^ws/.test(address.protocol)) throw new SyntaxError(`${address} is no address of a hub`);
+  if (!/^ws/.test(address.protocol)) throw new SyntaxError(`${address} is no hub address`);
   const [, feed = ''] = FEED.exec(address.pathname) ?? [];
   return new Connection(address, { feeds: [decodeURIComponent(feed)], ...options });
 }

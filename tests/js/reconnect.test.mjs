@@ -23,7 +23,7 @@ test('the address may be http or https', () => {
 
 test('without one it is the folder that the module was loaded from', () => {
   // Which is a file's here: Node loads no module over http.
-  assert.throws(() => connect(undefined, { WebSocket: class {} }), new SyntaxError(`${new URL('../../src/page/', import.meta.url)} is no address of a hub`));
+  assert.throws(() => connect(undefined, { WebSocket: class {} }), new SyntaxError(`${new URL('../../src/page/', import.meta.url)} is no hub address`));
 });
 
 test('an address that names a feed follows this feed only, unless the options say otherwise', () => {

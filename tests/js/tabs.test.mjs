@@ -345,3 +345,14 @@ test('sessionStorage is used where none is named, and done without where it is f
   }
   assert.equal(storage.record.live, false);
 });
+
+test('a channel that cannot be had keeps no tab from connecting as itself', async (t) => {
+  t.after(() => browser());
+  const first = new Tab({ storage: new Storage(), connect: await another() });
+  first.socket.welcome();
+  browser({ BroadcastChannel: class { constructor() { throw new Error('not here'); } } });
+  const second = new Tab({ storage: first.storage, connect: await another() });
+  second.clock.pass(300);
+  await null;
+  assert.equal(helloOf(second).id, 4711);
+});
