@@ -86,9 +86,9 @@ fn nobody_else_waits_for_thousands_of_hot_feeds() {
         drop(Peer::connect(&hub));
     }
     // Some tens of milliseconds each; a whole round of taking over takes longer here.
-    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     hub.broadcast("to everyone");
     assert_eq!(viewer.text(), "to everyone");
+    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
     stop.store(true, Ordering::Relaxed);
     for pushing in pushing {
         pushing.join().unwrap();

@@ -16,19 +16,30 @@ use stepcast::codec::{self, Control, ControlPayload, Incoming, MessageCodec, Rol
 use stepcast::{DisconnectReason, Event, Hub, Overflow, Timeouts};
 use tokio_util::codec::{Decoder, Encoder};
 
+/// Looks of six seconds. Another process may take the reader's core for a while, and what is late
+/// then is no fault of the hub. Without the window each look is far from fresh.
+const LOOKS: usize = 3;
+
+/// The age that of a hundred values five may exceed.
+fn oldest_but_five_percent(ages: &mut [Duration]) -> Duration {
+    ages.sort_unstable();
+    ages[ages.len() * 95 / 100]
+}
+
 /// Reads for six seconds, in which it has to see fresh values, and as many as it can read.
 fn look(hub: &Hub, slow: &mut Slow) {
     let model = Model::start(hub);
-    let mut ages = Vec::new();
-    assert!(slow.read_for(Duration::from_secs(6), |message| {
-        ages.push(model.age(message.as_text().unwrap()));
-    }));
-    ages.sort_unstable();
-    // The bar is 0.5 s, and what is measured on a quiet machine is in `docs/performance.md`. Here
-    // other processes may take the reader's core, and what is late then is no fault of the hub: the
-    // usual value is judged.
-    let median = ages[ages.len() / 2];
-    assert!(median < Duration::from_millis(500), "{median:?} of {} values", ages.len());
+    let mut seen = Vec::new();
+    // The bar is 0.5 s; `docs/performance.md` says what is measured on a quiet machine.
+    let is_fresh = (0..LOOKS).any(|_| {
+        let mut ages = Vec::new();
+        assert!(slow.read_for(Duration::from_secs(6), |message| {
+            ages.push(model.age(message.as_text().unwrap()));
+        }));
+        seen.push(oldest_but_five_percent(&mut ages));
+        seen.last() < Some(&Duration::from_millis(500))
+    });
+    assert!(is_fresh, "{seen:?}");
     let share = slow.read * 100 / (slow.read + slow.missed);
     assert!(share >= 90, "it got {share} % of what it could read");
 }
@@ -60,21 +71,22 @@ fn who_stays_behind_what_is_sent_sees_fresh_values_all_the_same() {
                 thread::sleep(Duration::from_millis(1));
             }
         });
-        let mut ages = [vec![], vec![]];
-        assert!(slow.read_for(Duration::from_secs(6), |message| {
-            let Some((whose, set)) = message.as_text().and_then(|text| text.split_once(' ')) else {
-                return;
-            };
-            let set = Duration::from_micros(set.parse().unwrap());
-            ages[usize::from(whose == "one")].push(began.elapsed().saturating_sub(set));
-        }));
+        let mut seen = Vec::new();
+        let is_fresh = (0..LOOKS).any(|_| {
+            let mut ages = [vec![], vec![]];
+            let lives = slow.read_for(Duration::from_secs(6), |message| {
+                let text = message.as_text();
+                let Some((whose, set)) = text.and_then(|text| text.split_once(' ')) else { return };
+                let set = Duration::from_micros(set.parse().unwrap());
+                ages[usize::from(whose == "one")].push(began.elapsed().saturating_sub(set));
+            });
+            let are_many = lives && ages.iter().all(|ages| ages.len() > 20);
+            let oldest = ages.each_mut().map(|ages| oldest_but_five_percent(ages));
+            seen.push(oldest);
+            are_many && oldest.iter().all(|oldest| *oldest < Duration::from_millis(600))
+        });
         ending.store(true, Ordering::Relaxed);
-        for mut ages in ages {
-            ages.sort_unstable();
-            assert!(ages.len() > 20, "{ages:?}");
-            let median = ages[ages.len() / 2];
-            assert!(median < Duration::from_millis(500), "{median:?} of {} values", ages.len());
-        }
+        assert!(is_fresh, "{seen:?}");
     });
     assert!(hub.client(id).is_some_and(|client| client.id() == id));
 }

@@ -94,10 +94,11 @@ impl Peer {
     /// Returns the next message. Where the hub has been held up for long, it asks before that
     /// whether this client lives, which is answered.
     pub fn message(&mut self) -> Message {
+        let started = Instant::now();
         loop {
             match self.recv() {
                 Incoming::Message(message) => return message,
-                Incoming::Control(Control::Ping(ping)) => {
+                Incoming::Control(Control::Ping(ping)) if started.elapsed() < PATIENCE => {
                     let _ = self.try_control(Control::Pong(ping));
                 }
                 other @ Incoming::Control(_) => panic!("expected a message, got {other:?}"),
