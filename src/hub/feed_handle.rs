@@ -62,7 +62,7 @@ impl Feed {
         Self { inner: None }
     }
 
-    /// What is behind the handle, unless there is nothing, or another process has it.
+    /// The state behind the handle: none where it is disabled, or another process has it.
     fn live(&self) -> Option<&Inner> {
         self.inner.as_ref().filter(|inner| !inner.shared.process.is_another())
     }

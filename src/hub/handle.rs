@@ -106,7 +106,7 @@ impl Hub {
         Self { inner: Some(Arc::new(inner)) }
     }
 
-    /// What is behind the handle, unless there is nothing, or another process has it.
+    /// The state behind the handle: none where it is disabled, or another process has it.
     fn live(&self) -> Option<&Arc<Inner>> {
         self.inner.as_ref().filter(|inner| !inner.shared.process.is_another())
     }

@@ -1,4 +1,4 @@
-//! What feeds keep for `stepcast.v1` clients that are away and may come back.
+//! The messages that feeds keep for `stepcast.v1` clients that are away and may come back.
 
 use std::collections::HashMap;
 

@@ -96,7 +96,7 @@ pub(crate) struct Pace {
     pongs: Pongs,
 }
 
-/// What the hub knows of a client's Pongs.
+/// The kind of Pongs that a client has sent so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pongs {
     Unknown,

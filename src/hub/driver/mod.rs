@@ -1,7 +1,7 @@
 //! The driver: the one task that owns the listener and every connection.
 //!
-//! [`state::Driver`] is its state, `task` the order of work in a turn; the other files are the kinds of
-//! work.
+//! [`state::Driver`] is its state, and `task` the order of work in a turn. The other files are the
+//! kinds of work.
 
 mod accepting;
 pub(crate) mod bind;

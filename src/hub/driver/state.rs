@@ -96,7 +96,7 @@ pub(super) enum Walk {
     Connections(usize),
     /// Clients that have not come back in time.
     Sessions,
-    /// What is kept for clients that are away, from this place among them on.
+    /// The messages kept for clients that are away, from this place among them on.
     Held(usize),
     /// The unneeded messages of feeds, from the feed at this place on.
     Feeds(usize),

@@ -1,7 +1,7 @@
 //! The state that all connections of one driver share, and how feeds and clients come and go in it.
 //!
-//! [`parts::Engine`] is made of the parts in the other files. `session`, `reception` and `memory` are
-//! its methods that need several of them.
+//! [`parts::Engine`] is made of the parts in the other files. `session`, `reception` and `memory`
+//! hold its methods that need several of them.
 
 pub(crate) mod admission;
 pub(crate) mod clients;

@@ -35,7 +35,7 @@ pub(crate) struct Engine {
     pub(crate) admission: Admission,
     pub(crate) intake: Intake,
     pub(crate) reports: Reports,
-    /// What clients are told once the hub ends.
+    /// The last words to clients, once the hub ends.
     pub(crate) farewell: Option<Farewell>,
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct Round {
     pub(crate) upto: u64,
     /// Feeds whose inboxes have not been looked at yet.
     pub(crate) news: FeedNews,
-    /// What is left of the inbox that is being taken over.
+    /// The rest of the inbox that is being taken over.
     pub(crate) part: Option<Part>,
     /// Feeds that have been taken over.
     pub(crate) fresh: Vec<usize>,
@@ -32,7 +32,7 @@ pub(crate) enum Stage {
     Clients,
 }
 
-/// What is left of an inbox that has been emptied.
+/// The rest of an inbox that has been emptied.
 pub(crate) struct Part {
     pub(crate) place: usize,
     /// The number of the message before the next.

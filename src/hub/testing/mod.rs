@@ -1,4 +1,4 @@
-//! What tests compare with: a naive model of a hub, and what loom tries.
+//! Fixtures of unit tests, a naive model of a hub to compare with, and the model for loom.
 
 pub(crate) mod fixtures;
 #[cfg(stepcast_loom)]
