@@ -144,22 +144,22 @@ impl Limits {
         /// Sets the most bytes that wait for one client alone. Beyond this limit
         /// [`Overflow`](crate::Overflow) decides. Default 4 MiB, ten thousand small messages.
         ///
-        /// Each message counts its payload and 320 bytes, which the hub needs beside the payload.
+        /// Each message counts its payload and 256 bytes, which the hub needs beside the payload.
         /// One larger message is kept if it waits alone.
         ///
         /// Values that were [set](crate::Hub::set) for the client have as many bytes again. Each
-        /// value counts with twice its key and 448 bytes. A value beyond the limit is refused at
+        /// value counts with twice its key and 384 bytes. A value beyond the limit is refused at
         /// the call, unless it waits alone.
         mailbox: usize = "64 * 1024";
         /// Sets the most bytes of one feed's log, for slow clients and late joiners. Everyone's
         /// feed has the same limit. Default 8 MiB.
         ///
-        /// Each message counts its payload and 320 bytes. A client that falls further behind skips
+        /// Each message counts its payload and 256 bytes. A client that falls further behind skips
         /// to the middle of the log. One larger message is kept alone. Pushes that the hub has not
         /// yet taken over share a quarter of [`memory`](Self::memory) across all feeds.
         feed: usize = "32 << 20";
         /// Sets the most bytes of one feed's latest values. Each value counts with twice its key
-        /// and 448 bytes. A value beyond the limit is refused at the call. Default 16 MiB.
+        /// and 384 bytes. A value beyond the limit is refused at the call. Default 16 MiB.
         latest: usize = "1 << 20";
         /// Sets the most keys of one feed's latest values, and of the values that wait for one
         /// client. One more key is refused at the call. [`Feed::remove`](crate::Feed::remove) frees

@@ -1,7 +1,7 @@
 //! Wires: how what is pushed becomes the bytes that a client gets.
 //!
-//! There are two: [`plain`], and [`v1`] for those who ask for it. A [`Frame`] is the encoded form of one message, made
-//! once and shared by every client on the same wire that is owed it.
+//! There are two: [`plain`], and [`v1`] for those who ask for it. A message is encoded for a wire when a
+//! client on that wire first needs it, once for all of them.
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -9,8 +9,6 @@ pub(crate) mod plain;
 pub(crate) mod v1;
 
 use bytes::{Buf, Bytes};
-
-use crate::codec::OpCode;
 
 /// How messages are encoded for a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,20 +53,6 @@ impl Frame {
         let part = if self.body.is_empty() { &mut self.head } else { &mut self.body };
         *part = map(std::mem::take(part));
         self
-    }
-
-    /// Of a whole frame of a server: whether it is text, and its payload.
-    pub(crate) fn payload(&self) -> (bool, Bytes) {
-        let is_text = self.head.first().is_some_and(|first| first & 0x0f == OpCode::Text as u8);
-        // RFC 6455, 5.2: a length of 126 or 127 says how many bytes of it follow.
-        let header = match self.head.get(1) {
-            Some(127) => 10,
-            Some(126) => 4,
-            _ => 2,
-        };
-        let payload =
-            if self.head.len() > header { self.head.slice(header..) } else { self.body.clone() };
-        (is_text, payload)
     }
 
     /// Drops the first `count` bytes, or all where there are fewer.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Frame;
-use crate::codec::{self, FrameHeader, Message, OpCode};
+use crate::codec::{self, FrameHeader, Kind, Message, OpCode};
 
 /// From this size on a payload is shared with the message instead of copied behind its header.
 /// Copying less than this costs about what a second part costs in the vectored write.
@@ -20,16 +20,67 @@ pub(crate) fn put_greeting(id: u64, out: &mut Vec<u8>) {
     }
 }
 
-/// Encodes a small message, whose payload is copied; `None`: it is to be [shared](share).
-pub(crate) fn copy(message: &Message) -> Option<Frame> {
-    (message.len() < SHARED_FROM).then(|| codec::server_frame(message).into())
+/// A message as the hub keeps it: of its own if it is small, and else shared with the program.
+///
+/// The copy of a small payload leaves room for the header of this wire before it. So a small
+/// message needs no second copy here, and no more memory than its frame.
+#[derive(Debug, Clone)]
+pub(crate) struct Content {
+    kind: Kind,
+    /// The bytes before the payload.
+    header: u8,
+    bytes: Bytes,
 }
 
-/// Encodes a large message, whose payload is shared.
-pub(crate) fn share(message: Message) -> Frame {
-    let opcode = if message.is_text() { OpCode::Text } else { OpCode::Binary };
-    let header = FrameHeader::server(opcode, true, message.len());
-    Frame::new(Bytes::copy_from_slice(header.as_ref()), message.into_bytes())
+impl Content {
+    /// Copies a small message; `None`: it is to be [shared](Self::share).
+    pub(crate) fn copy(message: &Message) -> Option<Self> {
+        if message.len() >= SHARED_FROM {
+            return None;
+        }
+        let bytes = codec::server_frame(message);
+        let header = u8::try_from(bytes.len() - message.len()).unwrap_or_default();
+        Some(Self { kind: message.kind(), header, bytes })
+    }
+
+    /// Shares the payload of a large message.
+    pub(crate) fn share(message: Message) -> Self {
+        Self { kind: message.kind(), header: 0, bytes: message.into_bytes() }
+    }
+
+    /// Exchanges the bytes for others that are the same.
+    pub(crate) fn map(mut self, map: impl FnOnce(Bytes) -> Bytes) -> Self {
+        self.bytes = map(self.bytes);
+        self
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The length of the payload.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - usize::from(self.header)
+    }
+
+    pub(crate) fn payload(&self) -> Bytes {
+        self.bytes.slice(usize::from(self.header)..)
+    }
+
+    /// Returns the message's frame on this wire.
+    pub(crate) fn frame(&self) -> Frame {
+        self.clone().into_frame()
+    }
+
+    /// Turns the message into its frame on this wire.
+    pub(crate) fn into_frame(self) -> Frame {
+        if self.header > 0 {
+            return self.bytes.into();
+        }
+        let opcode = if let Kind::Binary = self.kind { OpCode::Binary } else { OpCode::Text };
+        let header = FrameHeader::server(opcode, true, self.bytes.len());
+        Frame::new(Bytes::copy_from_slice(header.as_ref()), self.bytes)
+    }
 }
 
 #[cfg(test)]
@@ -44,7 +95,9 @@ mod tests {
             let payload = Bytes::from(vec![7; size]);
             let message = Message::from(payload.clone());
             let whole = codec::server_frame(&message);
-            let frame = copy(&message).unwrap_or_else(|| share(message));
+            let kept = Content::copy(&message).unwrap_or_else(|| Content::share(message));
+            assert_eq!((kept.len(), kept.payload()), (size, payload.clone()));
+            let frame = kept.frame();
             let parts: Vec<&[u8]> = frame.parts().map(AsRef::as_ref).collect();
             assert_eq!(parts.concat(), whole);
             let same = parts.last().unwrap().as_ptr_range().end == payload.as_ptr_range().end;

@@ -8,13 +8,12 @@ use std::fmt;
 use std::io::Write as _;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::from_str;
 use serde_json::value::RawValue;
 
 use super::Frame;
-use crate::codec::{self, FrameHeader, Json, Message, OpCode};
+use crate::codec::{FrameHeader, Json, Kind, Message, OpCode};
 
 /// The name of the subprotocol.
 pub(crate) const PROTOCOL: &str = "stepcast.v1";
@@ -54,42 +53,46 @@ pub(crate) struct Head {
 
 impl Head {
     fn put(self, line: &mut Vec<u8>) {
-        put(line, &self.alias);
+        put_number(line, self.alias.into());
         line.push(b',');
-        put(line, &self.number);
+        put_number(line, self.number);
         line.push(b',');
-        put(line, &self.at);
+        put_number(line, self.at);
     }
 }
 
 /// A message of a feed's log, or the value of a key.
-pub(crate) fn message(head: Head, message: &Message, key: Option<&str>) -> Form {
-    let kind = match message {
-        Message::Binary(bytes) => {
-            let kind = if key.is_some() { 2 } else { 1 };
-            return Form::Frame(binary(kind, head, key.unwrap_or_default(), bytes));
-        }
-        Message::Text(_) => "text",
-        Message::Json(_) => "json",
-    };
-    let text = message.as_text().unwrap_or_default();
-    let mut line = Vec::with_capacity(text.len() + text.len() / 8 + 48);
-    let _ = write!(line, r#"{{"{kind}":["#);
-    head.put(&mut line);
+pub(crate) fn message(head: Head, kind: Kind, payload: Bytes, key: Option<&str>) -> Form {
+    if let Kind::Binary = kind {
+        let form = if key.is_some() { 2 } else { 1 };
+        return Form::Frame(binary(form, head, key.unwrap_or_default(), payload));
+    }
+    let mut line = Vec::with_capacity(payload.len() + payload.len() / 8 + 48);
+    put_message(&mut line, head, kind, &payload, key);
+    Form::Line(line.into_boxed_slice().into()) // no more than it needs: lines are many
+}
+
+/// The line of a message that is text.
+fn put_message(line: &mut Vec<u8>, head: Head, kind: Kind, text: &[u8], key: Option<&str>) {
+    let is_json = matches!(kind, Kind::Json);
+    line.extend_from_slice(if is_json { br#"{"json":["# } else { br#"{"text":["# });
+    head.put(line);
     line.push(b',');
-    if matches!(message, Message::Json(_)) {
+    if is_json {
+        let from = line.len();
+        line.extend_from_slice(text);
         // Between lines stands a line feed, and in JSON only between tokens.
-        let bytes = text.bytes();
-        line.extend(bytes.map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
+        for byte in &mut line[from..] {
+            *byte = if matches!(*byte, b'\n' | b'\r') { b' ' } else { *byte };
+        }
     } else {
-        put(&mut line, text);
+        put_text(line, text);
     }
     if let Some(key) = key {
         line.push(b',');
-        put(&mut line, key);
+        put_text(line, key.as_bytes());
     }
     line.extend_from_slice(b"]}");
-    Form::Line(line.into_boxed_slice().into()) // no more than it needs: lines are many
 }
 
 /// The end of a key's value: clients that have an older one forget it.
@@ -98,7 +101,7 @@ pub(crate) fn removed(head: Head, key: &str) -> Form {
     line.extend_from_slice(br#"{"removed":["#);
     head.put(&mut line);
     line.push(b',');
-    put(&mut line, key);
+    put_text(&mut line, key.as_bytes());
     line.extend_from_slice(b"]}");
     Form::Line(line.into_boxed_slice().into())
 }
@@ -112,7 +115,7 @@ pub(crate) fn ended(head: Head) -> Form {
     Form::Line(line.into_boxed_slice().into())
 }
 
-fn binary(kind: u8, of: Head, key: &str, payload: &Bytes) -> Frame {
+fn binary(kind: u8, of: Head, key: &str, payload: Bytes) -> Frame {
     let key_len = u16::try_from(key.len()).unwrap_or_default(); // keys are shorter: see `Shared::set`
     let before = BINARY_HEAD + usize::from(key_len);
     let header = FrameHeader::server(OpCode::Binary, true, before + payload.len());
@@ -124,12 +127,56 @@ fn binary(kind: u8, of: Head, key: &str, payload: &Bytes) -> Frame {
     head.put_u64(of.at);
     head.put_u16(key_len);
     head.put_slice(&key.as_bytes()[..usize::from(key_len)]);
-    Frame::new(head.freeze(), payload.clone())
+    Frame::new(head.freeze(), payload)
 }
 
-/// A string or a number, as JSON has it.
-fn put(line: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
-    let _ = serde_json::to_writer(line, value); // both always have a form, and there is always room
+/// A number, as JSON has it.
+fn put_number(line: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10).to_le_bytes()[0];
+        number /= 10;
+        if number == 0 {
+            return line.extend_from_slice(&digits[first..]);
+        }
+    }
+}
+
+/// A string, as JSON has it, of bytes that are text. (To have them as a `&str` is to validate them once more.)
+fn put_text(line: &mut Vec<u8>, mut text: &[u8]) {
+    let is_escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    // The compiler looks at so many bytes at once.
+    let has_escaped = |bytes: &[u8]| bytes.iter().fold(false, |has, byte| has | is_escaped(*byte));
+    line.push(b'"');
+    loop {
+        let clean = text.chunks_exact(32).take_while(|bytes| !has_escaped(bytes)).count() * 32;
+        let next = text[clean..].iter().position(|byte| is_escaped(*byte));
+        let Some(at) = next.map(|next| clean + next) else { break };
+        line.extend_from_slice(&text[..at]);
+        put_escaped(line, text[at]);
+        text = &text[at + 1..];
+    }
+    line.extend_from_slice(text);
+    line.push(b'"');
+}
+
+/// A character that stands in no string of JSON as it is.
+fn put_escaped(line: &mut Vec<u8>, byte: u8) {
+    let short = match byte {
+        b'"' | b'\\' => byte,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0x08 => b'b',
+        0x0c => b'f',
+        _ => {
+            line.extend_from_slice(br"\u00");
+            return put_hex(line, &[byte]);
+        }
+    };
+    line.extend_from_slice(&[b'\\', short]);
 }
 
 /// One text frame of some lines.
@@ -218,7 +265,7 @@ impl Lines {
         let line = self.next();
         line.reserve(256); // with the feeds that most follow
         line.extend_from_slice(br#"{"hello":{"id":"#);
-        put(line, id);
+        put_number(line, *id);
         line.extend_from_slice(br#","key":""#);
         put_hex(line, key);
         line.extend_from_slice(br#"","epoch":""#);
@@ -234,7 +281,7 @@ impl Lines {
         let how = if resumed { "resumed" } else { "snapshot" };
         let line = self.next();
         line.extend_from_slice(br#"{"feed":{"name":"#);
-        put(line, name);
+        put_text(line, name.as_bytes());
         let _ = write!(line, r#","alias":{alias},"epoch":"{epoch:016x}","#);
         let _ = write!(line, r#""seq":{seq},"how":"{how}"}}}}"#);
     }
@@ -261,10 +308,10 @@ impl Lines {
         let _ = write!(line, r#"{{"error":{{"code":"{code}""#);
         if let Some(feed) = feed {
             line.extend_from_slice(br#","feed":"#);
-            put(line, feed);
+            put_text(line, feed.as_bytes());
         }
         line.extend_from_slice(br#","reason":"#);
-        put(line, reason);
+        put_text(line, reason.as_bytes());
         line.extend_from_slice(b"}}");
     }
 
@@ -272,7 +319,7 @@ impl Lines {
     pub(crate) fn bye(&mut self, code: u16, reason: &str, retry: Option<u64>) {
         let line = self.next();
         let _ = write!(line, r#"{{"bye":{{"code":{code},"reason":"#);
-        put(line, reason);
+        put_text(line, reason.as_bytes());
         if let Some(retry) = retry {
             let _ = write!(line, r#","retry":{retry}"#);
         }
@@ -603,19 +650,9 @@ fn number(body: &str) -> Option<u64> {
     from_str(body).ok().filter(|number| *number < 1 << 53)
 }
 
-/// The message whose plain frame this is: what it was before it was encoded, shared with it.
-pub(crate) fn message_of(frame: &Frame, is_json: bool) -> Message {
-    let (is_text, payload) = frame.payload();
-    let text = || codec::Text::try_from(payload.clone()).unwrap_or_default();
-    match (is_text, is_json) {
-        (false, _) => Message::Binary(payload),
-        (true, false) => Message::Text(text()),
-        (true, true) => Json::validated(text()).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::Value;
 
     use super::*;
@@ -732,7 +769,8 @@ mod tests {
             } else {
                 Message::from(means["data"].as_str().unwrap().to_owned())
             };
-            let form = message(head(&means), &message_given, means["key"].as_str());
+            let (kind, payload) = (message_given.kind(), message_given.into_bytes());
+            let form = message(head(&means), kind, payload, means["key"].as_str());
             let Form::Line(written) = form else { panic!("{form:?}") };
             assert_eq!(written, line);
         }
@@ -748,12 +786,24 @@ mod tests {
         for fixture in fixtures("binary")["binary"].as_array().unwrap() {
             let means = &fixture["means"];
             let Some(kind @ 1..=2) = means["kind"].as_u64() else { continue };
-            let payload = Message::from(bytes(means["payload_hex"].as_str().unwrap()));
+            let payload = bytes(means["payload_hex"].as_str().unwrap()).into();
             let key = means["key"].as_str().filter(|_| kind == 2);
-            let form = message(head(means), &payload, key);
+            let form = message(head(means), Kind::Binary, payload, key);
             let Form::Frame(frame) = form else { panic!("{form:?}") };
             let whole: Vec<u8> = frame.parts().flatten().copied().collect();
             assert_eq!(whole[2..], bytes(fixture["hex"].as_str().unwrap()), "{fixture}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn strings_and_numbers_are_as_serde_writes_them(text in "[\\x00-\\x7f步]{0,100}", number: u64) {
+            let mut line = Vec::new();
+            put_text(&mut line, text.as_bytes());
+            prop_assert_eq!(&line[..], serde_json::to_vec(&text).unwrap());
+            line.clear();
+            put_number(&mut line, number);
+            prop_assert_eq!(line, number.to_string().into_bytes());
         }
     }
 

@@ -45,7 +45,7 @@ fn a_stalled_client_that_is_set_a_key_many_times_gets_the_newest_when_it_reads_a
     }
     assert_eq!(
         hub.stats().memory - before,
-        3 * 448 + 2 * (4 + 8 + 8) + 10 + 7 + 8 + 320 + 10,
+        3 * 384 + 2 * (4 + 8 + 8) + 10 + 7 + 8 + 256 + 10,
         "they are counted"
     );
     assert_eq!(peer.message().len(), LARGE);

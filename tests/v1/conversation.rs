@@ -122,7 +122,7 @@ fn what_is_acknowledged_is_not_kept_and_what_is_not_comes_again() {
 
 #[test]
 fn a_full_mailbox_of_which_the_acknowledgement_was_lost_makes_room_for_who_comes_back_with_it() {
-    let limits = Limits::default().mailbox(10 * (34 + 320));
+    let limits = Limits::default().mailbox(10 * (34 + 256));
     let hub = Hub::builder().limits(limits).spawn_blocking("127.0.0.1:0").unwrap();
     let mut client = V1::connect(&hub, &json!({"feeds": {}}));
     for number in 0..10 {

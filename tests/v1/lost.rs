@@ -36,7 +36,7 @@ fn beside<T: Send + 'static>(runtime: &Runtime, does: impl FnOnce() -> T + Send 
 fn kept_beside_a_burst(burst: u64) -> usize {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     // For a hundred messages.
-    let limits = Limits::default().feed(100 * 400);
+    let limits = Limits::default().feed(100 * (80 + 256));
     let builder = Hub::builder().limits(limits).runtime(runtime.handle().clone());
     let hub = runtime.block_on(builder.spawn("127.0.0.1:0")).unwrap();
     let run = hub.feed("run").unwrap();

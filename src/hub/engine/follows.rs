@@ -247,11 +247,12 @@ impl Follows {
                 if let Some(emptied) = emptied {
                     feeds.keep_mail(emptied);
                 }
-                return Some(item::encode(slot.into_entry(&copy), cost, &feeds.shared.budget));
+                let message = slot.into_entry(&copy).message;
+                return Some(item::keep(message, cost, &feeds.shared.budget).into_frame());
             }
         }
         let (_, item, follow, cursor) = next?;
-        let frame = item.frame.clone();
+        let frame = item.frame();
         self.set_cursor(follow.place(), cursor);
         Some(frame)
     }

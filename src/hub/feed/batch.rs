@@ -132,24 +132,24 @@ impl Batch {
     }
 
     /// Makes a batch of frames. `next` returns the message at a cursor and the cursor after it.
-    pub(crate) fn of_frames<'a>(
+    pub(crate) fn of_frames(
         from: Cursor,
-        next: impl Fn(Cursor) -> Option<(&'a Frame, Cursor)>,
+        next: impl Fn(Cursor) -> Option<(Frame, Cursor)>,
     ) -> Self {
         let mut batch = Self { from, ..Self::default() };
         let mut small = Vec::new();
         let mut copied = 0;
         let mut at = from;
         let mut owed = next(at);
-        let single = owed.is_some_and(|(_, after)| next(after).is_none());
+        let single = owed.as_ref().is_some_and(|(_, after)| next(*after).is_none());
         while let Some((frame, after)) = owed {
             at = after;
             if frame.len() >= OWN_PART_FROM || single {
                 batch.flush_small(&mut small);
-                batch.add_shared(frame.clone(), at);
+                batch.add_shared(frame, at);
             } else {
                 copied += frame.len();
-                batch.add_copied(frame.clone(), at, &mut small);
+                batch.add_copied(frame, at, &mut small);
             }
             let full = batch.frames.len() >= BATCH || copied >= COPIED;
             owed = if full { None } else { next(at) };
@@ -217,7 +217,7 @@ mod tests {
         let mut log = log_of(&[10, 20, 5000, 4095, 5, 70_000]);
         let batch = batch_of(&mut log);
         let lens: Vec<_> = batch.parts.iter().map(Bytes::len).collect();
-        assert_eq!(lens, [30, 5000, 4100, 70_000]);
+        assert_eq!(lens, [30, 4, 4996, 4100, 10, 69_990], "and headers");
         assert_eq!((batch.bytes, batch.frames.len()), (79_130, 6));
         assert_eq!(batch_of(&mut log_of(&[100; 1000])).parts.len(), 1);
         let mut log = log_of(&[1024; 1200]);
@@ -307,8 +307,8 @@ mod tests {
                 rest.is_empty() || bytes.len() < lens[usize::try_from(cursor.log).unwrap() - 1]
             );
             for position in cursor.log..6 {
-                let (_, frame) = log.window.get(position).unwrap();
-                frame.frame.parts().for_each(|part| bytes.extend_from_slice(part));
+                let (_, item) = log.window.get(position).unwrap();
+                item.frame().parts().for_each(|part| bytes.extend_from_slice(part));
             }
             assert_eq!(bytes, whole[written..], "after {written}");
         }

@@ -1,12 +1,14 @@
 //! The items of a feed's log, and the cursors into it.
 
-use std::sync::{Arc, OnceLock};
+use std::cell::OnceCell;
+use std::sync::Arc;
 
-use crate::codec::Message;
 use crate::hub::feed::queue::Entry;
 use crate::hub::primitives::budget::{Budget, Charge};
+use crate::hub::primitives::program::Payload;
+use crate::wire::Frame;
+use crate::wire::plain::Content;
 use crate::wire::v1::{self, Form, Head};
-use crate::wire::{Frame, plain};
 
 /// The log bytes before a client from which on it gets the latest values first. The values matter
 /// most, and a client that stayed behind would never reach them.
@@ -30,18 +32,17 @@ pub(crate) struct Kept {
     pub(crate) age: u64,
 }
 
-/// A message in its encoded forms.
+/// A message of a log, the value of a key, or what only `stepcast.v1` clients are told.
 #[derive(Debug)]
 pub(crate) struct Item {
-    /// The frame on the plain wire.
-    pub(crate) frame: Frame,
+    /// The message; its plain frame is a slice of it. `None`: a removal, or the end of a feed.
+    message: Option<Content>,
     /// When the message was taken over, in the driver's milliseconds.
     pub(crate) at: u64,
-    is_json: bool,
     /// The key of a latest value.
     pub(crate) key: Option<Arc<str>>,
     /// The form on `stepcast.v1`, once somebody needs it; boxed, since items are many.
-    form: OnceLock<Box<Counted>>,
+    form: OnceCell<Box<Counted>>,
 }
 
 /// A form that is counted in the budget.
@@ -69,38 +70,49 @@ impl Item {
         cost: usize,
         budget: &Arc<Budget>,
     ) -> Self {
-        let is_json = matches!(*entry.message, Message::Json(_));
-        Self { frame: encode(entry, cost, budget), at, is_json, key, form: OnceLock::new() }
+        Self { message: Some(keep(entry.message, cost, budget)), at, key, form: OnceCell::new() }
     }
 
     /// Makes the removal of a key's value, which only `stepcast.v1` clients are told.
     pub(crate) fn removal(head: Head, key: Arc<str>, budget: &Arc<Budget>) -> Self {
-        Self::only_on_v1(v1::removed(head, &key), head.at, Some(key), budget)
+        Self::only_on_v1(head, Some(key), budget)
     }
 
     /// Makes the end of a feed, which only `stepcast.v1` clients are told.
     pub(crate) fn end(head: Head, budget: &Arc<Budget>) -> Self {
-        Self::only_on_v1(v1::ended(head), head.at, None, budget)
+        Self::only_on_v1(head, None, budget)
     }
 
-    fn only_on_v1(form: Form, at: u64, key: Option<Arc<str>>, budget: &Arc<Budget>) -> Self {
-        let form = OnceLock::from(Box::new(Counted::new(form, budget)));
-        Self { frame: Frame::default(), at, is_json: false, key, form }
+    /// Makes an item that has one form, at once: nothing else counts what the item takes.
+    fn only_on_v1(head: Head, key: Option<Arc<str>>, budget: &Arc<Budget>) -> Self {
+        let item = Self { message: None, at: head.at, key, form: OnceCell::new() };
+        item.form(head.alias, head.number, budget);
+        item
     }
 
     /// Whether the item is the removal of a value, or an end, and not a value.
     pub(crate) fn is_removal(&self) -> bool {
-        self.frame.is_empty() // a message has a header at least
+        self.message.is_none()
     }
 
     /// Whether the item is the end of a feed.
     pub(crate) fn is_end(&self) -> bool {
-        self.frame.is_empty() && self.key.is_none()
+        self.message.is_none() && self.key.is_none()
+    }
+
+    /// The length of the message.
+    pub(crate) fn message_len(&self) -> usize {
+        self.message.as_ref().map_or(0, Content::len)
     }
 
     /// The number of bytes, including the key of a value.
     pub(crate) fn len(&self) -> usize {
-        self.frame.len() + self.key.as_ref().map_or(0, |key| key.len())
+        self.message_len() + self.key.as_ref().map_or(0, |key| key.len())
+    }
+
+    /// Returns the frame on the plain wire. A removal and an end have none there.
+    pub(crate) fn frame(&self) -> Frame {
+        self.message.as_ref().map(Content::frame).unwrap_or_default()
     }
 
     /// The bytes that the `stepcast.v1` form counts, if it has been made.
@@ -112,35 +124,42 @@ impl Item {
     /// or the stamp.
     pub(crate) fn form(&self, alias: u32, number: u64, budget: &Arc<Budget>) -> &Form {
         let counted = self.form.get_or_init(|| {
-            let message = v1::message_of(&self.frame, self.is_json);
             let head = Head { alias, number, at: self.at };
-            let form = v1::message(head, &message, self.key.as_deref());
+            let form = match (&self.message, self.key.as_deref()) {
+                (Some(message), key) => v1::message(head, message.kind(), message.payload(), key),
+                (None, Some(key)) => v1::removed(head, key),
+                (None, None) => v1::ended(head),
+            };
             Box::new(Counted::new(form, budget))
         });
         &counted.form
     }
 }
 
-/// Encodes a message that is already counted in the budget as `cost`. The count ends with the last
-/// copy of the frame.
-pub(crate) fn encode(entry: Entry, cost: usize, budget: &Arc<Budget>) -> Frame {
+/// Keeps a message that is already counted in the budget as `cost`. The count ends with the last
+/// slice of it. Of a small message the hub has a copy, since its payload may be a slice of much.
+pub(crate) fn keep(message: Payload, cost: usize, budget: &Arc<Budget>) -> Content {
     let charge = Charge::adopt(budget, cost);
-    let frame = plain::copy(&entry.message);
-    let frame = frame.unwrap_or_else(|| plain::share(entry.message.into_message()));
-    frame.map_payload(|bytes| charge.attach(bytes))
+    let copy = Content::copy(&message);
+    let kept = copy.unwrap_or_else(|| Content::share(message.into_message()));
+    kept.map(|bytes| charge.attach(bytes))
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use bytes::Bytes;
-
     use super::*;
+    use crate::codec::Message;
 
-    pub(crate) fn item(frame: Frame) -> Item {
-        Item { frame, at: 0, is_json: false, key: None, form: OnceLock::new() }
-    }
-
-    pub(crate) fn frame(byte: u8, len: usize) -> Frame {
-        Bytes::from(vec![byte; len]).into()
+    /// An item whose frame has this length.
+    pub(crate) fn item(byte: u8, frame: usize) -> Item {
+        let header = |len: usize| match len {
+            0..=125 => 2,
+            126..=0xffff => 4,
+            _ => 10,
+        };
+        let len = (0..frame).rev().find(|len| len + header(*len) == frame).unwrap();
+        let message = Payload::from(Message::from(vec![byte; len]));
+        let message = Some(keep(message, 0, &Budget::new(0)));
+        Item { message, at: 0, key: None, form: OnceCell::new() }
     }
 }

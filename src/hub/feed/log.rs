@@ -215,7 +215,7 @@ impl Log {
             let next = |at| self.next(at, upto, self.bytes_before(at) > BEHIND, wire == Wire::V1);
             let batch = match wire {
                 Wire::Plain => {
-                    let next = |at| next(at).map(|(_, item, after)| (&item.frame, after));
+                    let next = |at| next(at).map(|(_, item, after)| (item.frame(), after));
                     Batch::of_frames(at, next)
                 }
                 Wire::V1 => {
@@ -298,12 +298,11 @@ impl Log {
         self.window.bytes
     }
 
-    /// The bytes that the messages and values count in the budget, with the headers of the values'
-    /// frames.
+    /// The bytes that the messages and values count in the budget.
     pub(crate) fn counted(&self) -> usize {
         let of_value = |item: &Item| {
             let key = item.key.as_deref().map_or(0, topic::Latest::cost_of_key);
-            ENTRY_OVERHEAD + key + item.frame.len() + item.form_bytes()
+            ENTRY_OVERHEAD + key + item.message_len() + item.form_bytes()
         };
         let values = self.latest.values.values().map(of_value);
         let end = self.latest.end.iter().map(|(_, item)| item);
@@ -417,7 +416,7 @@ impl Latest {
 pub(crate) mod tests {
     use super::*;
     use crate::codec::Message;
-    use crate::hub::feed::item::tests::frame;
+    use crate::hub::feed::item::tests::item;
     use crate::hub::feed::topic::Topics;
     use crate::hub::feed::window::tests::slot;
 
@@ -436,7 +435,7 @@ pub(crate) mod tests {
         let (mut log, _) = log(ALL);
         for (index, len) in lens.iter().enumerate() {
             let byte = u8::try_from(index % 251).unwrap();
-            log.window.push(slot(index as u64, *len, frame(byte, *len)));
+            log.window.push(slot(index as u64, *len, item(byte, *len)));
         }
         log.reveal(u64::MAX);
         log
@@ -453,7 +452,7 @@ pub(crate) mod tests {
     #[test]
     fn a_feed_stays_for_what_a_client_that_is_away_has_not_received_however_old_that_is() {
         let (mut log, _) = log(Kept { messages: 3, age: 100 });
-        (0..10).for_each(|stamp| log.window.push(slot(stamp, 10, frame(0, 10))));
+        (0..10).for_each(|stamp| log.window.push(slot(stamp, 10, item(0, 10))));
         log.reveal(10);
         log.hold(10);
         assert!(log.is_over(1000), "the client has all that there is");
@@ -469,9 +468,8 @@ pub(crate) mod tests {
     fn what_is_kept_is_the_newest_and_no_older_than_said_and_what_a_follower_needs() {
         let (mut log, _) = log(Kept { messages: 3, age: 100 });
         for stamp in 0..10 {
-            let (at, frame) = (stamp * 10, frame(0, 10));
-            let mut slot = slot(stamp, 10, frame);
-            slot.item.at = at;
+            let mut slot = slot(stamp, 10, item(0, 10));
+            slot.item.at = stamp * 10;
             log.window.push(slot);
         }
         log.reveal(10);
@@ -487,7 +485,7 @@ pub(crate) mod tests {
         assert!(!log.is_over(189) && log.is_over(190));
         log.trim(10, 190, usize::MAX);
         assert_eq!((log.window.live(), log.bytes()), (10, 0));
-        log.window.push(slot(10, 10, frame(0, 10)));
+        log.window.push(slot(10, 10, item(0, 10)));
         log.reveal(11);
         assert!(log.window.get(10).is_some(), "positions go on");
     }
@@ -510,8 +508,8 @@ pub(crate) mod tests {
         log.reveal(5);
         let read = |log: &Log, mut at: Cursor, upto: u64| {
             let mut texts = Vec::new();
-            while let Some((_, frame, after)) = log.next(at, upto, false, false) {
-                let bytes: Vec<u8> = frame.frame.parts().flat_map(|part| part.to_vec()).collect();
+            while let Some((_, item, after)) = log.next(at, upto, false, false) {
+                let bytes: Vec<u8> = item.frame().parts().flat_map(|part| part.to_vec()).collect();
                 texts.push(String::from_utf8(bytes[2..].to_vec()).unwrap());
                 at = after;
             }

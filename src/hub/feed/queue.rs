@@ -11,8 +11,8 @@ use crate::wire::plain::SHARED_FROM;
 
 /// The cost of an entry beside its payload: what it takes where it takes most, in a feed's log (see
 /// `window::Slot`). That includes its share of the log's spare capacity and the allocations of its
-/// frame.
-pub(crate) const ENTRY_OVERHEAD: usize = 320;
+/// bytes.
+pub(crate) const ENTRY_OVERHEAD: usize = 256;
 
 /// The number of messages taken as they come. Messages behind them come from a loop that is faster
 /// than the driver looks.

@@ -212,11 +212,10 @@ impl Window {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::hub::feed::item::tests::{frame, item};
-    use crate::wire::Frame;
+    use crate::hub::feed::item::tests::item;
 
-    pub(crate) fn slot(stamp: u64, cost: usize, frame: Frame) -> Slot {
-        Slot { stamp, number: stamp + 1, lost: 0, cost, before: 0, item: item(frame) }
+    pub(crate) fn slot(stamp: u64, cost: usize, item: Item) -> Slot {
+        Slot { stamp, number: stamp + 1, lost: 0, cost, before: 0, item }
     }
 
     #[test]
@@ -232,7 +231,7 @@ pub(crate) mod tests {
         for (payload, under_way) in [(0, 100), (0, 21), (80, 8192), (5000, 8192), (80, 0)] {
             let mut window = Window::new(1 << 30);
             let cost = payload + ENTRY_OVERHEAD;
-            (0..1000).for_each(|stamp| window.push(slot(stamp, cost, frame(0, 10))));
+            (0..1000).for_each(|stamp| window.push(slot(stamp, cost, item(0, 10))));
             window.reveal(1000);
             let received = window.before(900, under_way);
             let lines = u64::from(under_way).div_ceil(payload as u64 + 21); // at most
@@ -245,7 +244,7 @@ pub(crate) mod tests {
     #[test]
     fn only_what_was_stamped_before_is_readable() {
         let mut window = Window::new(1 << 20);
-        (0..10).for_each(|stamp| window.push(slot(stamp, 10, frame(0, 10))));
+        (0..10).for_each(|stamp| window.push(slot(stamp, 10, item(0, 10))));
         window.reveal(7);
         assert_eq!(window.live(), 7);
         assert!(window.get(6).is_some() && window.get(7).is_none() && !window.all_visible());
@@ -257,7 +256,7 @@ pub(crate) mod tests {
     fn a_cursor_that_fell_off_goes_on_in_the_middle() {
         let mut window = Window::new(100 * 10);
         for stamp in 0..150 {
-            window.push(slot(stamp, 10, frame(0, 10)));
+            window.push(slot(stamp, 10, item(0, 10)));
         }
         window.reveal(150);
         assert_eq!(window.catch_up(20), Some((100, 80)));
@@ -268,12 +267,12 @@ pub(crate) mod tests {
     #[test]
     fn one_frame_above_the_bound_is_kept_alone() {
         let mut window = Window::new(1000);
-        window.push(slot(0, 10, frame(0, 10)));
-        window.push(slot(1, 5000, frame(0, 5000)));
+        window.push(slot(0, 10, item(0, 10)));
+        window.push(slot(1, 5000, item(0, 5000)));
         window.reveal(2);
-        assert_eq!(window.get(1).unwrap().1.frame.len(), 5000);
+        assert_eq!(window.get(1).unwrap().1.frame().len(), 5000);
         assert!(window.get(0).is_none());
-        window.push(slot(2, 1000, frame(0, 10)));
+        window.push(slot(2, 1000, item(0, 10)));
         window.reveal(3);
         assert!(window.get(1).is_none() && window.get(2).is_some());
     }
