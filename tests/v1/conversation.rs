@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::support::lines::{V1, untimed};
 use crate::support::peer;
 use crate::support::peer::{event, until};
+use crate::support::wire::PATIENCE;
 use serde_json::json;
 use stepcast::codec::Message;
 use stepcast::{DisconnectReason, Event, Hub, Limits, Overflow, Retention, Timeouts};
@@ -700,6 +702,25 @@ fn values_that_one_client_was_given_are_kept_for_it_and_bounded() {
     for number in 90..100 {
         assert_eq!(client.line("text")[4], number.to_string());
     }
+}
+
+#[test]
+fn a_value_that_one_client_is_set_without_pause_comes_meanwhile() {
+    let hub = hub();
+    let mut client = V1::connect(&hub, &json!({"feeds": {}}));
+    let (id, is_read) = (client.id, AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let end = Instant::now() + PATIENCE; // or a failure would wait for this thread
+            while !is_read.load(Ordering::Relaxed) && Instant::now() < end {
+                hub.set(id, "key", "value").unwrap();
+            }
+        });
+        for _ in 0..3 {
+            assert_eq!(client.line("text")[4], "key");
+        }
+        is_read.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use crate::hub::client::addresses::{Crowds, Place, Rank};
 use crate::hub::client::state::ClientState;
 use crate::hub::id::ClientId;
-use crate::hub::primitives::budget::Charge;
 
 #[derive(Debug, Default)]
 pub(crate) struct Away {
@@ -28,9 +27,6 @@ struct Absent {
     rank: Rank,
     /// The time until which the client may come back, in the driver's milliseconds.
     until: u64,
-    /// The messages that the client was given and has not acknowledged. They count in the share of
-    /// absent clients, beside the mailbox.
-    unacknowledged: Charge,
 }
 
 impl Away {
@@ -39,16 +35,10 @@ impl Away {
         self.crowds.count_at(place)
     }
 
-    pub(crate) fn insert(
-        &mut self,
-        client: Arc<ClientState>,
-        lived: u64,
-        until: u64,
-        unacknowledged: Charge,
-    ) {
+    pub(crate) fn insert(&mut self, client: Arc<ClientState>, lived: u64, until: u64) {
         let (place, id) = (Place::of(client.address().ip()), client.id);
         let rank = (lived, id.get());
-        let absent = Absent { client, place, rank, until, unacknowledged };
+        let absent = Absent { client, place, rank, until };
         if self.clients.insert(id, absent).is_none() {
             self.crowds.insert(place, rank);
         }
@@ -73,19 +63,12 @@ impl Away {
     /// Returns the clients that have mail and its size in bytes, largest first.
     pub(crate) fn fullest(&self) -> Vec<(usize, Arc<ClientState>)> {
         let mail = |absent: &Absent| {
-            let bytes = absent.unacknowledged.bytes() + absent.client.mailbox.lock().bytes();
+            let bytes = absent.client.mailbox.lock().bytes();
             (bytes > 0).then(|| (bytes, Arc::clone(&absent.client)))
         };
         let mut clients: Vec<_> = self.clients.values().filter_map(mail).collect();
         clients.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         clients
-    }
-
-    /// Sets the number of bytes that a client has not acknowledged.
-    pub(crate) fn leave_unacknowledged(&mut self, id: ClientId, bytes: usize) {
-        if let Some(absent) = self.clients.get_mut(&id) {
-            absent.unacknowledged.set(bytes);
-        }
     }
 
     /// Returns the client that makes way at this place, if any is away there.
@@ -125,7 +108,6 @@ impl Away {
 mod tests {
     use super::*;
     use crate::hub::client::state::Details;
-    use crate::hub::primitives::budget::Budget;
     use crate::hub::primitives::conn_id::ConnId;
 
     #[test]
@@ -136,8 +118,7 @@ mod tests {
             let id = ClientId::new(id).unwrap();
             let address = (ip.parse::<std::net::IpAddr>().unwrap(), 1).into();
             let client = ClientState::new(id, ConnId::new(0, 0), address, Details::default(), None);
-            let nothing = Charge::none(&Budget::new(0));
-            away.insert(Arc::new(client), lived, 0, nothing);
+            away.insert(Arc::new(client), lived, 0);
         };
         insert(1, "10.0.0.1", 90_000);
         insert(2, "10.0.0.2", 3);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use crate::hub::id::ClientId;
 use crate::hub::primitives::budget::{Budget, Charge};
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::lock::{Guard, Lock};
-use crate::hub::primitives::moment::{low_half, millis};
+use crate::hub::primitives::moment::millis;
 
 /// A description of one client, by [`Client::info`](crate::Client::info).
 ///
@@ -63,8 +63,8 @@ pub(crate) struct ClientState {
     details: Option<Box<Details>>,
     pub(crate) mailbox: Lock<Mailbox>,
     rare: Lock<Rare>,
-    /// The place of the client's mailbox among the driver's logs, or one of the constants below.
-    mail: AtomicU32,
+    /// Whether the client survives its connection.
+    has_session: AtomicBool,
     /// The bytes that the driver has taken up for the client and not yet written.
     pub(crate) writing: AtomicU32,
     pub(crate) skipped: AtomicU64,
@@ -72,11 +72,6 @@ pub(crate) struct ClientState {
 
 /// The client has no connection.
 const AWAY: u64 = u64::MAX;
-
-/// Values in place of the mailbox's place. `NO_SESSION`: the client does not survive its
-/// connection. `NO_MAIL`: the client has a session, and was never sent anything.
-const NO_SESSION: u32 = u32::MAX;
-const NO_MAIL: u32 = u32::MAX - 1;
 
 /// The parts that are seldom used, under one lock.
 #[derive(Debug)]
@@ -135,8 +130,8 @@ impl Details {
     }
 }
 
-/// The mailbox of one client. An empty mailbox costs nothing, and a mailbox has messages exactly
-/// while the driver has been told of it.
+/// The mailbox of one client. An empty mailbox costs nothing, and a mailbox has messages that the
+/// client has not been handed exactly while the driver has been told of it.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is asked by itself, and a client is small")]
 pub(crate) struct Mailbox {
@@ -157,7 +152,7 @@ pub(crate) struct Mailbox {
 }
 
 impl Mailbox {
-    /// The bytes that wait.
+    /// The bytes of the mail.
     pub(crate) fn bytes(&self) -> usize {
         self.mail.as_ref().map_or(0, |mail| mail.bytes())
     }
@@ -273,7 +268,7 @@ impl ClientState {
             details: (!plain).then(|| Box::new(details)),
             mailbox: Lock::default(),
             rare: Lock::new(Rare { follows, from: address.into() }),
-            mail: AtomicU32::new(NO_SESSION),
+            has_session: AtomicBool::new(false),
             writing: AtomicU32::new(0),
             skipped: AtomicU64::new(0),
         }
@@ -321,22 +316,12 @@ impl ClientState {
 
     /// Whether the client survives its connection.
     pub(crate) fn has_session(&self) -> bool {
-        self.mail.load(Ordering::Relaxed) != NO_SESSION
+        self.has_session.load(Ordering::Relaxed)
     }
 
     /// Makes the client survive its connection from now on.
     pub(crate) fn begin_session(&self) {
-        self.mail.store(NO_MAIL, Ordering::Relaxed);
-    }
-
-    /// The place of the client's mailbox among the driver's logs.
-    pub(crate) fn mail(&self) -> Option<usize> {
-        let place = self.mail.load(Ordering::Relaxed);
-        (place < NO_MAIL).then_some(place as usize)
-    }
-
-    pub(crate) fn set_mail(&self, place: usize) {
-        self.mail.store(low_half(place as u64), Ordering::Relaxed);
+        self.has_session.store(true, Ordering::Relaxed);
     }
 
     /// Adds a feed to those that the client has to follow, and takes over the feed's handle. The
@@ -478,7 +463,7 @@ impl ClientState {
     }
 
     pub(crate) fn info(&self) -> ClientInfo {
-        let waiting = self.mailbox.lock().bytes();
+        let waiting = self.mailbox.lock().mail.as_ref().map_or(0, |mail| mail.waiting_bytes());
         ClientInfo {
             address: self.address(),
             connected: self.connection.load(Ordering::Relaxed) != AWAY,

@@ -279,7 +279,7 @@ impl Connection {
         let Some(wanted) = open.client.take_wishes() else { return 0 };
         let connection = self.id;
         let feeds = &mut engine.feeds;
-        for gone in open.follows.unfollow_unwanted(&open.client, &wanted, feeds, connection) {
+        for gone in open.follows.unfollow_unwanted(&wanted, feeds, connection) {
             open.take_gone(gone, engine);
         }
         self.follow_all(&wanted, engine);
@@ -324,8 +324,6 @@ pub(super) struct Newcomer {
 /// rule about feeds exists.
 #[derive(Default)]
 pub(super) struct V1 {
-    /// The number of the last mailbox message that the client had when it came back.
-    pub(super) had: u64,
     /// The lines that go before the next messages.
     pub(super) lines: Lines,
     /// Lines from the client that the hub has not had time to read.

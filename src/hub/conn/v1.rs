@@ -9,16 +9,17 @@ use crate::codec::{CloseCode, CloseFrame, Message};
 use crate::hub::client::state::Wanted;
 use crate::hub::conn::outbox::Outbox;
 use crate::hub::conn::phase::{Connection, Newcomer, Open, Phase, Step, V1};
-use crate::hub::engine::follows::{Follow, Follows, Why};
+use crate::hub::engine::follows::{Follow, Follows, Owed};
 use crate::hub::engine::parts::Engine;
 use crate::hub::error::FollowError;
+use crate::hub::feed::item::Why;
 use crate::hub::feed::topic::NAME_MAX;
 use crate::hub::goodbye::{COME_BACK, Goodbye};
 use crate::hub::primitives::budget::Charge;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::{Moment, low_half};
 use crate::wire::Wire;
-use crate::wire::v1::{self, Had, Joined, Lines, Refused, Said};
+use crate::wire::v1::{self, Had, Head, Joined, Lines, Refused, Said};
 
 /// The number of invalid lines at which the connection is closed.
 const ERRORS: u8 = 10;
@@ -53,7 +54,7 @@ impl Open {
     pub(super) fn drop_v1_if_empty(&mut self) {
         let is_empty = |v1: &V1| {
             let holds_nothing = v1.lines.is_empty() && v1.unheard.is_empty();
-            holds_nothing && v1.had == 0 && v1.request.is_none() && v1.asked.is_none()
+            holds_nothing && v1.request.is_none() && v1.asked.is_none()
         };
         if self.v1.as_deref().is_some_and(is_empty) {
             self.v1 = None;
@@ -67,11 +68,11 @@ impl Open {
         if !self.is_v1() {
             return;
         }
-        let Some(mail) = self.client.mail() else { return };
-        let has_kept = engine.feeds.get(mail).is_some_and(|log| log.bytes() > 0);
-        let Some(seen) = self.follows.at(mail).map(|mail| mail.seen).filter(|_| has_kept) else {
+        let mailbox = self.client.mailbox.lock();
+        let Some(seen) = mailbox.mail.as_ref().and_then(|mail| mail.unacknowledged()) else {
             return;
         };
+        drop(mailbox);
         let asked = (self.pace.last_asked(), seen);
         self.v1.get_or_insert_default().asked.get_or_insert(asked);
     }
@@ -87,8 +88,26 @@ impl Open {
         }
     }
 
-    /// Asks a client whose mailbox is full whether it has read the mail it was given.
-    pub(super) fn ask_for_room(&mut self, engine: &Engine) {
+    /// Whether something waits in the client's mailbox.
+    pub(super) fn mail_waits(&self) -> bool {
+        self.client.mailbox.lock().mail.as_ref().is_some_and(|mail| mail.waits())
+    }
+
+    /// Makes room for waiting mail, if the client has to acknowledge some of what it was given
+    /// first: what it had when it came back goes, and else the client is asked whether it has read
+    /// its mail.
+    pub(super) fn make_mail_room(&mut self, engine: &Engine) {
+        let keeps = engine.feeds.keeps();
+        let had = |open: &Self| {
+            let mailbox = open.client.mailbox.lock();
+            mailbox.mail.as_ref().filter(|mail| mail.is_full(keeps)).map(|mail| mail.had())
+        };
+        let Some(before) = had(self) else { return };
+        self.acknowledge(before, engine);
+        if had(self).is_none() {
+            return;
+        }
+        self.has_mail = false; // until an answer
         if self.v1.as_ref().is_none_or(|v1| v1.asked.is_none()) {
             let numbers = self.pace.numbers(engine.clock.now);
             self.lines().ping(numbers);
@@ -97,16 +116,19 @@ impl Open {
     }
 
     /// Notes that the client has read its mailbox up to this number.
-    pub(super) fn acknowledge(&mut self, seq: u64, engine: &mut Engine) {
-        if let Some(mail) = self.client.mail().and_then(|mail| self.follows.at(mail)) {
-            engine.feeds.acknowledge(mail.place(), seq.min(mail.seen));
-            self.has_mail = true; // the mailbox may have room for more
-        }
+    pub(super) fn acknowledge(&mut self, number: u64, engine: &Engine) {
+        let _evicted = {
+            let mut mailbox = self.client.mailbox.lock();
+            let Some(mail) = &mut mailbox.mail else { return };
+            let evicted = mail.acknowledge(number);
+            self.has_mail |= mail.waits(); // for room
+            mailbox.free(evicted.bytes, engine.shared.mail_budgets());
+            evicted // payloads of the program's: not under the lock
+        };
     }
 
-    /// Begins a feed, or the mailbox, behind what the client has seen. If the log keeps no later
-    /// message, the gap is announced now: there may be no next message that the gap would go
-    /// before.
+    /// Begins a feed behind what the client has seen. If the log keeps no later message, the gap is
+    /// announced now: there may be no next message that the gap would go before.
     pub(super) fn begin(&mut self, engine: &Engine, mut follow: Follow) {
         let log = &engine.feeds.logs[follow.place()];
         if follow.misses(log.newest + 1) && log.window.number(follow.cursor.log).is_none() {
@@ -114,6 +136,20 @@ impl Open {
             follow.see(log.newest);
         }
         self.follows.add(follow);
+    }
+
+    /// Begins the mailbox of a client that has come back, behind what the client has.
+    fn begin_mail(&mut self, had: Had) {
+        let missed = {
+            let mut mailbox = self.client.mailbox.lock();
+            let Some(mail) = &mut mailbox.mail else { return };
+            let missed = mail.begin(had);
+            self.has_mail = mail.waits(); // the driver may have been told of the connection before
+            missed
+        };
+        if let Some((from, to, why)) = missed {
+            self.lines().gap(v1::MAILBOX, from, to, why.name());
+        }
     }
 
     pub(super) fn take_gone(&mut self, place: usize, engine: &Engine) {
@@ -151,27 +187,21 @@ impl Connection {
         let of_this_hub = hello.epoch == Some(engine.shared.topics.epoch());
         let mut lines_out = Lines::default();
         engine.greet_v1(&mut lines_out, begun.client.id, begun.resumed);
-        let had = Some(hello.mail).filter(|_| begun.resumed);
-        let had = had.map(|had| Had { seq: had.seq.or(Some(0)), ..had });
         if hello.too_many {
             lines_out.error("full", None, &too_many_named(limit));
         }
-        let v1 = V1 {
-            had: had.and_then(|had| had.seq).unwrap_or_default(),
-            lines: lines_out,
-            request,
-            ..V1::default()
-        };
+        let v1 = V1 { lines: lines_out, request, ..V1::default() };
         let mut open = Open::new(Arc::clone(&begun.client), Follows::none(), Wire::V1, engine);
         open.v1 = Some(Box::new(v1));
-        open.has_mail = true; // mail that the window held back
         open.inbound = inbound;
         // Naming feeds costs rate, but a client is never kept out by its own hello: at most half of
         // its rate counts as used.
         engine.intake.is_within_rate(&mut used, hello.feeds.len());
         open.used = used.at_most_half();
+        if begun.resumed {
+            open.begin_mail(hello.mail);
+        }
         self.phase = Phase::Open(open);
-        self.take_over_mail(had, engine, connection);
         // Earlier requests of the client no longer count: it asks again now, and may get other
         // answers.
         let asked_before = begun.client.unfollow_own();
@@ -184,34 +214,6 @@ impl Connection {
         self.follow_all(&begun.client.wishes(), engine); // the program's wishes
         if !rest.is_empty() {
             self.said(rest, engine);
-        }
-    }
-
-    /// Takes over the mail that waits for the client; the first time, from behind what the client
-    /// had.
-    pub(super) fn take_over_mail(
-        &mut self,
-        had: Option<Had>,
-        engine: &mut Engine,
-        connection: ConnId,
-    ) {
-        let Phase::Open(open) = &mut self.phase else { return };
-        let Some(mail) = engine.mail_of(&open.client) else { return };
-        let is_begun = open.follows.contains(mail);
-        let given = open.v1.as_ref().map_or(0, |v1| v1.had);
-        let is_full = !engine.feeds.collect_mail(&open.client, mail, given, engine.clock.now)
-            && open.client.mailbox.lock().mail.is_some();
-        if is_begun && is_full {
-            open.ask_for_room(engine);
-        }
-        if !is_begun {
-            // A client that has not just come back was connected all the time.
-            let why = if had.is_some() { Why::Expired } else { Why::Slow };
-            let had = had.unwrap_or(Had { seq: Some(0), ..Had::default() });
-            let now = engine.clock.now;
-            let (cursor, seen, _) = engine.feeds.resume(mail, connection, Some(had), u64::MAX, now);
-            let mail = Follow::new(mail, cursor).behind(seen, why);
-            open.begin(engine, mail);
         }
     }
 
@@ -442,33 +444,46 @@ impl Connection {
             if taken >= bytes {
                 break;
             }
-            let behind = open.follows.is_behind(&engine.feeds);
-            let Some((stamp, item, follow, after)) =
-                open.follows.oldest(&engine.feeds, upto, behind)
-            else {
-                break;
+            let feeds = &engine.feeds;
+            let owed = open.follows.next(&open.client, &mut open.has_mail, feeds, upto);
+            let (before, own) = match owed {
+                Some(Owed::Mail(mailed)) => {
+                    if let Some((number, seen, why)) = mailed.number {
+                        joined.gap(v1::MAILBOX, seen, number, why.name());
+                    }
+                    let number = mailed.number.map_or(mailed.stamp, |(number, ..)| number);
+                    let at = feeds.times.of(mailed.stamp, engine.clock.now);
+                    let head = Head { alias: v1::MAILBOX, number, at };
+                    let (message, key) = (mailed.message.as_deref(), mailed.key.as_deref());
+                    let (before, own, length) = joined.message(head, message, key);
+                    taken += length;
+                    (before, own)
+                }
+                Some(Owed::Feed { stamp, item, follow, after }) => {
+                    let Some(log) = feeds.get(follow.place()) else { break };
+                    let (form, number) =
+                        log.form(item, stamp, (follow.cursor, after), &engine.shared.budget);
+                    if let Some(number) = number {
+                        let (alias, seen) = (log.topic.alias, follow.seen);
+                        // The end of the hole was given to nobody, however fast the client reads.
+                        let until = number - log.window.lost_before(follow.cursor.log);
+                        joined.gap(alias, seen, until, follow.why.name());
+                        joined.gap(alias, seen.max(until - 1), number, "lost");
+                    }
+                    if let Some(follow) = open.follows.at(follow.place()) {
+                        follow.cursor = after;
+                        follow.see(number.unwrap_or_default().min(log.newest));
+                    }
+                    taken += form.len();
+                    joined.add(form)
+                }
+                None => break,
             };
-            let Some(log) = engine.feeds.get(follow.place()) else { break };
-            let (form, number) =
-                log.form(item, stamp, (follow.cursor, after), &engine.shared.budget);
-            if let Some(number) = number {
-                let (alias, seen) = (log.topic.alias, follow.seen);
-                // The end of the hole was given to nobody, however fast the client reads.
-                let until = number - log.window.lost_before(follow.cursor.log);
-                joined.gap(alias, seen, until, follow.why.name());
-                joined.gap(alias, seen.max(until - 1), number, "lost");
-            }
-            taken += form.len();
-            let (before, own) = joined.add(form);
             if let Some(lines) = before {
                 outbox.push_own(lines);
             }
             if let Some(frame) = own {
                 outbox.push_with_own_head(frame);
-            }
-            if let Some(follow) = open.follows.at(follow.place()) {
-                follow.cursor = after;
-                follow.see(number.unwrap_or_default().min(log.newest));
             }
         }
         if let Some(lines) = joined.take() {
@@ -535,12 +550,6 @@ impl Connection {
     /// Hands this client over to another connection.
     pub(crate) fn be_taken_over(&mut self, engine: &mut Engine) -> Step {
         let reason = "another connection has taken over this client";
-        if let Phase::Open(Open { client, follows, .. }) = &mut self.phase {
-            if client.has_gone() {
-                // The mailbox went with the client: another log may have its place.
-                follows.take_unless(|place| Some(place) != client.mail());
-            }
-        }
         self.leave_feeds(engine);
         let mut lines = Lines::default();
         lines.bye(TAKEN_OVER, reason, None);

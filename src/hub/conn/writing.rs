@@ -9,8 +9,10 @@ use bytes::Bytes;
 use crate::hub::conn::outbox::{Outbox, PARTS, gather};
 use crate::hub::conn::phase::{Connection, Over, Phase, Step};
 use crate::hub::conn::transport::Transport;
+use crate::hub::engine::follows::{Mailed, Owed};
 use crate::hub::engine::parts::Engine;
 use crate::hub::feed::batch::Batch;
+use crate::hub::feed::item;
 use crate::hub::limits::Overflow;
 use crate::hub::primitives::moment::Moment;
 use crate::wire::{Frame, Wire};
@@ -140,11 +142,8 @@ impl Connection {
         let now = engine.clock.now;
         let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
         if open.is_v1() && open.has_mail {
-            open.has_mail = false;
-            let connection = self.id;
-            self.take_over_mail(None, engine, connection);
+            open.make_mail_room(engine);
         }
-        let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
         if let Some(lines) = open.take_lines() {
             open.sent_at = Moment::at(now);
             self.send_at_once(lines, engine);
@@ -283,10 +282,19 @@ impl Connection {
         let (mut bytes, mut frames) = (0, 0);
         let most = TAKE_FRAMES.min(messages_at_once(open.follows.count()));
         while bytes < TAKE_BYTES.min(room) && frames < most {
-            let Some(frame) =
-                open.follows.next(&open.client, &mut open.has_mail, &mut engine.feeds, upto)
-            else {
-                break;
+            let feeds = &engine.feeds;
+            let frame = match open.follows.next(&open.client, &mut open.has_mail, feeds, upto) {
+                Some(Owed::Mail(Mailed { message: Some(message), cost, emptied, .. })) => {
+                    if let Some(emptied) = emptied {
+                        engine.feeds.keep_mail(emptied);
+                    }
+                    item::keep(message, cost, &engine.shared.budget).into_frame()
+                }
+                Some(Owed::Feed { item, follow, after, .. }) => {
+                    open.follows.set_cursor(follow.place(), after);
+                    item.frame()
+                }
+                _ => break,
             };
             bytes += frame.len();
             frames += 1;
@@ -318,7 +326,7 @@ impl Connection {
         let Phase::Open(open) = &mut self.phase else { return };
         let Some(leave) = &open.leave else { return };
         // Mail accepted from the program goes before the Close, also mail the window held back.
-        if !leave.is_violation && open.is_v1() && open.client.mailbox.lock().mail.is_some() {
+        if !leave.is_violation && open.is_v1() && open.mail_waits() {
             open.held_since.get_or_insert(Moment::at(engine.clock.now)); // until an answer
             return;
         }

@@ -1,12 +1,9 @@
 //! The clients of a hub: live sessions, detached clients, and the number of clients at each
 //! address.
 
-use std::sync::Arc;
-
 use crate::hub::client::addresses::Addresses;
 use crate::hub::client::away::Away;
 use crate::hub::client::held::Held;
-use crate::hub::feed::topic::Topic;
 use crate::hub::primitives::conn_id::ConnId;
 
 /// The sessions of a hub. The registry has the live clients with all their state; the key follows
@@ -17,8 +14,6 @@ pub(crate) struct Sessions {
     pub(crate) count: usize,
     /// The detached clients.
     pub(crate) away: Away,
-    /// The topic that all their mailboxes share.
-    pub(crate) mailbox: Option<Arc<Topic>>,
     /// Connections whose client has another connection now.
     pub(crate) taken_over: Vec<ConnId>,
 }

@@ -5,8 +5,7 @@ use std::sync::atomic::Ordering;
 
 use slab::Slab;
 
-use crate::hub::client::mail::Mail;
-use crate::hub::client::state::ClientState;
+use crate::hub::client::mail::{Keeps, Mail};
 use crate::hub::engine::round::Round;
 use crate::hub::feed::item::{Cursor, Kept};
 use crate::hub::feed::log::Log;
@@ -89,60 +88,9 @@ impl Feeds {
         }
     }
 
-    /// Moves a client's waiting mail into the log it is read from, if the log has room. Mail that
-    /// the client had when it came back, up to the number `had`, makes room: an earlier
-    /// acknowledgement of it may have been lost. Returns whether anything was moved.
-    pub(crate) fn collect_mail(
-        &mut self,
-        client: &ClientState,
-        place: usize,
-        had: u64,
-        now: u64,
-    ) -> bool {
-        let bound = self.shared.limits.mailbox;
-        let Some(log) = self.logs.get_mut(place) else { return false };
-        let mut has_made_room = false;
-        let mail = loop {
-            {
-                let mut mailbox = client.mailbox.lock();
-                let waiting = mailbox.mail.as_ref().map_or(0, |mail| mail.log.bytes());
-                if log.bytes() == 0 || log.bytes() + waiting <= bound {
-                    break mailbox.mail.take();
-                }
-            }
-            if std::mem::replace(&mut has_made_room, true) {
-                return false; // what is there has to be acknowledged first
-            }
-            // Not under the lock: these are payloads of the program's.
-            log.window.drop_before(log.window.after_number(had), usize::MAX);
-        };
-        let Some(mut mail) = mail else { return false };
-        log.newest += mail.lost;
-        while let Some(entry) = mail.log.pop() {
-            let at = self.times.of(entry.stamp, now);
-            log.push(log.newest + 1, entry, at, &self.shared.budget);
-        }
-        for (key, change) in mail.take_values() {
-            let at = self.times.of(change.stamp, now);
-            log.change(key, change, at, &self.shared.budget);
-        }
-        // The bound of the waiting values did not count those that the client has had, so it is
-        // applied here again.
-        log.latest.give_way(self.shared.limits.keys, bound);
-        log.reveal(self.upto);
-        if !log.window.all_visible() || !log.latest.all_before(self.upto) {
-            self.hidden.push(place);
-        }
-        self.keep_mail(mail);
-        true
-    }
-
-    /// Drops the mail that a client has acknowledged.
-    pub(crate) fn acknowledge(&mut self, place: usize, seq: u64) {
-        if let Some(log) = self.get_mut(place) {
-            let had = log.window.after_number(seq);
-            log.window.drop_before(had, usize::MAX);
-        }
+    /// How the mail of clients on `stepcast.v1` is kept.
+    pub(crate) fn keeps(&self) -> Keeps {
+        Keeps { bytes: self.shared.limits.mailbox, keys: self.shared.limits.keys }
     }
 
     /// Whether something has been taken over, or is being taken over, and may not be delivered yet.

@@ -3,14 +3,16 @@
 
 use smallvec::SmallVec;
 
-use crate::hub::client::mail::Mail;
+use std::sync::Arc;
+
+use crate::hub::client::mail::{Due, Mail, Taken};
 use crate::hub::client::state::{ClientState, Wanted};
 use crate::hub::engine::feeds::Feeds;
-use crate::hub::feed::item::{self, BEHIND, Cursor, Item};
+use crate::hub::feed::item::{BEHIND, Cursor, Item, Why};
 use crate::hub::feed::queue::PayloadCopy;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::low_half;
-use crate::wire::Frame;
+use crate::hub::primitives::program::Payload;
 
 /// One feed that a client follows.
 #[derive(Debug, Clone, Copy)]
@@ -25,23 +27,6 @@ pub(crate) struct Follow {
     /// missed.
     pub(crate) seen: u64,
     pub(crate) cursor: Cursor,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Why {
-    /// The client was too slow.
-    Slow,
-    /// The messages were not kept until the client came.
-    Expired,
-}
-
-impl Why {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Slow => "slow",
-            Self::Expired => "expired",
-        }
-    }
 }
 
 impl Follow {
@@ -137,7 +122,7 @@ impl Follows {
     ) -> usize {
         let Some(wanted) = client.take_wishes() else { return 0 };
         let count = wanted.len();
-        self.unfollow_unwanted(client, &wanted, feeds, connection);
+        self.unfollow_unwanted(&wanted, feeds, connection);
         for wanted in wanted {
             let place = feeds.log_of(&wanted.topic);
             if !self.contains(place) {
@@ -149,17 +134,15 @@ impl Follows {
     }
 
     /// Stops following feeds that are not wanted any more, or were followed before they were wanted
-    /// again. Returns their places. The mailbox is followed in any case.
+    /// again. Returns their places.
     pub(crate) fn unfollow_unwanted(
         &mut self,
-        client: &ClientState,
         wanted: &[Wanted],
         feeds: &mut Feeds,
         connection: ConnId,
     ) -> Vec<usize> {
         let stay = wanted.iter().filter(|wanted| !wanted.fresh);
-        let stay: Vec<usize> =
-            stay.map(|wanted| feeds.log_of(&wanted.topic)).chain(client.mail()).collect();
+        let stay: Vec<usize> = stay.map(|wanted| feeds.log_of(&wanted.topic)).collect();
         let gone = self.take_unless(|place| stay.contains(&place));
         for follow in &gone {
             feeds.unfollow_early(follow.place(), connection);
@@ -223,38 +206,28 @@ impl Follows {
         first.map(|((_, stamp), item, follow, cursor)| (stamp, item, follow, cursor))
     }
 
-    /// Takes the next message of mailbox and feeds, in stamp order, if it was stamped before
-    /// `upto`.
-    pub(crate) fn next(
-        &mut self,
+    /// Returns the next message of mailbox and feeds, in stamp order, if it was stamped before
+    /// `upto`. A message of the mailbox is thereby handed over; that of a feed is when the caller
+    /// moves the cursor.
+    pub(crate) fn next<'a>(
+        &self,
         client: &ClientState,
         has_mail: &mut bool,
-        feeds: &mut Feeds,
+        feeds: &'a Feeds,
         upto: u64,
-    ) -> Option<Frame> {
+    ) -> Option<Owed<'a>> {
         let behind = self.is_behind(feeds);
         let next = self.oldest(feeds, upto, behind);
-        let before = next.as_ref().map_or(upto, |(stamp, ..)| *stamp);
         if *has_mail {
-            let mut copy = PayloadCopy::new();
-            let (mail, emptied) = take_mail(client, has_mail, |mail| {
-                let value = if behind { mail.pop_value_before(upto) } else { None };
-                let oldest = value.or_else(|| mail.pop_before(before, &mut copy));
-                // A client that has everything else gets its values.
-                oldest.or_else(|| if next.is_none() { mail.pop_value_before(upto) } else { None })
-            });
-            if let Some((slot, cost)) = mail {
-                if let Some(emptied) = emptied {
-                    feeds.keep_mail(emptied);
-                }
-                let message = slot.into_entry(&copy).message;
-                return Some(item::keep(message, cost, &feeds.shared.budget).into_frame());
+            let before = next.as_ref().map_or(upto, |(stamp, ..)| *stamp);
+            let is_last = next.is_none();
+            let due = Due { before, upto, values_first: behind, is_last };
+            if let Some(mailed) = take_mail(client, has_mail, feeds, due) {
+                return Some(Owed::Mail(mailed));
             }
         }
-        let (_, item, follow, cursor) = next?;
-        let frame = item.frame();
-        self.set_cursor(follow.place(), cursor);
-        Some(frame)
+        let (stamp, item, follow, after) = next?;
+        Some(Owed::Feed { stamp, item, follow, after })
     }
 
     /// Whether there is something for [`next`](Self::next).
@@ -287,17 +260,43 @@ impl Follows {
     }
 }
 
-/// Takes something from the mailbox. Also returns the mail's box, if the mail is empty then.
-fn take_mail<T>(
-    client: &ClientState,
-    has_mail: &mut bool,
-    take: impl FnOnce(&mut Mail) -> Option<T>,
-) -> (Option<T>, Option<Box<Mail>>) {
-    let mut mailbox = client.mailbox.lock();
-    let taken = mailbox.mail.as_mut().and_then(|mail| take(mail));
-    let emptied = mailbox.mail.take_if(|mail| mail.is_empty());
-    *has_mail = mailbox.mail.is_some();
-    (taken, emptied)
+/// What a client is given next.
+pub(crate) enum Owed<'a> {
+    Mail(Mailed),
+    Feed { stamp: u64, item: &'a Item, follow: Follow, after: Cursor },
+}
+
+/// A message, a value or a removal of the mailbox.
+pub(crate) struct Mailed {
+    pub(crate) stamp: u64,
+    /// `None`: a removal.
+    pub(crate) message: Option<Payload>,
+    pub(crate) key: Option<Arc<str>>,
+    /// What the message counts, if nothing in the mailbox counts it any more.
+    pub(crate) cost: usize,
+    /// See [`Taken::number`].
+    pub(crate) number: Option<(u64, u64, Why)>,
+    /// The box of the mail, if that is empty now.
+    pub(crate) emptied: Option<Box<Mail>>,
+}
+
+/// Takes from the mailbox what is due.
+fn take_mail(client: &ClientState, has_mail: &mut bool, feeds: &Feeds, due: Due) -> Option<Mailed> {
+    let keeps = client.has_session().then(|| feeds.keeps());
+    let mut copy = PayloadCopy::new();
+    let (taken, emptied) = {
+        let mut mailbox = client.mailbox.lock();
+        let taken = mailbox.mail.as_mut().and_then(|mail| mail.take(due, keeps, &mut copy));
+        if let Some(taken) = taken.as_ref().filter(|taken| taken.evicted.bytes > 0) {
+            mailbox.free(taken.evicted.bytes, feeds.shared.mail_budgets());
+        }
+        let emptied = mailbox.mail.take_if(|mail| mail.is_over());
+        *has_mail = mailbox.mail.as_ref().is_some_and(|mail| mail.waits());
+        (taken, emptied)
+    };
+    let Taken { stamp, message, key, cost, number, .. } = taken?;
+    let message = message.map(|slot| slot.into_entry(&copy).message);
+    Some(Mailed { stamp, message, key, cost, number, emptied })
 }
 
 #[cfg(test)]

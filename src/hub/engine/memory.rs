@@ -5,10 +5,8 @@ use std::sync::Arc;
 use crate::hub::client::state::ClientState;
 use crate::hub::engine::parts::Engine;
 use crate::hub::events::DisconnectReason;
-use crate::hub::feed::log::Log;
 use crate::hub::feed::queue::ENTRY_OVERHEAD;
 use crate::hub::limits::Overflow;
-use crate::wire::v1;
 
 /// The number of messages dropped in one turn.
 const RELIEF: usize = 16 * 1024;
@@ -22,11 +20,7 @@ impl Engine {
         if self.shared.overflow == Overflow::SkipOldest {
             self.relieve_mailboxes(&mut left);
         } // else messages taken from callers must not be lost
-        // With the other policy a mailbox must lose nothing.
-        let may_lose = |log: &Log| {
-            self.shared.overflow == Overflow::SkipOldest || log.topic.alias != v1::MAILBOX
-        };
-        let logs = self.feeds.logs.iter().filter(|(_, log)| may_lose(log));
+        let logs = self.feeds.logs.iter();
         let mut longest: Vec<_> = logs.map(|(place, log)| (log.bytes(), place)).collect();
         longest.sort_unstable();
         while let Some((_, place)) = longest.pop() {
@@ -44,7 +38,7 @@ impl Engine {
     fn relieve_mailboxes(&self, left: &mut usize) {
         let mut full: Vec<_> = self.shared.registry.all();
         let log_of =
-            |client: &ClientState| client.mailbox.lock().mail.as_ref().map(|m| m.log.bytes());
+            |client: &ClientState| client.mailbox.lock().mail.as_ref().map(|m| m.log_bytes());
         full.retain(|client| log_of(client).is_some());
         full.sort_by_cached_key(|client| std::cmp::Reverse(log_of(client)));
         for client in full {
@@ -55,17 +49,16 @@ impl Engine {
         }
     }
 
-    /// Drops the older half of a client's waiting mail. Returns the number of messages.
+    /// Drops the older half of a client's messages. Returns their number.
     pub(crate) fn halve_mailbox(&self, client: &ClientState) -> usize {
-        let evicted = {
+        let (evicted, skipped) = {
             let mut mailbox = client.mailbox.lock();
             let Some(mail) = &mut mailbox.mail else { return 0 };
-            let evicted = mail.log.make_room(0, mail.log.bytes());
-            mail.lost += evicted.count as u64; // the count is kept, even if nothing else is
-            mailbox.free(evicted.bytes, self.shared.mail_budgets());
-            evicted
+            let halved = mail.halve();
+            mailbox.free(halved.0.bytes, self.shared.mail_budgets());
+            halved
         };
-        self.shared.count_skipped(client, evicted.count as u64);
+        self.shared.count_skipped(client, skipped as u64);
         evicted.count
     }
 
@@ -85,13 +78,7 @@ impl Engine {
             if left == 0 || !share.is_tight() {
                 break;
             }
-            let mut lost = self.halve_mailbox(client);
-            if let Some(log) = client.mail().and_then(|place| self.feeds.get_mut(place)) {
-                lost += log.halve();
-                let left = log.counted();
-                self.clients.sessions.away.leave_unacknowledged(client.id, left);
-            }
-            left = left.saturating_sub(lost);
+            left = left.saturating_sub(self.halve_mailbox(client));
         }
         // Another half of the same mailboxes goes before any client is gone for good.
         if may_lose && left < RELIEF && share.is_tight() {

@@ -20,10 +20,7 @@ use crate::hub::engine::follows::Follow;
 use crate::hub::engine::parts::Engine;
 use crate::hub::events::{DisconnectReason, Event};
 use crate::hub::feed::item::Kept;
-use crate::hub::feed::log::Log;
-use crate::hub::feed::topic::Topics;
 use crate::hub::id::ClientId;
-use crate::hub::primitives::budget::Charge;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::low_half;
 use crate::wire::v1::Hello;
@@ -86,19 +83,6 @@ impl Engine {
         hello.has_key(&self.shared.ids.key_of(id)).then_some(client)
     }
 
-    /// Returns the place of a client's mailbox, if the mailbox has or had mail. The place is made
-    /// for the first mail.
-    pub(crate) fn mail_of(&mut self, client: &ClientState) -> Option<usize> {
-        if client.mail().is_none() && client.has_session() {
-            client.mailbox.lock().mail.as_ref()?;
-            let topic = self.clients.sessions.mailbox.get_or_insert_with(Topics::mailbox);
-            let kept = Kept { messages: usize::MAX, age: u64::MAX / 4 };
-            let log = Log::new(Arc::clone(topic), self.shared.limits.mailbox, kept);
-            client.set_mail(self.feeds.logs.insert(log));
-        }
-        client.mail()
-    }
-
     /// Keeps everyone's log for late joiners, while any client could be given the log.
     fn keep_everyones(&mut self) {
         let nothing = Kept { messages: 0, age: 0 };
@@ -117,8 +101,6 @@ impl Engine {
             mailbox.closed = mailbox.ended; // the slow connection has gone, so mail is taken again
             mailbox.set_away(true, &self.shared.absent);
         }
-        let log = client.mail().and_then(|place| self.feeds.get(place));
-        let unacknowledged = Charge::of(&self.shared.absent, log.map_or(0, Log::counted));
         let lived = client.lived();
         if let Some(address) = client.leave() {
             self.clients.addresses.leave(address.ip());
@@ -129,7 +111,7 @@ impl Engine {
             self.shared.drop_follower(&topic);
         }
         let id = client.id;
-        self.clients.sessions.away.insert(Arc::clone(client), lived, until, unacknowledged);
+        self.clients.sessions.away.insert(Arc::clone(client), lived, until);
         self.tell_log(id, &reason, |id, reason| tracing::debug!(%id, reason, "client detached"));
         self.shared.listeners.tell(|| Event::Detached { id, reason });
     }
@@ -142,9 +124,6 @@ impl Engine {
             self.clients.sessions.count -= 1;
             self.clients.held.forget(client.id);
             self.clients.sessions.away.remove(client.id);
-            if let Some(mail) = client.mail() {
-                self.feeds.logs.try_remove(mail);
-            }
             self.keep_everyones();
         }
         client.leave()
@@ -206,7 +185,7 @@ impl Engine {
         unanswered: u32,
     ) {
         let mut stands = Vec::new();
-        for follow in follows.filter(|follow| Some(follow.place()) != client.mail()) {
+        for follow in follows {
             let Some(log) = self.feeds.logs.get_mut(follow.place()) else { continue };
             let received = log.window.before(follow.cursor.log, unanswered);
             let from =
@@ -232,6 +211,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::engine::follows::Follows;
     use crate::hub::limits::{Limits, Timeouts};
     use crate::hub::testing::fixtures::{address, engine};
     use crate::wire::v1::hex;
@@ -301,19 +281,22 @@ mod tests {
                 shared.set_for(id, key, "value".into()).unwrap();
             }
             shared.set_for(id, "k", "another, of another size".into()).unwrap();
-            shared.remove_for(id, "l").unwrap();
             assert!(shared.set_for(id, "one too many", "".into()).is_err());
+            shared.remove_for(id, "l").unwrap();
         };
         let budgets = || (shared.absent.used(), shared.budget.used());
         let is_all_absent = || {
             let (absent, all) = budgets();
-            absent > 0 && absent.abs_diff(all) <= 3 * 2 // the headers of three values
+            absent > 0 && absent == all
         };
         let client = begin(&mut engine, "10.0.0.1:1", 0);
         let id = client.id;
         send(id);
-        let place = engine.mail_of(&client).unwrap();
-        assert!(engine.collect_mail(&client, place, 0));
+        engine.take_news();
+        let (follows, upto) = (Follows::none(), engine.feeds.upto);
+        for _ in 0..4 {
+            assert!(follows.next(&client, &mut true, &engine.feeds, upto).is_some());
+        }
         assert!(budgets().0 == 0 && budgets().1 > 0);
         // What it has not acknowledged, and what comes while it is away.
         engine.detach(&client, DisconnectReason::Lost);

@@ -23,6 +23,25 @@ pub(crate) struct Cursor {
     pub(crate) latest: u64,
 }
 
+/// Why messages are missing, as clients on `stepcast.v1` are told.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Why {
+    /// The client was too slow.
+    #[default]
+    Slow,
+    /// The messages were not kept until the client came.
+    Expired,
+}
+
+impl Why {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Slow => "slow",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 /// The messages kept for late joiners.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kept {
@@ -49,7 +68,7 @@ pub(crate) struct Item {
 #[derive(Debug)]
 struct Counted {
     form: Form,
-    charge: Charge,
+    _charge: Charge,
 }
 
 impl Counted {
@@ -58,7 +77,7 @@ impl Counted {
             Form::Line(line) => line.len(),
             Form::Frame(frame) => frame.head_len(), // it shares its payload
         };
-        Self { form, charge: Charge::of(budget, own + size_of::<Self>()) }
+        Self { form, _charge: Charge::of(budget, own + size_of::<Self>()) }
     }
 }
 
@@ -100,24 +119,9 @@ impl Item {
         self.message.is_none() && self.key.is_none()
     }
 
-    /// The length of the message.
-    pub(crate) fn message_len(&self) -> usize {
-        self.message.as_ref().map_or(0, Content::len)
-    }
-
-    /// The number of bytes, including the key of a value.
-    pub(crate) fn len(&self) -> usize {
-        self.message_len() + self.key.as_ref().map_or(0, |key| key.len())
-    }
-
     /// Returns the frame on the plain wire. A removal and an end have none there.
     pub(crate) fn frame(&self) -> Frame {
         self.message.as_ref().map(Content::frame).unwrap_or_default()
-    }
-
-    /// The bytes that the `stepcast.v1` form counts, if it has been made.
-    pub(crate) fn form_bytes(&self) -> usize {
-        self.form.get().map_or(0, |counted| counted.charge.bytes())
     }
 
     /// Returns the `stepcast.v1` form, made once for all clients. `number` is the sequence number,

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use crate::hub::feed::batch::Batch;
 use crate::hub::feed::followers::Followers;
 use crate::hub::feed::item::{BEHIND, Cursor, Item, Kept};
-use crate::hub::feed::queue::{ENTRY_OVERHEAD, Entry};
-use crate::hub::feed::topic::{self, Change, Topic};
+use crate::hub::feed::queue::Entry;
+use crate::hub::feed::topic::{Change, Topic};
 use crate::hub::feed::window::{Slot, Window};
 use crate::hub::primitives::budget::Budget;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::wire::Wire;
-use crate::wire::v1::{Form, Had, Head, MAILBOX};
+use crate::wire::v1::{Form, Had, Head};
 
 /// The search for the slowest follower of a feed, and its result. Until that follower moves, only a
 /// new follower can be slower. New and leaving followers do not restart the search: [`Followers`]
@@ -131,9 +131,7 @@ impl Log {
     ) -> (Cursor, u64, bool) {
         let known = self.topic.origin..=self.newest;
         if let Some(Had { seq: Some(seq), set, .. }) = had.filter(|had| {
-            // A mailbox cannot begin anew.
-            let is_told = self.topic.alias == MAILBOX || self.latest.knows(had.set, upto);
-            had.seq.is_some_and(|seq| known.contains(&seq)) && is_told
+            had.seq.is_some_and(|seq| known.contains(&seq)) && self.latest.knows(had.set, upto)
         }) {
             let latest = set.map_or(0, |stamp| stamp + 1);
             return (Cursor { log: self.window.after_number(seq), latest }, seq, true);
@@ -298,18 +296,6 @@ impl Log {
         self.window.bytes
     }
 
-    /// The bytes that the messages and values count in the budget.
-    pub(crate) fn counted(&self) -> usize {
-        let of_value = |item: &Item| {
-            let key = item.key.as_deref().map_or(0, topic::Latest::cost_of_key);
-            ENTRY_OVERHEAD + key + item.message_len() + item.form_bytes()
-        };
-        let values = self.latest.values.values().map(of_value);
-        let end = self.latest.end.iter().map(|(_, item)| item);
-        let removals = self.latest.removals.values().chain(end).map(Item::form_bytes);
-        self.window.counted() + values.sum::<usize>() + removals.sum::<usize>()
-    }
-
     /// Drops the older half of the log, whoever may need it. Returns the number of messages.
     pub(crate) fn halve(&mut self) -> usize {
         let before = self.window.len();
@@ -322,7 +308,6 @@ impl Log {
 /// The latest values, by their stamps.
 #[derive(Debug, Default)]
 pub(crate) struct Latest {
-    bytes: usize,
     values: BTreeMap<u64, Item>,
     /// The removals of values, for clients that have the values.
     removals: BTreeMap<u64, Item>,
@@ -341,11 +326,10 @@ const REMOVALS: usize = 256;
 impl Latest {
     fn set(&mut self, key: Arc<str>, stamp: u64, item: Item) {
         if let Some(old) = self.stamps.insert(key, stamp) {
-            self.bytes -= self.values.remove(&old).map_or(0, |old| old.len());
+            self.values.remove(&old);
             self.removals.remove(&old);
         }
         if !item.is_removal() {
-            self.bytes += item.len();
             self.values.insert(stamp, item);
             return;
         }
@@ -354,13 +338,9 @@ impl Latest {
             let Some((oldest, item)) = self.removals.pop_first() else { return };
             // Removals are taken over in any order.
             self.forgotten = self.forgotten.max(Some(oldest));
-            self.forget_key(&item);
-        }
-    }
-
-    fn forget_key(&mut self, item: &Item) {
-        if let Some(key) = &item.key {
-            self.stamps.remove(key);
+            if let Some(key) = &item.key {
+                self.stamps.remove(key);
+            }
         }
     }
 
@@ -368,15 +348,6 @@ impl Latest {
     /// to them since. The stamp has to be one that the hub has told, which are those before `upto`.
     fn knows(&self, set: Option<u64>, upto: u64) -> bool {
         set.is_none_or(|set| Some(set) >= self.forgotten && set < upto)
-    }
-
-    /// Drops the oldest values beyond `keys` keys, and beyond `bytes`.
-    pub(crate) fn give_way(&mut self, keys: usize, bytes: usize) {
-        while self.values.len() > keys || (self.bytes > bytes && self.values.len() > 1) {
-            let Some((_, item)) = self.values.pop_first() else { return };
-            self.bytes -= item.len();
-            self.forget_key(&item);
-        }
     }
 
     /// Returns the oldest value, or removal if `removals`, stamped from `from` on and before
@@ -569,7 +540,7 @@ pub(crate) mod tests {
         // From the newest to the oldest.
         (0..REMOVALS as u64 + 9).rev().for_each(|key| change(key, 10 + key, None));
         let latest = &log.latest;
-        assert_eq!((latest.bytes, latest.values.len(), latest.removals.len()), (0, 0, REMOVALS));
+        assert_eq!((latest.values.len(), latest.removals.len()), (0, REMOVALS));
         let newest = 10 + REMOVALS as u64 + 8;
         let forgotten = latest.forgotten.unwrap();
         assert!(latest.removals.keys().all(|stamp| *stamp > forgotten), "{forgotten}");

@@ -62,6 +62,34 @@ pub(crate) struct Queue {
 /// The payload of a removed entry, if it was copied; a short line needs no allocation.
 pub(crate) type PayloadCopy = SmallVec<[u8; 512]>;
 
+/// A position in a queue: what is before it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) entries: usize,
+    /// Their cost.
+    pub(crate) bytes: usize,
+    /// Their copied payloads' bytes.
+    copied: usize,
+}
+
+impl Position {
+    fn pass(&mut self, message: &Stored) {
+        self.entries += 1;
+        self.bytes += message.cost();
+        self.copied += message.copied();
+    }
+
+    /// The same position, when what is before `front` has gone.
+    #[must_use]
+    pub(crate) fn behind(self, front: Self) -> Self {
+        Self {
+            entries: self.entries.saturating_sub(front.entries),
+            bytes: self.bytes.saturating_sub(front.bytes),
+            copied: self.copied.saturating_sub(front.copied),
+        }
+    }
+}
+
 /// An entry as a queue holds it.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -70,6 +98,10 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    pub(crate) fn stamp(&self) -> u64 {
+        self.stamp
+    }
+
     /// Returns the entry, with `copy` as its payload if the payload was copied.
     pub(crate) fn into_entry(self, copy: &PayloadCopy) -> Entry {
         let message = match self.message {
@@ -116,7 +148,7 @@ pub(crate) struct Evicted {
     /// The cost of the dropped entries.
     pub(crate) bytes: usize,
     /// The callers' payloads among them, to be dropped after the lock.
-    _payloads: Vec<Payload>,
+    pub(crate) payloads: Vec<Payload>,
 }
 
 impl Queue {
@@ -145,23 +177,50 @@ impl Queue {
 
     /// Drops the oldest messages until a message of this cost fits and half of the bound is free.
     pub(crate) fn make_room(&mut self, cost: usize, bound: usize) -> Evicted {
-        let (mut count, mut copied, mut left) = (0, 0, self.bytes);
-        for Slot { message, .. } in &self.slots {
+        self.make_room_behind(Position::default(), cost, bound)
+    }
+
+    /// Makes room among the messages behind a position, to which alone the bound applies.
+    pub(crate) fn make_room_behind(
+        &mut self,
+        from: Position,
+        cost: usize,
+        bound: usize,
+    ) -> Evicted {
+        self.remove(from, self.room_for(from, cost, bound))
+    }
+
+    /// The position up to which messages behind `from` have to go, to make room among them.
+    pub(crate) fn room_for(&self, from: Position, cost: usize, bound: usize) -> Position {
+        let mut to = from;
+        for Slot { message, .. } in self.slots.range(from.entries..) {
+            let left = self.bytes - to.bytes;
             if left <= bound / 2 && left.saturating_add(cost) <= bound {
                 break;
             }
-            left -= message.cost();
-            copied += message.copied();
-            count += 1;
+            to.pass(message);
         }
-        let bytes = self.bytes - left;
-        self.bytes = left;
-        self.copies.drain(..copied);
-        let payloads = self.slots.drain(..count).filter_map(|slot| match slot.message {
+        to
+    }
+
+    /// The position behind the first `entries` entries.
+    pub(crate) fn position(&self, entries: usize) -> Position {
+        let mut position = Position::default();
+        self.slots.iter().take(entries).for_each(|slot| position.pass(&slot.message));
+        position
+    }
+
+    /// Drops the entries between two positions.
+    pub(crate) fn remove(&mut self, from: Position, to: Position) -> Evicted {
+        let (count, bytes) = (to.entries - from.entries, to.bytes - from.bytes);
+        self.bytes -= bytes;
+        self.copies.drain(from.copied..to.copied);
+        let gone = self.slots.drain(from.entries..to.entries);
+        let payloads = gone.filter_map(|slot| match slot.message {
             Stored::Held(payload) => Some(payload),
             Stored::Copied(..) => None,
         });
-        Evicted { count, bytes, _payloads: payloads.collect() }
+        Evicted { count, bytes, payloads: payloads.collect() }
     }
 
     /// Reserves capacity for `entries`, if the queue has none.
@@ -199,6 +258,43 @@ impl Queue {
         self.slots.front().map(|slot| slot.stamp)
     }
 
+    /// The stamp of the entry at a position.
+    pub(crate) fn stamp_at(&self, at: Position) -> Option<u64> {
+        self.slots.get(at.entries).map(|slot| slot.stamp)
+    }
+
+    /// The cost of the entry at a position.
+    pub(crate) fn cost_at(&self, at: Position) -> Option<usize> {
+        self.slots.get(at.entries).map(|slot| slot.message.cost())
+    }
+
+    /// Returns the entry at a position, which stays, and its cost. Moves the position behind it. A
+    /// copied payload is put into `copy`, as [`pop_before`](Self::pop_before) does.
+    pub(crate) fn read(&self, at: &mut Position, copy: &mut PayloadCopy) -> Option<(Slot, usize)> {
+        let Slot { stamp, message } = self.slots.get(at.entries)?;
+        let copied = at.copied;
+        at.pass(message);
+        let message = match message {
+            Stored::Held(payload) => Stored::Held(Message::clone(payload).into()),
+            Stored::Copied(kind, len) => {
+                self.copy_out(copied, *len, copy);
+                Stored::Copied(*kind, *len)
+            }
+        };
+        let cost = message.cost();
+        Some((Slot { stamp: *stamp, message }, cost))
+    }
+
+    /// Copies `len` bytes of the copied payloads, from `from` on.
+    fn copy_out(&self, from: usize, len: usize, copy: &mut PayloadCopy) {
+        let (front, back) = self.copies.as_slices();
+        let first = from.min(front.len())..(from + len).min(front.len());
+        let rest = len - first.len();
+        let from = from.saturating_sub(front.len());
+        copy.extend_from_slice(&front[first]);
+        copy.extend_from_slice(&back[from..from + rest]);
+    }
+
     /// Removes the oldest entry, if it was pushed before this stamp was taken, and returns it with
     /// its cost. A copied payload is put into `copy`, which is empty: nothing is allocated under
     /// the lock.
@@ -222,11 +318,10 @@ impl Queue {
         let slot = self.slots.pop_front()?;
         let (len, cost) = (slot.message.copied(), slot.message.cost());
         self.bytes -= cost;
-        let (front, back) = self.copies.as_slices();
-        let first = front.len().min(len);
-        copy.extend_from_slice(&front[..first]);
-        copy.extend_from_slice(&back[..len - first]);
-        self.copies.drain(..len);
+        if len > 0 {
+            self.copy_out(0, len, copy);
+            self.copies.drain(..len);
+        }
         Some((slot, cost))
     }
 }

@@ -431,13 +431,6 @@ impl Topics {
         Ok(Found { topic, evicted })
     }
 
-    /// Makes a feed of one client alone, which nobody finds by name.
-    pub(crate) fn mailbox() -> Arc<Topic> {
-        let topic = Topic::new("a mailbox", MAILBOX, 0, 0);
-        topic.handles.store(1, Ordering::Relaxed); // it goes with its client
-        Arc::new(topic)
-    }
-
     pub(crate) fn everyone(&self) -> &Arc<Topic> {
         &self.everyone
     }

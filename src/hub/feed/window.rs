@@ -183,11 +183,6 @@ impl Window {
         dropped
     }
 
-    /// The bytes that the whole window counts in the budget.
-    pub(crate) fn counted(&self) -> usize {
-        self.slots.iter().map(|slot| slot.cost + slot.item.form_bytes()).sum()
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }

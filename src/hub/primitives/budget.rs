@@ -104,10 +104,6 @@ impl Charge {
         Self { budget: Arc::clone(budget), bytes }
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Changes the amount. Returns whether the budget is still within its limit.
     pub(crate) fn set(&mut self, bytes: usize) -> bool {
         match bytes.cmp(&self.bytes) {

@@ -372,7 +372,7 @@ impl Shared {
         }
         let Some(client) = self.registry.get(id) else { return true };
         let mailbox = client.mailbox.lock();
-        let has_room = |mail: &Mail| mail.log.has_room(cost, self.limits.mailbox);
+        let has_room = |mail: &Mail| mail.has_room(cost, self.limits.mailbox);
         let has_memory =
             self.budget.has_room(cost) && (!mailbox.away || self.absent.has_room(cost));
         mailbox.closed || has_memory && mailbox.mail.as_deref().is_none_or(has_room)
@@ -432,7 +432,7 @@ impl Shared {
                 }
                 return Err(SendError::NoMemory);
             }
-            if mailbox.mail.as_ref().is_some_and(|mail| !mail.log.has_room(cost, bound)) {
+            if mailbox.mail.as_ref().is_some_and(|mail| !mail.has_room(cost, bound)) {
                 match overflow {
                     None | Some(Overflow::Refuse) => {
                         mailbox.free(cost, self.mail_budgets());
@@ -440,8 +440,7 @@ impl Shared {
                     }
                     Some(Overflow::SkipOldest) => {
                         if let Some(mail) = &mut mailbox.mail {
-                            evicted = mail.log.make_room(cost, bound);
-                            mail.lost += evicted.count as u64;
+                            evicted = mail.make_room(cost, bound);
                         }
                         mailbox.free(evicted.bytes, self.mail_budgets());
                     }
@@ -497,7 +496,7 @@ impl Shared {
                 Err(self.gone(id))
             } else if !self.count_if_absent(&mailbox, cost) {
                 Err(SendError::NoMemory)
-            } else if !Mail::has_room(mailbox.mail.as_deref(), key, cost, keys, bytes) {
+            } else if !Mail::has_room_for_value(mailbox.mail.as_deref(), key, cost, keys, bytes) {
                 mailbox.free(cost, self.mail_budgets());
                 Err(SendError::TooManyValues { value: cost, keys, bytes })
             } else {
@@ -534,11 +533,11 @@ impl Shared {
             let mut mailbox = client.mailbox.lock();
             if mailbox.closed {
                 Err(self.gone(id))
-            } else if !client.has_session() {
-                // A value that was sent stays: the plain wire has no keys.
+            } else if !mailbox.mail.as_ref().is_some_and(|mail| mail.tells_removals()) {
+                // The client has no value, or a value that stays: the plain wire has no keys.
                 let forgotten = mailbox.mail.as_mut().and_then(|mail| mail.forget(key));
                 Ok(mailbox.freed(forgotten, key, self.mail_budgets()))
-            } else if !Mail::has_room(mailbox.mail.as_deref(), key, cost, keys, bytes) {
+            } else if !Mail::has_room_for_value(mailbox.mail.as_deref(), key, cost, keys, bytes) {
                 Err(SendError::TooManyValues { value: cost, keys, bytes })
             } else {
                 // The number of keys that may wait bounds the removals. Counted under the lock, as
@@ -572,12 +571,14 @@ impl Shared {
 
     /// Returns the mail of a mailbox, to add something, and the stamp for that.
     fn open_mail<'a>(&self, client: &ClientState, mailbox: &'a mut Mailbox) -> (u64, &'a mut Mail) {
-        if mailbox.mail.is_none() {
+        if mailbox.mail.as_ref().is_none_or(|mail| !mail.waits()) {
             // Told under the mailbox's lock: a caller that finds a message here and then pushes to
             // everyone can rely on it that the driver has heard of this mailbox.
             let mut news = self.mail.lock();
             news.keys.push(client.key());
-            mailbox.mail = news.spare.take();
+            if mailbox.mail.is_none() {
+                mailbox.mail = news.spare.take();
+            }
         }
         (self.draw_stamp(), mailbox.mail.get_or_insert_default())
     }

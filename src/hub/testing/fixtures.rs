@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use crate::handshake::{HeadLimits, Request, RequestReader, Rules};
-use crate::hub::client::state::ClientState;
 use crate::hub::engine::admission::Admission;
 use crate::hub::engine::parts::Engine;
 use crate::hub::feed::item::Cursor;
@@ -49,10 +48,6 @@ pub(crate) fn engine_with(
 impl Engine {
     pub(crate) fn take_news(&mut self) -> (Vec<usize>, Keys) {
         self.feeds.take_news(self.clock.now)
-    }
-
-    pub(crate) fn collect_mail(&mut self, client: &ClientState, place: usize, had: u64) -> bool {
-        self.feeds.collect_mail(client, place, had, self.clock.now)
     }
 
     pub(crate) fn follow(&mut self, place: usize, connection: ConnId) -> Cursor {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::codec::Message;
 use crate::hub::client::state::{ClientState, Details};
+use crate::hub::engine::follows::Follows;
 use crate::hub::engine::parts::Engine;
 use crate::hub::error::SendError;
 use crate::hub::events::DisconnectReason;
@@ -18,7 +19,7 @@ use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::shared::state::{Ending, Shared};
 use crate::hub::testing::fixtures::{address, engine_with, everyone, upgrade};
 use crate::wire::Wire;
-use crate::wire::v1::{Had, Hello};
+use crate::wire::v1::Hello;
 
 /// A payload whose destructor needs every lock that there is, and panics.
 struct Lent {
@@ -199,27 +200,39 @@ fn what_the_driver_takes_over_writes_and_trims_is_let_go_under_no_lock() {
 
 #[test]
 fn what_waits_for_a_client_is_let_go_under_no_lock() {
-    // It comes back, and has had what is kept for it.
+    // It is handed its mail, which stays, and acknowledges it.
     let mut stand = Stand::small();
+    let take = |stand: &mut Stand| {
+        stand.engine.take_news();
+        let upto = stand.engine.feeds.upto;
+        Follows::none().next(&stand.v1, &mut true, &stand.engine.feeds, upto).is_some()
+    };
     stand.send(&stand.v1, 5000).unwrap();
-    stand.engine.take_news();
-    let place = stand.engine.mail_of(&stand.v1).unwrap();
-    assert!(stand.engine.collect_mail(&stand.v1.clone(), place, 0));
+    assert!(take(&mut stand));
     stand.send(&stand.v1, 900).unwrap();
+    assert!(!take(&mut stand), "there is no room");
+    let acknowledge = |stand: &Stand, number| {
+        let evicted = stand.v1.mailbox.lock().mail.as_mut().unwrap().acknowledge(number);
+        stand.shared().budget.sub(evicted.bytes);
+    };
+    acknowledge(&stand, 0);
     assert_eq!(stand.dropped(), 0);
-    assert!(!stand.engine.collect_mail(&stand.v1.clone(), place, 0), "there is no room");
-    assert!(stand.engine.collect_mail(&stand.v1.clone(), place, 1));
-    assert_eq!(stand.dropped(), 2, "the one had, and the other copied");
-    // It acknowledges; and it goes.
-    let had = Some(Had { seq: Some(0), ..Had::default() });
-    stand.engine.feeds.resume(place, ConnId::new(1, 2), had, u64::MAX, 0);
-    stand.engine.take_news();
-    stand.engine.feeds.acknowledge(place, 2);
-    for client in [Arc::clone(&stand.plain), Arc::clone(&stand.v1)] {
+    acknowledge(&stand, 1);
+    assert!(take(&mut stand));
+    assert_eq!(stand.dropped(), 1);
+    acknowledge(&stand, 2);
+    assert_eq!((stand.dropped(), stand.shared().budget.used()), (1, 0));
+    // Values make way for newer ones; and the client goes.
+    stand.set(&stand.v1, "b").unwrap();
+    assert!(take(&mut stand));
+    stand.set(&stand.v1, "a").unwrap();
+    assert!(take(&mut stand));
+    assert_eq!(stand.dropped(), 1);
+    for (client, drops) in [(Arc::clone(&stand.plain), 2), (Arc::clone(&stand.v1), 3)] {
         stand.send(&client, 900).unwrap();
         stand.set(&client, "a").unwrap();
         stand.engine.dismiss(&client, DisconnectReason::Lost);
-        assert_eq!(stand.dropped(), 2);
+        assert_eq!(stand.dropped(), drops);
     }
     // The memory limit is reached.
     let mut stand = Stand::new(Limits::default().memory(100_000), Overflow::SkipOldest);

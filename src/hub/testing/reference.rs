@@ -14,10 +14,11 @@ use tokio_util::codec::Decoder;
 
 use crate::codec::{self, Incoming, Message, MessageCodec, Role};
 use crate::hub::client::state::ClientState;
-use crate::hub::engine::follows::{Follow, Follows};
+use crate::hub::engine::follows::{Follow, Follows, Owed};
 use crate::hub::engine::parts::Engine;
 use crate::hub::error::SendError;
 use crate::hub::events::DisconnectReason;
+use crate::hub::feed::item;
 use crate::hub::feed::queue::ENTRY_OVERHEAD;
 use crate::hub::feed::topic::{self, Topic, Topics};
 use crate::hub::limits::{Limits, Overflow, Retention, Timeouts};
@@ -79,10 +80,20 @@ impl Reader {
                     continue;
                 }
             }
-            let Some(frame) =
-                self.follows.next(&self.client, &mut self.has_mail, &mut engine.feeds, upto)
-            else {
-                break;
+            let owed = self.follows.next(&self.client, &mut self.has_mail, &engine.feeds, upto);
+            let frame = match owed {
+                Some(Owed::Mail(mailed)) => {
+                    if let Some(emptied) = mailed.emptied {
+                        engine.feeds.keep_mail(emptied);
+                    }
+                    let message = mailed.message.expect("the plain wire has no removals");
+                    item::keep(message, mailed.cost, &engine.shared.budget).into_frame()
+                }
+                Some(Owed::Feed { item, follow, after, .. }) => {
+                    self.follows.set_cursor(follow.place(), after);
+                    item.frame()
+                }
+                None => break,
             };
             frame.parts().for_each(|part| bytes.extend_from_slice(part));
         }

@@ -7,7 +7,7 @@ use std::io::Write as _;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::codec::{FrameHeader, Kind, OpCode};
+use crate::codec::{FrameHeader, Kind, Message, OpCode};
 use crate::wire::Frame;
 
 /// The bytes of a binary frame before the key.
@@ -87,12 +87,16 @@ fn put_message(line: &mut Vec<u8>, head: Head, kind: Kind, text: &[u8], key: Opt
 /// Encodes the removal of a key's value: clients that have an older value forget it.
 pub(crate) fn removed(head: Head, key: &str) -> Form {
     let mut line = Vec::with_capacity(key.len() + 48);
-    line.extend_from_slice(br#"{"removed":["#);
-    head.put(&mut line);
-    line.push(b',');
-    put_text(&mut line, key.as_bytes());
-    line.extend_from_slice(b"]}");
+    put_removed(&mut line, head, key);
     Form::Line(line.into_boxed_slice().into())
+}
+
+fn put_removed(line: &mut Vec<u8>, head: Head, key: &str) {
+    line.extend_from_slice(br#"{"removed":["#);
+    head.put(line);
+    line.push(b',');
+    put_text(line, key.as_bytes());
+    line.extend_from_slice(b"]}");
 }
 
 /// Encodes the end of a feed, after which nothing comes.
@@ -197,6 +201,45 @@ impl Joined {
             }
             Form::Frame(frame) => (self.take(), Some(frame.clone())),
         }
+    }
+
+    /// Writes a message for one client alone, or the removal of a key, without a form between.
+    /// Returns what [`add`](Self::add) returns, and the message's length.
+    pub(crate) fn message(
+        &mut self,
+        head: Head,
+        message: Option<&Message>,
+        key: Option<&str>,
+    ) -> (Option<Frame>, Option<Frame>, usize) {
+        let text = match message {
+            Some(Message::Binary(bytes)) => {
+                let kind = if key.is_some() { 2 } else { 1 };
+                let frame = binary(kind, head, key.unwrap_or_default(), bytes.clone());
+                let length = frame.len();
+                return (self.take(), Some(frame), length);
+            }
+            Some(message) => Some((message.kind(), message.as_bytes())),
+            None => None,
+        };
+        let before = self.0.len();
+        if before > 0 {
+            self.0.push(b'\n');
+        }
+        let start = self.0.len();
+        self.0.reserve(text.map_or(0, |(_, text)| text.len() + text.len() / 8) + 48);
+        match text {
+            Some((kind, text)) => put_message(&mut self.0, head, kind, text, key),
+            None => put_removed(&mut self.0, head, key.unwrap_or_default()),
+        }
+        let length = self.0.len() - start;
+        if before == 0 || self.0.len() <= JOINED {
+            return (None, None, length);
+        }
+        let line = self.0.split_off(start);
+        self.0.truncate(before);
+        let complete = self.take();
+        self.0 = line;
+        (complete, None, length)
     }
 
     fn line(&mut self, line: &[u8]) {
