@@ -194,7 +194,9 @@ impl Mailbox {
     }
 }
 
-/// The feeds that a client has to follow.
+/// The feeds that a client has to follow. What else says who follows what is derived from this: the
+/// cursors of the client's connection, which the driver adds and removes in its next round; each
+/// feed's list of followers, which is called when the feed has news; and the count of a topic.
 #[derive(Debug, Default)]
 enum Wants {
     Nothing,
@@ -447,6 +449,12 @@ impl ClientState {
             list.iter_mut().for_each(|wanted| wanted.fresh = false);
         }
         wanted
+    }
+
+    /// Whether the client has to follow this feed.
+    #[cfg(test)]
+    pub(crate) fn wants(&self, topic: &Arc<Topic>) -> bool {
+        self.rare.lock().follows.all().iter().any(|wanted| Arc::ptr_eq(&wanted.topic, topic))
     }
 
     /// Whether the client has gone for good.

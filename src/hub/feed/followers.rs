@@ -10,7 +10,8 @@ use crate::hub::primitives::conn_id::ConnId;
 #[derive(Debug, Default)]
 pub(crate) struct Followers {
     list: Vec<ConnId>,
-    /// The number of entries in the list that still follow the feed.
+    /// The number of entries in the list that still follow the feed. The others stay until they are
+    /// swept: a connection that goes would otherwise search the list for itself.
     pub(crate) count: usize,
     /// The index of the next follower to call, and the number left to call.
     next: usize,
@@ -112,6 +113,12 @@ impl Followers {
     /// Whether some followers are left to call.
     pub(crate) fn is_calling(&self) -> bool {
         self.left > 0
+    }
+
+    /// How often this connection is in the list.
+    #[cfg(test)]
+    pub(crate) fn lists(&self, connection: ConnId) -> usize {
+        self.list.iter().filter(|known| **known == connection).count()
     }
 
     #[cfg(test)]

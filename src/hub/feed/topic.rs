@@ -33,7 +33,8 @@ pub(crate) struct Topic {
     pub(crate) inbox: Lock<Inbox>,
     /// The number of handles: those of the program, and one for each client that follows the feed.
     handles: AtomicUsize,
-    /// The number of clients that follow the feed.
+    /// The number of clients that have to follow the feed. The clients know themselves; the count
+    /// is kept so that `Feed::set_with` and `Feed::followers` take no lock.
     followers: AtomicUsize,
     /// Whether the program has asked for the feed, and not only clients. Under the table's lock.
     claimed: AtomicBool,

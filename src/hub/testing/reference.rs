@@ -573,6 +573,31 @@ impl World {
         }
         self.feeds.iter_mut().for_each(|feed| feed.lost = 0);
         self.viewers = viewers;
+        if self.begun == self.pushed.len() {
+            self.check_followers(); // nothing is under way
+        }
+    }
+
+    /// What says who follows what agrees: the wishes of clients, which are the fact; the cursors of
+    /// connections; the list of each feed's followers, and its count; the count that callers read.
+    fn check_followers(&self) {
+        let viewers = || self.viewers.iter().flatten();
+        for topic in &self.topics {
+            let place = topic.place.load(Ordering::Relaxed);
+            let wants = |viewer: &&Viewer| viewer.reader.client.wants(topic);
+            let follows = |viewer: &&Viewer| viewer.reader.follows.contains(place);
+            assert_eq!(topic.followers(), viewers().filter(wants).count());
+            assert!(viewers().all(|viewer| wants(&viewer) == follows(&viewer)));
+            let Some(log) = self.engine.feeds.get(place) else { continue };
+            assert_eq!(log.followers.count, viewers().filter(follows).count());
+            let listed = |viewer: &Viewer| log.followers.lists(viewer.reader.id) == 1;
+            assert!(viewers().filter(follows).all(listed));
+        }
+        for viewer in viewers() {
+            let mailbox = viewer.reader.client.mailbox.lock();
+            let waits = mailbox.mail.as_ref().is_some_and(|mail| mail.waits());
+            assert!(!waits || viewer.reader.has_mail, "the driver has been told");
+        }
     }
 
     fn tick(&mut self) {
