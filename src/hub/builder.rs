@@ -465,6 +465,8 @@ impl HubBuilder {
             echo: self.echo,
             freshness: freshness(self.freshness),
             authorize_follow: self.authorize_follow,
+            #[cfg(test)]
+            authorize: None,
         };
         let engine = Engine::new(Arc::clone(&shared), &timeouts, &self.retention, reception);
         let watch = self.watch;

@@ -1,11 +1,14 @@
 //! The handshake: a request becomes a client, a page, or a refusal.
 
 use std::net::SocketAddr;
+use std::task::Poll;
+
+use bytes::BytesMut;
 
 use crate::handshake::{Refusal, Request, Status, Upgrade};
-use crate::hub::conn::phase::{Connection, Newcomer, Open, Over, Phase, Step, asks_head};
+use crate::hub::conn::phase::{Connection, Newcomer, Open, Over, Pending, Phase, Step, asks_head};
 use crate::hub::conn::v1::REFUSED;
-use crate::hub::engine::admission::Answer;
+use crate::hub::engine::admission::{Answer, Verdict};
 use crate::hub::engine::follows::{Follow, Follows};
 use crate::hub::engine::intake::Used;
 use crate::hub::engine::parts::Engine;
@@ -33,11 +36,25 @@ fn upgrade_to_v1(request: &Request) -> Option<Vec<u8>> {
 impl Connection {
     // ---- handshake ----
 
-    pub(super) fn answer(&mut self, request: &Request, address: SocketAddr, engine: &mut Engine) {
+    /// Answers a request, or asks the program about it first.
+    pub(super) fn answer(
+        &mut self,
+        request: &Request,
+        verdict: Option<Verdict>,
+        address: SocketAddr,
+        deadline: u64,
+        engine: &mut Engine,
+    ) {
         // The handshake's state is freed first, and the client, which is as large, takes its place.
         // Other long-lived allocations are then not kept apart by holes.
         self.end(engine);
-        match engine.decide(request, address) {
+        match engine.decide(request, verdict, address) {
+            Ok(Answer::Later(verdict)) => {
+                let request = engine.keep(request);
+                let early = BytesMut::new();
+                let pending = Pending { verdict, request, address, deadline, early, charge: None };
+                self.phase = Phase::Pending(Box::new(pending));
+            }
             Ok(Answer::Page(parts)) => {
                 let (outbox, mut parts) = (self.owe(engine.clock.now), parts.into_iter());
                 if let Some(head) = parts.next() {
@@ -51,7 +68,7 @@ impl Connection {
             Ok(Answer::UpgradeToV1(response)) => {
                 self.send_at_once(response, engine);
                 let newcomer = Newcomer {
-                    request: engine.asked_of(request),
+                    request: engine.has_rule().then(|| Box::new(engine.keep(request))),
                     details: engine.details_of(request),
                     address,
                     deadline: engine.clock.now + engine.clock.timeouts.handshake,
@@ -89,6 +106,34 @@ impl Connection {
                 None => self.refuse(&refusal, request.is_head(), address, engine),
             },
         }
+    }
+
+    /// Answers a request that waits for the program's verdict, if the verdict has come.
+    pub(super) fn hear_verdict(&mut self, engine: &mut Engine) -> Step {
+        let Phase::Pending(pending) = &mut self.phase else { return Ok(()) };
+        let Poll::Ready(verdict) = pending.verdict.poll(&self.waker) else { return Ok(()) };
+        self.conclude(verdict, engine)
+    }
+
+    /// Answers a request by this verdict. Then reads what has come behind the request.
+    pub(super) fn conclude(&mut self, verdict: Verdict, engine: &mut Engine) -> Step {
+        let Phase::Pending(pending) = &mut self.phase else { return Ok(()) };
+        let Pending { address, deadline, .. } = **pending;
+        let (request, mut early) =
+            (pending.request.request.clone(), std::mem::take(&mut pending.early));
+        self.answer(&request, Some(verdict), address, deadline, engine);
+        if early.is_empty() {
+            return Ok(());
+        }
+        self.waker.wake_by_ref(); // to read again
+        self.received(&mut early, engine)
+    }
+
+    /// Answers a request for which no verdict has come in time.
+    pub(super) fn time_out_pending(&mut self, engine: &mut Engine) -> Step {
+        let reason = "the program's rule about clients gave no verdict in time; try again later";
+        self.conclude(Err(Refusal::new(Status::Unavailable, reason)), engine)?;
+        self.flush(engine)
     }
 
     /// Answers a request with a refusal; a `HEAD` request gets no content.
@@ -131,6 +176,7 @@ impl Connection {
     pub(super) fn asking(&self) -> Option<SocketAddr> {
         match &self.phase {
             Phase::Handshake(handshake) if !handshake.buffer.is_empty() => Some(handshake.address),
+            Phase::Pending(pending) => Some(pending.address),
             _ => None,
         }
     }

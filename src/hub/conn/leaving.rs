@@ -47,7 +47,8 @@ impl Connection {
     pub(crate) fn leave_at_the_end(&mut self, engine: &mut Engine, by: u64) -> Step {
         let Some(goodbye) = engine.goodbye() else { return Ok(()) };
         match self.phase {
-            Phase::Handshake(_) => return Ok(()), // the handshake may still be answered
+            // The request may still be answered.
+            Phase::Handshake(_) | Phase::Pending(_) => return Ok(()),
             Phase::Newcomer(_) => self.say_goodbye(&goodbye, Wire::V1, engine),
             _ if self.is_stranger() => return Err(Over),
             _ => {

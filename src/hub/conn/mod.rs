@@ -3,6 +3,8 @@
 //!
 //! - **Handshake**: reads the request's head and writes nothing. Ends by a 101 (open), any other
 //!   answer (ending), or the handshake timeout.
+//! - **Pending**: holds a complete request, waits for the program's verdict, and writes nothing. Ends
+//!   as a handshake does, and when the peer leaves.
 //! - **Newcomer** (`stepcast.v1` only): reads frames, of which the first has to be a hello, and
 //!   writes nothing. Ends by the hello (open), anything else (ending), or the handshake timeout.
 //! - **Open**: reads frames and writes what the client is owed. Ends by the client's Close or a

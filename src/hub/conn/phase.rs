@@ -12,7 +12,7 @@ use crate::hub::client::state::{ClientState, Details};
 use crate::hub::conn::outbox::Outbox;
 use crate::hub::conn::pace::Pace;
 use crate::hub::conn::transport::Transport;
-use crate::hub::engine::admission::Asked;
+use crate::hub::engine::admission::{KeptRequest, Later};
 use crate::hub::engine::follows::Follows;
 use crate::hub::engine::intake::{Inbound, Used};
 use crate::hub::engine::parts::Engine;
@@ -38,6 +38,7 @@ pub(crate) struct Connection {
 
 pub(super) enum Phase {
     Handshake(Box<Handshake>),
+    Pending(Box<Pending>),
     Newcomer(Box<Newcomer>),
     Open(Open),
     Leaving { deadline: u64, inbound: Option<Box<Inbound>> },
@@ -52,6 +53,19 @@ pub(super) struct Handshake {
     pub(super) charge: Option<Charge>,
     pub(super) address: SocketAddr,
     pub(super) deadline: u64,
+}
+
+/// A connection whose request waits for the program's verdict.
+pub(super) struct Pending {
+    pub(super) verdict: Later,
+    pub(super) request: KeptRequest,
+    pub(super) address: SocketAddr,
+    /// The deadline of the handshake, which began before the program was asked.
+    pub(super) deadline: u64,
+    /// The bytes that came behind the request, from one read. Nothing more is read before the
+    /// answer.
+    pub(super) early: BytesMut,
+    pub(super) charge: Option<Charge>,
 }
 
 /// A client's connection.
@@ -172,7 +186,7 @@ impl Connection {
     /// answer.
     pub(crate) fn is_stranger(&self) -> bool {
         match &self.phase {
-            Phase::Handshake(_) | Phase::Newcomer(_) => true,
+            Phase::Handshake(_) | Phase::Pending(_) | Phase::Newcomer(_) => true,
             Phase::Ending(ending) => ending.is_stranger,
             _ => false,
         }
@@ -187,9 +201,9 @@ impl Connection {
         }
     }
 
-    /// Whether the request is not complete.
+    /// Whether the peer has no answer to its request yet.
     pub(crate) fn is_in_handshake(&self) -> bool {
-        matches!(self.phase, Phase::Handshake(_))
+        matches!(self.phase, Phase::Handshake(_) | Phase::Pending(_))
     }
 
     /// Returns the client, while the connection is open.
@@ -311,7 +325,7 @@ impl Connection {
 /// An upgraded connection that has not said hello yet.
 pub(super) struct Newcomer {
     /// The request, for the program's rule about feeds.
-    pub(super) request: Option<Box<Asked>>,
+    pub(super) request: Option<Box<KeptRequest>>,
     pub(super) details: Details,
     pub(super) address: SocketAddr,
     pub(super) deadline: u64,
@@ -334,7 +348,7 @@ pub(super) struct V1 {
     /// message before it. An answer says that the client has read that message.
     pub(super) asked: Option<(u32, u64)>,
     /// The request, as in [`Newcomer`].
-    pub(super) request: Option<Box<Asked>>,
+    pub(super) request: Option<Box<KeptRequest>>,
 }
 
 #[cfg(test)]

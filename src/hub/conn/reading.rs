@@ -26,11 +26,15 @@ impl Connection {
     }
 
     pub(super) fn read_into(&mut self, scratch: &mut BytesMut, engine: &mut Engine) -> Step {
+        self.hear_verdict(engine)?;
         self.hear_unheard(engine);
         let mut bytes = 0;
         for _ in 0..READS {
             if self.has_broken_the_rules() {
                 return Ok(()); // until the Close has gone out
+            }
+            if matches!(&self.phase, Phase::Pending(pending) if !pending.early.is_empty()) {
+                return Ok(()); // until the verdict has come
             }
             if engine.intake.work == 0 || bytes >= READ_BYTES {
                 break;
@@ -125,8 +129,9 @@ impl Connection {
                         Ok(())
                     }
                     Ok(Some(request)) => {
-                        let address = handshake.address;
-                        self.answer(&request, address, engine);
+                        let (address, deadline) = (handshake.address, handshake.deadline);
+                        self.answer(&request, None, address, deadline, engine);
+                        self.hear_verdict(engine)?;
                         if received.is_empty() { Ok(()) } else { self.received(received, engine) }
                     }
                     Err(refusal) => {
@@ -135,6 +140,16 @@ impl Connection {
                         Ok(())
                     }
                 }
+            }
+            Phase::Pending(pending) => {
+                pending.early.extend_from_slice(bytes);
+                let none = || Charge::none(&engine.shared.inbound);
+                let charge = pending.charge.get_or_insert_with(none);
+                if charge.set(pending.early.capacity()) {
+                    return Ok(());
+                }
+                let reason = "no memory for what came behind the request now; wait for the answer";
+                self.conclude(Err(Refusal::new(Status::Unavailable, reason)), engine)
             }
             Phase::Open(open) => {
                 open.hear_at(engine.clock.now);

@@ -31,6 +31,10 @@ impl Connection {
                 let late = now >= handshake.deadline;
                 return if late { self.time_out_handshake(engine) } else { Ok(()) };
             }
+            Phase::Pending(pending) => {
+                let late = now >= pending.deadline;
+                return if late { self.time_out_pending(engine) } else { Ok(()) };
+            }
             Phase::Newcomer(newcomer) => {
                 let late = now >= newcomer.deadline;
                 return if late { self.time_out_newcomer(engine) } else { Ok(()) };

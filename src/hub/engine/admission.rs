@@ -1,9 +1,14 @@
 //! The rules of admission: which client may connect, and what a request can get.
 
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
-use crate::handshake::{Request, Rules};
+use tokio::sync::oneshot;
+
+use crate::handshake::{Refusal, Request, Rules, Status};
 use crate::hub::feed::topic::Topic;
 use crate::hub::primitives::budget::Charge;
 use crate::hub::primitives::program;
@@ -27,6 +32,22 @@ pub(crate) struct Admission {
     pub(crate) freshness: u32,
     /// The program's rule about who may follow a feed by naming it.
     pub(crate) authorize_follow: Option<FollowRule>,
+    /// A rule about who may be a client, whose verdicts come later.
+    #[cfg(test)]
+    pub(crate) authorize: Option<AdmissionRule>,
+}
+
+impl Admission {
+    /// Asks the program whether the sender of this request may be a client. `None`: the program has
+    /// no rule.
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "only tests have such a rule yet"))]
+    pub(crate) fn ask(&self, request: &Request) -> Option<Later> {
+        #[cfg(test)]
+        let rule = self.authorize.as_ref();
+        #[cfg(not(test))]
+        let rule: Option<&AdmissionRule> = None;
+        rule.map(|rule| Later(rule(request)))
+    }
 }
 
 impl Drop for Admission {
@@ -38,8 +59,26 @@ impl Drop for Admission {
 /// A program's rule about who may follow a feed.
 pub(crate) type FollowRule = Arc<dyn Fn(&str, &Request) -> bool + Send + Sync>;
 
-/// A request that the program's rule about feeds is asked about.
-pub(crate) struct Asked {
+/// A rule about who may be a client.
+pub(crate) type AdmissionRule = Box<dyn Fn(&Request) -> oneshot::Receiver<Verdict> + Send>;
+
+/// The program's answer to whether the sender of a request may be a client.
+pub(crate) type Verdict = Result<(), Refusal>;
+
+/// A verdict that comes from another thread. Its drop tells that thread that nobody waits.
+pub(crate) struct Later(oneshot::Receiver<Verdict>);
+
+impl Later {
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Verdict> {
+        Pin::new(&mut self.0).poll(&mut Context::from_waker(waker)).map(|verdict| {
+            let reason = "the program's rule about clients ended without a verdict";
+            verdict.unwrap_or_else(|_| Err(Refusal::new(Status::InternalError, reason)))
+        })
+    }
+}
+
+/// A request that is kept for a rule of the program's.
+pub(crate) struct KeptRequest {
     pub(crate) request: Request,
     pub(crate) _charge: Option<Charge>,
 }
@@ -47,6 +86,8 @@ pub(crate) struct Asked {
 /// The answer to a request that is not refused.
 pub(crate) enum Answer {
     Page(Parts),
+    /// None yet: the program decides first.
+    Later(Later),
     /// The 101 of a client that then says who it is and what it follows.
     UpgradeToV1(Vec<u8>),
     /// The 101, and the feed that the client follows.

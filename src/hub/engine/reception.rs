@@ -8,7 +8,7 @@ use crate::codec::CloseFrame;
 use crate::handshake::{Refusal, Request, Status, Upgrade};
 use crate::hub::client::addresses::Place;
 use crate::hub::client::state::{ClientState, Details};
-use crate::hub::engine::admission::{Admission, Answer, Asked};
+use crate::hub::engine::admission::{Admission, Answer, KeptRequest, Verdict};
 use crate::hub::engine::parts::Engine;
 use crate::hub::error::FeedError;
 use crate::hub::events::{DisconnectReason, Event};
@@ -35,10 +35,12 @@ const RESPONSE: usize = 256;
 const KEPT_UNCOUNTED: usize = 1024;
 
 impl Engine {
-    /// Decides what a request gets.
+    /// Decides what a request gets. The program's rule about clients is asked, unless its verdict is
+    /// there: the hub may have become full, or begun to end, since the rule was asked.
     pub(crate) fn decide(
         &mut self,
         request: &Request,
+        verdict: Option<Verdict>,
         address: SocketAddr,
     ) -> Result<Answer, Refusal> {
         let Admission { rules, page, proxies, frame_ancestors, .. } = &self.admission;
@@ -67,16 +69,27 @@ impl Engine {
         let upgrade = Upgrade::from_request(request)?;
         let feed = feed_of(request.path())?;
         let is_v1 = upgrade.offered_protocols().any(|offered| offered == v1::PROTOCOL);
+        if self.farewell.is_none() {
+            // Checked again at the hello: many newcomers may be let in before one of them says
+            // hello.
+            self.check_place(address.ip()).map_err(|(what, limit)| Refusal::full(what, limit))?;
+            if !self.has_memory_for(request) {
+                let reason = "no memory for so long a request now; shorten its path and headers";
+                return Err(Refusal::new(Status::Unavailable, reason));
+            }
+        }
+        match verdict {
+            Some(verdict) => verdict?,
+            None => {
+                if let Some(later) = self.admission.ask(request) {
+                    return Ok(Answer::Later(later));
+                }
+            }
+        }
         let mut response = Vec::with_capacity(RESPONSE);
         if self.farewell.is_some() {
             upgrade.put_answer(is_v1.then_some(v1::PROTOCOL), &mut response);
             return Ok(Answer::Goodbye(response, if is_v1 { Wire::V1 } else { Wire::Plain }));
-        }
-        // Checked again at the hello: many newcomers may be let in before one of them says hello.
-        self.check_place(address.ip()).map_err(|(what, limit)| Refusal::full(what, limit))?;
-        if !self.has_memory_for(request) {
-            let reason = "no memory for so long a request now; shorten its path and headers";
-            return Err(Refusal::new(Status::Unavailable, reason));
         }
         if is_v1 {
             upgrade.put_answer(Some(v1::PROTOCOL), &mut response);
@@ -169,12 +182,10 @@ impl Engine {
         details
     }
 
-    /// Copies a request, if the program's rule about feeds will be asked about it.
-    pub(crate) fn asked_of(&self, request: &Request) -> Option<Box<Asked>> {
-        self.has_rule().then(|| {
-            let charge = self.charge_of(request.allocated());
-            Box::new(Asked { request: request.clone(), _charge: charge })
-        })
+    /// Copies a request for the program's rules.
+    pub(crate) fn keep(&self, request: &Request) -> KeptRequest {
+        let charge = self.charge_of(request.allocated());
+        KeptRequest { request: request.clone(), _charge: charge }
     }
 
     /// The charge for `bytes` kept of a request.
@@ -415,13 +426,13 @@ mod tests {
         (6..9).for_each(|key| {
             drop(engine.admit(&request, proxy, ConnId::new(key, 0), everyone(&engine)));
         });
-        let refusal = engine.decide(&request, far).err().expect("a refusal");
+        let refusal = engine.decide(&request, None, far).err().expect("a refusal");
         assert_eq!(refusal.status().code(), 503);
         for welcome in [other, own, proxy] {
-            assert!(engine.decide(&request, welcome).is_ok(), "{welcome}");
+            assert!(engine.decide(&request, None, welcome).is_ok(), "{welcome}");
         }
         engine.dismiss(&first, DisconnectReason::Lost);
-        assert!(engine.decide(&request, far).is_ok());
+        assert!(engine.decide(&request, None, far).is_ok());
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub(crate) fn engine_with(
         echo: false,
         freshness: 250,
         authorize_follow: None,
+        authorize: None,
     };
     Engine::new(Arc::new(shared), timeouts, retention, admission)
 }

@@ -1,5 +1,7 @@
 //! Tests of the driver, with a listener and sockets of their own.
 
+mod admission;
+
 use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
