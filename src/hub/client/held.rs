@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use slab::Slab;
 
+use crate::hub::feed::place::FeedPlace;
 use crate::hub::id::ClientId;
 
 /// The place of a client that is away in a feed's log.
@@ -11,7 +12,7 @@ use crate::hub::id::ClientId;
 pub(crate) struct Stand {
     /// The feed's place among the engine's logs, and its alias, since another feed may have the
     /// place by now.
-    pub(crate) place: u32,
+    pub(crate) place: FeedPlace,
     pub(crate) alias: u32,
     /// The position of the first message that the client may not have.
     pub(crate) from: u64,

@@ -17,6 +17,7 @@ use crate::hub::engine::follows::Follows;
 use crate::hub::engine::intake::{Inbound, Used};
 use crate::hub::engine::parts::Engine;
 use crate::hub::feed::item::Cursor;
+use crate::hub::feed::place::FeedPlace;
 use crate::hub::primitives::budget::Charge;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::Moment;
@@ -75,7 +76,8 @@ pub(super) struct Open {
     pub(super) follows: Follows,
     /// Whether the driver's list of clients with something to send has this connection.
     pub(super) listed: bool,
-    /// Whether the client's mailbox may hold something.
+    /// Whether the client's mailbox may hold something. The mailbox itself knows; the connection
+    /// remembers it, so a step for a client without mail takes no lock.
     pub(super) has_mail: bool,
     pub(super) heard_at: Moment,
     /// When the client was last sent something.
@@ -240,12 +242,12 @@ impl Connection {
     }
 
     /// Whether the client follows the feed at this place.
-    pub(crate) fn follows(&self, place: usize) -> bool {
+    pub(crate) fn follows(&self, place: FeedPlace) -> bool {
         matches!(&self.phase, Phase::Open(open) if open.follows.contains(place))
     }
 
     /// Shows the client's cursor in each feed, and how many bytes may be lost with the connection.
-    pub(crate) fn cursors(&self, mut see: impl FnMut(usize, Cursor, u32)) {
+    pub(crate) fn cursors(&self, mut see: impl FnMut(FeedPlace, Cursor, u32)) {
         if let Phase::Open(open) = &self.phase {
             let under_way = if open.is_v1() { open.pace.unanswered() } else { 0 };
             open.follows.iter().for_each(|follow| see(follow.place(), follow.cursor, under_way));

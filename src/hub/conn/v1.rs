@@ -13,6 +13,7 @@ use crate::hub::engine::follows::{Follow, Follows, Owed};
 use crate::hub::engine::parts::Engine;
 use crate::hub::error::FollowError;
 use crate::hub::feed::item::Why;
+use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::topic::NAME_MAX;
 use crate::hub::goodbye::{COME_BACK, Goodbye};
 use crate::hub::primitives::budget::Charge;
@@ -152,7 +153,7 @@ impl Open {
         }
     }
 
-    pub(super) fn take_gone(&mut self, place: usize, engine: &Engine) {
+    pub(super) fn take_gone(&mut self, place: FeedPlace, engine: &Engine) {
         if let Some(log) = engine.feeds.get(place) {
             self.lines().unfollowed(log.topic.alias);
         }
@@ -402,7 +403,7 @@ impl Connection {
     /// Starts to give the client this feed, from the stamp on at the latest.
     pub(super) fn begin_feed(
         &mut self,
-        place: usize,
+        place: FeedPlace,
         (had, stamp): (Option<Had>, u64),
         engine: &mut Engine,
         connection: ConnId,

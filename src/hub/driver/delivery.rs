@@ -2,6 +2,7 @@
 
 use crate::hub::conn::phase::Connection;
 use crate::hub::driver::state::{Driver, STEPS, Slice, WALK, find};
+use crate::hub::feed::place::FeedPlace;
 
 /// The most that a turn takes over of callers' pushes: messages and values, and as many clients and
 /// feeds with news.
@@ -80,7 +81,7 @@ impl Driver {
     }
 
     /// Calls all followers of a feed with news.
-    pub(super) fn call_followers(&mut self, place: usize) {
+    pub(super) fn call_followers(&mut self, place: FeedPlace) {
         let (connections, shared) = (&self.connections, self.shared());
         let begins = self.engine.feeds.call_followers(place, |id, lost| {
             let connection = find(connections, id).filter(|c| c.follows(place));
@@ -136,7 +137,7 @@ impl Driver {
     /// been.
     pub(super) fn call_some(
         &mut self,
-        place: usize,
+        place: FeedPlace,
         most: usize,
         slice: &mut Slice,
     ) -> (usize, bool) {
@@ -161,13 +162,13 @@ impl Driver {
 
     /// Whether no follower of a feed is left to call. The feed is then not in the queue, and its
     /// next news puts it there.
-    pub(super) fn is_called(&self, place: usize) -> bool {
+    pub(super) fn is_called(&self, place: FeedPlace) -> bool {
         !self.engine.feeds.get(place).is_some_and(|log| log.followers.is_calling())
     }
 
     /// Removes the followers that have left a feed, if they are many. Without pushes to the feed
     /// nothing else removes them. Returns how many were looked at.
-    pub(super) fn sweep_followers(&mut self, place: usize) -> usize {
+    pub(super) fn sweep_followers(&mut self, place: FeedPlace) -> usize {
         let Some(log) = self.engine.feeds.get_mut(place) else { return 0 };
         if !log.followers.is_littered() {
             return 0;

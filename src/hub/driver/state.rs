@@ -12,6 +12,7 @@ use crate::hub::conn::phase::{Connection, Over};
 use crate::hub::driver::flush::Flushes;
 use crate::hub::driver::listener::Listener;
 use crate::hub::engine::parts::Engine;
+use crate::hub::feed::place::FeedPlace;
 use crate::hub::goodbye::Goodbye;
 use crate::hub::primitives::bell::ReadyList;
 use crate::hub::primitives::conn_id::ConnId;
@@ -55,11 +56,11 @@ pub(crate) struct Driver {
     /// Commands that have not been carried out yet.
     pub(super) commands: VecDeque<Command>,
     /// Feeds with news whose followers are not called yet.
-    pub(super) fresh: VecDeque<usize>,
+    pub(super) fresh: VecDeque<FeedPlace>,
     /// Whether a client has mail, or other feeds to follow, since the last round ended.
     pub(super) was_told: bool,
     /// Feeds with news whose followers are being called.
-    pub(super) calling: VecDeque<usize>,
+    pub(super) calling: VecDeque<FeedPlace>,
     /// The number of clients with a write that their sockets have not taken.
     pub(super) blocked: usize,
     /// Connections that are not, and never were, a client's.

@@ -74,15 +74,16 @@ impl Driver {
                     }
                     None => Some(Walk::Feeds(0)),
                 },
-                Walk::Feeds(place) if place < self.engine.feeds.logs.capacity() => {
-                    let seen = self.sweep_followers(place);
-                    let dropped = self.engine.feeds.trim_needed(place, self.engine.clock.now);
-                    left = left.saturating_sub(1 + (seen + dropped) / 8);
-                    Some(Walk::Feeds(place + usize::from(dropped < TRIM)))
-                }
-                Walk::Feeds(_) => {
-                    self.engine.feeds.end_needed();
-                    None
+                Walk::Feeds(index) => {
+                    if let Some(place) = self.engine.feeds.logs.place(index) {
+                        let seen = self.sweep_followers(place);
+                        let dropped = self.engine.feeds.trim_needed(place, self.engine.clock.now);
+                        left = left.saturating_sub(1 + (seen + dropped) / 8);
+                        Some(Walk::Feeds(index + usize::from(dropped < TRIM)))
+                    } else {
+                        self.engine.feeds.end_needed();
+                        None
+                    }
                 }
             };
         }

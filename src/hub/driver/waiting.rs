@@ -1,10 +1,10 @@
 //! Pushes that wait for room.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::hub::driver::state::{Driver, STEPS, find};
 use crate::hub::feed::log::Survey;
+use crate::hub::feed::place::FeedPlace;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::shared::waiters::{First, Target};
 
@@ -44,7 +44,7 @@ impl Driver {
         match &first.target {
             Target::Client(id) => Some(shared.has_answer_at_client(*id, first.cost)),
             Target::Feed(topic) => {
-                let place = topic.place.load(Ordering::Relaxed);
+                let place = topic.place();
                 let log = self.engine.feeds.get(place);
                 let is_known = log.is_some_and(|log| Arc::ptr_eq(&log.topic, topic));
                 if is_known && !self.find_slowest(place, left) {
@@ -58,7 +58,7 @@ impl Driver {
     /// Finds out how much the slowest follower of a feed has not been handed, and tells callers.
     /// Looks up at most `left` followers, and returns whether these were enough. While the slowest
     /// does not move no other is looked up.
-    pub(super) fn find_slowest(&mut self, place: usize, left: &mut usize) -> bool {
+    pub(super) fn find_slowest(&mut self, place: FeedPlace, left: &mut usize) -> bool {
         let Self { engine, connections, .. } = self;
         let position = |id: ConnId| {
             let connection = find(connections, id).filter(|c| c.follows(place))?;

@@ -1,14 +1,13 @@
 //! The feeds that the driver knows: a log for each, and how far callers' pushes are visible.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
-use slab::Slab;
 
 use crate::hub::client::mail::{Keeps, Mail};
+use crate::hub::engine::logs::Logs;
 use crate::hub::engine::round::Round;
 use crate::hub::feed::item::{Cursor, Kept};
 use crate::hub::feed::log::Log;
+use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::queue::Queue;
 use crate::hub::feed::times::Times;
 use crate::hub::feed::topic::Topic;
@@ -25,7 +24,7 @@ pub(crate) const TRIM: usize = 2048;
 pub(crate) struct Feeds {
     pub(crate) shared: Arc<Shared>,
     /// Everyone's log is the first.
-    pub(crate) logs: Slab<Log>,
+    pub(crate) logs: Logs,
     /// The stamp below which pushes are visible and may be delivered.
     pub(crate) upto: u64,
     /// The callers' pushes that are being taken over.
@@ -36,9 +35,9 @@ pub(crate) struct Feeds {
     /// An emptied mailbox, for callers.
     pub(crate) spare_mail: Option<Box<Mail>>,
     /// Feeds whose newest part was pushed after the driver took its stamp.
-    pub(crate) hidden: Vec<usize>,
+    pub(crate) hidden: Vec<FeedPlace>,
     /// Feeds that were read, or lost a follower, since the last trim.
-    touched: Vec<usize>,
+    touched: Vec<FeedPlace>,
     /// For each feed, the position of its follower furthest behind; only while a tick collects
     /// them.
     needed: Vec<u64>,
@@ -49,10 +48,10 @@ impl Feeds {
     pub(crate) fn new(shared: Arc<Shared>, timeouts: &Timeouts, retention: &Retention) -> Self {
         // On the plain wire no late joiner is given everyone's log: see `keep_everyones`.
         let of_everyone = Kept { messages: 0, age: 0 };
-        let mut logs = Slab::new();
+        let mut logs = Logs::default();
         let everyone = Arc::clone(shared.topics.everyone());
         let place = logs.insert(Log::new(Arc::clone(&everyone), shared.limits.feed, of_everyone));
-        everyone.place.store(place, Ordering::Relaxed);
+        everyone.set_place(place);
         Self {
             shared,
             logs,
@@ -68,11 +67,11 @@ impl Feeds {
         }
     }
 
-    pub(crate) fn get(&self, place: usize) -> Option<&Log> {
+    pub(crate) fn get(&self, place: FeedPlace) -> Option<&Log> {
         self.logs.get(place)
     }
 
-    pub(crate) fn get_mut(&mut self, place: usize) -> Option<&mut Log> {
+    pub(crate) fn get_mut(&mut self, place: FeedPlace) -> Option<&mut Log> {
         self.logs.get_mut(place)
     }
 
@@ -99,21 +98,21 @@ impl Feeds {
     }
 
     /// Puts a feed on the list for the next trim.
-    pub(crate) fn touch(&mut self, place: usize) {
+    pub(crate) fn touch(&mut self, place: FeedPlace) {
         if self.logs.get_mut(place).is_some_and(|log| !std::mem::replace(&mut log.touched, true)) {
             self.touched.push(place);
         }
     }
 
     /// Returns the place of a feed, and makes one if the feed has none.
-    pub(crate) fn log_of(&mut self, topic: &Arc<Topic>) -> usize {
-        let place = topic.place.load(Ordering::Relaxed);
+    pub(crate) fn log_of(&mut self, topic: &Arc<Topic>) -> FeedPlace {
+        let place = topic.place();
         if self.logs.get(place).is_some_and(|log| Arc::ptr_eq(&log.topic, topic)) {
             return place;
         }
         let log = Log::new(Arc::clone(topic), self.shared.limits.feed, self.retention);
         let place = self.logs.insert(log);
-        topic.place.store(place, Ordering::Relaxed);
+        topic.set_place(place);
         place
     }
 
@@ -121,7 +120,7 @@ impl Feeds {
     /// stamped from `stamp` on.
     pub(crate) fn follow(
         &mut self,
-        place: usize,
+        place: FeedPlace,
         connection: ConnId,
         stamp: u64,
         now: u64,
@@ -138,7 +137,7 @@ impl Feeds {
     /// Adds a `stepcast.v1` follower to a feed; see [`Log::resume`].
     pub(crate) fn resume(
         &mut self,
-        place: usize,
+        place: FeedPlace,
         connection: ConnId,
         had: Option<Had>,
         stamp: u64,
@@ -154,7 +153,7 @@ impl Feeds {
     }
 
     /// Removes a follower that may follow the feed again, so the follower is not listed twice then.
-    pub(crate) fn unfollow_early(&mut self, place: usize, connection: ConnId) {
+    pub(crate) fn unfollow_early(&mut self, place: FeedPlace, connection: ConnId) {
         if let Some(log) = self.logs.get_mut(place) {
             log.followers.forget(connection);
         }
@@ -162,7 +161,7 @@ impl Feeds {
     }
 
     /// Removes a follower whose connection is no longer a client's.
-    pub(crate) fn unfollow(&mut self, place: usize) {
+    pub(crate) fn unfollow(&mut self, place: FeedPlace) {
         if let Some(log) = self.logs.get_mut(place) {
             log.followers.count -= 1;
             self.touch(place);
@@ -175,7 +174,7 @@ impl Feeds {
     /// list. Returns whether the call begins now; false while an earlier call is under way.
     pub(crate) fn call_followers(
         &mut self,
-        place: usize,
+        place: FeedPlace,
         mut is_one: impl FnMut(ConnId, u64) -> bool,
     ) -> bool {
         let Some(log) = self.logs.get_mut(place) else { return false };
@@ -195,15 +194,15 @@ impl Feeds {
 
     /// Notes the cursor of a feed's follower. `unanswered` bytes before the cursor may be lost with
     /// the connection, and the client may come back for them.
-    pub(crate) fn need(&mut self, place: usize, cursor: Cursor, unanswered: u32) {
-        if let Some((needed, log)) = self.needed.get_mut(place).zip(self.logs.get(place)) {
+    pub(crate) fn need(&mut self, place: FeedPlace, cursor: Cursor, unanswered: u32) {
+        if let Some((needed, log)) = self.needed.get_mut(place.index()).zip(self.logs.get(place)) {
             *needed = log.window.before(cursor.log, unanswered).min(*needed);
         }
     }
 
     /// Trims a feed as [`trim`](Self::trim) does, now that the cursors of all followers are known.
-    pub(crate) fn trim_needed(&mut self, place: usize, now: u64) -> usize {
-        let dropped = match self.needed.get(place) {
+    pub(crate) fn trim_needed(&mut self, place: FeedPlace, now: u64) -> usize {
+        let dropped = match self.needed.get(place.index()) {
             Some(needed) => self.trim(place, *needed, now),
             None => 0, // the feed is newer than the collection
         };
@@ -215,7 +214,7 @@ impl Feeds {
 
     pub(crate) fn end_needed(&mut self) {
         self.needed = Vec::new();
-        let is_touched = |place: &usize| self.logs.get(*place).is_some_and(|log| log.touched);
+        let is_touched = |place: &FeedPlace| self.logs.get(*place).is_some_and(|log| log.touched);
         self.touched.retain(is_touched);
     }
 
@@ -233,7 +232,7 @@ impl Feeds {
     /// follower furthest behind. At most [`TRIM`] messages go at once, the rest later. The feed
     /// goes too, if nobody has it and it holds nothing young. Returns the number of messages
     /// dropped.
-    pub(crate) fn trim(&mut self, place: usize, needed: u64, now: u64) -> usize {
+    pub(crate) fn trim(&mut self, place: FeedPlace, needed: u64, now: u64) -> usize {
         let is_being_filled = self.is_taking_over_at(place);
         let Some(log) = self.logs.get_mut(place) else { return 0 };
         log.touched = false;
@@ -248,9 +247,6 @@ impl Feeds {
             && self.shared.topics.retire(&log.topic)
         {
             self.logs.remove(place);
-            if self.logs.len() < self.logs.capacity() / 4 {
-                self.logs.shrink_to_fit();
-            }
         }
         dropped
     }

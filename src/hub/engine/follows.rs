@@ -9,16 +9,16 @@ use crate::hub::client::mail::{Due, Mail, Taken};
 use crate::hub::client::state::{ClientState, Wanted};
 use crate::hub::engine::feeds::Feeds;
 use crate::hub::feed::item::{BEHIND, Cursor, Item, Why};
+use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::queue::PayloadCopy;
 use crate::hub::primitives::conn_id::ConnId;
-use crate::hub::primitives::moment::low_half;
 use crate::hub::primitives::program::Payload;
 
 /// One feed that a client follows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Follow {
-    /// The [`place`](Self::place); no table has 2^32.
-    place: u32,
+    /// The feed's place among the engine's logs.
+    place: FeedPlace,
     /// On `stepcast.v1`: why the next messages are missing, if they are.
     pub(crate) why: Why,
     /// Whether the client is on `stepcast.v1`, where it is told of removed values.
@@ -30,8 +30,8 @@ pub(crate) struct Follow {
 }
 
 impl Follow {
-    pub(crate) fn new(place: usize, cursor: Cursor) -> Self {
-        Self { place: low_half(place as u64), why: Why::Slow, removals: false, seen: 0, cursor }
+    pub(crate) fn new(place: FeedPlace, cursor: Cursor) -> Self {
+        Self { place, why: Why::Slow, removals: false, seen: 0, cursor }
     }
 
     /// Makes this a follow on `stepcast.v1` that begins behind message `seen`.
@@ -40,8 +40,8 @@ impl Follow {
     }
 
     /// The feed's place among the engine's logs.
-    pub(crate) fn place(&self) -> usize {
-        self.place as usize
+    pub(crate) fn place(&self) -> FeedPlace {
+        self.place
     }
 
     /// Whether messages are missing before the one with this number.
@@ -89,18 +89,18 @@ impl Follows {
     }
 
     /// Returns the client's state in the feed at this place.
-    pub(crate) fn at(&mut self, place: usize) -> Option<&mut Follow> {
+    pub(crate) fn at(&mut self, place: FeedPlace) -> Option<&mut Follow> {
         self.0.iter_mut().find(|follow| follow.place() == place)
     }
 
     /// Moves the cursor in the feed at this place.
-    pub(crate) fn set_cursor(&mut self, place: usize, cursor: Cursor) {
+    pub(crate) fn set_cursor(&mut self, place: FeedPlace, cursor: Cursor) {
         if let Some(follow) = self.at(place) {
             follow.cursor = cursor;
         }
     }
 
-    pub(crate) fn contains(&self, place: usize) -> bool {
+    pub(crate) fn contains(&self, place: FeedPlace) -> bool {
         self.iter().any(|follow| follow.place() == place)
     }
 
@@ -140,9 +140,9 @@ impl Follows {
         wanted: &[Wanted],
         feeds: &mut Feeds,
         connection: ConnId,
-    ) -> Vec<usize> {
+    ) -> Vec<FeedPlace> {
         let stay = wanted.iter().filter(|wanted| !wanted.fresh);
-        let stay: Vec<usize> = stay.map(|wanted| feeds.log_of(&wanted.topic)).collect();
+        let stay: Vec<FeedPlace> = stay.map(|wanted| feeds.log_of(&wanted.topic)).collect();
         let gone = self.take_unless(|place| stay.contains(&place));
         for follow in &gone {
             feeds.unfollow_early(follow.place(), connection);
@@ -246,7 +246,7 @@ impl Follows {
     }
 
     /// Removes the feeds that are not wanted any more, and returns them.
-    pub(crate) fn take_unless(&mut self, wanted: impl Fn(usize) -> bool) -> Vec<Follow> {
+    pub(crate) fn take_unless(&mut self, wanted: impl Fn(FeedPlace) -> bool) -> Vec<Follow> {
         let mut taken = Vec::new();
         self.0.retain(|follow| {
             let stays = wanted(follow.place());
@@ -303,29 +303,29 @@ fn take_mail(client: &ClientState, has_mail: &mut bool, feeds: &Feeds, due: Due)
 mod tests {
     use super::*;
 
-    fn follow(place: usize) -> Follow {
-        Follow::new(place, Cursor { log: place as u64, latest: 0 })
+    fn follow(index: usize) -> Follow {
+        Follow::new(FeedPlace::at(index), Cursor { log: index as u64, latest: 0 })
     }
 
     fn places(follows: &Follows) -> Vec<usize> {
-        follows.iter().map(Follow::place).collect()
+        follows.iter().map(|follow| follow.place().index()).collect()
     }
 
     #[test]
     fn feeds_come_and_go_and_the_others_stay_where_they_are() {
         let mut follows = Follows::one(follow(7));
-        assert_eq!(follows.only().map(|only| only.place()), Some(7));
+        assert_eq!(follows.only().map(|only| only.place().index()), Some(7));
         follows.add(follow(8));
         follows.add(follow(9));
         assert!(follows.only().is_none());
-        follows.set_cursor(8, Cursor { log: 80, latest: 3 });
-        let taken = follows.take_unless(|place| place != 7);
+        follows.set_cursor(FeedPlace::at(8), Cursor { log: 80, latest: 3 });
+        let taken = follows.take_unless(|place| place.index() != 7);
         assert_eq!((taken.len(), places(&follows)), (1, vec![8, 9]));
         assert_eq!(follows.iter().next().unwrap().cursor, Cursor { log: 80, latest: 3 });
         follows.take_unless(|_| false);
         assert!(follows.only().is_none() && places(&follows).is_empty());
         follows.add(follow(1));
-        assert_eq!(follows.only().map(|only| only.place()), Some(1));
+        assert_eq!(follows.only().map(|only| only.place().index()), Some(1));
     }
 
     #[test]

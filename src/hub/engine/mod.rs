@@ -9,6 +9,7 @@ pub(crate) mod clock;
 pub(crate) mod feeds;
 pub(crate) mod follows;
 pub(crate) mod intake;
+pub(crate) mod logs;
 mod memory;
 pub(crate) mod parts;
 pub(crate) mod reception;

@@ -4,6 +4,7 @@
 use std::collections::hash_map;
 use std::sync::Arc;
 
+use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::queue::Queue;
 use crate::hub::feed::topic::Change;
 use crate::hub::shared::state::{FeedNews, Keys};
@@ -19,7 +20,7 @@ pub(crate) struct Round {
     /// The rest of the inbox that is being taken over.
     pub(crate) part: Option<Part>,
     /// Feeds that have been taken over.
-    pub(crate) fresh: Vec<usize>,
+    pub(crate) fresh: Vec<FeedPlace>,
     /// Clients that are not marked yet.
     pub(crate) keys: Keys,
 }
@@ -34,7 +35,7 @@ pub(crate) enum Stage {
 
 /// The rest of an inbox that has been emptied.
 pub(crate) struct Part {
-    pub(crate) place: usize,
+    pub(crate) place: FeedPlace,
     /// The number of the message before the next.
     pub(crate) number: u64,
     /// When it was emptied: the age of its messages counts from then.

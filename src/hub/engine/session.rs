@@ -22,7 +22,6 @@ use crate::hub::events::{DisconnectReason, Event};
 use crate::hub::feed::item::Kept;
 use crate::hub::id::ClientId;
 use crate::hub::primitives::conn_id::ConnId;
-use crate::hub::primitives::moment::low_half;
 use crate::wire::v1::Hello;
 
 /// A client that begins, or goes on, on a connection.
@@ -191,7 +190,7 @@ impl Engine {
             let from =
                 received.min(log.start(false, u64::MAX, self.feeds.upto, self.clock.now).log);
             log.hold(from);
-            let place = low_half(follow.place() as u64);
+            let place = follow.place();
             stands.push(Stand { place, alias: log.topic.alias, from });
         }
         self.clients.held.insert(client.id, stands);
@@ -200,7 +199,7 @@ impl Engine {
     /// Keeps holding, at each tick, for the client at this index, which is still away.
     pub(crate) fn hold_on(&mut self, index: usize) {
         for stand in self.clients.held.at(index) {
-            let log = self.feeds.get_mut(stand.place as usize);
+            let log = self.feeds.get_mut(stand.place);
             if let Some(log) = log.filter(|log| log.topic.alias == stand.alias) {
                 log.hold_on(stand.from);
             }

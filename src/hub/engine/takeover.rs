@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 
 use crate::hub::engine::feeds::Feeds;
 use crate::hub::engine::round::{Part, Stage};
+use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::queue::Queue;
 use crate::hub::feed::topic::Topic;
 #[cfg(test)]
@@ -93,7 +94,7 @@ impl Feeds {
 
     /// Ends a round whose clients are marked. Returns the feeds with something new for their
     /// followers, in a list to be [given back](Self::keep_fresh).
-    pub(crate) fn end_round(&mut self) -> Vec<usize> {
+    pub(crate) fn end_round(&mut self) -> Vec<FeedPlace> {
         debug_assert!(self.round.stage == Stage::Clients && self.round.keys.is_empty());
         self.round.stage = Stage::None;
         self.upto = self.round.upto;
@@ -116,7 +117,7 @@ impl Feeds {
     }
 
     /// Keeps the list that the end of a round returned, once it has been used.
-    pub(crate) fn keep_fresh(&mut self, mut fresh: Vec<usize>) {
+    pub(crate) fn keep_fresh(&mut self, mut fresh: Vec<FeedPlace>) {
         if self.round.fresh.capacity() == 0 {
             fresh.clear();
             self.round.fresh = fresh;
@@ -126,19 +127,19 @@ impl Feeds {
     /// Runs a whole round. Returns the feeds with something new, and the places of the clients with
     /// news.
     #[cfg(test)]
-    pub(crate) fn take_news(&mut self, now: u64) -> (Vec<usize>, Keys) {
+    pub(crate) fn take_news(&mut self, now: u64) -> (Vec<FeedPlace>, Keys) {
         assert!(self.take_feeds(now, &mut usize::MAX.clone()));
         let keys = std::mem::take(&mut self.round.keys);
         (self.end_round(), keys)
     }
 
     /// Whether the log at this place is being filled.
-    pub(crate) fn is_taking_over_at(&self, place: usize) -> bool {
+    pub(crate) fn is_taking_over_at(&self, place: FeedPlace) -> bool {
         self.round.part.as_ref().is_some_and(|part| part.place == place)
     }
 
     /// The bytes that have left a feed's inbox and are not in its log yet.
-    pub(crate) fn bytes_between(&self, place: usize) -> usize {
+    pub(crate) fn bytes_between(&self, place: FeedPlace) -> usize {
         let part = self.round.part.as_ref().filter(|part| part.place == place);
         part.map_or(0, |part| part.queue.bytes())
     }

@@ -5,6 +5,7 @@ pub(crate) mod epoch;
 pub(crate) mod followers;
 pub(crate) mod item;
 pub(crate) mod log;
+pub(crate) mod place;
 pub(crate) mod queue;
 pub(crate) mod times;
 pub(crate) mod topic;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::codec::Message;
 use crate::hub::error::{FeedError, SendError};
 use crate::hub::feed::epoch;
+use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::queue::{Entry, Queue};
 use crate::hub::primitives::lock::Lock;
 use crate::hub::primitives::program::Payload;
@@ -41,7 +42,7 @@ pub(crate) struct Topic {
     /// Whether the driver knows the feed. The driver then decides when the feed goes.
     known: AtomicBool,
     /// The place in the driver's table, for the driver alone.
-    pub(crate) place: AtomicUsize,
+    place: AtomicUsize,
     /// The key among the feeds that nobody has a handle of, or [`IN_USE`]. Under the table's lock.
     idle: AtomicU64,
     /// Whether the feed has made way for another, so the driver has to drop it.
@@ -257,6 +258,15 @@ impl Topic {
     /// Notes that the handle is no longer a follower's.
     pub(crate) fn remove_follower(&self) {
         self.followers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The place in the driver's table, which the feed may have no more.
+    pub(crate) fn place(&self) -> FeedPlace {
+        FeedPlace::at(self.place.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_place(&self, place: FeedPlace) {
+        self.place.store(place.index(), Ordering::Relaxed);
     }
 
     /// Notes, on a caller's thread, that the driver is about to learn of the feed.

@@ -9,6 +9,7 @@ use crate::handshake::{HeadLimits, Request, RequestReader, Rules};
 use crate::hub::engine::admission::Admission;
 use crate::hub::engine::parts::Engine;
 use crate::hub::feed::item::Cursor;
+use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::topic::Topic;
 use crate::hub::id::IdSource;
 use crate::hub::limits::{Limits, Overflow, Retention, Timeouts};
@@ -47,15 +48,15 @@ pub(crate) fn engine_with(
 
 /// Calls at the engine's own time.
 impl Engine {
-    pub(crate) fn take_news(&mut self) -> (Vec<usize>, Keys) {
+    pub(crate) fn take_news(&mut self) -> (Vec<FeedPlace>, Keys) {
         self.feeds.take_news(self.clock.now)
     }
 
-    pub(crate) fn follow(&mut self, place: usize, connection: ConnId) -> Cursor {
+    pub(crate) fn follow(&mut self, place: FeedPlace, connection: ConnId) -> Cursor {
         self.feeds.follow(place, connection, u64::MAX, self.clock.now)
     }
 
-    pub(crate) fn trim(&mut self, place: usize, needed: u64) {
+    pub(crate) fn trim(&mut self, place: FeedPlace, needed: u64) {
         self.feeds.trim(place, needed, self.clock.now);
     }
 }

@@ -498,7 +498,7 @@ impl World {
                 continue;
             }
             let (model, now) = (&self.feeds[feed], self.engine.clock.now);
-            let place = self.topics[feed].place.load(Ordering::Relaxed);
+            let place = self.topics[feed].place();
             let window = &self.engine.feeds.logs[place].window;
             let start = (0..model.taken.len()).find(|&position| {
                 let kept = feed > 0 && model.is_kept(position, self.taken, now);
@@ -583,7 +583,7 @@ impl World {
     fn check_followers(&self) {
         let viewers = || self.viewers.iter().flatten();
         for topic in &self.topics {
-            let place = topic.place.load(Ordering::Relaxed);
+            let place = topic.place();
             let wants = |viewer: &&Viewer| viewer.reader.client.wants(topic);
             let follows = |viewer: &&Viewer| viewer.reader.follows.contains(place);
             assert_eq!(topic.followers(), viewers().filter(wants).count());
@@ -603,7 +603,7 @@ impl World {
     fn tick(&mut self) {
         let mut needed = [u64::MAX; FEEDS];
         for (topic, needed) in self.topics.iter().zip(&mut needed) {
-            let place = topic.place.load(Ordering::Relaxed);
+            let place = topic.place();
             for viewer in self.viewers.iter().flatten() {
                 let follow = viewer.reader.follows.iter().find(|follow| follow.place() == place);
                 *needed = (*needed).min(follow.map_or(u64::MAX, |follow| follow.cursor.log));
@@ -664,7 +664,8 @@ impl World {
         }
         engine.clock.now += AGE;
         turn(&mut engine, std::iter::empty());
-        for place in 0..engine.feeds.logs.capacity() {
+        for index in 0.. {
+            let Some(place) = engine.feeds.logs.place(index) else { break };
             engine.trim(place, u64::MAX);
         }
         assert_eq!((shared.topics.count(), engine.feeds.logs.len()), (0, 1));

@@ -6,7 +6,6 @@ use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::pin::{Pin, pin};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 use std::thread;
@@ -122,7 +121,7 @@ impl Stand {
     }
 
     fn log_of(&self, topic: &Topic) -> &Log {
-        &self.driver.engine.feeds.logs[topic.place.load(Ordering::Relaxed)]
+        &self.driver.engine.feeds.logs[topic.place()]
     }
 
     /// Somebody who connects from this address, as far as the driver is told.
@@ -348,7 +347,7 @@ fn a_feed_that_nobody_has_stays_until_all_of_it_has_been_taken_over() {
     stand.shared.drop_handle(&run);
     stand.turn();
     assert!(stand.driver.engine.feeds.is_taking_over());
-    stand.driver.engine.trim(run.place.load(Ordering::Relaxed), u64::MAX);
+    stand.driver.engine.trim(run.place(), u64::MAX);
     stand.turn_until(|stand| !stand.driver.engine.feeds.is_taking_over());
     stand.turn_until(|stand| stand.shared.topics.count() == 0);
 }
@@ -438,7 +437,7 @@ fn for_a_push_that_waits_a_few_followers_are_asked_in_a_turn_and_none_while_the_
     let viewers = stand.connect_at("run", 5);
     let run = stand.shared.topics.get("run").unwrap();
     let owed = |stand: &Stand| run.inbox.lock().owed.map(|owed| owed - stand.log_of(&run).bytes());
-    let place = run.place.load(Ordering::Relaxed);
+    let place = run.place();
     let find = |stand: &mut Stand, mut left| stand.driver.find_slowest(place, &mut left);
     assert_eq!([2, 2].map(|left| find(&mut stand, left)), [false, false]);
     assert_eq!(owed(&stand), None, "not all have been asked");
@@ -460,7 +459,7 @@ fn a_client_that_follows_and_unfollows_does_not_keep_the_slowest_follower_from_b
     let mut stand = Stand::new();
     let _viewers = stand.connect_at("run", 6);
     let run = stand.shared.topics.get("run").unwrap();
-    let place = run.place.load(Ordering::Relaxed);
+    let place = run.place();
     let key = stand.shared.registry.all()[0].key();
     let id = stand.driver.connections[key].id();
     let is_found = (0..10).any(|_| {
@@ -479,7 +478,7 @@ fn pushes_that_wait_at_several_feeds_each_have_their_slowest_follower_found() {
     let mut feeds = ["a", "b"].map(|name| stand.shared.topics.get(name).unwrap());
     feeds.sort_by_key(Arc::as_ptr);
     let [first, second] = &feeds;
-    let place = first.place.load(Ordering::Relaxed);
+    let place = first.place();
     let shared = Arc::clone(&stand.shared);
     let mut waits =
         feeds.each_ref().map(|feed| Box::pin(shared.push_wait(feed, "x".into(), PATIENCE)));
@@ -855,7 +854,7 @@ fn who_unfollows_and_follows_again_and_again_is_listed_once() {
     }
     stand.shared.follow(id, &feed).unwrap();
     stand.turn();
-    let place = feed.place.load(Ordering::Relaxed);
+    let place = feed.place();
     let log = &stand.driver.engine.feeds.logs[place];
     assert_eq!((log.followers.len(), log.followers.count), (1, 1));
 }
