@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::codec::Message;
 use crate::hub::feed::item::{BEHIND, Why};
 use crate::hub::feed::queue::{BURST, Entry, Evicted, PayloadCopy, Position, Queue, Slot};
+use crate::hub::feed::seq::Seq;
 use crate::hub::feed::topic::{Change, Latest};
 use crate::hub::primitives::program::Payload;
 use crate::wire::v1::Had;
@@ -33,20 +34,20 @@ pub(crate) struct Mail {
 #[derive(Debug, Default)]
 struct Handed {
     /// Their sequence numbers.
-    numbers: VecDeque<u64>,
+    numbers: VecDeque<Seq>,
     /// The position behind them.
     end: Position,
     /// The position of the next message on this connection. It is before `end` while the client is
     /// handed again what its connection before may have lost.
     next: Position,
     /// The number of the newest message that was ever handed over, or lost.
-    newest: u64,
+    newest: Seq,
     /// The number of the last message that the client was given on this connection, or told to have
     /// missed, and why the next ones are missing if they are.
-    seen: u64,
+    seen: Seq,
     why: Why,
     /// The number of the last message that the client had when it came back.
-    had: u64,
+    had: Seq,
 }
 
 /// The latest value of each key.
@@ -191,7 +192,7 @@ pub(crate) struct Taken {
     pub(crate) cost: usize,
     /// On `stepcast.v1`, of a message: its number, the number before which none is missing, and why
     /// those between are.
-    pub(crate) number: Option<(u64, u64, Why)>,
+    pub(crate) number: Option<(Seq, Seq, Why)>,
     /// What made room.
     pub(crate) evicted: Evicted,
 }
@@ -402,7 +403,7 @@ impl Mail {
         let handed = self.handed.get_or_insert_default();
         let index = handed.next.entries;
         if index == handed.numbers.len() {
-            handed.newest += std::mem::take(&mut self.lost) + 1;
+            handed.newest = handed.newest.plus(std::mem::take(&mut self.lost) + 1);
             handed.numbers.push_back(handed.newest);
         }
         let (slot, _) = self.log.read(&mut handed.next, copy)?;
@@ -427,18 +428,18 @@ impl Mail {
 
     /// The number of the last message that the client had when it came back. It makes room for new
     /// ones, since an earlier acknowledgement of it may have been lost.
-    pub(crate) fn had(&self) -> u64 {
-        self.handed.as_ref().map_or(0, |handed| handed.had)
+    pub(crate) fn had(&self) -> Seq {
+        self.handed.as_ref().map_or_else(Seq::default, |handed| handed.had)
     }
 
     /// The number of the last message that the client has been given, if it has not acknowledged
     /// all of them.
-    pub(crate) fn unacknowledged(&self) -> Option<u64> {
+    pub(crate) fn unacknowledged(&self) -> Option<Seq> {
         self.handed.as_ref().filter(|handed| !handed.numbers.is_empty()).map(|handed| handed.seen)
     }
 
     /// Drops the messages that the client has acknowledged, up to this number.
-    pub(crate) fn acknowledge(&mut self, number: u64) -> Evicted {
+    pub(crate) fn acknowledge(&mut self, number: Seq) -> Evicted {
         let Some(handed) = &mut self.handed else { return Evicted::default() };
         let number = number.min(handed.seen);
         let count = handed.numbers.partition_point(|known| *known <= number);
@@ -453,13 +454,13 @@ impl Mail {
 
     /// Begins the connection of a client that has come back with what it says that it had. Returns
     /// the messages that the client has missed, where none is left that a gap would go before.
-    pub(crate) fn begin(&mut self, had: Had) -> Option<(u64, u64, Why)> {
+    pub(crate) fn begin(&mut self, had: Had) -> Option<(Seq, Seq, Why)> {
         let handed = self.handed.get_or_insert_default();
         handed.why = Why::Expired;
-        let seq = Some(had.seq.unwrap_or(0)).filter(|seq| *seq <= handed.newest);
-        let first = handed.numbers.front().map_or(handed.newest, |first| first - 1);
+        let seq = Some(Seq::new(had.seq.unwrap_or(0))).filter(|seq| *seq <= handed.newest);
+        let first = handed.numbers.front().map_or(handed.newest, |first| first.minus(1));
         handed.seen = seq.unwrap_or(first);
-        handed.had = seq.unwrap_or(0);
+        handed.had = seq.unwrap_or_default();
         let has = handed.numbers.partition_point(|number| *number <= handed.seen);
         handed.next = self.log.position(has);
         if let Some(values) = &mut self.values {
@@ -468,16 +469,16 @@ impl Mail {
         if self.log.len() > has {
             return None;
         }
-        handed.newest += std::mem::take(&mut self.lost);
+        handed.newest = handed.newest.plus(std::mem::take(&mut self.lost));
         let (seen, newest, why) = (handed.seen, handed.newest, handed.why);
         handed.see(newest);
-        (newest > seen).then_some((seen + 1, newest, why))
+        (newest > seen).then_some((seen.next(), newest, why))
     }
 }
 
 impl Handed {
     /// Notes that the client was given, or told to have missed, the messages up to `number`.
-    fn see(&mut self, number: u64) {
+    fn see(&mut self, number: Seq) {
         if number > self.seen {
             (self.seen, self.why) = (number, Why::Slow);
         }
@@ -531,7 +532,7 @@ mod tests {
         Some(Told {
             text,
             cost: taken.cost,
-            number: taken.number.map(|(number, seen, _)| (number, seen)),
+            number: taken.number.map(|(number, seen, _)| (number.get(), seen.get())),
         })
     }
 
@@ -655,16 +656,19 @@ mod tests {
         }
         set(&mut mail, "x", 4, "x4");
         assert_eq!(handed(&mut mail), ["a 0..1", "b 1..2", "c 2..3", "d 3..4", "x4"]);
-        assert!(!mail.waits() && mail.unacknowledged() == Some(4));
-        assert_eq!((mail.acknowledge(2).count, mail.waiting_bytes()), (2, 0));
+        assert!(!mail.waits() && mail.unacknowledged() == Some(Seq::new(4)));
+        assert_eq!((mail.acknowledge(Seq::new(2)).count, mail.waiting_bytes()), (2, 0));
         // It comes back, and has one that it did not acknowledge.
         assert!(mail.begin(had(3, None)).is_none());
         assert_eq!(handed(&mut mail), ["d 3..4", "x4"]);
         // With the value that it had, and less than it acknowledged.
         assert!(mail.begin(had(0, Some(4))).is_none());
         assert_eq!(handed(&mut mail), ["c 0..3", "d 3..4"]);
-        assert_eq!(mail.acknowledge(9).count, 2, "those that it was given");
-        assert_eq!(mail.begin(had(1, Some(4))).map(|(from, to, _)| (from, to)), Some((2, 4)));
+        assert_eq!(mail.acknowledge(Seq::new(9)).count, 2, "those that it was given");
+        assert_eq!(
+            mail.begin(had(1, Some(4))).map(|(from, to, _)| (from.get(), to.get())),
+            Some((2, 4))
+        );
     }
 
     #[test]
@@ -692,9 +696,9 @@ mod tests {
         let room = BOUND / (ENTRY_OVERHEAD + 1);
         assert_eq!(handed(&mut mail).len(), room);
         assert!(mail.is_full(KEEPS) && mail.waits());
-        mail.acknowledge(1);
+        mail.acknowledge(Seq::new(1));
         assert!(!mail.is_full(KEEPS) && handed(&mut mail).len() == 1);
-        mail.acknowledge(9);
+        mail.acknowledge(Seq::new(9));
         let mut mail = Mail::default();
         for (stamp, key) in ["a", "b", "c"].into_iter().enumerate() {
             set(&mut mail, key, stamp as u64, key);

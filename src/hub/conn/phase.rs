@@ -18,6 +18,7 @@ use crate::hub::engine::intake::{Inbound, Used};
 use crate::hub::engine::parts::Engine;
 use crate::hub::feed::item::Cursor;
 use crate::hub::feed::place::FeedPlace;
+use crate::hub::feed::seq::Seq;
 use crate::hub::primitives::budget::Charge;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::Moment;
@@ -348,7 +349,7 @@ pub(super) struct V1 {
     pub(super) charge: Option<Charge>,
     /// An unanswered question: how many bytes go before it, and the number of the last mailbox
     /// message before it. An answer says that the client has read that message.
-    pub(super) asked: Option<(u32, u64)>,
+    pub(super) asked: Option<(u32, Seq)>,
     /// The request, as in [`Newcomer`].
     pub(super) request: Option<Box<KeptRequest>>,
 }

@@ -14,6 +14,7 @@ use crate::hub::engine::parts::Engine;
 use crate::hub::error::FollowError;
 use crate::hub::feed::item::Why;
 use crate::hub::feed::place::FeedPlace;
+use crate::hub::feed::seq::Seq;
 use crate::hub::feed::topic::NAME_MAX;
 use crate::hub::goodbye::{COME_BACK, Goodbye};
 use crate::hub::primitives::budget::Charge;
@@ -117,7 +118,7 @@ impl Open {
     }
 
     /// Notes that the client has read its mailbox up to this number.
-    pub(super) fn acknowledge(&mut self, number: u64, engine: &Engine) {
+    pub(super) fn acknowledge(&mut self, number: Seq, engine: &Engine) {
         let _evicted = {
             let mut mailbox = self.client.mailbox.lock();
             let Some(mail) = &mut mailbox.mail else { return };
@@ -132,8 +133,9 @@ impl Open {
     /// announced now: there may be no next message that the gap would go before.
     pub(super) fn begin(&mut self, engine: &Engine, mut follow: Follow) {
         let log = &engine.feeds.logs[follow.place()];
-        if follow.misses(log.newest + 1) && log.window.number(follow.cursor.log).is_none() {
-            self.lines().gap(log.topic.alias, follow.seen + 1, log.newest, follow.why.name());
+        if follow.misses(log.newest.next()) && log.window.number(follow.cursor.log).is_none() {
+            let (from, to) = (follow.seen.next().get(), log.newest.get());
+            self.lines().gap(log.topic.alias, from, to, follow.why.name());
             follow.see(log.newest);
         }
         self.follows.add(follow);
@@ -149,7 +151,7 @@ impl Open {
             missed
         };
         if let Some((from, to, why)) = missed {
-            self.lines().gap(v1::MAILBOX, from, to, why.name());
+            self.lines().gap(v1::MAILBOX, from.get(), to.get(), why.name());
         }
     }
 
@@ -331,7 +333,7 @@ impl Connection {
                 }
             }
             Said::Message(to, message) => self.hear_message(to, &message, engine),
-            Said::Ack(seq) => open.acknowledge(seq, engine),
+            Said::Ack(seq) => open.acknowledge(Seq::new(seq), engine),
             Said::Pong(_) | Said::Unknown => {}
         }
     }
@@ -373,7 +375,7 @@ impl Connection {
         let had = Some(had).filter(|_| counts);
         match open.follows.at(place).map(|follow| follow.seen) {
             // A followed feed goes on where it is: everything given before goes before this answer.
-            Some(seen) => open.lines().feed(name, topic.alias, topic.epoch, seen, true),
+            Some(seen) => open.lines().feed(name, topic.alias, topic.epoch, seen.get(), true),
             None => self.begin_feed(place, (had, u64::MAX), engine, connection),
         }
     }
@@ -413,7 +415,7 @@ impl Connection {
         let (cursor, number, resumed) = engine.feeds.resume(place, connection, had, stamp, now);
         let topic = &engine.feeds.logs[place].topic;
         let (alias, epoch) = (topic.alias, topic.epoch);
-        open.lines().feed(topic.name(), alias, epoch, number, resumed);
+        open.lines().feed(topic.name(), alias, epoch, number.get(), resumed);
         let follow = Follow::new(place, cursor).behind(number, Why::Expired);
         open.begin(engine, follow);
     }
@@ -450,9 +452,9 @@ impl Connection {
             let (before, own) = match owed {
                 Some(Owed::Mail(mailed)) => {
                     if let Some((number, seen, why)) = mailed.number {
-                        joined.gap(v1::MAILBOX, seen, number, why.name());
+                        joined.gap(v1::MAILBOX, seen.get(), number.get(), why.name());
                     }
-                    let number = mailed.number.map_or(mailed.stamp, |(number, ..)| number);
+                    let number = mailed.number.map_or(mailed.stamp, |(number, ..)| number.get());
                     let at = feeds.times.of(mailed.stamp, engine.clock.now);
                     let head = Head { alias: v1::MAILBOX, number, at };
                     let (message, key) = (mailed.message.as_deref(), mailed.key.as_deref());
@@ -465,7 +467,8 @@ impl Connection {
                     let (form, number) =
                         log.form(item, stamp, (follow.cursor, after), &engine.shared.budget);
                     if let Some(number) = number {
-                        let (alias, seen) = (log.topic.alias, follow.seen);
+                        let (alias, seen) = (log.topic.alias, follow.seen.get());
+                        let number = number.get();
                         // The end of the hole was given to nobody, however fast the client reads.
                         let until = number - log.window.lost_before(follow.cursor.log);
                         joined.gap(alias, seen, until, follow.why.name());

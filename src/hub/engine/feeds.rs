@@ -9,6 +9,7 @@ use crate::hub::feed::item::{Cursor, Kept};
 use crate::hub::feed::log::Log;
 use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::queue::Queue;
+use crate::hub::feed::seq::Seq;
 use crate::hub::feed::times::Times;
 use crate::hub::feed::topic::Topic;
 use crate::hub::limits::{Retention, Timeouts};
@@ -142,7 +143,7 @@ impl Feeds {
         had: Option<Had>,
         stamp: u64,
         now: u64,
-    ) -> (Cursor, u64, bool) {
+    ) -> (Cursor, Seq, bool) {
         let upto = self.horizon();
         let log = &mut self.logs[place];
         log.followers.add(connection);

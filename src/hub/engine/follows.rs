@@ -11,6 +11,7 @@ use crate::hub::engine::feeds::Feeds;
 use crate::hub::feed::item::{BEHIND, Cursor, Item, Why};
 use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::queue::PayloadCopy;
+use crate::hub::feed::seq::Seq;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::program::Payload;
 
@@ -25,17 +26,17 @@ pub(crate) struct Follow {
     pub(crate) removals: bool,
     /// On `stepcast.v1`: the number of the last message that the client was given, or told to have
     /// missed.
-    pub(crate) seen: u64,
+    pub(crate) seen: Seq,
     pub(crate) cursor: Cursor,
 }
 
 impl Follow {
     pub(crate) fn new(place: FeedPlace, cursor: Cursor) -> Self {
-        Self { place, why: Why::Slow, removals: false, seen: 0, cursor }
+        Self { place, why: Why::Slow, removals: false, seen: Seq::default(), cursor }
     }
 
     /// Makes this a follow on `stepcast.v1` that begins behind message `seen`.
-    pub(crate) fn behind(self, seen: u64, why: Why) -> Self {
+    pub(crate) fn behind(self, seen: Seq, why: Why) -> Self {
         Self { why, seen, removals: true, ..self }
     }
 
@@ -45,12 +46,12 @@ impl Follow {
     }
 
     /// Whether messages are missing before the one with this number.
-    pub(crate) fn misses(&self, next: u64) -> bool {
-        next > self.seen + 1
+    pub(crate) fn misses(&self, next: Seq) -> bool {
+        next > self.seen.next()
     }
 
     /// Notes that the client was given, or told to have missed, the messages up to `number`.
-    pub(crate) fn see(&mut self, number: u64) {
+    pub(crate) fn see(&mut self, number: Seq) {
         // Values may have come alone, before the next message.
         if number > self.seen {
             (self.seen, self.why) = (number, Why::Slow);
@@ -275,7 +276,7 @@ pub(crate) struct Mailed {
     /// What the message counts, if nothing in the mailbox counts it any more.
     pub(crate) cost: usize,
     /// See [`Taken::number`].
-    pub(crate) number: Option<(u64, u64, Why)>,
+    pub(crate) number: Option<(Seq, Seq, Why)>,
     /// The box of the mail, if that is empty now.
     pub(crate) emptied: Option<Box<Mail>>,
 }
@@ -330,11 +331,11 @@ mod tests {
 
     #[test]
     fn what_has_been_seen_does_not_go_back_and_what_is_missing_once_it_begins_is_its_own_fault() {
-        let mut one = follow(0).behind(4, Why::Expired);
-        assert!(!one.misses(5) && one.misses(6));
-        one.see(3); // what was before the values that came alone
-        assert_eq!((one.seen, one.why.name()), (4, "expired"));
-        one.see(5);
-        assert_eq!((one.seen, one.why.name(), one.misses(6)), (5, "slow", false));
+        let mut one = follow(0).behind(Seq::new(4), Why::Expired);
+        assert!(!one.misses(Seq::new(5)) && one.misses(Seq::new(6)));
+        one.see(Seq::new(3)); // what was before the values that came alone
+        assert_eq!((one.seen.get(), one.why.name()), (4, "expired"));
+        one.see(Seq::new(5));
+        assert_eq!((one.seen.get(), one.why.name(), one.misses(Seq::new(6))), (5, "slow", false));
     }
 }

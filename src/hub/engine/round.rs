@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::queue::Queue;
+use crate::hub::feed::seq::Seq;
 use crate::hub::feed::topic::Change;
 use crate::hub::shared::state::{FeedNews, Keys};
 
@@ -37,7 +38,7 @@ pub(crate) enum Stage {
 pub(crate) struct Part {
     pub(crate) place: FeedPlace,
     /// The number of the message before the next.
-    pub(crate) number: u64,
+    pub(crate) number: Seq,
     /// When it was emptied: the age of its messages counts from then.
     pub(crate) at: u64,
     pub(crate) queue: Queue,

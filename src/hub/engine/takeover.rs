@@ -168,7 +168,7 @@ impl Feeds {
         if !std::mem::replace(&mut log.fresh, true) {
             self.round.fresh.push(place);
         }
-        let number = newest - queue.len() as u64;
+        let number = newest.minus(queue.len() as u64);
         let values = values.into_iter();
         self.round.part = Some(Part { place, number, at: now, queue, values, end });
     }
@@ -192,7 +192,7 @@ impl Feeds {
             }
             *left -= 1;
             if let Some(entry) = part.queue.pop() {
-                part.number += 1;
+                part.number = part.number.next();
                 log.push(part.number, entry, part.at, &self.shared.budget);
             } else if let Some((key, change)) = part.values.next() {
                 log.change(key, change, part.at, &self.shared.budget);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::hub::feed::item::Cursor;
+use crate::hub::feed::seq::Seq;
 use crate::hub::primitives::budget::{Budget, Charge};
 use crate::wire::Frame;
 use crate::wire::v1::{Form, Joined};
@@ -164,7 +165,7 @@ impl Batch {
     /// leaves in pieces might announce them twice.
     pub(crate) fn of_lines<'a>(
         from: Cursor,
-        next: impl Fn(Cursor) -> Option<(&'a Form, Option<u64>, Cursor)>,
+        next: impl Fn(Cursor) -> Option<(&'a Form, Option<Seq>, Cursor)>,
         budget: &Arc<Budget>,
     ) -> Self {
         // A client may hold the rest of a frame when the batch has gone.
@@ -174,13 +175,13 @@ impl Batch {
         let mut batch = Self { from, ..Self::default() };
         let mut joined = Joined::default();
         let mut small = Vec::new();
-        let (mut at, mut last, mut items) = (from, None, 0);
+        let (mut at, mut last, mut items) = (from, None::<Seq>, 0);
         while items < BATCH && batch.bytes + joined.len() < COPIED {
             let Some((form, number, after)) = next(at) else {
                 batch.is_all = true;
                 break;
             };
-            if last.zip(number).is_some_and(|(last, number)| number > last + 1) {
+            if last.zip(number).is_some_and(|(last, number)| number > last.next()) {
                 break;
             }
             last = number.or(last);
@@ -245,7 +246,12 @@ mod tests {
         let (mut log, budget) = log(ALL);
         for number in 1..=100 {
             let message = Message::from("x".repeat(1000));
-            log.push(number, Entry { stamp: number, message: message.into() }, 0, &budget);
+            log.push(
+                Seq::new(number),
+                Entry { stamp: number, message: message.into() },
+                0,
+                &budget,
+            );
         }
         log.reveal(1000);
         assert!(log.batch(Cursor::default(), 1000, Wire::V1, true, &budget).is_none());
@@ -259,7 +265,12 @@ mod tests {
         // A line that is long is not copied once more.
         for (number, size) in [(101, 100), (102, 100_000), (103, 100)] {
             let message = Message::from("x".repeat(size));
-            log.push(number, Entry { stamp: number, message: message.into() }, 0, &budget);
+            log.push(
+                Seq::new(number),
+                Entry { stamp: number, message: message.into() },
+                0,
+                &budget,
+            );
         }
         log.reveal(2000);
         let from = Cursor { log: 100, latest: 0 };
@@ -275,7 +286,7 @@ mod tests {
         let (mut log, budget) = log(ALL);
         for (number, stamp) in [(1, 0), (2, 1), (5, 2), (6, 3)] {
             let message = Message::from(format!("message {number}"));
-            log.push(number, Entry { stamp, message: message.into() }, 0, &budget);
+            log.push(Seq::new(number), Entry { stamp, message: message.into() }, 0, &budget);
         }
         log.reveal(9);
         let mut batch_at = |from| {

@@ -8,6 +8,7 @@ use crate::hub::feed::batch::Batch;
 use crate::hub::feed::followers::Followers;
 use crate::hub::feed::item::{BEHIND, Cursor, Item, Kept};
 use crate::hub::feed::queue::Entry;
+use crate::hub::feed::seq::Seq;
 use crate::hub::feed::topic::{Change, Topic};
 use crate::hub::feed::window::{Slot, Window};
 use crate::hub::primitives::budget::Budget;
@@ -55,7 +56,7 @@ pub(crate) struct Log {
     held: u64,
     held_next: u64,
     /// The number of the newest message that ever existed.
-    pub(crate) newest: u64,
+    pub(crate) newest: Seq,
     /// For each wire, the batch for the clients at one cursor, and the cursor last asked for.
     batches: [Option<Batch>; 2],
     asked: [Option<Cursor>; 2],
@@ -83,7 +84,7 @@ impl Log {
     }
 
     /// Takes over the message with this number.
-    pub(crate) fn push(&mut self, number: u64, entry: Entry, at: u64, budget: &Arc<Budget>) {
+    pub(crate) fn push(&mut self, number: Seq, entry: Entry, at: u64, budget: &Arc<Budget>) {
         let (stamp, cost) = (entry.stamp, Entry::cost(&entry.message));
         let item = Item::new(entry, None, at, cost, budget);
         self.newest = number;
@@ -128,16 +129,18 @@ impl Log {
         stamp: u64,
         upto: u64,
         now: u64,
-    ) -> (Cursor, u64, bool) {
+    ) -> (Cursor, Seq, bool) {
         let known = self.topic.origin..=self.newest;
         if let Some(Had { seq: Some(seq), set, .. }) = had.filter(|had| {
-            had.seq.is_some_and(|seq| known.contains(&seq)) && self.latest.knows(had.set, upto)
+            had.seq.is_some_and(|seq| known.contains(&Seq::new(seq)))
+                && self.latest.knows(had.set, upto)
         }) {
             let latest = set.map_or(0, |stamp| stamp + 1);
+            let seq = Seq::new(seq);
             return (Cursor { log: self.window.after_number(seq), latest }, seq, true);
         }
         let cursor = self.start(false, stamp, upto, now);
-        let seq = self.window.number(cursor.log).map_or(self.newest, |number| number - 1);
+        let seq = self.window.number(cursor.log).map_or(self.newest, |number| number.minus(1));
         (cursor, seq, false)
     }
 
@@ -188,8 +191,8 @@ impl Log {
 
     /// Returns the number of the next message at a position. At the end of a finished feed that is
     /// the number the next message would have.
-    pub(crate) fn number_at(&self, position: u64) -> Option<u64> {
-        let after_all = || self.latest.end.as_ref().map(|_| self.newest + 1);
+    pub(crate) fn number_at(&self, position: u64) -> Option<Seq> {
+        let after_all = || self.latest.end.as_ref().map(|_| self.newest.next());
         self.window.number(position).or_else(after_all)
     }
 
@@ -238,10 +241,11 @@ impl Log {
         stamp: u64,
         (at, after): (Cursor, Cursor),
         budget: &Arc<Budget>,
-    ) -> (&'a Form, Option<u64>) {
+    ) -> (&'a Form, Option<Seq>) {
         let is_numbered = after.log != at.log || item.is_end();
         let number = if is_numbered { self.number_at(at.log) } else { None };
-        (item.form(self.topic.alias, number.unwrap_or(stamp), budget), number)
+        let counted = number.map_or(stamp, Seq::get);
+        (item.form(self.topic.alias, counted, budget), number)
     }
 
     /// The bytes of the log behind a cursor, still to be read.
@@ -470,12 +474,12 @@ pub(crate) mod tests {
             let change = Change { stamp: entry.stamp, message: Some(entry.message) };
             log.change(key.into(), change, 0, &budget);
         };
-        log.push(1, entry(0, "a"), 0, &budget);
+        log.push(Seq::new(1), entry(0, "a"), 0, &budget);
         set(&mut log, "x", entry(1, "x1"));
-        log.push(2, entry(2, "b"), 0, &budget);
+        log.push(Seq::new(2), entry(2, "b"), 0, &budget);
         set(&mut log, "y", entry(3, "y1"));
         set(&mut log, "x", entry(4, "x2"));
-        log.push(3, entry(5, "c"), 0, &budget);
+        log.push(Seq::new(3), entry(5, "c"), 0, &budget);
         log.reveal(5);
         let read = |log: &Log, mut at: Cursor, upto: u64| {
             let mut texts = Vec::new();
@@ -504,7 +508,7 @@ pub(crate) mod tests {
     fn the_end_of_a_feed_comes_once_after_all_else_and_shows_what_is_missing_before_it() {
         let (mut log, budget) = log(ALL);
         let entry = |stamp| Entry { stamp, message: Message::from("x").into() };
-        (1..=3).for_each(|number| log.push(number, entry(number), 7, &budget));
+        (1..=3).for_each(|number| log.push(Seq::new(number), entry(number), 7, &budget));
         log.change("key".into(), Change { stamp: 4, message: Some(entry(4).message) }, 7, &budget);
         log.finish(6, 7, &budget);
         log.finish(8, 9, &budget);
@@ -524,7 +528,7 @@ pub(crate) mod tests {
         log.window.drop_before(3, 3); // as where memory is short
         let (stamp, item, after) = log.next(end, 9, false, true).expect("the end");
         let (form, number) = log.form(item, stamp, (end, after), &budget);
-        assert_eq!((stamp, number, after), (6, Some(4), Cursor { log: 3, latest: 7 }));
+        assert_eq!((stamp, number, after), (6, Some(Seq::new(4)), Cursor { log: 3, latest: 7 }));
         assert!(matches!(form, Form::Line(line) if line == r#"{"ended":[1,6,7]}"#), "{form:?}");
         assert!(log.next(after, 9, false, true).is_none(), "once");
     }

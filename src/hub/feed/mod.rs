@@ -7,6 +7,7 @@ pub(crate) mod item;
 pub(crate) mod log;
 pub(crate) mod place;
 pub(crate) mod queue;
+pub(crate) mod seq;
 pub(crate) mod times;
 pub(crate) mod topic;
 pub(crate) mod window;

@@ -13,6 +13,7 @@ use crate::hub::error::{FeedError, SendError};
 use crate::hub::feed::epoch;
 use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::queue::{Entry, Queue};
+use crate::hub::feed::seq::Seq;
 use crate::hub::primitives::lock::Lock;
 use crate::hub::primitives::program::Payload;
 use crate::hub::primitives::sync::{AtomicBool, AtomicU64, AtomicUsize};
@@ -30,7 +31,7 @@ pub(crate) struct Topic {
     pub(crate) epoch: u64,
     /// Numbers of this feed's messages begin behind this one, above those of any earlier feed of
     /// the same name.
-    pub(crate) origin: u64,
+    pub(crate) origin: Seq,
     pub(crate) inbox: Lock<Inbox>,
     /// The number of handles: those of the program, and one for each client that follows the feed.
     handles: AtomicUsize,
@@ -61,7 +62,7 @@ pub(crate) struct Inbox {
     /// number, and the driver corrects it while a push waits for room.
     pub(crate) owed: Option<usize>,
     /// The number of the newest message, taken over or not.
-    pub(crate) newest: u64,
+    pub(crate) newest: Seq,
     /// The messages that were dropped before the driver took them over.
     pub(crate) lost: u64,
     /// Whether the driver has been told of news in this inbox.
@@ -205,7 +206,7 @@ impl Inbox {
 }
 
 impl Topic {
-    fn new(name: &str, alias: u32, epoch: u64, origin: u64) -> Self {
+    fn new(name: &str, alias: u32, epoch: u64, origin: Seq) -> Self {
         Self {
             name: name.into(),
             alias,
@@ -225,7 +226,7 @@ impl Topic {
     /// Makes a stand-in for a feed that the table had no place for: with one handle, and in no
     /// table.
     pub(crate) fn refused(name: &str, limit: usize) -> Arc<Self> {
-        let topic = Self::new(name, MAILBOX, 0, 0);
+        let topic = Self::new(name, MAILBOX, 0, Seq::default());
         topic.handles.store(1, Ordering::Relaxed);
         topic.inbox.lock().refused = Some(limit);
         Arc::new(topic)
@@ -388,7 +389,7 @@ const EVERYONE: u32 = 1;
 impl Topics {
     pub(crate) fn new(most: usize, stamps: Arc<AtomicU64>) -> Self {
         let epoch = epoch::begin();
-        let everyone = Topic::new("", EVERYONE, epoch, 0);
+        let everyone = Topic::new("", EVERYONE, epoch, Seq::default());
         everyone.make_known();
         let aliases = Lock::new(Aliases { last: EVERYONE, living: None });
         let table = Lock::new(Table { epoch, ..Table::default() });
@@ -433,7 +434,8 @@ impl Topics {
             evicted = Some(first);
         }
         let alias = self.aliases.lock().give(&table.named);
-        let origin = self.stamps.load(Ordering::Relaxed) + 2; // above all earlier feeds
+        let pushed = self.stamps.load(Ordering::Relaxed);
+        let origin = Seq::new(pushed + 2); // above all earlier feeds
         table.epoch = epoch::after(table.epoch);
         let topic = Arc::new(Topic::new(name, alias, table.epoch, origin));
         topic.handles.store(1, Ordering::Relaxed);

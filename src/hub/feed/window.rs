@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 
 use crate::hub::feed::item::{Item, Kept};
 use crate::hub::feed::queue::ENTRY_OVERHEAD;
+use crate::hub::feed::seq::Seq;
 
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) stamp: u64,
     /// The sequence number. Numbers of messages lost before the takeover are missing.
-    pub(crate) number: u64,
+    pub(crate) number: Seq,
     /// The number of missing messages directly before this one.
     pub(crate) lost: u64,
     /// The cost in the window's bound: the same as in the queue that the message came from, so what
@@ -114,7 +115,7 @@ impl Window {
     }
 
     /// The sequence number of the message at a position.
-    pub(crate) fn number(&self, position: u64) -> Option<u64> {
+    pub(crate) fn number(&self, position: u64) -> Option<Seq> {
         self.slot(position).map(|slot| slot.number)
     }
 
@@ -124,12 +125,12 @@ impl Window {
     }
 
     /// The sequence number of the message before a position, if it is still kept.
-    pub(crate) fn number_before(&self, position: u64) -> Option<u64> {
+    pub(crate) fn number_before(&self, position: u64) -> Option<Seq> {
         self.number(position.checked_sub(1)?)
     }
 
     /// The position after the message with this number, or after those before it.
-    pub(crate) fn after_number(&self, number: u64) -> u64 {
+    pub(crate) fn after_number(&self, number: Seq) -> u64 {
         let before = self.slots.partition_point(|slot| slot.number <= number) as u64;
         (self.first + before).min(self.visible)
     }
@@ -210,7 +211,7 @@ pub(crate) mod tests {
     use crate::hub::feed::item::tests::item;
 
     pub(crate) fn slot(stamp: u64, cost: usize, item: Item) -> Slot {
-        Slot { stamp, number: stamp + 1, lost: 0, cost, before: 0, item }
+        Slot { stamp, number: Seq::new(stamp + 1), lost: 0, cost, before: 0, item }
     }
 
     #[test]

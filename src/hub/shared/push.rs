@@ -83,7 +83,7 @@ impl Shared {
         let mut inbox = self.topics.everyone().inbox.lock();
         // Behind messages that wait for the driver, this one would be numbered before them.
         let nobody = inbox.queue.is_empty();
-        inbox.newest += u64::from(nobody);
+        inbox.newest = inbox.newest.plus(u64::from(nobody));
         nobody
     }
 
@@ -153,7 +153,7 @@ impl Shared {
                 self.tell(topic, &mut inbox);
                 let stamp = self.draw_stamp();
                 copied = inbox.queue.push(Entry { stamp, message });
-                inbox.newest += 1;
+                inbox.newest = inbox.newest.next();
                 inbox.owed = inbox.owed.map(|owed| owed + cost);
                 inbox.finished = last.then(|| self.draw_stamp());
             }
@@ -304,7 +304,7 @@ impl Shared {
                     self.tell(topic, &mut inbox);
                     let stamp = self.draw_stamp();
                     copied = inbox.queue.push(Entry { stamp, message: message.clone().into() });
-                    inbox.newest += 1;
+                    inbox.newest = inbox.newest.next();
                     inbox.owed = Some(owed + cost);
                     Some(Ok(()))
                 }
@@ -658,7 +658,7 @@ mod tests {
         let (shared, client) = shared_with_a_client(Limits::default());
         let state = || {
             let inbox = shared.topics.everyone().inbox.lock();
-            (inbox.newest, inbox.queue.len())
+            (inbox.newest.get(), inbox.queue.len())
         };
         shared.broadcast("one".into());
         shared.registry.remove(client.id);

@@ -14,6 +14,7 @@ use crate::hub::error::SendError;
 use crate::hub::events::DisconnectReason;
 use crate::hub::feed::item::Cursor;
 use crate::hub::feed::queue::BURST;
+use crate::hub::feed::seq::Seq;
 use crate::hub::limits::{Limits, Overflow, Retention, Timeouts};
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::shared::state::{Ending, Shared};
@@ -212,7 +213,7 @@ fn what_waits_for_a_client_is_let_go_under_no_lock() {
     stand.send(&stand.v1, 900).unwrap();
     assert!(!take(&mut stand), "there is no room");
     let acknowledge = |stand: &Stand, number| {
-        let evicted = stand.v1.mailbox.lock().mail.as_mut().unwrap().acknowledge(number);
+        let evicted = stand.v1.mailbox.lock().mail.as_mut().unwrap().acknowledge(Seq::new(number));
         stand.shared().budget.sub(evicted.bytes);
     };
     acknowledge(&stand, 0);
