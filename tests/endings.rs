@@ -19,7 +19,7 @@ use std::time::Duration;
 use std::{env, io, panic, process, thread};
 
 use crate::support::lines::V1;
-use crate::support::peer::Peer;
+use crate::support::peer::{Peer, found};
 use crate::support::wire::PATIENCE;
 use serde_json::json;
 use stepcast::{Event, Hub, WeakHub};
@@ -619,17 +619,10 @@ fn watch(row: &Row) {
 }
 
 fn end_of(program: &mut Child) -> ExitStatus {
-    let started = std::time::Instant::now();
-    loop {
-        if let Some(status) = program.try_wait().unwrap() {
-            return status;
-        }
-        if started.elapsed() > PATIENCE {
-            let _ = program.kill();
-            panic!("the program has not ended");
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
+    found(|| program.try_wait().unwrap()).unwrap_or_else(|| {
+        let _ = program.kill();
+        panic!("the program has not ended");
+    })
 }
 
 /// Runs the rows whose name has one of these in it, and says how many failed.

@@ -11,11 +11,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitStatus, exit};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::peer::{Peer, until};
+use crate::support::peer::{Peer, beside, found, until};
 use crate::support::wire::PATIENCE;
 use fork::Fork;
 use rustix::process::{Pid, Signal, kill_process};
@@ -47,17 +48,11 @@ fn in_child(child: impl FnOnce() -> i32) -> i32 {
 
 /// How a child ended, unless it hangs.
 fn end_of(pid: i32) -> ExitStatus {
-    let started = Instant::now();
-    loop {
-        if let Some(status) = fork::waitpid_nohang(pid).unwrap() {
-            return ExitStatus::from_raw(status);
-        }
-        if started.elapsed() > PATIENCE {
-            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-            panic!("a child hangs");
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
+    let status = found(|| fork::waitpid_nohang(pid).unwrap()).unwrap_or_else(|| {
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        panic!("a child hangs");
+    });
+    ExitStatus::from_raw(status)
 }
 
 fn spawn_hub() -> Hub {
@@ -183,10 +178,12 @@ fn the_drop_of_a_childs_last_handle_returns_at_once() {
         let mut last = Some(hub);
         let pid = in_child(|| {
             // The child has a thread of its own, which may have the number of the hub's.
-            let own = thread::spawn(|| thread::sleep(Duration::from_millis(20)));
+            let (over, is_over) = channel::<()>();
+            let own = thread::spawn(move || is_over.recv().is_err());
             let started = Instant::now();
             drop(last.take());
             let quick = started.elapsed() < Duration::from_millis(300);
+            drop(over);
             own.join().unwrap();
             i32::from(!quick)
         });
@@ -309,16 +306,7 @@ fn a_runtime_that_a_child_drops_leaves_the_parents_hub_and_its_viewers_alone() {
     let hub =
         Hub::builder().runtime(runtime.handle().clone()).spawn_blocking("127.0.0.1:0").unwrap();
     let address = hub.local_addr().unwrap();
-    let connect = || {
-        let peer = thread::spawn(move || Peer::connect_to(address));
-        runtime.block_on(async {
-            while !peer.is_finished() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        });
-        peer.join().unwrap()
-    };
-    let mut viewer = connect();
+    let mut viewer = beside(&runtime, move || Peer::connect_to(address));
     // Other threads hold locks of the hub as often as they can.
     let stop = Arc::new(AtomicBool::new(false));
     let pushes = {
@@ -340,16 +328,11 @@ fn a_runtime_that_a_child_drops_leaves_the_parents_hub_and_its_viewers_alone() {
     stop.store(true, Ordering::Relaxed);
     pushes.join().unwrap();
     let runtime = runtime.unwrap();
-    let late = thread::spawn(move || Peer::connect_to(address));
     hub.broadcast("the parent goes on");
-    let reads = thread::spawn(move || while viewer.text() != "the parent goes on" {});
-    runtime.block_on(async {
-        while !(late.is_finished() && reads.is_finished()) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    beside(&runtime, move || {
+        while viewer.text() != "the parent goes on" {}
+        drop(Peer::connect_to(address));
     });
-    drop(late.join().unwrap());
-    reads.join().unwrap();
 }
 
 #[cfg(feature = "signal")]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::peer::{Peer, until};
+use crate::support::peer::{Peer, beside, until};
 use crate::support::wire::PATIENCE;
 use stepcast::{Hub, Limits, Overflow, SendError, Timeouts};
 use tokio::runtime::Builder;
@@ -301,13 +301,7 @@ fn a_push_that_waits_on_the_thread_that_the_hub_needs_waits_no_longer_than_it_sa
     let builder = Hub::builder().limits(limits).runtime(runtime.handle().clone());
     let hub = builder.spawn_blocking("127.0.0.1:0").unwrap();
     let connecting = hub.clone();
-    let peer = thread::spawn(move || Peer::connect(&connecting));
-    let peer = runtime.block_on(async {
-        while !peer.is_finished() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        peer.join().unwrap()
-    });
+    let peer = beside(&runtime, move || Peer::connect(&connecting));
     runtime.block_on(async {
         let (feed, within) = (hub.feed("run").unwrap(), Duration::from_millis(50));
         hub.send(peer.id, numbered(0)).unwrap();

@@ -4,16 +4,23 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::{Deref, DerefMut};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use stepcast::codec::{
     CloseFrame, Control, Frame, FrameCodec, FrameLimits, Incoming, Message, Role,
 };
 use stepcast::{ClientId, Event, Events, Hub};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_util::codec::Encoder;
 
 use super::wire::{PATIENCE, Wire, is_timeout};
+
+/// How long a look follows on the other without a pause.
+const BRIEFLY: Duration = Duration::from_millis(50);
 
 pub struct Peer {
     wire: Wire,
@@ -186,27 +193,47 @@ pub fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// Waits until this holds.
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+/// Looks again and again until this finds something. `None`: it found nothing in time.
+pub fn found<T>(mut find: impl FnMut() -> Option<T>) -> Option<T> {
     let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
-        std::thread::yield_now();
+    loop {
+        let found = find();
+        if found.is_some() || started.elapsed() > PATIENCE {
+            return found;
+        }
+        if started.elapsed() < BRIEFLY {
+            thread::yield_now();
+        } else {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
+/// Waits until this holds.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let held = found(|| holds().then_some(()));
+    assert!(held.is_some(), "waited {PATIENCE:?} for {what}");
+}
+
 /// The next event that this finds something in.
+#[track_caller]
 pub fn event<T>(events: &mut Events, mut find: impl FnMut(Event) -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} for an event");
-        match events.try_recv() {
-            Some(event) => {
-                if let Some(found) = find(event) {
-                    return found;
-                }
-            }
-            None => std::thread::yield_now(),
-        }
-    }
+    let found = found(|| std::iter::from_fn(|| events.try_recv()).find_map(&mut find));
+    found.unwrap_or_else(|| panic!("waited {PATIENCE:?} for an event"))
+}
+
+/// Runs this on a thread of its own, and meanwhile the hub on this one. Returns what it returns.
+#[track_caller]
+pub fn beside<T: Send + 'static>(
+    runtime: &Runtime,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let (over, is_over) = oneshot::channel::<()>();
+    let thread = thread::spawn(move || {
+        let _over = over; // dropped after the work, and after a panic
+        work()
+    });
+    let _ = runtime.block_on(async { timeout(PATIENCE, is_over).await }).expect("work that ends");
+    thread.join().unwrap()
 }

@@ -1,12 +1,10 @@
 //! Why messages are missing, as clients on `stepcast.v1` are told: each hole has its own reason.
 
-use std::thread::spawn;
-use std::time::Duration;
-
 use crate::support::lines::V1;
+use crate::support::peer::beside;
 use serde_json::{Value, json};
 use stepcast::{Hub, Limits};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
 /// Gaps and the numbers of messages, up to the last message.
 fn read(client: &mut V1, last: &str) -> Vec<Value> {
@@ -18,17 +16,6 @@ fn read(client: &mut V1, last: &str) -> Vec<Value> {
             return lines;
         }
     }
-}
-
-/// What this thread of its own returns, while the hub runs on this one.
-fn beside<T: Send + 'static>(runtime: &Runtime, does: impl FnOnce() -> T + Send + 'static) -> T {
-    let thread = spawn(does);
-    runtime.block_on(async {
-        while !thread.is_finished() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    });
-    thread.join().unwrap()
 }
 
 /// Sixty messages are sent, and then a burst of which the hub has a hundred. How many of the sixty

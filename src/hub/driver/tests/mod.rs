@@ -1,6 +1,7 @@
 //! Tests of the driver, with a listener and sockets of their own.
 
 mod admission;
+mod sleeping;
 
 use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
@@ -494,62 +495,6 @@ fn pushes_that_wait_at_several_feeds_each_have_their_slowest_follower_found() {
     assert!(is_found);
 }
 
-// The bell's two rules; see `Bell`.
-#[test]
-fn the_driver_looks_once_more_after_it_has_said_that_it_sleeps() {
-    let mut stand = Stand::new();
-    let _client = stand.connect(1);
-    while !matches!(stand.turn(), Turn::Rest) {}
-    let Stand { driver, shared, runtime, .. } = &mut stand;
-    driver.look_until = 0;
-    let context = runtime.enter();
-    let mut timer = Box::pin(sleep_until(driver.epoch));
-    drop(context);
-
-    // Pushed while the driver is awake, so that nobody rings: the driver must not sleep.
-    shared.broadcast("x".into());
-    let up_at_once = runtime.block_on(async {
-        let mut rest = pin!(driver.rest(timer.as_mut()));
-        poll_fn(|cx| Poll::Ready(rest.as_mut().poll(cx).is_ready())).await
-    });
-    assert!(up_at_once);
-    assert!(!shared.bell.is_asleep());
-
-    // It says so before it looks: here it cannot look yet.
-    let news = shared.news.lock();
-    thread::scope(|scope| {
-        let resting = scope.spawn(move || {
-            runtime.block_on(async {
-                tokio::time::timeout(PATIENCE, driver.rest(timer.as_mut())).await
-            })
-        });
-        let started = Instant::now();
-        while !shared.bell.is_asleep() && started.elapsed() < PATIENCE {
-            thread::yield_now();
-        }
-        let asleep = shared.bell.is_asleep();
-        drop(news);
-        resting.join().unwrap().unwrap();
-        assert!(asleep);
-    });
-}
-
-#[test]
-fn it_goes_on_looking_for_pushes_that_come_close_together_but_hardly_after_one_alone() {
-    let mut stand = Stand::new();
-    let _client = stand.connect(1);
-    stand.driver.epoch -= Duration::from_secs(1); // so long nothing has been pushed
-    let looks_for = |stand: &mut Stand| {
-        stand.shared.broadcast("now".into());
-        stand.turn();
-        stand.driver.look_until - stand.driver.engine.clock.now
-    };
-    assert_eq!(looks_for(&mut stand), LOOK_FIRST);
-    stand.driver.pushed_at = u64::MAX; // just now, however slow the machine is
-    assert_eq!(looks_for(&mut stand), LOOK_FOR);
-    assert_eq!([0, 10, 11].map(look_for), [LOOK_FOR, LOOK_FOR, LOOK_FIRST]);
-}
-
 #[test]
 fn all_who_were_closed_before_the_end_are_told_their_own_reason_however_many_they_are() {
     let mut stand = Stand::new();
@@ -838,6 +783,38 @@ fn who_says_goodbye_and_keeps_the_socket_makes_way_for_newer_connections() {
         assert!(stand.driver.connections.len() <= 5);
     }
     assert_eq!((stand.driver.connections.len(), stand.driver.parting.len()), (5, 4));
+}
+
+/// The frame begun is finished, since it cannot be taken back. The messages behind it are not sent.
+#[test]
+fn a_client_that_closes_gets_the_close_before_what_has_not_begun() {
+    let mut stand = Stand::new();
+    let (mut peer, ours) = tokio::io::duplex(1000); // less than a frame
+    stand.driver.take_in(Transport::boxed(ours), ([10, 0, 0, 1], 1).into());
+    stand.runtime.block_on(peer.write_all(upgrade_of("/").as_bytes())).unwrap();
+    stand.turn_until(|stand| stand.shared.registry.count() == 1);
+    let mut received = Vec::with_capacity(1000);
+    stand.runtime.block_on(peer.read_buf(&mut received)).unwrap(); // the greeting
+    let id = stand.shared.registry.all()[0].id;
+    for _ in 0..100 {
+        stand.shared.send(id, vec![0; 1024].into()).unwrap();
+    }
+    stand.turn_until(|stand| stand.driver.connections.iter().any(|(_, c)| c.is_blocked()));
+    stand.runtime.block_on(peer.write_all(b"\x88\x80\0\0\0\0")).unwrap();
+    stand.turn_until(|stand| stand.shared.registry.count() == 0);
+    received.clear();
+    let started = Instant::now();
+    loop {
+        assert!(started.elapsed() < PATIENCE, "waited in vain");
+        stand.turn();
+        let mut read = pin!(peer.read_buf(&mut received));
+        let poll = read.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready(0) = poll.map(Result::unwrap) {
+            break;
+        }
+    }
+    let frame = [&b"\x82\x7e\x04\0"[..], &[0; 1024], b"\x88\0"].concat();
+    assert!(received == frame, "{} bytes", received.len());
 }
 
 #[test]
