@@ -157,14 +157,14 @@ impl Feeds {
     pub(crate) fn unfollow_early(&mut self, place: FeedPlace, connection: ConnId) {
         if let Some(log) = self.logs.get_mut(place) {
             log.followers.forget(connection);
+            self.touch(place);
         }
-        self.unfollow(place);
     }
 
     /// Removes a follower whose connection is no longer a client's.
     pub(crate) fn unfollow(&mut self, place: FeedPlace) {
         if let Some(log) = self.logs.get_mut(place) {
-            log.followers.count -= 1;
+            log.followers.depart();
             self.touch(place);
         }
     }

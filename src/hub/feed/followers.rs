@@ -10,9 +10,9 @@ use crate::hub::primitives::conn_id::ConnId;
 #[derive(Debug, Default)]
 pub(crate) struct Followers {
     list: Vec<ConnId>,
-    /// The number of entries in the list that still follow the feed. The others stay until they are
+    /// The number of entries in the list that no longer follow the feed. They stay until they are
     /// swept: a connection that goes would otherwise search the list for itself.
-    pub(crate) count: usize,
+    departed: usize,
     /// The index of the next follower to call, and the number left to call.
     next: usize,
     left: usize,
@@ -28,10 +28,19 @@ impl Followers {
             self.list.reserve_exact(16 + self.list.len() / 8);
         }
         self.list.push(connection);
-        self.count += 1;
         // The call wraps around the end of the list, and has one more follower before it is back at
         // its start.
         self.left += usize::from(self.left > 0);
+    }
+
+    /// The number of followers.
+    pub(crate) fn count(&self) -> usize {
+        self.list.len() - self.departed
+    }
+
+    /// Notes that an entry of the list no longer follows the feed.
+    pub(crate) fn depart(&mut self) {
+        self.departed += 1;
     }
 
     /// Begins to ask all followers for their cursors.
@@ -68,18 +77,21 @@ impl Followers {
 
     /// Whether the list has more entries to skip than to call.
     pub(crate) fn is_littered(&self) -> bool {
-        self.list.len() > 2 * self.count + 16
+        self.list.len() > 2 * self.count() + 16
     }
 
-    /// Removes the entries for which `is_one` returns false.
+    /// Removes the entries for which `is_one` returns false: those that have departed.
     pub(crate) fn retain(&mut self, mut is_one: impl FnMut(ConnId) -> bool) {
-        let (mut index, asked) = (0, self.asked);
+        let (mut index, asked, before) = (0, self.asked, self.list.len());
         self.list.retain(|connection| {
             let stays = is_one(*connection);
             self.asked -= usize::from(!stays && index < asked);
             index += 1;
             stays
         });
+        let removed = before - self.list.len();
+        debug_assert_eq!(removed, self.departed, "who follows a feed and what says so agree");
+        self.departed = self.departed.saturating_sub(removed);
         if self.list.len() < self.list.capacity() / 4 {
             self.list.shrink_to_fit();
         }
@@ -184,7 +196,6 @@ mod tests {
                     2 if there.remove(&key) => {
                         waits.remove(&key);
                         asked.remove(&key);
-                        followers.count -= 1;
                         followers.forget(id(key));
                     }
                     3 => {
@@ -192,8 +203,10 @@ mod tests {
                         waits = there.clone();
                     }
                     4 => {
+                        if there.remove(&key) {
+                            followers.depart();
+                        }
                         followers.retain(|known| known != id(key));
-                        followers.count -= usize::from(there.remove(&key));
                         waits.remove(&key);
                         asked.remove(&key);
                     }

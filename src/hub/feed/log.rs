@@ -292,7 +292,7 @@ impl Log {
     pub(crate) fn is_over(&self, now: u64) -> bool {
         let is_held = self.held < self.window.live();
         let is_kept = || is_held || self.window.is_younger(self.kept.age, now);
-        self.followers.count == 0 && (self.topic.is_evicted() || !is_kept())
+        self.followers.count() == 0 && (self.topic.is_evicted() || !is_kept())
     }
 
     /// The bytes of the log.

@@ -589,7 +589,7 @@ impl World {
             assert_eq!(topic.followers(), viewers().filter(wants).count());
             assert!(viewers().all(|viewer| wants(&viewer) == follows(&viewer)));
             let Some(log) = self.engine.feeds.get(place) else { continue };
-            assert_eq!(log.followers.count, viewers().filter(follows).count());
+            assert_eq!(log.followers.count(), viewers().filter(follows).count());
             let listed = |viewer: &Viewer| log.followers.lists(viewer.reader.id) == 1;
             assert!(viewers().filter(follows).all(listed));
         }

@@ -358,7 +358,7 @@ fn followers_that_have_gone_are_taken_out_of_a_feed_that_nobody_pushes_to() {
     let mut stand = Stand::new();
     let run = stand.shared.topics.get("run").unwrap();
     drop(stand.connect_at("run", 40));
-    stand.turn_until(|stand| stand.log_of(&run).followers.count == 0);
+    stand.turn_until(|stand| stand.log_of(&run).followers.count() == 0);
     assert_eq!(stand.log_of(&run).followers.len(), 40, "or this test shows nothing");
     stand.turn_until(|stand| stand.log_of(&run).followers.len() == 0); // at the next tick
 }
@@ -451,7 +451,7 @@ fn for_a_push_that_waits_a_few_followers_are_asked_in_a_turn_and_none_while_the_
     let _one_more = stand.connect_at("run", 1);
     assert!(!find(&mut stand, 5) && find(&mut stand, 1), "the new one may be the slowest");
     drop(viewers);
-    stand.turn_until(|stand| stand.log_of(&run).followers.count == 1);
+    stand.turn_until(|stand| stand.log_of(&run).followers.count() == 1);
     assert!(find(&mut stand, 6) && find(&mut stand, 0));
 }
 
@@ -833,7 +833,7 @@ fn who_unfollows_and_follows_again_and_again_is_listed_once() {
     stand.turn();
     let place = feed.place();
     let log = &stand.driver.engine.feeds.logs[place];
-    assert_eq!((log.followers.len(), log.followers.count), (1, 1));
+    assert_eq!((log.followers.len(), log.followers.count()), (1, 1));
 }
 
 /// A stream that is not a TCP socket is a client like any other, also where it takes a little at a
