@@ -87,7 +87,7 @@ impl Upgrade {
         check_list(head, "Upgrade", "websocket")?;
         check_list(head, "Connection", "Upgrade")?;
         check_version(head)?;
-        let accept = accept_key(key_of(head)?);
+        let accept = accept_key(session_key_of(head)?);
         let protocols = protocols_of(head)?;
         // Most offer none.
         let head = if protocols.is_empty() { Bytes::new() } else { head.bytes().clone() };
@@ -211,7 +211,7 @@ fn check_version(head: &Head) -> Result<(), Refusal> {
 }
 
 /// RFC 6455 sections 4.2.1 item 5 and 11.3.1 (once in a request).
-fn key_of(head: &Head) -> Result<&[u8], Refusal> {
+fn session_key_of(head: &Head) -> Result<&[u8], Refusal> {
     let got = match head.single("Sec-WebSocket-Key") {
         Single::One(key) if is_key(key) => return Ok(key),
         Single::One(key) => quote(key).to_string(),

@@ -20,8 +20,8 @@ use crate::hub::error::SpawnError;
 use crate::hub::handle::Hub;
 use crate::hub::id::IdSource;
 use crate::hub::limits::{Limits, Overflow, Retention, Timeouts};
-use crate::hub::shared::descriptors::Room;
-use crate::hub::shared::state::{Ending, Shared};
+use crate::hub::shared::descriptors::Capacity;
+use crate::hub::shared::state::{EndOnDrop, Shared};
 use crate::page::Page;
 
 /// The options of a [`Hub`], made by [`Hub::builder`].
@@ -480,7 +480,7 @@ impl HubBuilder {
         for address in &addresses {
             tracing::info!(%address, "hub listening");
         }
-        if let Some(Room { clients, handshakes }) = shared.descriptors.lack(&shared.limits) {
+        if let Some(Capacity { clients, handshakes }) = shared.descriptors.lack(&shared.limits) {
             tracing::warn!(
                 clients,
                 handshakes,
@@ -544,7 +544,7 @@ fn start_on(
     });
     let listener = listener.map_err(|_| SpawnError::Runtime)?.map_err(SpawnError::System)?;
     let watch = watch.begin().map_err(SpawnError::System)?;
-    let ending = (Ending(Arc::clone(&engine.shared)), watch); // dropped in this order
+    let ending = (EndOnDrop(Arc::clone(&engine.shared)), watch); // dropped in this order
     handle.spawn(async move {
         let _ending = ending; // dropped last, when no socket is left
         // Its turns are bounded, and it yields between them by itself.
@@ -571,7 +571,7 @@ fn start_thread(
     let runtime = Background(Some(runtime));
     let listener = listener.map_err(SpawnError::System)?;
     let watch = watch.map_err(SpawnError::System)?;
-    let ending = (Ending(Arc::clone(&engine.shared)), watch); // dropped in this order
+    let ending = (EndOnDrop(Arc::clone(&engine.shared)), watch); // dropped in this order
     let run = move || {
         let _ending = ending; // dropped last, when no socket is left
         let mut runtime = runtime;

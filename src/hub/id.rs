@@ -147,7 +147,7 @@ impl IdSource {
 
     /// What proves who has this id: a pseudorandom function of it, under a secret of its own, so that it need not be
     /// remembered.
-    pub(crate) fn key_of(&self, id: ClientId) -> [u8; 16] {
+    pub(crate) fn session_key_of(&self, id: ClientId) -> [u8; 16] {
         self.keys.hash(&id.get().to_le_bytes()).as_bytes()
     }
 
@@ -197,10 +197,10 @@ mod tests {
     fn each_id_has_a_key_of_its_own_and_another_at_another_hub() {
         let source = IdSource::new().unwrap();
         let ids: Vec<_> = (0..1000).map(|_| source.draw()).collect();
-        let keys: HashSet<_> = ids.iter().map(|id| source.key_of(*id)).collect();
+        let keys: HashSet<_> = ids.iter().map(|id| source.session_key_of(*id)).collect();
         assert_eq!(keys.len(), ids.len());
-        assert!(keys.contains(&source.key_of(ids[0])), "and it stays");
-        assert!(!keys.contains(&IdSource::new().unwrap().key_of(ids[0])));
+        assert!(keys.contains(&source.session_key_of(ids[0])), "and it stays");
+        assert!(!keys.contains(&IdSource::new().unwrap().session_key_of(ids[0])));
     }
 
     #[test]

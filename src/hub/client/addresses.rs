@@ -145,7 +145,7 @@ impl Crowds {
 /// Connections that are not, and never were, a client's, by their places.
 #[derive(Debug, Default)]
 pub(crate) struct Strangers {
-    /// The place and the number of each connection, by its place in the driver's table.
+    /// The place and the number of each connection, by its slot in the driver's table.
     from: HashMap<usize, (Place, u64)>,
     /// The same connections by place: made when one has to make way, and kept while at least half
     /// as many are left. Keeping it always would cost 2 % of each handshake.
@@ -161,7 +161,7 @@ impl Strangers {
         self.from.len()
     }
 
-    /// Adds a connection at this place in the driver's table.
+    /// Adds a connection in this slot of the driver's table.
     pub(crate) fn enter(&mut self, key: usize, ip: IpAddr) {
         let (place, number) = (Place::of(ip), self.next);
         self.next += 1;

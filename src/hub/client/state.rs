@@ -276,10 +276,10 @@ impl ClientState {
         }
     }
 
-    /// The place of the client's connection in the driver's table. A client without one gets a
-    /// place that is always empty.
-    pub(crate) fn key(&self) -> usize {
-        ConnId::unpack(self.connection.load(Ordering::Relaxed)).place()
+    /// The slot of the client's connection in the driver's table. A client without one gets a
+    /// slot that is always empty.
+    pub(crate) fn slot(&self) -> usize {
+        ConnId::unpack(self.connection.load(Ordering::Relaxed)).slot()
     }
 
     /// Whether this connection is the client's.

@@ -133,7 +133,7 @@ impl Connection {
     pub(super) fn time_out_pending(&mut self, engine: &mut Engine) -> Step {
         let reason = "the program's rule about clients gave no verdict in time; try again later";
         self.conclude(Err(Refusal::new(Status::Unavailable, reason)), engine)?;
-        self.flush(engine)
+        self.write(engine)
     }
 
     /// Answers a request with a refusal; a `HEAD` request gets no content.
@@ -157,7 +157,7 @@ impl Connection {
                 let is_head =
                     matches!(&self.phase, Phase::Handshake(asks) if asks_head(&asks.buffer));
                 self.refuse(&Refusal::timeout(), is_head, address, engine);
-                self.flush(engine)
+                self.write(engine)
             }
             // Browsers open connections ahead of need and may never use them: nothing to answer.
             None => Err(Over),

@@ -8,8 +8,8 @@
 //! - **Newcomer** (`stepcast.v1` only): reads frames, of which the first has to be a hello, and
 //!   writes nothing. Ends by the hello (open), anything else (ending), or the handshake timeout.
 //! - **Open**: reads frames and writes what the client is owed. Ends by the client's Close or a
-//!   violation (ending), the hub's Close (leaving), a timeout, or an error.
-//! - **Leaving**: reads frames, of which only a Close counts, and writes the Close. Ends by the
+//!   violation (ending), the hub's Close (closing), a timeout, or an error.
+//! - **Closing**: reads frames, of which only a Close counts, and writes the Close. Ends by the
 //!   client's Close (ending) or the close timeout.
 //! - **Ending**: reads and discards anything, and writes what is left, then the end of the stream.
 //!   Ends by the client's end of the stream or the close timeout.
@@ -17,8 +17,8 @@
 //! The hub ends its side of the TCP connection first and then reads until the client has ended its
 //! own (RFC 6455, section 7.1.1), so no reset overtakes the Close.
 
+mod closing;
 mod handshake;
-mod leaving;
 pub(crate) mod outbox;
 pub(crate) mod pace;
 pub(crate) mod phase;

@@ -43,7 +43,7 @@ pub(super) enum Phase {
     Pending(Box<Pending>),
     Newcomer(Box<Newcomer>),
     Open(Open),
-    Leaving { deadline: u64, inbound: Option<Box<Inbound>> },
+    Closing { deadline: u64, inbound: Option<Box<Inbound>> },
     Ending(Ending),
 }
 
@@ -88,7 +88,7 @@ pub(super) struct Open {
     /// How much of its rate the client had used when it was last heard.
     pub(super) used: Used,
     pub(super) inbound: Option<Box<Inbound>>,
-    pub(super) leave: Option<Box<Leave>>,
+    pub(super) closing: Option<Box<PendingClose>>,
     /// How much may be in flight to the client.
     pub(super) pace: Pace,
     /// Since when the client waits for something that its window holds back.
@@ -116,7 +116,7 @@ impl Open {
             pinged_at: None,
             used: Used::default(),
             inbound: None,
-            leave: None,
+            closing: None,
             pace: Pace::new(engine.freshness()),
             held_since: None,
             wire,
@@ -133,7 +133,7 @@ impl Open {
 }
 
 /// A close that waits until the client has what was pushed before it.
-pub(super) struct Leave {
+pub(super) struct PendingClose {
     pub(super) close: CloseFrame,
     /// Messages stamped before this number go before the Close.
     pub(super) upto: u64,
@@ -198,7 +198,7 @@ impl Connection {
     /// Whether the connection was a client's and only has to end.
     pub(crate) fn is_parting(&self) -> bool {
         match &self.phase {
-            Phase::Leaving { .. } => true,
+            Phase::Closing { .. } => true,
             Phase::Ending(ending) => !ending.is_stranger,
             _ => false,
         }
@@ -271,7 +271,7 @@ impl Connection {
     /// connection can act on that. A connection whose socket or window is full cannot: the socket,
     /// or an answer, will wake it.
     pub(crate) fn has_more(&self) -> bool {
-        matches!(&self.phase, Phase::Open(open) if open.has_mail || open.leave.is_some())
+        matches!(&self.phase, Phase::Open(open) if open.has_mail || open.closing.is_some())
             && !self.is_blocked()
     }
 
@@ -297,18 +297,18 @@ impl Connection {
         let connection = self.id;
         let feeds = &mut engine.feeds;
         for gone in open.follows.unfollow_unwanted(&wanted, feeds, connection) {
-            open.take_gone(gone, engine);
+            open.note_unfollowed(gone, engine);
         }
         self.follow_all(&wanted, engine);
         wanted.len()
     }
 
     /// Writes for a connection whose turn has come on the driver's list.
-    pub(crate) fn take_listed(&mut self, engine: &mut Engine) -> Step {
+    pub(crate) fn write_listed(&mut self, engine: &mut Engine) -> Step {
         if let Phase::Open(open) = &mut self.phase {
             open.listed = false;
         }
-        self.flush(engine)
+        self.write(engine)
     }
 
     /// Returns the time since which a client has taken nothing of a write that waits.
@@ -321,7 +321,7 @@ impl Connection {
     pub(crate) fn ready(&mut self, engine: &mut Engine) -> Step {
         engine.intake.work = WORK;
         self.read(engine)?;
-        self.flush(engine)
+        self.write(engine)
     }
 }
 

@@ -66,7 +66,7 @@ impl Connection {
             }
         }
         let inbound = match &self.phase {
-            Phase::Open(Open { inbound, .. }) | Phase::Leaving { inbound, .. } => inbound,
+            Phase::Open(Open { inbound, .. }) | Phase::Closing { inbound, .. } => inbound,
             Phase::Newcomer(newcomer) => &newcomer.inbound,
             _ => return,
         };
@@ -157,7 +157,7 @@ impl Connection {
                 self.decode(bytes, engine);
                 Ok(())
             }
-            Phase::Newcomer(_) | Phase::Leaving { .. } => {
+            Phase::Newcomer(_) | Phase::Closing { .. } => {
                 self.decode(bytes, engine);
                 Ok(())
             }
@@ -167,9 +167,9 @@ impl Connection {
 
     pub(super) fn inbound(&mut self) -> &mut Option<Box<Inbound>> {
         match &mut self.phase {
-            Phase::Open(Open { inbound, .. }) | Phase::Leaving { inbound, .. } => inbound,
+            Phase::Open(Open { inbound, .. }) | Phase::Closing { inbound, .. } => inbound,
             Phase::Newcomer(newcomer) => &mut newcomer.inbound,
-            _ => unreachable!("frames are decoded while open and while leaving"),
+            _ => unreachable!("frames are decoded while open and while closing"),
         }
     }
 
@@ -232,7 +232,7 @@ impl Connection {
     /// Returns the time since which a message is arriving, if a message is arriving.
     pub(crate) fn arriving_since(&self) -> Option<u64> {
         let inbound = match &self.phase {
-            Phase::Open(Open { inbound, .. }) | Phase::Leaving { inbound, .. } => inbound,
+            Phase::Open(Open { inbound, .. }) | Phase::Closing { inbound, .. } => inbound,
             Phase::Newcomer(newcomer) => &newcomer.inbound,
             _ => return None,
         };
@@ -260,12 +260,13 @@ impl Connection {
         }
         *self.inbound() = None;
         self.fail(close, engine);
-        self.flush(engine)
+        self.write(engine)
     }
 
     /// Whether the connection is to be closed because the client broke the rules.
     pub(super) fn has_broken_the_rules(&self) -> bool {
-        matches!(&self.phase, Phase::Open(Open { leave: Some(leave), .. }) if leave.is_violation)
+        let Phase::Open(open) = &self.phase else { return false };
+        open.closing.as_ref().is_some_and(|closing| closing.is_violation)
     }
 
     /// Handles one message or control frame.
@@ -274,7 +275,7 @@ impl Connection {
             return self.incoming_of_newcomer(incoming, engine);
         }
         let Phase::Open(open) = &mut self.phase else {
-            // Leaving: after the hub's Close only the peer's Close counts (RFC 6455, section 1.4).
+            // Closing: after the hub's Close only the peer's Close counts (RFC 6455, section 1.4).
             if let Incoming::Control(Control::Close(_)) = incoming {
                 self.end(engine);
             }
@@ -391,7 +392,7 @@ impl Connection {
         match self.phase {
             Phase::Open(_) => {
                 let deadline = engine.clock.now + engine.clock.timeouts.close;
-                self.prepare_to_leave(engine, close, deadline, true);
+                self.prepare_close(engine, close, deadline, true);
             }
             Phase::Newcomer(_) => {
                 self.owe(engine.clock.now).close(Some(close));

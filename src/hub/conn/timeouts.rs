@@ -39,7 +39,7 @@ impl Connection {
                 let late = now >= newcomer.deadline;
                 return if late { self.time_out_newcomer(engine) } else { Ok(()) };
             }
-            Phase::Leaving { deadline, .. } => {
+            Phase::Closing { deadline, .. } => {
                 return if now < *deadline { Ok(()) } else { self.time_out(engine) };
             }
             Phase::Ending(ending) => {
@@ -54,7 +54,7 @@ impl Connection {
                 };
             }
         };
-        if open.leave.as_ref().is_some_and(|leave| now >= leave.deadline) {
+        if open.closing.as_ref().is_some_and(|closing| now >= closing.deadline) {
             return self.time_out(engine);
         }
         // A client may need the frame timeout to read a message that is longer than any window.
@@ -81,7 +81,7 @@ impl Connection {
                 let numbers = open.pace.numbers(now);
                 open.lines().ping(numbers);
                 open.asked(engine);
-                self.flush(engine)
+                self.write(engine)
             }
             // Keeps a plain connection alive when the client talks and the hub is silent: proxies
             // cut connections that are silent in one direction.
@@ -91,7 +91,7 @@ impl Connection {
             {
                 open.pace.pinged();
                 self.owe(now).ping(ControlPayload::default());
-                self.flush(engine)
+                self.write(engine)
             }
             _ => Ok(()),
         }
@@ -99,10 +99,10 @@ impl Connection {
 
     pub(super) fn time_out(&mut self, engine: &mut Engine) -> Step {
         let reason = match &self.phase {
-            Phase::Open(Open { leave: Some(leave), .. }) if leave.is_violation => {
-                DisconnectReason::Violation(leave.close.clone())
+            Phase::Open(Open { closing: Some(closing), .. }) if closing.is_violation => {
+                DisconnectReason::Violation(closing.close.clone())
             }
-            Phase::Open(Open { leave: Some(_), .. }) => DisconnectReason::ByHub,
+            Phase::Open(Open { closing: Some(_), .. }) => DisconnectReason::ByHub,
             _ => DisconnectReason::TimedOut,
         };
         self.abort(engine, reason);

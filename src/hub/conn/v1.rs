@@ -155,7 +155,7 @@ impl Open {
         }
     }
 
-    pub(super) fn take_gone(&mut self, place: FeedPlace, engine: &Engine) {
+    pub(super) fn note_unfollowed(&mut self, place: FeedPlace, engine: &Engine) {
         if let Some(log) = engine.feeds.get(place) {
             self.lines().unfollowed(log.topic.alias);
         }
@@ -180,7 +180,7 @@ impl Connection {
             );
         }
         // The newcomer's state is freed first: see `answer`.
-        let between = Phase::Leaving { deadline: engine.clock.now, inbound: None };
+        let between = Phase::Closing { deadline: engine.clock.now, inbound: None };
         let Phase::Newcomer(newcomer) = std::mem::replace(&mut self.phase, between) else { return };
         let Newcomer { request, details, address, inbound, mut used, .. } = *newcomer;
         let connection = self.id;
@@ -234,7 +234,7 @@ impl Connection {
     /// Closes a newcomer that did not say hello in time.
     pub(super) fn time_out_newcomer(&mut self, engine: &mut Engine) -> Step {
         self.turn_away(RULES_BROKEN, "expected a hello in time", engine);
-        self.flush(engine)
+        self.write(engine)
     }
 
     /// Handles the lines of a client, up to one that breaks the rules.
@@ -328,7 +328,7 @@ impl Connection {
                     let place = engine.feeds.log_of(&topic);
                     for gone in open.follows.take_unless(|other| other != place) {
                         engine.feeds.unfollow_early(gone.place(), self.id);
-                        open.take_gone(gone.place(), engine);
+                        open.note_unfollowed(gone.place(), engine);
                     }
                 }
             }
@@ -554,7 +554,7 @@ impl Connection {
     /// Hands this client over to another connection.
     pub(crate) fn be_taken_over(&mut self, engine: &mut Engine) -> Step {
         let reason = "another connection has taken over this client";
-        self.leave_feeds(engine);
+        self.unfollow_feeds(engine);
         let mut lines = Lines::default();
         lines.bye(TAKEN_OVER, reason, None);
         let close = CloseCode::new(TAKEN_OVER).map(|code| CloseFrame::new(code, reason));
@@ -562,7 +562,7 @@ impl Connection {
         outbox.close_now(close);
         outbox.push_own(lines.take().into());
         self.end(engine);
-        self.flush(engine)
+        self.write(engine)
     }
 }
 

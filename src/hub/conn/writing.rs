@@ -43,7 +43,7 @@ impl Connection {
     }
 
     /// Writes what the client is owed, until all is written or the socket is full.
-    pub(crate) fn flush(&mut self, engine: &mut Engine) -> Step {
+    pub(crate) fn write(&mut self, engine: &mut Engine) -> Step {
         let written = self.write_owed(engine);
         self.charge_lines(engine);
         written
@@ -57,10 +57,10 @@ impl Connection {
                 return Ok(());
             }
             match &mut self.phase {
-                Phase::Open(_) => match self.take(engine, alone)? {
-                    Taken::Shared => alone = false,
-                    Taken::Alone => alone = true,
-                    Taken::Nothing => return Ok(()),
+                Phase::Open(_) => match self.take_up(engine, alone)? {
+                    TakenUp::Shared => alone = false,
+                    TakenUp::Alone => alone = true,
+                    TakenUp::Nothing => return Ok(()),
                 },
                 Phase::Ending(ending) => {
                     if !ending.ours {
@@ -138,22 +138,22 @@ impl Connection {
 
     /// Takes up the next messages that the client is owed, in stamp order. `alone` says that the
     /// last take-up was for this client alone, whose cursor then may be nobody else's.
-    pub(super) fn take(&mut self, engine: &mut Engine, alone: bool) -> Result<Taken, Over> {
+    pub(super) fn take_up(&mut self, engine: &mut Engine, alone: bool) -> Result<TakenUp, Over> {
         let now = engine.clock.now;
-        let Phase::Open(open) = &mut self.phase else { return Ok(Taken::Nothing) };
+        let Phase::Open(open) = &mut self.phase else { return Ok(TakenUp::Nothing) };
         if open.is_v1() && open.has_mail {
             open.make_mail_room(engine);
         }
         if let Some(lines) = open.take_lines() {
             open.sent_at = Moment::at(now);
             self.send_at_once(lines, engine);
-            return Ok(Taken::Shared); // the cursor stays where it was
+            return Ok(TakenUp::Shared); // the cursor stays where it was
         }
         let wire = open.wire;
-        let leave = open.leave.as_deref();
-        let upto = leave.map_or(engine.feeds.upto, |leave| leave.upto.min(engine.feeds.upto));
+        let closing = open.closing.as_deref();
+        let upto = closing.map_or(engine.feeds.upto, |closing| closing.upto.min(engine.feeds.upto));
         // After a violation nothing more is read, so no answer could open the window.
-        let room = if leave.is_some_and(|leave| leave.is_violation) {
+        let room = if closing.is_some_and(|closing| closing.is_violation) {
             usize::MAX
         } else {
             open.pace.room()
@@ -161,10 +161,10 @@ impl Connection {
         if room == 0 && open.follows.is_owed(&open.client, open.has_mail, &engine.feeds, upto) {
             open.held_since.get_or_insert(Moment::at(engine.clock.now));
             let asked = self.take_and_ask(0, engine);
-            return Ok(if asked { Taken::Alone } else { Taken::Nothing });
+            return Ok(if asked { TakenUp::Alone } else { TakenUp::Nothing });
         }
         open.held_since = None;
-        if !open.has_mail && open.leave.is_none() {
+        if !open.has_mail && open.closing.is_none() {
             // A client that follows one feed may share its messages with others.
             let only = match wire {
                 Wire::Plain => open.follows.only(),
@@ -210,7 +210,7 @@ impl Connection {
                         if asked > 0 && written <= end {
                             self.begin(rest, engine.clock.now);
                             self.take_and_ask(taken, engine);
-                            return Ok(Taken::Shared);
+                            return Ok(TakenUp::Shared);
                         }
                         open.pace.take(taken);
                         if let Some(question) = question {
@@ -222,9 +222,9 @@ impl Connection {
                             self.begin(rest, engine.clock.now);
                         }
                         return Ok(match written == end + asked {
-                            true if is_all => Taken::Nothing,
-                            true if is_cut => Taken::Alone, // few clients go on from this cursor
-                            _ => Taken::Shared,
+                            true if is_all => TakenUp::Nothing,
+                            true if is_cut => TakenUp::Alone, // few clients go on from this cursor
+                            _ => TakenUp::Shared,
                         });
                     }
                     Err(_) => {
@@ -233,8 +233,8 @@ impl Connection {
                 }
             }
         }
-        self.take_up(engine, upto, room);
-        Ok(if self.outbox.is_some() { Taken::Alone } else { Taken::Nothing })
+        self.take_up_by_stamp(engine, upto, room);
+        Ok(if self.outbox.is_some() { TakenUp::Alone } else { TakenUp::Nothing })
     }
 
     /// Sends bytes that nothing goes before. The rest that the socket does not take counts as
@@ -273,7 +273,7 @@ impl Connection {
     }
 
     /// Fills the outbox with the next frames of mailbox and feed, merged.
-    pub(super) fn take_up(&mut self, engine: &mut Engine, upto: u64, room: usize) {
+    pub(super) fn take_up_by_stamp(&mut self, engine: &mut Engine, upto: u64, room: usize) {
         let Phase::Open(open) = &mut self.phase else { return };
         if open.is_v1() {
             return self.take_up_lines(engine, upto, room);
@@ -304,7 +304,7 @@ impl Connection {
             self.outbox = outbox;
             self.take_and_ask(bytes, engine);
         } else {
-            self.leave_if_due(engine);
+            self.close_if_due(engine);
         }
     }
 
@@ -317,21 +317,21 @@ impl Connection {
             self.outbox = Some(outbox);
             self.take_and_ask(bytes, engine);
         } else {
-            self.leave_if_due(engine);
+            self.close_if_due(engine);
         }
     }
 
     /// Starts the close, if the client has everything that goes before its Close.
-    pub(super) fn leave_if_due(&mut self, engine: &mut Engine) {
+    pub(super) fn close_if_due(&mut self, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
-        let Some(leave) = &open.leave else { return };
+        let Some(closing) = &open.closing else { return };
         // Mail accepted from the program goes before the Close, also mail the window held back.
-        if !leave.is_violation && open.is_v1() && open.mail_waits() {
+        if !closing.is_violation && open.is_v1() && open.mail_waits() {
             open.held_since.get_or_insert(Moment::at(engine.clock.now)); // until an answer
             return;
         }
-        if let Some(leave) = open.leave.take_if(|leave| engine.feeds.upto >= leave.upto) {
-            self.start_leaving(*leave, engine);
+        if let Some(closing) = open.closing.take_if(|closing| engine.feeds.upto >= closing.upto) {
+            self.send_close(*closing, engine);
         }
     }
 }
@@ -341,7 +341,7 @@ fn messages_at_once(feeds: usize) -> usize {
     (TAKE_LOOKS / (LOOKS_OF_MESSAGE + feeds)).max(1)
 }
 
-pub(super) enum Taken {
+pub(super) enum TakenUp {
     /// Messages shared with every client at the same cursor.
     Shared,
     /// Messages put together for this client.

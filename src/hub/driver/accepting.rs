@@ -22,36 +22,36 @@ impl Driver {
             // A dual-stack socket shows an IPv4 address as an IPv6 one.
             address.set_ip(address.ip().to_canonical());
             listener::prepare_accepted(&stream);
-            self.take_in(stream.into(), address);
+            self.add_connection(stream.into(), address);
         }
         true
     }
 
     /// Adds a connection. Other connections make way if there are too many.
-    pub(super) fn take_in(&mut self, transport: Transport, address: SocketAddr) {
+    pub(super) fn add_connection(&mut self, transport: Transport, address: SocketAddr) {
         let ticked = self.has_to_tick();
         let entry = self.connections.vacant_entry();
-        let key = entry.key();
+        let slot = entry.key();
         self.serial = self.serial.wrapping_add(1);
         let deadline = self.engine.clock.now + self.engine.clock.timeouts.handshake;
-        let waker = self.ready.waker(key);
+        let waker = self.ready.waker(slot);
         let head = HeadLimits::default().bytes(self.engine.shared.limits.request_head);
-        let id = ConnId::new(key, self.serial);
+        let id = ConnId::new(slot, self.serial);
         entry.insert(Connection::new(transport, address, waker, id, deadline, head));
         if !ticked {
             self.next_tick = self.engine.clock.now + self.engine.clock.timeouts.tick;
         }
-        self.strangers.enter(key, address.ip());
+        self.strangers.enter(slot, address.ip());
         self.engine.shared.descriptors.count(self.connections.len());
         // Looked at after the others: the request usually comes a moment later.
-        self.todo.push_back(key);
-        let room = self.engine.shared.room();
-        if self.strangers.len() > room.handshakes {
-            self.end_a_stranger(room.handshakes);
+        self.todo.push_back(slot);
+        let capacity = self.engine.shared.capacity();
+        if self.strangers.len() > capacity.handshakes {
+            self.end_a_stranger(capacity.handshakes);
         }
         // When other hubs have taken the descriptors that clients here had, a peer that sends a
         // request is still heard.
-        if self.connections.len() > room.all()
+        if self.connections.len() > capacity.all()
             && !self.end_oldest_parting()
             && self.strangers.len() > 1
         {
@@ -64,8 +64,8 @@ impl Driver {
     /// is from the address that has most of them, so a peer that opens connections without pause
     /// does not keep out peers with slower requests.
     pub(super) fn end_a_stranger(&mut self, limit: usize) {
-        if let Some(key) = self.strangers.who_makes_way() {
-            self.step(key, |connection, engine| connection.make_way(limit, engine));
+        if let Some(slot) = self.strangers.who_makes_way() {
+            self.step(slot, |connection, engine| connection.make_way(limit, engine));
         }
     }
 
@@ -74,7 +74,7 @@ impl Driver {
     pub(super) fn end_oldest_parting(&mut self) -> bool {
         self.forget_parted();
         let Some(id) = self.parting.pop_front() else { return false };
-        self.step(id.place(), |_, _| Err(Over));
+        self.step(id.slot(), |_, _| Err(Over));
         true
     }
 

@@ -45,15 +45,15 @@ impl Driver {
     /// Marks the clients with news in this round, and ends the round when all are marked.
     pub(super) fn mark_told(&mut self, left: &mut usize) {
         while *left > 0 {
-            let Some(key) = self.engine.feeds.next_told() else { return self.end_round() };
+            let Some(slot) = self.engine.feeds.next_told() else { return self.end_round() };
             *left -= 1;
             self.was_told = true;
-            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let Some(connection) = self.connections.get_mut(slot) else { continue };
             connection.mark_mail();
             let followed = connection.follow_as_told(&mut self.engine);
             *left = left.saturating_sub(followed);
             if connection.list() {
-                self.owed.push_back(key);
+                self.owed.push_back(slot);
             }
         }
     }
@@ -96,8 +96,8 @@ impl Driver {
     pub(super) fn deliver(&mut self) {
         let mut slice = self.slice();
         for _ in 0..STEPS.min(self.owed.len()) {
-            let Some(key) = self.owed.pop_front() else { break };
-            self.step(key, Connection::take_listed);
+            let Some(slot) = self.owed.pop_front() else { break };
+            self.step(slot, Connection::write_listed);
             if self.is_over(&mut slice) {
                 break;
             }
@@ -150,7 +150,7 @@ impl Driver {
                 self.engine.feeds.get_mut(place).and_then(|log| log.followers.next_called());
             let Some(id) = called else { return (calls, true) };
             if find(&self.connections, id).is_some_and(|c| c.follows(place)) {
-                self.step(id.place(), Connection::flush);
+                self.step(id.slot(), Connection::write);
             }
             if self.is_over(slice) {
                 slice.steps = STEPS;

@@ -65,9 +65,9 @@ impl Driver {
     /// Tells the next connections that the hub ends, or gives them up.
     pub(super) fn end_connections(&mut self, from: usize, by: u64, gives_up: bool) -> Stage {
         let mut slice = self.slice();
-        for key in from..self.connections.capacity().min(from + WALK) {
-            self.step(key, |connection, engine| {
-                connection.leave_at_the_end(engine, by)?;
+        for slot in from..self.connections.capacity().min(from + WALK) {
+            self.step(slot, |connection, engine| {
+                connection.close_at_the_end(engine, by)?;
                 if gives_up {
                     connection.abort(engine, DisconnectReason::ByHub);
                     return Err(Over);
@@ -75,7 +75,7 @@ impl Driver {
                 Ok(())
             });
             if self.is_over(&mut slice) {
-                return Stage::Connections(key + 1);
+                return Stage::Connections(slot + 1);
             }
         }
         let to = from + WALK;

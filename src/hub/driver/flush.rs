@@ -54,11 +54,11 @@ impl UnderWay {
         let Some(from) = self.walk else { return };
         let end = connections.capacity();
         let to = end.min(from + WALK);
-        for key in from..to {
-            let Some(connection) = connections.get_mut(key) else { continue };
+        for slot in from..to {
+            let Some(connection) = connections.get_mut(slot) else { continue };
             let mut drains = false;
             if !connection.has_left(self.upto, &mut drains, engine) {
-                self.waiting.insert(key, Waiting { id: connection.id(), drains });
+                self.waiting.insert(slot, Waiting { id: connection.id(), drains });
             }
         }
         self.walk = Some(to).filter(|to| *to < end);
@@ -115,15 +115,15 @@ impl Flushes {
     /// Looks at one connection, which may have gone.
     pub(crate) fn look(
         &mut self,
-        key: usize,
+        slot: usize,
         mut connection: Option<&mut Connection>,
         engine: &Engine,
     ) {
         for UnderWay { upto, waiting, .. } in &mut self.under_way {
-            let Some(state) = waiting.get_mut(&key) else { continue };
+            let Some(state) = waiting.get_mut(&slot) else { continue };
             let there = connection.as_deref_mut().filter(|there| there.id() == state.id);
             if there.is_none_or(|there| there.has_left(*upto, &mut state.drains, engine)) {
-                waiting.remove(&key);
+                waiting.remove(&slot);
             }
         }
     }

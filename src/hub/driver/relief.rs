@@ -58,16 +58,16 @@ impl Driver {
     pub(super) fn give_up_stuck(&mut self, more: impl Fn(usize) -> bool) {
         // Connections that are only in the middle of a message stay.
         let before = self.engine.clock.now.saturating_sub(self.engine.clock.timeouts.tick);
-        let stuck = |(key, connection): (usize, &Connection)| {
-            Some((connection.stuck_since().filter(|since| *since < before)?, key))
+        let stuck = |(slot, connection): (usize, &Connection)| {
+            Some((connection.stuck_since().filter(|since| *since < before)?, slot))
         };
         let mut stuck: Vec<_> = self.connections.iter().filter_map(stuck).collect();
         stuck.sort_unstable();
-        for (given_up, (_, key)) in stuck.into_iter().enumerate() {
+        for (given_up, (_, slot)) in stuck.into_iter().enumerate() {
             if !more(given_up) {
                 return;
             }
-            self.step(key, |connection, engine| {
+            self.step(slot, |connection, engine| {
                 connection.abort(engine, DisconnectReason::TooSlow);
                 Err(Over)
             });

@@ -11,8 +11,8 @@ impl Driver {
         self.todo.extend(self.taken.drain(..));
         let mut slice = self.slice();
         for _ in 0..STEPS {
-            let Some(key) = self.todo.pop_front() else { return };
-            self.step(key, Connection::ready);
+            let Some(slot) = self.todo.pop_front() else { return };
+            self.step(slot, Connection::ready);
             if self.is_over(&mut slice) {
                 return;
             }
@@ -34,17 +34,17 @@ impl Driver {
                 continue; // the program has closed it for good since, or it has come back
             }
             // The client may have come back since, so its current connection is looked up.
-            let key = client.key();
-            let there = self.connections.get(key).and_then(Connection::client);
+            let slot = client.slot();
+            let there = self.connections.get(slot).and_then(Connection::client);
             if there.is_none_or(|there| there.id != id) {
                 let reason =
                     if is_too_slow { DisconnectReason::TooSlow } else { DisconnectReason::ByHub };
                 self.engine.end_detached(id, reason);
             } else {
-                self.step(key, |connection, engine| match command {
+                self.step(slot, |connection, engine| match command {
                     Command::Disconnect { close, .. } => {
                         let deadline = engine.clock.now + engine.clock.timeouts.close;
-                        connection.leave(engine, close, deadline)
+                        connection.begin_close(engine, close, deadline)
                     }
                     Command::TooSlow { .. } => connection.drop_too_slow(engine),
                 });

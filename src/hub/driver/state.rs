@@ -46,12 +46,12 @@ pub(crate) struct Driver {
     pub(super) listener: Option<Listener>,
     pub(super) connections: Slab<Connection>,
     pub(super) ready: Arc<ReadyList>,
-    /// Keys taken from the ready list and not yet served.
+    /// Slots taken from the ready list and not yet served.
     pub(super) todo: VecDeque<usize>,
     /// The spare buffer of the ready list.
     pub(super) taken: Vec<usize>,
-    /// Keys of connections that are owed something, each once. A connection that is served and then
-    /// owed more goes to the end again, so nobody is always last.
+    /// Slots of connections that are owed something, each once. A connection that is served and
+    /// then owed more goes to the end again, so nobody is always last.
     pub(super) owed: VecDeque<usize>,
     /// Commands that have not been carried out yet.
     pub(super) commands: VecDeque<Command>,
@@ -68,7 +68,7 @@ pub(crate) struct Driver {
     /// Ids of connections that are no longer a client's and have not ended yet, oldest first.
     /// Entries of ended connections are skipped.
     pub(super) parting: VecDeque<ConnId>,
-    /// The serial number of the newest connection: a key may be another connection's by now.
+    /// The serial number of the newest connection: a slot may be another connection's by now.
     pub(super) serial: u32,
     pub(super) epoch: Instant,
     pub(super) next_tick: u64,
@@ -93,7 +93,7 @@ pub(crate) struct Driver {
 
 /// The stages of a tick. A tick looks at everything, in as many turns as it takes.
 pub(super) enum Walk {
-    /// Deadlines, from the connection at this place on.
+    /// Deadlines, from the connection in this slot on.
     Connections(usize),
     /// Clients that have not come back in time.
     Sessions,
@@ -117,7 +117,7 @@ pub(super) struct End {
 pub(super) enum Stage {
     /// Earlier commands come first: a client that was closed is told its own reason.
     Commands,
-    /// Connections, from the one at this place on, are told, or given up.
+    /// Connections, from the one in this slot on, are told, or given up.
     Connections(usize),
     /// Clients that are away, also those that lost their connections before they were told.
     Away,
@@ -167,13 +167,13 @@ impl Driver {
     /// removed.
     pub(super) fn step(
         &mut self,
-        key: usize,
+        slot: usize,
         step: impl FnOnce(&mut Connection, &mut Engine) -> Result<(), Over>,
     ) {
-        self.step_one(key, step);
+        self.step_one(slot, step);
         while let Some(id) = self.engine.clients.sessions.taken_over.pop() {
             if find(&self.connections, id).is_some() {
-                self.step_one(id.place(), Connection::be_taken_over);
+                self.step_one(id.slot(), Connection::be_taken_over);
             }
         }
         if std::mem::take(&mut self.engine.intake.is_crowded) {
@@ -183,10 +183,10 @@ impl Driver {
 
     pub(super) fn step_one(
         &mut self,
-        key: usize,
+        slot: usize,
         step: impl FnOnce(&mut Connection, &mut Engine) -> Result<(), Over>,
     ) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else { return };
         self.unlooked = usize::MAX;
         let (was_stranger, was_blocked) = (connection.is_stranger(), connection.is_blocked());
         let was_parting = connection.is_parting();
@@ -195,38 +195,38 @@ impl Driver {
             self.parting.push_back(connection.id());
         }
         if was_stranger && (result.is_err() || !connection.is_stranger()) {
-            self.strangers.leave(key);
+            self.strangers.leave(slot);
         }
         let is_blocked = result.is_ok() && connection.is_blocked();
         self.blocked = self.blocked + usize::from(is_blocked) - usize::from(was_blocked);
         if result.is_err() {
-            self.connections.remove(key);
+            self.connections.remove(slot);
             self.engine.shared.descriptors.count(self.connections.len());
             if self.connections.is_empty() {
                 self.parting.clear();
                 self.connections.shrink_to_fit();
             }
         } else if connection.has_more() && connection.list() {
-            self.owed.push_back(key);
+            self.owed.push_back(slot);
         }
         if !self.flushes.is_empty() {
-            self.flushes.look(key, self.connections.get_mut(key), &self.engine);
+            self.flushes.look(slot, self.connections.get_mut(slot), &self.engine);
         }
     }
 
     /// Relieves arriving messages that exceed their share of the memory. Those that began first are
     /// given up, until a part of the share is free. Real messages arrive within milliseconds.
     pub(super) fn give_up_arriving(&mut self) {
-        let arriving = |(key, connection): (usize, &Connection)| {
-            connection.arriving_since().map(|since| (since, key))
+        let arriving = |(slot, connection): (usize, &Connection)| {
+            connection.arriving_since().map(|since| (since, slot))
         };
         let mut arriving: Vec<_> = self.connections.iter().filter_map(arriving).collect();
         arriving.sort_unstable();
-        for (_, key) in arriving {
+        for (_, slot) in arriving {
             if !self.engine.shared.inbound.is_tight() {
                 return;
             }
-            self.step_one(key, Connection::give_up_arriving);
+            self.step_one(slot, Connection::give_up_arriving);
         }
     }
 
@@ -251,7 +251,7 @@ impl Driver {
     }
 }
 
-/// Returns the connection with this id, unless its place is another's by now.
+/// Returns the connection with this id, unless its slot is another's by now.
 pub(super) fn find(connections: &Slab<Connection>, id: ConnId) -> Option<&Connection> {
-    connections.get(id.place()).filter(|connection| connection.id() == id)
+    connections.get(id.slot()).filter(|connection| connection.id() == id)
 }

@@ -48,16 +48,16 @@ impl Driver {
                 return;
             }
             self.walk = match walk {
-                Walk::Connections(key) if key < self.connections.capacity() => {
+                Walk::Connections(slot) if slot < self.connections.capacity() => {
                     left -= 1;
-                    self.step(key, Connection::tick);
-                    if let Some(connection) = self.connections.get(key) {
+                    self.step(slot, Connection::tick);
+                    if let Some(connection) = self.connections.get(slot) {
                         let engine = &mut self.engine;
                         connection.cursors(|place, cursor, unanswered| {
                             engine.feeds.need(place, cursor, unanswered);
                         });
                     }
-                    Some(Walk::Connections(key + 1))
+                    Some(Walk::Connections(slot + 1))
                 }
                 Walk::Connections(_) => Some(Walk::Sessions),
                 Walk::Sessions => {

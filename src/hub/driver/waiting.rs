@@ -25,7 +25,7 @@ impl Driver {
         let mut is_known = true;
         for first in shared.waiters.firsts(most) {
             match self.has_answer(&first, &mut survey) {
-                Some(true) => shared.waiters.call(&first),
+                Some(true) => shared.waiters.wake(&first),
                 Some(false) => {}
                 None => {
                     shared.waiters.look_again_at(&first); // first of all, in the next turn

@@ -125,7 +125,7 @@ impl Engine {
     ///
     /// The kind of thing that there are too many of, and its limit.
     pub(crate) fn check_place(&self, ip: IpAddr) -> Result<(), (&'static str, usize)> {
-        let most = self.shared.room().clients;
+        let most = self.shared.capacity().clients;
         if self.connected() >= most {
             return Err(("clients", most)); // or else a client that is away makes way
         }
@@ -307,7 +307,7 @@ impl Engine {
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         lines.hello(&Greeting {
             id: id.get(),
-            key: &self.shared.ids.key_of(id),
+            key: &self.shared.ids.session_key_of(id),
             epoch: self.shared.topics.epoch(),
             resumed,
             base: millis(unix).saturating_sub(self.clock.now),

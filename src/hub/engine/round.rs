@@ -8,7 +8,7 @@ use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::queue::Queue;
 use crate::hub::feed::seq::Seq;
 use crate::hub::feed::topic::Change;
-use crate::hub::shared::state::{FeedNews, Keys};
+use crate::hub::shared::state::{FeedNews, Slots};
 
 /// The round that is under way.
 #[derive(Default)]
@@ -23,7 +23,7 @@ pub(crate) struct Round {
     /// Feeds that have been taken over.
     pub(crate) fresh: Vec<FeedPlace>,
     /// Clients that are not marked yet.
-    pub(crate) keys: Keys,
+    pub(crate) slots: Slots,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 //! - **Gone**: the id will not come again.
 //!
 //! All of this happens on the driver's thread, one step after the other, so it needs no lock and no
-//! order of its own. A connection is named by its place in the driver's table and its serial
+//! order of its own. A connection is named by its slot in the driver's table and its serial
 //! number. When a connection that was taken over ends, it finds that it is no longer this client
 //! and does nothing.
 
@@ -79,7 +79,7 @@ impl Engine {
             .and_then(ClientId::new)
             .filter(|_| hello.epoch == Some(self.shared.topics.epoch()))?;
         let client = self.shared.registry.get(id).filter(|client| client.has_session())?;
-        hello.has_key(&self.shared.ids.key_of(id)).then_some(client)
+        hello.has_key(&self.shared.ids.session_key_of(id)).then_some(client)
     }
 
     /// Keeps everyone's log for late joiners, while any client could be given the log.
@@ -158,7 +158,7 @@ impl Engine {
     pub(crate) fn has_place_for(&self, hello: &Hello, address: SocketAddr) -> bool {
         match self.known(hello) {
             Some(client) if self.clients.sessions.away.get(client.id).is_some() => {
-                self.connected() < self.shared.room().clients
+                self.connected() < self.shared.capacity().clients
             }
             Some(_) => true, // in the place of its other connection
             None => self.check_place(address.ip()).is_ok(),
@@ -219,7 +219,7 @@ mod tests {
     fn hello_of(engine: &Engine, client: &ClientState) -> Hello {
         Hello {
             id: Some(client.id.get()),
-            key: Some(hex(&engine.shared.ids.key_of(client.id))),
+            key: Some(hex(&engine.shared.ids.session_key_of(client.id))),
             epoch: Some(engine.shared.topics.epoch()),
             ..Hello::default()
         }

@@ -22,7 +22,7 @@ use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::queue::Queue;
 use crate::hub::feed::topic::Topic;
 #[cfg(test)]
-use crate::hub::shared::state::Keys;
+use crate::hub::shared::state::Slots;
 
 /// The cost of taking over a feed beside its entries, in entries: a lock, and the memory that this
 /// touches.
@@ -68,7 +68,7 @@ impl Feeds {
         // After the feeds: a client told to follow a feed gets everything pushed to the feed after
         // that.
         let mut told = self.shared.mail.lock();
-        std::mem::swap(&mut told.keys, &mut self.round.keys);
+        std::mem::swap(&mut told.slots, &mut self.round.slots);
         if told.spare.is_none() {
             told.spare = self.spare_mail.take();
         }
@@ -89,13 +89,13 @@ impl Feeds {
     /// Runs the second stage: returns the place of the next client to mark, or `None` when all are
     /// marked.
     pub(crate) fn next_told(&mut self) -> Option<usize> {
-        self.round.keys.pop()
+        self.round.slots.pop()
     }
 
     /// Ends a round whose clients are marked. Returns the feeds with something new for their
     /// followers, in a list to be [given back](Self::keep_fresh).
     pub(crate) fn end_round(&mut self) -> Vec<FeedPlace> {
-        debug_assert!(self.round.stage == Stage::Clients && self.round.keys.is_empty());
+        debug_assert!(self.round.stage == Stage::Clients && self.round.slots.is_empty());
         self.round.stage = Stage::None;
         self.upto = self.round.upto;
         let mut fresh = std::mem::take(&mut self.round.fresh);
@@ -127,9 +127,9 @@ impl Feeds {
     /// Runs a whole round. Returns the feeds with something new, and the places of the clients with
     /// news.
     #[cfg(test)]
-    pub(crate) fn take_news(&mut self, now: u64) -> (Vec<FeedPlace>, Keys) {
+    pub(crate) fn take_news(&mut self, now: u64) -> (Vec<FeedPlace>, Slots) {
         assert!(self.take_feeds(now, &mut usize::MAX.clone()));
-        let keys = std::mem::take(&mut self.round.keys);
+        let keys = std::mem::take(&mut self.round.slots);
         (self.end_round(), keys)
     }
 

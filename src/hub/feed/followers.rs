@@ -168,7 +168,7 @@ mod tests {
         (0..10).for_each(|key| followers.add(id(key)));
         followers.ask();
         let mut asked = Vec::new();
-        while let Some(key) = followers.next_asked().map(ConnId::place) {
+        while let Some(key) = followers.next_asked().map(ConnId::slot) {
             asked.push(key);
             if asked.len() <= 5 {
                 followers.forget(id(0)); // asked first, and then last
@@ -215,12 +215,12 @@ mod tests {
                         asked.clear();
                     }
                     7 | 8 => {
-                        if let Some(key) = followers.next_asked().map(ConnId::place) {
+                        if let Some(key) = followers.next_asked().map(ConnId::slot) {
                             prop_assert!(asked.insert(key), "{key} has been asked before");
                         }
                     }
                     _ => {
-                        if let Some(key) = followers.next_called().map(ConnId::place) {
+                        if let Some(key) = followers.next_called().map(ConnId::slot) {
                             waits.remove(&key);
                         } else {
                             prop_assert!(waits.is_empty(), "{waits:?} have not been called");
@@ -228,9 +228,9 @@ mod tests {
                     }
                 }
             }
-            asked.extend(std::iter::from_fn(|| followers.next_asked()).map(ConnId::place));
+            asked.extend(std::iter::from_fn(|| followers.next_asked()).map(ConnId::slot));
             prop_assert_eq!(asked, there);
-            while let Some(key) = followers.next_called().map(ConnId::place) {
+            while let Some(key) = followers.next_called().map(ConnId::slot) {
                 waits.remove(&key);
             }
             prop_assert!(waits.is_empty(), "{waits:?} have not been called");

@@ -74,29 +74,29 @@ impl Bell {
 /// The connections whose sockets have become readable or writable.
 #[derive(Debug)]
 pub(crate) struct ReadyList {
-    keys: Lock<Vec<usize>>,
+    slots: Lock<Vec<usize>>,
     bell: Arc<Bell>,
 }
 
 impl ReadyList {
     pub(crate) fn new(bell: Arc<Bell>) -> Arc<Self> {
-        Arc::new(Self { keys: Lock::default(), bell })
+        Arc::new(Self { slots: Lock::default(), bell })
     }
 
-    /// Returns the waker for the connection at `key`. A key may belong to a connection that has
+    /// Returns the waker for the connection at `slot`. A slot may belong to a connection that has
     /// gone, and may come twice: an extra look is harmless.
-    pub(crate) fn waker(self: &Arc<Self>, key: usize) -> Waker {
-        Waker::from(Arc::new(SocketWaker { key, list: Arc::clone(self) }))
+    pub(crate) fn waker(self: &Arc<Self>, slot: usize) -> Waker {
+        Waker::from(Arc::new(SocketWaker { slot, list: Arc::clone(self) }))
     }
 
     /// Exchanges the list for an empty one, whose capacity is reused.
     pub(crate) fn swap(&self, empty: &mut Vec<usize>) {
-        std::mem::swap(&mut *self.keys.lock(), empty);
+        std::mem::swap(&mut *self.slots.lock(), empty);
     }
 }
 
 struct SocketWaker {
-    key: usize,
+    slot: usize,
     list: Arc<ReadyList>,
 }
 
@@ -107,9 +107,9 @@ impl Wake for SocketWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let was_empty = {
-            let mut keys = self.list.keys.lock();
-            keys.push(self.key);
-            keys.len() == 1
+            let mut slots = self.list.slots.lock();
+            slots.push(self.slot);
+            slots.len() == 1
         };
         if was_empty {
             self.list.bell.wake_driver();

@@ -27,7 +27,7 @@ pub(crate) struct Descriptors {
 
 /// The connections that a hub may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Room {
+pub(crate) struct Capacity {
     /// Connections of clients.
     pub(crate) clients: usize,
     /// Connections that are not a client's yet.
@@ -51,10 +51,10 @@ impl Descriptors {
     }
 
     /// The connections that this hub may have now, given those of other hubs.
-    pub(crate) fn room(&self, limits: &Limits) -> Room {
+    pub(crate) fn capacity(&self, limits: &Limits) -> Capacity {
         let own = self.own.load(Ordering::Relaxed);
         let others = self.open.load(Ordering::Relaxed).saturating_sub(own);
-        Room::within(self.most.load(Ordering::Relaxed).saturating_sub(others), limits)
+        Capacity::within(self.most.load(Ordering::Relaxed).saturating_sub(others), limits)
     }
 
     /// Sets the connections for all hubs, and those of other hubs.
@@ -66,9 +66,9 @@ impl Descriptors {
 
     /// The connections that this hub could have if it were alone, if that is less than its limits
     /// ask for.
-    pub(crate) fn lack(&self, limits: &Limits) -> Option<Room> {
-        let room = Room::within(self.most.load(Ordering::Relaxed), limits);
-        (room != Room::within(usize::MAX, limits)).then_some(room)
+    pub(crate) fn lack(&self, limits: &Limits) -> Option<Capacity> {
+        let capacity = Capacity::within(self.most.load(Ordering::Relaxed), limits);
+        (capacity != Capacity::within(usize::MAX, limits)).then_some(capacity)
     }
 }
 
@@ -83,7 +83,7 @@ impl Drop for Descriptors {
     }
 }
 
-impl Room {
+impl Capacity {
     /// Divides `total` connections: those that are not a client's yet get a quarter, and what
     /// clients leave.
     fn within(total: usize, limits: &Limits) -> Self {
@@ -126,9 +126,9 @@ fn limit() -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn room(total: usize, clients: usize, handshakes: usize) -> (usize, usize) {
+    fn capacity(total: usize, clients: usize, handshakes: usize) -> (usize, usize) {
         let limits = Limits::default().clients(clients).handshakes(handshakes);
-        let Room { clients, handshakes } = Room::within(total, &limits);
+        let Capacity { clients, handshakes } = Capacity::within(total, &limits);
         (clients, handshakes)
     }
 
@@ -140,10 +140,10 @@ mod tests {
 
     #[test]
     fn limits_that_fit_stay_and_of_others_clients_have_three_quarters_or_what_they_ask_for() {
-        assert_eq!(room(768, 700, 60), (700, 60));
-        assert_eq!(room(768, 10_000, 1024), (576, 192));
-        assert_eq!(room(768, 10_000, 20), (748, 20));
-        assert_eq!(room(768, 50, 1024), (50, 718));
-        assert_eq!([0, 1, 2].map(|total| room(total, 9, 9)), [(1, 1); 3]);
+        assert_eq!(capacity(768, 700, 60), (700, 60));
+        assert_eq!(capacity(768, 10_000, 1024), (576, 192));
+        assert_eq!(capacity(768, 10_000, 20), (748, 20));
+        assert_eq!(capacity(768, 50, 1024), (50, 718));
+        assert_eq!([0, 1, 2].map(|total| capacity(total, 9, 9)), [(1, 1); 3]);
     }
 }

@@ -575,7 +575,7 @@ impl Shared {
             // Told under the mailbox's lock: a caller that finds a message here and then pushes to
             // everyone can rely on it that the driver has heard of this mailbox.
             let mut news = self.mail.lock();
-            news.keys.push(client.key());
+            news.slots.push(client.slot());
             if mailbox.mail.is_none() {
                 mailbox.mail = news.spare.take();
             }
@@ -692,7 +692,7 @@ mod tests {
         shared.set_for(id, "k", vec![0; 900].into()).unwrap(); // alone it may be above the bound
         let value = 900 + ENTRY_OVERHEAD + 130;
         assert_eq!((used(&shared), client.info().queued_bytes), (value, value));
-        assert_eq!(shared.mail.lock().keys[..], [0], "the driver is told");
+        assert_eq!(shared.mail.lock().slots[..], [0], "the driver is told");
         shared.send(id, vec![0; 900].into()).unwrap();
         let both = value + 900 + ENTRY_OVERHEAD;
         assert_eq!((used(&shared), client.info().queued_bytes), (both, both));
@@ -704,7 +704,7 @@ mod tests {
         shared.set_for(id, "l", "".into()).unwrap();
         assert_eq!(shared.set_for(id, "m", "".into()), too_many, "too many keys");
         assert_eq!(used(&shared), 900 + 5 + 3 * ENTRY_OVERHEAD + 2 * 130);
-        assert_eq!(shared.mail.lock().keys[..], [0], "once");
+        assert_eq!(shared.mail.lock().slots[..], [0], "once");
     }
 
     #[test]
@@ -740,6 +740,6 @@ mod tests {
         assert!(shared.starved.load(Ordering::Relaxed), "the driver is to make room");
         assert_eq!(client.mailbox.lock().mail.as_ref().unwrap().bytes(), cost);
         assert_eq!(shared.budget.used(), 6000 + cost);
-        assert_eq!(shared.mail.lock().keys[..], [0], "the driver is told once");
+        assert_eq!(shared.mail.lock().slots[..], [0], "the driver is told once");
     }
 }

@@ -26,7 +26,7 @@ use crate::hub::primitives::lock::Lock;
 use crate::hub::primitives::process::Process;
 use crate::hub::primitives::program;
 use crate::hub::primitives::sync::AtomicU64;
-use crate::hub::shared::descriptors::{Descriptors, Room};
+use crate::hub::shared::descriptors::{Capacity, Descriptors};
 use crate::hub::shared::flush::{self, Requests};
 use crate::hub::shared::refusals::Refusals;
 use crate::hub::shared::waiters::Waiters;
@@ -92,14 +92,14 @@ pub(crate) struct Shared {
 pub(crate) type FeedNews = SmallVec<[Arc<Topic>; 2]>;
 
 /// Clients that have mail.
-pub(crate) type Keys = SmallVec<[usize; 4]>;
+pub(crate) type Slots = SmallVec<[usize; 4]>;
 
 /// The news about mailboxes between callers and the driver.
 #[derive(Debug, Default)]
 pub(crate) struct MailNews {
-    /// Clients whose mailbox has become non-empty, by their place in the driver's table. At most
+    /// Clients whose mailbox has become non-empty, by their slot in the driver's table. At most
     /// one entry for each client, and stale entries are harmless.
-    pub(crate) keys: Keys,
+    pub(crate) slots: Slots,
     /// A mail that the driver has emptied, for the next client with mail. Memory freed on the
     /// driver's thread is slow to allocate again on another.
     pub(crate) spare: Option<Box<Mail>>,
@@ -181,8 +181,8 @@ impl Shared {
     }
 
     /// The number of connections that there may be now.
-    pub(crate) fn room(&self) -> Room {
-        self.descriptors.room(&self.limits)
+    pub(crate) fn capacity(&self) -> Capacity {
+        self.descriptors.capacity(&self.limits)
     }
 
     /// Tells the driver, once, that this feed's inbox has news.
@@ -223,7 +223,7 @@ impl Shared {
     /// that the bell needs.
     pub(crate) fn fall_asleep(&self) -> bool {
         self.bell.sleep();
-        self.news.lock().is_empty() && self.mail.lock().keys.is_empty()
+        self.news.lock().is_empty() && self.mail.lock().slots.is_empty()
     }
 
     /// Returns the feed of this name, with one more handle.
@@ -323,7 +323,7 @@ impl Shared {
 
     fn tell_refollow(&self, client: &ClientState) {
         if !std::mem::replace(&mut client.mailbox.lock().refollow, true) {
-            self.mail.lock().keys.push(client.key());
+            self.mail.lock().slots.push(client.slot());
             self.bell.wake_driver();
         }
     }
@@ -384,7 +384,7 @@ impl Shared {
         let counters = &self.counters;
         Stats {
             clients: self.registry.count(),
-            most_clients: self.room().clients,
+            most_clients: self.capacity().clients,
             feeds: self.topics.count(),
             accepted: counters.accepted.get(),
             refused: counters.refused.get(),
@@ -464,9 +464,9 @@ impl End {
 
 /// Marks the end of the hub when dropped, however the driver ended: by itself, in a panic, or
 /// because the runtime it was given ended.
-pub(crate) struct Ending(pub(crate) Arc<Shared>);
+pub(crate) struct EndOnDrop(pub(crate) Arc<Shared>);
 
-impl Drop for Ending {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
         let shared = &self.0;
         if shared.process.is_another() {
@@ -545,7 +545,7 @@ pub(crate) mod tests {
         shared.broadcast("to all".into());
         shared.send(client.id, "to one".into()).unwrap();
         shared.set_for(client.id, "key", "for one".into()).unwrap();
-        drop(Ending(Arc::clone(&shared)));
+        drop(EndOnDrop(Arc::clone(&shared)));
         assert_eq!((shared.budget.used(), shared.registry.count()), (0, 0));
         assert!(client.mailbox.lock().closed && shared.topics.everyone().inbox.lock().closed);
         assert_eq!(shared.send(client.id, "late".into()), Err(SendError::ShutDown));

@@ -25,18 +25,18 @@ pub(crate) enum Target {
     Client(ClientId),
 }
 
-/// The key of a target's line. The address of a feed is unique as long as a push waits at the feed.
+/// The id of a target's line. The address of a feed is unique as long as a push waits at the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
+enum LineId {
     Feed(usize),
     Client(ClientId),
 }
 
 impl Target {
-    fn key(&self) -> Key {
+    fn line_id(&self) -> LineId {
         match self {
-            Self::Feed(topic) => Key::Feed(Arc::as_ptr(topic) as usize),
-            Self::Client(id) => Key::Client(*id),
+            Self::Feed(topic) => LineId::Feed(Arc::as_ptr(topic) as usize),
+            Self::Client(id) => LineId::Client(*id),
         }
     }
 }
@@ -60,12 +60,12 @@ pub(crate) struct Waiters {
 
 #[derive(Debug, Default)]
 struct Lines {
-    by_target: BTreeMap<Key, Line>,
-    deadlines: BTreeSet<(Instant, u64, Key)>,
+    by_target: BTreeMap<LineId, Line>,
+    deadlines: BTreeSet<(Instant, u64, LineId)>,
     /// The ticket of the next push.
     tickets: u64,
     /// The line that the driver looked at last.
-    looked_at: Option<Key>,
+    looked_at: Option<LineId>,
     /// Whether the hub has ended: all pushes may try, and are told.
     is_over: bool,
 }
@@ -106,16 +106,16 @@ enum Turn {
 }
 
 impl Lines {
-    fn position(&self, key: Key, ticket: u64) -> Option<usize> {
-        self.by_target.get(&key)?.waits.binary_search_by_key(&ticket, |wait| wait.ticket).ok()
+    fn position(&self, line_id: LineId, ticket: u64) -> Option<usize> {
+        self.by_target.get(&line_id)?.waits.binary_search_by_key(&ticket, |wait| wait.ticket).ok()
     }
 
     /// Removes a push. Returns its waker, and the waker of the next push if that is first now.
-    fn leave(&mut self, key: Key, ticket: u64) -> Option<(Option<Waker>, Option<Waker>)> {
-        let position = self.position(key, ticket)?;
-        let Entry::Occupied(mut line) = self.by_target.entry(key) else { return None };
+    fn remove(&mut self, line_id: LineId, ticket: u64) -> Option<(Option<Waker>, Option<Waker>)> {
+        let position = self.position(line_id, ticket)?;
+        let Entry::Occupied(mut line) = self.by_target.entry(line_id) else { return None };
         let wait = line.get_mut().waits.remove(position)?;
-        self.deadlines.remove(&(wait.deadline, ticket, key));
+        self.deadlines.remove(&(wait.deadline, ticket, line_id));
         let next = if position == 0 { line.get_mut().wake_first() } else { None };
         if line.get().waits.is_empty() {
             line.remove();
@@ -138,7 +138,7 @@ impl Waiters {
     }
 
     fn waits_at(&self, target: &Target) -> bool {
-        self.anybody_waits() && self.lines.lock().by_target.contains_key(&target.key())
+        self.anybody_waits() && self.lines.lock().by_target.contains_key(&target.line_id())
     }
 
     /// Returns, to the driver, the earliest deadline.
@@ -165,7 +165,9 @@ impl Waiters {
             let left = {
                 let mut lines = self.lines.lock();
                 match lines.deadlines.first().copied() {
-                    Some((deadline, ticket, key)) if deadline <= now => lines.leave(key, ticket),
+                    Some((deadline, ticket, line_id)) if deadline <= now => {
+                        lines.remove(line_id, ticket)
+                    }
                     _ => return,
                 }
             };
@@ -185,8 +187,8 @@ impl Waiters {
         let rest = lines.by_target.range((after, Bound::Unbounded));
         let around = rest.chain(&lines.by_target).take(most.min(lines.by_target.len()));
         let (mut firsts, mut looked_at) = (Vec::new(), None);
-        for (key, line) in around {
-            looked_at = Some(*key);
+        for (line_id, line) in around {
+            looked_at = Some(*line_id);
             if let Some(Wait { ticket, cost, is_woken: false, .. }) = line.waits.front() {
                 let target = line.target.clone();
                 firsts.push(First { target, cost: *cost, ticket: *ticket });
@@ -199,15 +201,15 @@ impl Waiters {
     /// Makes the driver's next look begin with the line of this push.
     pub(crate) fn look_again_at(&self, first: &First) {
         let mut lines = self.lines.lock();
-        let before = lines.by_target.range(..first.target.key()).next_back();
-        lines.looked_at = before.map(|(key, _)| *key);
+        let before = lines.by_target.range(..first.target.line_id()).next_back();
+        lines.looked_at = before.map(|(line_id, _)| *line_id);
     }
 
     /// Wakes this push, for which the driver has found room.
-    pub(crate) fn call(&self, first: &First) {
+    pub(crate) fn wake(&self, first: &First) {
         let waker = {
             let mut lines = self.lines.lock();
-            let line = lines.by_target.get_mut(&first.target.key());
+            let line = lines.by_target.get_mut(&first.target.line_id());
             let is_first = |line: &&mut Line| {
                 line.waits.front().is_some_and(|wait| wait.ticket == first.ticket)
             };
@@ -247,7 +249,7 @@ impl Waiters {
         }
         let far = Duration::from_secs(30 * 365 * 24 * 60 * 60);
         let deadline = Instant::now() + within.min(far);
-        let place = Place::take(self, target, cost, deadline);
+        let place = Place::join(self, target, cost, deadline);
         let mut ask = || {
             self.joined.store(true, Ordering::SeqCst);
             ask();
@@ -285,32 +287,34 @@ fn wake(waker: Option<Waker>) {
 /// A place in a line, given up when the wait is over or dropped. The next push then has its turn.
 struct Place<'a> {
     waiters: &'a Waiters,
-    key: Key,
+    line_id: LineId,
     ticket: u64,
 }
 
 impl<'a> Place<'a> {
-    fn take(waiters: &'a Waiters, target: Target, cost: usize, deadline: Instant) -> Self {
+    fn join(waiters: &'a Waiters, target: Target, cost: usize, deadline: Instant) -> Self {
         waiters.count.fetch_add(1, Ordering::SeqCst);
         let mut lines = waiters.lines.lock();
-        let (key, ticket) = (target.key(), lines.tickets);
+        let (line_id, ticket) = (target.line_id(), lines.tickets);
         lines.tickets += 1;
-        lines.deadlines.insert((deadline, ticket, key));
-        let line = lines.by_target.entry(key);
+        lines.deadlines.insert((deadline, ticket, line_id));
+        let line = lines.by_target.entry(line_id);
         let line = line.or_insert_with(|| Line { target, waits: VecDeque::new() });
         line.waits.push_back(Wait { ticket, deadline, cost, waker: None, is_woken: false });
-        Self { waiters, key, ticket }
+        Self { waiters, line_id, ticket }
     }
 
     fn set_waker(&self, waker: Waker) -> Turn {
         let (before, turn) = {
             let mut lines = self.waiters.lines.lock();
             let is_over = lines.is_over;
-            match lines.position(self.key, self.ticket) {
+            match lines.position(self.line_id, self.ticket) {
                 None => (Some(waker), Turn::TooLate),
                 Some(position) => {
-                    let wait =
-                        lines.by_target.get_mut(&self.key).map(|line| &mut line.waits[position]);
+                    let wait = lines
+                        .by_target
+                        .get_mut(&self.line_id)
+                        .map(|line| &mut line.waits[position]);
                     let mut is_woken = false;
                     let before = wait.and_then(|wait| {
                         is_woken = std::mem::take(&mut wait.is_woken);
@@ -328,7 +332,7 @@ impl<'a> Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let left = self.waiters.lines.lock().leave(self.key, self.ticket);
+        let left = self.waiters.lines.lock().remove(self.line_id, self.ticket);
         if let Some((own, next)) = left {
             self.waiters.count.fetch_sub(1, Ordering::SeqCst);
             program::let_go(own);
@@ -409,7 +413,7 @@ mod tests {
 
     /// What the driver does where there is room for everybody.
     fn call_all(waiters: &Waiters) {
-        waiters.firsts(usize::MAX).iter().for_each(|first| waiters.call(first));
+        waiters.firsts(usize::MAX).iter().for_each(|first| waiters.wake(first));
     }
 
     fn is_empty(waiters: &Waiters) -> bool {

@@ -14,7 +14,7 @@ use crate::hub::feed::topic::Topic;
 use crate::hub::id::IdSource;
 use crate::hub::limits::{Limits, Overflow, Retention, Timeouts};
 use crate::hub::primitives::conn_id::ConnId;
-use crate::hub::shared::state::{Keys, Shared};
+use crate::hub::shared::state::{Shared, Slots};
 use crate::page::Page;
 
 /// The address of a trusted proxy.
@@ -48,7 +48,7 @@ pub(crate) fn engine_with(
 
 /// Calls at the engine's own time.
 impl Engine {
-    pub(crate) fn take_news(&mut self) -> (Vec<FeedPlace>, Keys) {
+    pub(crate) fn take_news(&mut self) -> (Vec<FeedPlace>, Slots) {
         self.feeds.take_news(self.clock.now)
     }
 

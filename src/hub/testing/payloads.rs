@@ -17,7 +17,7 @@ use crate::hub::feed::queue::BURST;
 use crate::hub::feed::seq::Seq;
 use crate::hub::limits::{Limits, Overflow, Retention, Timeouts};
 use crate::hub::primitives::conn_id::ConnId;
-use crate::hub::shared::state::{Ending, Shared};
+use crate::hub::shared::state::{EndOnDrop, Shared};
 use crate::hub::testing::fixtures::{address, engine_with, everyone, upgrade};
 use crate::wire::Wire;
 use crate::wire::v1::Hello;
@@ -251,6 +251,6 @@ fn what_waits_for_a_client_is_let_go_under_no_lock() {
     shared.broadcast(stand.lent(9));
     stand.send(&stand.v1, 9).unwrap();
     stand.set(&stand.v1, "a").unwrap();
-    drop(Ending(Arc::clone(&shared)));
+    drop(EndOnDrop(Arc::clone(&shared)));
     assert!(stand.dropped() > 5, "and what was left for the other");
 }

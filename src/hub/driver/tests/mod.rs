@@ -35,7 +35,7 @@ use crate::hub::id::ClientId;
 use crate::hub::limits::{Limits, Timeouts};
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::millis;
-use crate::hub::shared::state::{Command, Ending, Shared};
+use crate::hub::shared::state::{Command, EndOnDrop, Shared};
 use crate::hub::testing::fixtures::{engine, upgrade_of};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -133,7 +133,7 @@ impl Stand {
         accepted.set_nonblocking(true).unwrap();
         let _context = self.runtime.enter();
         let accepted = tokio::net::TcpStream::from_std(accepted).unwrap();
-        self.driver.take_in(accepted.into(), (ip, 1).into());
+        self.driver.add_connection(accepted.into(), (ip, 1).into());
         socket
     }
 
@@ -238,8 +238,8 @@ fn a_step_of_a_client_with_many_feeds_takes_up_some_of_their_messages_however_sm
     stand.driver.take_pushes();
     assert!(!stand.driver.engine.feeds.is_taking_over());
     let before = stand.shared.counters.bytes_out.get();
-    let key = stand.shared.registry.all()[0].key();
-    stand.driver.step(key, Connection::flush);
+    let slot = stand.shared.registry.all()[0].slot();
+    stand.driver.step(slot, Connection::write);
     let at_once = stand.shared.counters.bytes_out.get() - before;
     stand.turn_until(|stand| stand.driver.calling.is_empty() && stand.driver.owed.is_empty());
     let all = stand.shared.counters.bytes_out.get() - before;
@@ -301,7 +301,7 @@ fn feeds_of_one_message_count_as_more_than_that_and_what_is_between_goes_with_th
     assert!(stand.driver.engine.feeds.is_taking_over());
     let Stand { driver, shared, .. } = stand;
     drop(driver);
-    drop(Ending(Arc::clone(&shared)));
+    drop(EndOnDrop(Arc::clone(&shared)));
     assert_eq!(shared.budget.used(), 0);
 }
 
@@ -461,8 +461,8 @@ fn a_client_that_follows_and_unfollows_does_not_keep_the_slowest_follower_from_b
     let _viewers = stand.connect_at("run", 6);
     let run = stand.shared.topics.get("run").unwrap();
     let place = run.place();
-    let key = stand.shared.registry.all()[0].key();
-    let id = stand.driver.connections[key].id();
+    let slot = stand.shared.registry.all()[0].slot();
+    let id = stand.driver.connections[slot].id();
     let is_found = (0..10).any(|_| {
         let is_found = stand.driver.find_slowest(place, &mut 2);
         stand.driver.engine.feeds.unfollow_early(place, id);
@@ -790,7 +790,7 @@ fn who_says_goodbye_and_keeps_the_socket_makes_way_for_newer_connections() {
 fn a_client_that_closes_gets_the_close_before_what_has_not_begun() {
     let mut stand = Stand::new();
     let (mut peer, ours) = tokio::io::duplex(1000); // less than a frame
-    stand.driver.take_in(Transport::boxed(ours), ([10, 0, 0, 1], 1).into());
+    stand.driver.add_connection(Transport::boxed(ours), ([10, 0, 0, 1], 1).into());
     stand.runtime.block_on(peer.write_all(upgrade_of("/").as_bytes())).unwrap();
     stand.turn_until(|stand| stand.shared.registry.count() == 1);
     let mut received = Vec::with_capacity(1000);
@@ -842,7 +842,7 @@ fn who_unfollows_and_follows_again_and_again_is_listed_once() {
 fn a_client_on_any_stream_gets_all_and_its_close_is_answered_before_the_end() {
     let mut stand = Stand::new();
     let (mut peer, ours) = tokio::io::duplex(1000);
-    stand.driver.take_in(Transport::boxed(ours), ([10, 0, 0, 1], 1).into());
+    stand.driver.add_connection(Transport::boxed(ours), ([10, 0, 0, 1], 1).into());
     let mut received = Vec::new();
     let mut turn_until =
         |stand: &mut Stand, peer: &mut DuplexStream, holds: &dyn Fn(&[u8]) -> bool| {
@@ -930,7 +930,7 @@ fn what_a_stream_has_taken_and_not_passed_on_is_flushed_when_it_can_be_and_count
     let (mut peer, inner) = tokio::io::duplex(1000);
     let gate = Arc::new(Mutex::new((true, None::<Waker>)));
     let gated = Gated { inner, held: Vec::new(), gate: Arc::clone(&gate) };
-    stand.driver.take_in(Transport::boxed(gated), ([10, 0, 0, 1], 1).into());
+    stand.driver.add_connection(Transport::boxed(gated), ([10, 0, 0, 1], 1).into());
     stand.runtime.block_on(peer.write_all(upgrade_of("/").as_bytes())).unwrap();
     stand.turn_until(|stand| stand.shared.registry.count() == 1);
     let mut greeting = [0; 1000];

@@ -3,25 +3,23 @@
 use std::sync::atomic::Ordering;
 
 use crate::codec::{CloseCode, CloseFrame};
-use crate::hub::conn::phase::{Connection, Ending, Leave, Open, Over, Phase, Step};
+use crate::hub::conn::phase::{Connection, Ending, Open, Over, PendingClose, Phase, Step};
 use crate::hub::engine::parts::Engine;
 use crate::hub::events::{DisconnectReason, is_of_too_much};
 use crate::wire::Wire;
 
 impl Connection {
-    // ---- leaving ----
-
     /// Ends the client's part of the connection: nobody can send to the client, and everybody is
     /// told. A client that may come back, or has another connection, stays registered.
     pub(super) fn depart(&mut self, engine: &mut Engine, reason: DisconnectReason) {
-        self.leave_feeds(engine);
+        self.unfollow_feeds(engine);
         let Phase::Open(open) = &self.phase else { return };
         if open.is_v1() {
             if !open.client.is_on(self.id) {
                 return;
             }
             // A client whose end is decided cannot come back, however its connection ends first.
-            let is_decided = open.leave.is_some() && open.client.mailbox.lock().ended;
+            let is_decided = open.closing.is_some() && open.client.mailbox.lock().ended;
             if reason.may_come_back() && !is_decided {
                 engine.hold(&open.client, open.follows.iter(), open.pace.unanswered());
                 return engine.detach(&open.client, reason);
@@ -30,7 +28,7 @@ impl Connection {
         engine.dismiss(&open.client, reason);
     }
 
-    pub(super) fn leave_feeds(&self, engine: &mut Engine) {
+    pub(super) fn unfollow_feeds(&self, engine: &mut Engine) {
         if let Phase::Open(open) = &self.phase {
             open.follows.iter().for_each(|follow| engine.feeds.unfollow(follow.place()));
         }
@@ -38,13 +36,18 @@ impl Connection {
 
     /// Starts a close by the hub. The Close goes out when the client has everything pushed before
     /// this call, or at `deadline`.
-    pub(crate) fn leave(&mut self, engine: &mut Engine, close: CloseFrame, deadline: u64) -> Step {
-        self.prepare_to_leave(engine, close, deadline, false);
-        self.flush(engine)
+    pub(crate) fn begin_close(
+        &mut self,
+        engine: &mut Engine,
+        close: CloseFrame,
+        deadline: u64,
+    ) -> Step {
+        self.prepare_close(engine, close, deadline, false);
+        self.write(engine)
     }
 
     /// Closes the connection because the hub ends, at `by` at the latest.
-    pub(crate) fn leave_at_the_end(&mut self, engine: &mut Engine, by: u64) -> Step {
+    pub(crate) fn close_at_the_end(&mut self, engine: &mut Engine, by: u64) -> Step {
         let Some(goodbye) = engine.goodbye() else { return Ok(()) };
         match self.phase {
             // The request may still be answered.
@@ -52,17 +55,17 @@ impl Connection {
             Phase::Newcomer(_) => self.say_goodbye(&goodbye, Wire::V1, engine),
             _ if self.is_stranger() => return Err(Over),
             _ => {
-                self.prepare_to_leave(engine, goodbye.close(), by, false);
-                if let Phase::Open(Open { leave: Some(leave), .. }) = &mut self.phase {
+                self.prepare_close(engine, goodbye.close(), by, false);
+                if let Phase::Open(Open { closing: Some(closing), .. }) = &mut self.phase {
                     // A client whose end was decided earlier keeps its own reason.
-                    leave.hub_ends = leave.close == goodbye.close();
+                    closing.hub_ends = closing.close == goodbye.close();
                 }
             }
         }
-        self.flush(engine)
+        self.write(engine)
     }
 
-    pub(super) fn prepare_to_leave(
+    pub(super) fn prepare_close(
         &mut self,
         engine: &Engine,
         close: CloseFrame,
@@ -78,12 +81,12 @@ impl Connection {
             }
             let upto = engine.shared.stamps.load(Ordering::Relaxed);
             open.has_mail = true; // the mailbox may hold mail that the driver has not heard of yet
-            let leave = Leave { close, upto, deadline, is_violation, hub_ends: false };
-            match &mut open.leave {
+            let closing = PendingClose { close, upto, deadline, is_violation, hub_ends: false };
+            match &mut open.closing {
                 // A violation replaces the reason and keeps the earlier deadline.
-                Some(old) if is_violation => (old.close, old.is_violation) = (leave.close, true),
+                Some(old) if is_violation => (old.close, old.is_violation) = (closing.close, true),
                 Some(_) => {}
-                None => open.leave = Some(Box::new(leave)),
+                None => open.closing = Some(Box::new(closing)),
             }
         }
     }
@@ -91,19 +94,19 @@ impl Connection {
     /// Closes a client that is too slow: at once, since a slow client would not read more.
     pub(crate) fn drop_too_slow(&mut self, engine: &mut Engine) -> Step {
         self.end_too_slow(engine);
-        self.flush(engine)
+        self.write(engine)
     }
 
     /// Sends the Close, since the client has everything it was owed.
-    pub(super) fn start_leaving(&mut self, leave: Leave, engine: &mut Engine) {
+    pub(super) fn send_close(&mut self, closing: PendingClose, engine: &mut Engine) {
         let close = match (engine.goodbye(), &self.phase) {
-            (Some(goodbye), Phase::Open(open)) if leave.hub_ends && !leave.is_violation => {
+            (Some(goodbye), Phase::Open(open)) if closing.hub_ends && !closing.is_violation => {
                 self.farewell_at_the_end(&goodbye, open.wire, engine)
             }
-            _ => self.farewell(leave.close.clone(), engine),
+            _ => self.farewell(closing.close.clone(), engine),
         };
-        if leave.is_violation {
-            self.depart(engine, DisconnectReason::Violation(leave.close));
+        if closing.is_violation {
+            self.depart(engine, DisconnectReason::Violation(closing.close));
             self.owe(engine.clock.now).close(Some(close));
             self.end(engine);
             self.waker.wake_by_ref(); // to read again
@@ -111,14 +114,14 @@ impl Connection {
             self.depart(engine, DisconnectReason::ByHub);
             self.owe(engine.clock.now).close(Some(close));
             let deadline = engine.clock.now + engine.clock.timeouts.close;
-            self.phase = Phase::Leaving { deadline, inbound: self.inbound().take() };
+            self.phase = Phase::Closing { deadline, inbound: self.inbound().take() };
         }
     }
 
     pub(super) fn end(&mut self, engine: &mut Engine) {
         let is_stranger = self.is_stranger();
         let deadline = match self.phase {
-            Phase::Ending(Ending { deadline, .. }) | Phase::Leaving { deadline, .. } => deadline,
+            Phase::Ending(Ending { deadline, .. }) | Phase::Closing { deadline, .. } => deadline,
             _ => engine.clock.now + engine.clock.timeouts.close,
         };
         self.phase = Phase::Ending(Ending { deadline, ours: false, theirs: false, is_stranger });
