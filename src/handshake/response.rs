@@ -171,7 +171,7 @@ fn check_headers(headers: &[(&str, &str)]) -> Result<(), InvalidHeader> {
     headers.iter().try_for_each(|(name, value)| check_header(name, value))
 }
 
-pub(super) fn check_header(name: &str, value: &str) -> Result<(), InvalidHeader> {
+fn check_header(name: &str, value: &str) -> Result<(), InvalidHeader> {
     const RESERVED: [&str; 3] = ["Connection", "Content-Length", "Transfer-Encoding"];
     if !is_token(name.as_bytes()) {
         return Err(InvalidHeader::Name(name.to_owned()));

@@ -1,6 +1,7 @@
 //! The handle to a hub: each call in short, and the file that does its work.
 
 use std::fmt;
+use std::mem;
 use std::net::SocketAddr;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
@@ -14,13 +15,15 @@ use crate::codec::Message;
 use crate::hub::client_handle::Client;
 use crate::hub::ending::process_end;
 use crate::hub::error::{FeedError, FlushError, FollowError, SendError};
-use crate::hub::events::Events;
+use crate::hub::events::{Events, Listeners};
 use crate::hub::feed::topic::{self, By, Topics};
 use crate::hub::feed_handle::Feed;
 use crate::hub::goodbye::{GRACE, Goodbye, LINGER};
 use crate::hub::id::ClientId;
+use crate::hub::primitives::journal;
 use crate::hub::primitives::lock::Lock;
 use crate::hub::shared::state::Shared;
+use crate::hub::shared::waiters::{block_on_within, push_blocking};
 use crate::hub::stats::Stats;
 use crate::hub::urls;
 
@@ -318,7 +321,7 @@ impl Hub {
         message: impl Into<Message>,
         within: Duration,
     ) -> Result<(), SendError> {
-        crate::hub::shared::waiters::push_blocking(within, self.send_timeout(id, message, within))
+        push_blocking(within, self.send_timeout(id, message, within))
     }
 
     /// Sends a message to every connected client, without blocking. Late joiners do not get the
@@ -636,7 +639,7 @@ impl Hub {
         process_end::watch();
         match self.shared() {
             Some(shared) => shared.events(),
-            None => crate::hub::events::Listeners::default().listen(1),
+            None => Listeners::default().listen(1),
         }
     }
 
@@ -781,7 +784,7 @@ impl Hub {
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn flush_blocking(&self, within: Duration) -> Result<(), FlushError> {
-        let flushed = crate::hub::shared::waiters::block_on_within(within, self.flush(within));
+        let flushed = block_on_within(within, self.flush(within));
         flushed.unwrap_or(Err(FlushError::TimedOut { clients: self.client_count() }))
     }
 
@@ -847,12 +850,12 @@ impl Drop for Inner {
         if self.shared.process.is_another() {
             // The thread is the parent's. Its number may be that of one that the child has begun since, which a handle
             // would let go.
-            return std::mem::forget(self.thread.get_mut().take());
+            return mem::forget(self.thread.get_mut().take());
         }
         let on_hub_thread =
             self.thread.lock().as_ref().is_some_and(|t| t.thread().id() == thread::current().id());
         let goodbye = process_end::goodbye_of_a_drop();
-        if on_hub_thread || crate::hub::primitives::journal::is_log_thread() {
+        if on_hub_thread || journal::is_log_thread() {
             return self.shared.request_shutdown(self.shutdown, goodbye);
         }
         let short = self.shutdown.min(LINGER);

@@ -25,7 +25,7 @@ impl Connection {
         result
     }
 
-    pub(super) fn read_into(&mut self, scratch: &mut BytesMut, engine: &mut Engine) -> Step {
+    fn read_into(&mut self, scratch: &mut BytesMut, engine: &mut Engine) -> Step {
         self.hear_verdict(engine)?;
         self.hear_unheard(engine);
         let mut bytes = 0;
@@ -58,7 +58,7 @@ impl Connection {
     }
 
     /// Decodes the bytes that arrived earlier and had to wait for the next turn.
-    pub(super) fn hear_unheard(&mut self, engine: &mut Engine) {
+    fn hear_unheard(&mut self, engine: &mut Engine) {
         if let Phase::Open(Open { v1: Some(v1), .. }) = &mut self.phase {
             let text = std::mem::take(&mut v1.unheard);
             if !text.is_empty() {
@@ -78,7 +78,7 @@ impl Connection {
 
     /// Handles the end of the peer's side of the stream. A peer may end its side after its request
     /// or its Close, and still takes the answer.
-    pub(super) fn end_of_stream(&mut self, engine: &mut Engine) -> Step {
+    fn end_of_stream(&mut self, engine: &mut Engine) -> Step {
         match &mut self.phase {
             Phase::Ending(ending) if !ending.ours => {
                 ending.theirs = true;
@@ -254,7 +254,7 @@ impl Connection {
         self.fail_arriving(CloseFrame::new(CloseCode::POLICY, &reason), engine)
     }
 
-    pub(super) fn fail_arriving(&mut self, close: CloseFrame, engine: &mut Engine) -> Step {
+    fn fail_arriving(&mut self, close: CloseFrame, engine: &mut Engine) -> Step {
         if self.arriving_since().is_none() {
             return Ok(()); // the message is complete, or the connection has ended
         }
@@ -351,7 +351,7 @@ impl Connection {
     }
 
     /// Handles one message or control frame of a newcomer, which has not said hello yet.
-    pub(super) fn incoming_of_newcomer(&mut self, incoming: Incoming, engine: &mut Engine) {
+    fn incoming_of_newcomer(&mut self, incoming: Incoming, engine: &mut Engine) {
         if !self.count(1, engine) {
             return;
         }
@@ -368,7 +368,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn violation(&mut self, error: &CodecError, engine: &mut Engine) {
+    fn violation(&mut self, error: &CodecError, engine: &mut Engine) {
         let code = error.close_code().unwrap_or(CloseCode::PROTOCOL_ERROR);
         // The codec's error names the codec's options; the hub's options have other names.
         let reason = match error {

@@ -97,7 +97,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn time_out(&mut self, engine: &mut Engine) -> Step {
+    fn time_out(&mut self, engine: &mut Engine) -> Step {
         let reason = match &self.phase {
             Phase::Open(Open { closing: Some(closing), .. }) if closing.is_violation => {
                 DisconnectReason::Violation(closing.close.clone())

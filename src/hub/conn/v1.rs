@@ -53,7 +53,7 @@ impl Open {
         Some(frame)
     }
 
-    pub(super) fn drop_v1_if_empty(&mut self) {
+    fn drop_v1_if_empty(&mut self) {
         let is_empty = |v1: &V1| {
             let holds_nothing = v1.lines.is_empty() && v1.unheard.is_empty();
             holds_nothing && v1.request.is_none() && v1.asked.is_none()
@@ -288,7 +288,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn refuse_line(&mut self, refused: Refused, limit: usize, engine: &mut Engine) {
+    fn refuse_line(&mut self, refused: Refused, limit: usize, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
         match refused {
             Refused::Malformed(expected) => self.malformed(expected, engine),
@@ -307,7 +307,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn hear(&mut self, said: Said, engine: &mut Engine) {
+    fn hear(&mut self, said: Said, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
         match said {
             Said::Hello(_) => self.malformed("expected one hello, got a second", engine),
@@ -340,7 +340,7 @@ impl Connection {
 
     /// Follows a feed that the client asks for. `of_this_hub` says whether what the client has,
     /// where it names no epoch, is of this hub.
-    pub(super) fn follow_named(
+    fn follow_named(
         &mut self,
         name: &str,
         had: Had,
@@ -382,7 +382,7 @@ impl Connection {
 
     /// Sends many answers while the client still talks, if its socket takes them. Only answers that
     /// the client does not read then pile up.
-    pub(super) fn send_lines_ahead(&mut self, engine: &mut Engine) {
+    fn send_lines_ahead(&mut self, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
         let are_many = open.v1.as_ref().is_some_and(|v1| v1.lines.len() > LINES / 4);
         if self.outbox.is_none() && are_many {
@@ -403,7 +403,7 @@ impl Connection {
     }
 
     /// Starts to give the client this feed, from the stamp on at the latest.
-    pub(super) fn begin_feed(
+    fn begin_feed(
         &mut self,
         place: FeedPlace,
         (had, stamp): (Option<Had>, u64),
@@ -590,7 +590,7 @@ impl Connection {
     }
 
     /// Gives the program a message, with the feed of this alias if there is one.
-    pub(super) fn hear_message(&mut self, to: u32, message: &Message, engine: &mut Engine) {
+    fn hear_message(&mut self, to: u32, message: &Message, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
         let logs = || open.follows.iter().filter_map(|follow| engine.feeds.get(follow.place()));
         let topic = || Some(Arc::clone(&logs().find(|log| log.topic.alias == to)?.topic));

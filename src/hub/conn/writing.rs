@@ -49,7 +49,7 @@ impl Connection {
         written
     }
 
-    pub(super) fn write_owed(&mut self, engine: &mut Engine) -> Step {
+    fn write_owed(&mut self, engine: &mut Engine) -> Step {
         self.catch_up(engine);
         let mut alone = false;
         for _ in 0..TAKES {
@@ -261,7 +261,7 @@ impl Connection {
 
     /// Notes that `bytes` have been taken up, and puts a question behind them if one is due.
     /// Returns whether one was.
-    pub(super) fn take_and_ask(&mut self, bytes: usize, engine: &Engine) -> bool {
+    fn take_and_ask(&mut self, bytes: usize, engine: &Engine) -> bool {
         let Phase::Open(open) = &mut self.phase else { return false };
         let wire = open.wire;
         let question = open.pace.question(bytes, engine.clock.now, self.id.serial());
@@ -273,7 +273,7 @@ impl Connection {
     }
 
     /// Fills the outbox with the next frames of mailbox and feed, merged.
-    pub(super) fn take_up_by_stamp(&mut self, engine: &mut Engine, upto: u64, room: usize) {
+    fn take_up_by_stamp(&mut self, engine: &mut Engine, upto: u64, room: usize) {
         let Phase::Open(open) = &mut self.phase else { return };
         if open.is_v1() {
             return self.take_up_lines(engine, upto, room);
@@ -309,7 +309,7 @@ impl Connection {
     }
 
     /// Fills the outbox on the wire `stepcast.v1`.
-    pub(super) fn take_up_lines(&mut self, engine: &mut Engine, upto: u64, room: usize) {
+    fn take_up_lines(&mut self, engine: &mut Engine, upto: u64, room: usize) {
         let Phase::Open(open) = &self.phase else { return };
         let messages = messages_at_once(open.follows.count());
         let bytes = TAKE_BYTES.min(room);
@@ -322,7 +322,7 @@ impl Connection {
     }
 
     /// Starts the close, if the client has everything that goes before its Close.
-    pub(super) fn close_if_due(&mut self, engine: &mut Engine) {
+    fn close_if_due(&mut self, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
         let Some(closing) = &open.closing else { return };
         // Mail accepted from the program goes before the Close, also mail the window held back.

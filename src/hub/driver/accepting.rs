@@ -63,7 +63,7 @@ impl Driver {
     /// milliseconds, so peers that send nothing, or take no answer, keep nobody out. The connection
     /// is from the address that has most of them, so a peer that opens connections without pause
     /// does not keep out peers with slower requests.
-    pub(super) fn end_a_stranger(&mut self, limit: usize) {
+    fn end_a_stranger(&mut self, limit: usize) {
         if let Some(slot) = self.strangers.who_makes_way() {
             self.step(slot, |connection, engine| connection.make_way(limit, engine));
         }
@@ -71,7 +71,7 @@ impl Driver {
 
     /// Ends the oldest connection that is no longer a client's. Peers that say goodbye and keep
     /// their sockets thus cannot exceed the connection limit. Returns whether there was one.
-    pub(super) fn end_oldest_parting(&mut self) -> bool {
+    fn end_oldest_parting(&mut self) -> bool {
         self.forget_parted();
         let Some(id) = self.parting.pop_front() else { return false };
         self.step(id.slot(), |_, _| Err(Over));
@@ -79,7 +79,7 @@ impl Driver {
     }
 
     /// Skips the oldest entries whose connections have ended.
-    pub(super) fn forget_parted(&mut self) {
+    fn forget_parted(&mut self) {
         while let Some(id) = self.parting.front() {
             if find(&self.connections, *id).is_some() {
                 return;

@@ -9,7 +9,7 @@ use crate::hub::feed::place::FeedPlace;
 pub(super) const TAKES: usize = 2048;
 
 /// The bytes written to the followers of one feed before the next feed's turn.
-pub(super) const BYTES_OF_FEED: u64 = 512 << 10;
+const BYTES_OF_FEED: u64 = 512 << 10;
 
 /// The followers of one feed that are written to before the next feed's. The number is small, so a
 /// feed with few followers waits for few of each other feed. The number is above two, since from
@@ -73,7 +73,7 @@ impl Driver {
     }
 
     /// Calls the followers of the feeds with news.
-    pub(super) fn call_fresh(&mut self) {
+    fn call_fresh(&mut self) {
         for _ in 0..TAKES {
             let Some(place) = self.fresh.pop_front() else { return };
             self.call_followers(place);
@@ -135,12 +135,7 @@ impl Driver {
 
     /// Writes to the next followers of one feed. Returns how many were called, and whether all have
     /// been.
-    pub(super) fn call_some(
-        &mut self,
-        place: FeedPlace,
-        most: usize,
-        slice: &mut Slice,
-    ) -> (usize, bool) {
+    fn call_some(&mut self, place: FeedPlace, most: usize, slice: &mut Slice) -> (usize, bool) {
         let begun = self.written();
         for calls in 0..most {
             if self.written() - begun > BYTES_OF_FEED {
@@ -162,7 +157,7 @@ impl Driver {
 
     /// Whether no follower of a feed is left to call. The feed is then not in the queue, and its
     /// next news puts it there.
-    pub(super) fn is_called(&self, place: FeedPlace) -> bool {
+    fn is_called(&self, place: FeedPlace) -> bool {
         !self.engine.feeds.get(place).is_some_and(|log| log.followers.is_calling())
     }
 

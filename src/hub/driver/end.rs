@@ -63,7 +63,7 @@ impl Driver {
     }
 
     /// Tells the next connections that the hub ends, or gives them up.
-    pub(super) fn end_connections(&mut self, from: usize, by: u64, gives_up: bool) -> Stage {
+    fn end_connections(&mut self, from: usize, by: u64, gives_up: bool) -> Stage {
         let mut slice = self.slice();
         for slot in from..self.connections.capacity().min(from + WALK) {
             self.step(slot, |connection, engine| {

@@ -8,7 +8,7 @@ use crate::hub::events::DisconnectReason;
 
 /// The least time between two reliefs, in milliseconds, while relief does not bring the hub below
 /// its memory limit: each relief looks at all clients and feeds.
-pub(super) const RELIEF_EVERY: u64 = 10;
+const RELIEF_EVERY: u64 = 10;
 
 impl Driver {
     /// Whether a push was refused for lack of memory, or the limit is exceeded.
@@ -47,7 +47,7 @@ impl Driver {
         self.relieve_later();
     }
 
-    pub(super) fn relieve_later(&mut self) {
+    fn relieve_later(&mut self) {
         if self.engine.shared.budget.is_tight() || self.engine.shared.absent.is_tight() {
             self.relieve_at = self.engine.clock.now + RELIEF_EVERY;
         }
@@ -55,7 +55,7 @@ impl Driver {
 
     /// Gives up connections that have taken nothing of a waiting write, longest first, while `more`
     /// returns true for the number given up so far.
-    pub(super) fn give_up_stuck(&mut self, more: impl Fn(usize) -> bool) {
+    fn give_up_stuck(&mut self, more: impl Fn(usize) -> bool) {
         // Connections that are only in the middle of a message stay.
         let before = self.engine.clock.now.saturating_sub(self.engine.clock.timeouts.tick);
         let stuck = |(slot, connection): (usize, &Connection)| {

@@ -20,11 +20,11 @@ use crate::hub::shared::state::{Command, Shared};
 
 /// How long one turn serves sockets of one kind, since one of them may be owed megabytes. The clock
 /// is read after some sockets, or some bytes.
-pub(super) const SLICE: Duration = Duration::from_millis(1);
+const SLICE: Duration = Duration::from_millis(1);
 
-pub(super) const SLICE_STEPS: usize = 8;
+const SLICE_STEPS: usize = 8;
 
-pub(super) const SLICE_BYTES: u64 = 64 << 10;
+const SLICE_BYTES: u64 = 64 << 10;
 
 /// The number of sockets of each kind served before the runtime polls the sockets again.
 pub(super) const STEPS: usize = 64;
@@ -181,7 +181,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn step_one(
+    fn step_one(
         &mut self,
         slot: usize,
         step: impl FnOnce(&mut Connection, &mut Engine) -> Result<(), Over>,

@@ -19,7 +19,7 @@ use crate::hub::driver::state::{Driver, Stage};
 use crate::hub::primitives::moment::millis;
 
 /// The time between two looks, which the runtime's timer rounds up.
-pub(super) const LOOK_EVERY: Duration = Duration::from_micros(500);
+const LOOK_EVERY: Duration = Duration::from_micros(500);
 
 /// The driver in its own process. A fork may copy a runtime of the program's with the driver. In
 /// the child the runtime's poller and the sockets are the parent's, so closing them there would
@@ -49,7 +49,7 @@ pub(super) enum Turn {
 
 /// The followers whose cursors a turn looks up, for pushes that wait until the slowest follower has
 /// room. More than can begin to follow in a turn, so in the end all are looked at.
-pub(super) const SURVEY: usize = 2048;
+const SURVEY: usize = 2048;
 
 impl Driver {
     /// Runs until the hub has been shut down and every connection has ended.

@@ -39,7 +39,7 @@ impl Driver {
 
     /// Whether a waiting push gets an answer now. `None`: not all followers of its feed have been
     /// looked up yet.
-    pub(super) fn has_answer(&mut self, first: &First, left: &mut usize) -> Option<bool> {
+    fn has_answer(&mut self, first: &First, left: &mut usize) -> Option<bool> {
         let shared = self.shared();
         match &first.target {
             Target::Client(id) => Some(shared.has_answer_at_client(*id, first.cost)),

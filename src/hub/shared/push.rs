@@ -277,11 +277,7 @@ impl Shared {
     }
 
     /// Appends to a feed's log if its slowest follower has room and there is memory.
-    pub(crate) fn try_push(
-        &self,
-        topic: &Arc<Topic>,
-        message: &Message,
-    ) -> Option<Result<(), SendError>> {
+    fn try_push(&self, topic: &Arc<Topic>, message: &Message) -> Option<Result<(), SendError>> {
         if self.is_closed() {
             return Some(Err(SendError::ShutDown));
         }

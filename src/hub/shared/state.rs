@@ -33,7 +33,7 @@ use crate::hub::shared::waiters::Waiters;
 use crate::hub::stats::{Counters, Stats};
 
 /// The time in place of one that the clock cannot hold: thirty years.
-pub(crate) const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 pub(crate) struct Shared {
     /// The process that the driver runs in. Every handle checks this first.
@@ -451,7 +451,7 @@ impl End {
         let _ = end.await; // nothing is sent: the channel closes
     }
 
-    pub(crate) fn has_come(&self) -> bool {
+    fn has_come(&self) -> bool {
         self.lock().has_come
     }
 

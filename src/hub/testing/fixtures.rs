@@ -18,7 +18,7 @@ use crate::hub::shared::state::{Shared, Slots};
 use crate::page::Page;
 
 /// The address of a trusted proxy.
-pub(crate) const PROXY: &str = "10.0.0.9:1";
+const PROXY: &str = "10.0.0.9:1";
 
 pub(crate) fn engine(limits: Limits, timeouts: &Timeouts) -> Engine {
     engine_with(limits, Overflow::default(), timeouts, &Retention::default())

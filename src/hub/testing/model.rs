@@ -171,7 +171,7 @@ fn a_round_that_takes_several_turns_keeps_the_order_of_the_calls() {
         has_all_before_the_stamp(&mut stand);
         stand.part(1);
         has_all_before_the_stamp(&mut stand);
-        callers.map(|caller| caller.join().unwrap());
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
         stand.run_until(has_all_before_the_stamp);
     });
 }
@@ -193,7 +193,7 @@ fn a_value_for_one_is_in_order_replaced_by_a_newer_one_only_and_not_slept_over()
             let all_pushed = stand.shared.stamps.load(Ordering::Acquire) == 3;
             all_pushed && of(2).is_some() && stand.reader.client.mailbox.lock().mail.is_none()
         });
-        [first, second].map(|caller| caller.join().unwrap());
+        [first, second].into_iter().for_each(|caller| caller.join().unwrap());
         assert!(stand.received.len() >= 2 && stand.shared.budget.used() == 0);
     });
 }
