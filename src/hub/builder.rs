@@ -517,7 +517,7 @@ impl Watch {
     #[cfg(not(all(feature = "signal", unix)))]
     const NONE: Self = Self;
 
-    /// Listens for signals; what comes back is dropped after the hub's end.
+    /// Listens for signals until the returned value is dropped, after the hub's end.
     #[cfg(all(feature = "signal", unix))]
     fn begin(self) -> io::Result<Option<crate::hub::ending::stop_signal::Listening>> {
         self.0.then(crate::hub::ending::stop_signal::listen).transpose()

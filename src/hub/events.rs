@@ -127,8 +127,8 @@ pub enum DisconnectReason {
 }
 
 impl DisconnectReason {
-    /// Whether a client on `stepcast.v1` may come back: neither it nor the program has ended for good,
-    /// and it speaks the protocol, if too much.
+    /// Whether a client on `stepcast.v1` may come back: neither the client nor the program has ended
+    /// for good, and the client kept to the protocol, though perhaps not to its rate.
     pub(crate) fn may_come_back(&self) -> bool {
         match self {
             Self::Lost | Self::TimedOut | Self::TooSlow | Self::Closed(None) => true,
@@ -259,7 +259,7 @@ impl Events {
         if self.process.is_another() {
             return Poll::Ready(None);
         }
-        // What was missed came after all that waits, so it is told when the queue is empty.
+        // The missed events came after all that wait, so they are told when the queue is empty.
         match self.receiver.poll_recv(cx) {
             Poll::Ready(Some(event)) => Poll::Ready(Some(event)),
             Poll::Pending if !self.receiver.is_empty() => Poll::Pending, // the task is to yield
@@ -404,7 +404,7 @@ impl Listeners {
         Arc::clone(&self.list.lock().listeners)
     }
 
-    /// There was an event for which there is no memory.
+    /// Counts an event for which there is no memory.
     pub(crate) fn miss(&self) {
         for listener in self.all().iter() {
             let _ = program::run(|| listener.miss());
@@ -419,7 +419,7 @@ impl Listeners {
             self.any.store(false, Ordering::Relaxed);
             std::mem::take(&mut list.listeners)
         };
-        // One by one, since each wakes its reader, and a waker that panics is to keep no other from it.
+        // One by one: each wakes its reader, and a waker that panics must not keep others asleep.
         Arc::unwrap_or_clone(listeners).into_iter().for_each(program::let_go);
     }
 }

@@ -848,8 +848,8 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if self.shared.process.is_another() {
-            // The thread is the parent's. Its number may be that of one that the child has begun since, which a handle
-            // would let go.
+            // The thread is the parent's. A thread that the child has begun may have its number, and
+            // the handle's drop would detach that thread.
             return mem::forget(self.thread.get_mut().take());
         }
         let on_hub_thread =

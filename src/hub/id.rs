@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use siphasher::sip::SipHasher24;
 use siphasher::sip128::SipHasher24 as SipHasher128;
 
-/// 2^53: the first integer above those that an IEEE double, and so JSON in a browser, holds exactly.
+/// 2^53. An IEEE double, and so JSON in a browser, holds all smaller integers exactly.
 const END: u64 = 1 << 53;
 
 /// The id of a client.
@@ -113,11 +113,11 @@ impl<'de> serde::Deserialize<'de> for ClientId {
 ///
 /// Random numbers of 53 bits would collide after some ten million clients, and remembering every id
 /// given costs memory. A Feistel network (Luby and Rackoff, "How to construct pseudorandom
-/// permutations from pseudorandom functions", 1988) with a pseudorandom function in its rounds (`SipHash-2-4`,
-/// Aumasson and Bernstein, "`SipHash`: a fast short-input PRF", 2012) is a
-/// permutation of 53 bits: distinct counters give distinct ids, and who does not know the key can
-/// predict none from others. A zero, which is no id, is fed through again ("cycle walking", Black
-/// and Rogaway 2002), which keeps it a permutation.
+/// permutations from pseudorandom functions", 1988) with a pseudorandom function in its rounds
+/// (`SipHash-2-4`, Aumasson and Bernstein, "`SipHash`: a fast short-input PRF", 2012) is a
+/// permutation of 53 bits. Distinct counters give distinct ids, and nobody can predict an id from
+/// others without the secret. A zero, which is no id, is fed through again ("cycle walking", Black
+/// and Rogaway 2002), so the result is still a permutation.
 pub(crate) struct IdSource {
     function: SipHasher24,
     keys: SipHasher128,
@@ -125,7 +125,7 @@ pub(crate) struct IdSource {
 }
 
 impl IdSource {
-    /// The halves take turns in being changed; they are not of one size, so that together they are 53 bits.
+    /// The rounds change one half, then the other. Their sizes differ, since 53 is odd.
     const LOW_BITS: u32 = 27;
     const LOW: u64 = (1 << Self::LOW_BITS) - 1;
     const HIGH: u64 = (1 << (53 - Self::LOW_BITS)) - 1;
@@ -145,8 +145,8 @@ impl IdSource {
         })
     }
 
-    /// What proves who has this id: a pseudorandom function of it, under a secret of its own, so that it need not be
-    /// remembered.
+    /// Returns the proof of who has this id: a pseudorandom function of the id, under a secret of
+    /// its own, so the hub stores no keys.
     pub(crate) fn session_key_of(&self, id: ClientId) -> [u8; 16] {
         self.keys.hash(&id.get().to_le_bytes()).as_bytes()
     }

@@ -220,7 +220,7 @@ macro_rules! refuse_zero {
 }
 
 impl Limits {
-    /// These limits as the hub counts in them.
+    /// Returns these limits in the units that the hub counts in.
     ///
     /// # Errors
     ///
@@ -319,7 +319,7 @@ impl Timeouts {
         shutdown: Duration = "Duration::from_secs(30)";
     }
 
-    /// These times as the hub counts in them.
+    /// Returns these times in the units that the hub counts in.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The end of a hub that nobody ended: of its process, by a signal or otherwise.
+//! The end of hubs with their process: by a signal, or by the end of the main thread.
 
 pub(crate) mod process_end;
 #[cfg(all(feature = "signal", unix))]

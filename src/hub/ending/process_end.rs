@@ -1,13 +1,13 @@
-//! What the end of the process means for its hubs.
+//! The end of the process ends its hubs.
 //!
-//! A hub ends with its last handle, but a handle in a `static`, in a thread that is not joined, or in
-//! a panic hook is never dropped. So every hub is registered here, and a thread-local value of the
-//! main thread ends those that are left: the main thread's thread-local values are dropped when it
-//! leaves the process, by returning from `main` or by [`std::process::exit`]. That holds with glibc
-//! and on macOS. With musl they are not dropped at all, and on Windows when no other thread lives any
-//! more: there, nothing is watched.
+//! A hub ends with its last handle. A handle in a `static`, in a thread that is not joined, or in a
+//! panic hook is never dropped. So every hub is registered here, and a thread-local value of the
+//! main thread ends the hubs that are left. The thread-local values of the main thread are dropped
+//! when `main` returns, and by [`std::process::exit`]. That holds with glibc and on macOS. With
+//! musl the values are not dropped at all, and on Windows only when no other thread lives. There,
+//! nothing is watched.
 //!
-//! A panic hook keeps the text of a thread's last panic, since a destructor cannot see it.
+//! A panic hook keeps the text of a thread's last panic, since a destructor cannot see the text.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
@@ -24,7 +24,7 @@ use crate::hub::shared::state::Shared;
 
 static HUBS: PerProcess<Vec<Weak<Shared>>> = PerProcess::new();
 
-/// A hub begins: it is among those that end with the process.
+/// Registers a hub that begins, so it ends with the process.
 pub(crate) fn register(shared: &Arc<Shared>) {
     HUBS.with(|hubs| {
         hubs.retain(|hub| hub.strong_count() > 0);
@@ -34,7 +34,7 @@ pub(crate) fn register(shared: &Arc<Shared>) {
     watch();
 }
 
-/// Ends every hub of the process that is left, and waits for that, at most a second for all of them.
+/// Ends every hub of the process, and waits for their ends: a second at most for all of them.
 pub(crate) fn end_all(goodbye: impl Fn() -> Goodbye) {
     let hubs: Vec<_> = HUBS.with(|hubs| hubs.iter().filter_map(Weak::upgrade).collect());
     for hub in &hubs {
@@ -49,16 +49,16 @@ pub(crate) fn end_all(goodbye: impl Fn() -> Goodbye) {
 // ---- the main thread ----
 
 thread_local! {
-    /// The process whose end is seen. In a child of `fork` it is another.
+    /// The process whose end is watched. A child of `fork` is another process.
     static WATCHED: RefCell<Option<Process>> = const { RefCell::new(None) };
     static AT_EXIT: AtExit = const { AtExit { process: Cell::new(0) } };
 }
 
-/// Where the thread-local values of the main thread are dropped while the other threads live.
+/// Whether this system drops the main thread's thread-local values while other threads live.
 const HAS_EXIT: bool =
     cfg!(any(all(target_os = "linux", not(target_env = "musl")), target_vendor = "apple"));
 
-/// The end of the process is seen from now on, if this is its main thread.
+/// Watches for the end of the process from now on, if this is its main thread.
 pub(crate) fn watch() {
     let is_new = WATCHED.try_with(|watched| {
         let mut watched = watched.borrow_mut();
@@ -74,14 +74,14 @@ pub(crate) fn watch() {
 }
 
 struct AtExit {
-    /// Zero on other threads. A child of `fork` inherits this value, and watches for hubs of its own.
+    /// Zero on other threads. A child of `fork` inherits this value, and watches its own hubs.
     process: Cell<u32>,
 }
 
 impl Drop for AtExit {
     fn drop(&mut self) {
         if self.process.get() == std::process::id() {
-            // A panic here would abort the process. (What waits for the end is the program's code.)
+            // A panic here would abort the process, and code of the program's waits for the end.
             let _ = panic::catch_unwind(|| end_all(Goodbye::ended));
         }
     }
@@ -103,17 +103,17 @@ thread_local! {
     static LAST_PANIC: RefCell<Option<LastPanic>> = const { RefCell::new(None) };
 }
 
-/// A panic that runs the hook. Nothing tells when it is caught, and a panic by `resume_unwind` runs no hook: so the text is the
-/// reason of a drop for a while only, and an older panic's is not.
+/// A panic that ran the hook. Nothing says when a panic is caught, and a panic by `resume_unwind`
+/// runs no hook. So the text counts as the reason of a drop only for a while.
 struct LastPanic {
     text: Box<str>,
     until: Instant,
 }
 
-/// How long the drops of the values before the last handle may take, after the hook.
+/// How long after the hook the last handle may be dropped: other values are dropped before.
 const UNWINDS: Duration = Duration::from_secs(1);
 
-/// The thread has this much time to come to the next handle.
+/// Gives the thread this much time until it drops the next handle.
 fn renew(last: &mut Option<LastPanic>, within: Duration) {
     if let Some(last) = last {
         last.until = Instant::now() + within;
@@ -124,7 +124,7 @@ fn with_last_panic<R>(run: impl FnOnce(&mut Option<LastPanic>) -> R) -> Option<R
     LAST_PANIC.try_with(|last| last.try_borrow_mut().ok().map(|mut last| run(&mut last))).ok()?
 }
 
-/// Keeps the text of each thread's last panic from now on. The hook that was there is called then.
+/// Keeps the text of each thread's last panic from now on, and then calls the earlier hook.
 fn remember_panics() {
     /// Not a `Once`, which a child of `fork` would wait for.
     static IS_SET: AtomicBool = AtomicBool::new(false);
@@ -150,7 +150,7 @@ fn text_of(panic: &PanicHookInfo<'_>) -> String {
     }
 }
 
-/// What the last handle says when it is dropped.
+/// Returns the goodbye of a hub whose last handle is dropped.
 pub(crate) fn goodbye_of_a_drop() -> Goodbye {
     if !thread::panicking() {
         return Goodbye::ended();
@@ -163,13 +163,13 @@ pub(crate) fn goodbye_of_a_drop() -> Goodbye {
     Goodbye::failed(text.flatten().as_deref().unwrap_or("the program panicked"))
 }
 
-/// Waits for the hub's end on a thread of the runtime that may be kept waiting, so that a runtime
-/// that is dropped does: at most a second. Whether the runtime took that on.
+/// Waits for the hub's end on a blocking thread of the runtime, a second at most. A runtime that is
+/// dropped waits for that thread. Returns whether the runtime took the task.
 pub(crate) fn wait_on(runtime: &tokio::runtime::Handle, shared: &Arc<Shared>) -> bool {
     let hub = Arc::clone(shared);
     let wait = move || hub.end.wait_blocking(LINGER + GRACE);
-    // Where the system has no thread for it, tokio panics.
+    // tokio panics if the system has no thread for the task.
     let waits = panic::catch_unwind(AssertUnwindSafe(|| runtime.spawn_blocking(wait)));
-    // A runtime that is being dropped already takes nothing.
+    // A runtime that is being dropped takes no task.
     waits.is_ok_and(|waits| !waits.is_finished()) || shared.end.wait_blocking(Duration::ZERO)
 }

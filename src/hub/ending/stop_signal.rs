@@ -1,8 +1,9 @@
 //! Ctrl-C and SIGTERM end the hub, and then do what they would have done.
 //!
-//! A handler cannot be taken back, so that one is installed once for the process, which lets a signal end the
-//! process while no hub of the process is to hear it. A thread, which starts with the first hub that listens, waits for a signal
-//! and ends all hubs: it needs neither a runtime nor a hub's own thread, which may be held up.
+//! A handler cannot be removed. So one is installed once for the process, and a signal ends the
+//! process as long as no hub listens. A thread waits for a signal and ends all hubs. The thread
+//! starts with the first hub that listens, and needs neither a runtime nor a hub's own thread,
+//! which may be held up.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -30,7 +31,7 @@ pub(crate) struct Listening {
 ///
 /// # Errors
 ///
-/// The operating system's.
+/// The operating system's errors.
 pub(crate) fn listen() -> io::Result<Listening> {
     LISTENERS.with(|listeners| {
         if !listeners.has_thread {
@@ -45,13 +46,13 @@ pub(crate) fn listen() -> io::Result<Listening> {
     })
 }
 
-/// Installs the handlers, and starts the thread that hears of signals from them.
+/// Installs the handlers, and starts the thread that they notify.
 fn start() -> io::Result<()> {
     let flags = &*FLAGS;
     flags.heard.store(0, Ordering::SeqCst); // which a child may have inherited
     if !flags.are_registered.swap(true, Ordering::SeqCst) {
         for (number, _) in SIGNALS {
-            // In this order: the second signal finds what the first has set.
+            // In this order: the handler of a second signal finds what the first one set.
             flag::register_conditional_default(number, Arc::clone(&flags.at_once))?;
             flag::register(number, Arc::clone(&flags.at_once))?;
             let value = usize::try_from(number).unwrap_or_default();
@@ -66,10 +67,10 @@ fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// Ends all hubs of the process, and then the process, when a signal has been heard.
+/// Waits for a signal, ends all hubs of the process, and then the process.
 fn serve(mut bell: UnixStream) {
     loop {
-        // A child of `fork` rings this bell, too, and has not set what this process reads.
+        // A child of `fork` rings this bell, too, but sets only its own flags.
         match bell.read(&mut [0; 64]) {
             Ok(0) => return,
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return,
