@@ -13,7 +13,7 @@ use crate::codec::Message;
 use crate::hub::feed::item::{BEHIND, Why};
 use crate::hub::feed::queue::{BURST, Entry, Evicted, PayloadCopy, Position, Queue, Slot};
 use crate::hub::feed::seq::Seq;
-use crate::hub::feed::topic::{Change, Latest};
+use crate::hub::feed::topic::{Change, KeyTable};
 use crate::hub::primitives::program::Payload;
 use crate::wire::v1::Had;
 
@@ -77,8 +77,8 @@ struct Value {
 
 impl Value {
     fn cost(&self) -> usize {
-        let removal = || Latest::cost_of_removal(&self.key);
-        self.message.as_ref().map_or_else(removal, |message| Latest::cost(&self.key, message))
+        let removal = || KeyTable::cost_of_removal(&self.key);
+        self.message.as_ref().map_or_else(removal, |message| KeyTable::cost(&self.key, message))
     }
 }
 
@@ -595,7 +595,7 @@ mod tests {
         mail.change("x", Change { stamp: 3, message: None });
         assert_eq!(
             (mail.waits(), mail.bytes()),
-            (false, Latest::cost_of_removal("x")),
+            (false, KeyTable::cost_of_removal("x")),
             "nobody had it"
         );
     }

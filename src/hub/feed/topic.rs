@@ -57,7 +57,7 @@ const IN_USE: u64 = u64::MAX;
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(crate) queue: Queue,
-    pub(crate) latest: Option<Box<Latest>>,
+    pub(crate) latest: Option<Box<KeyTable>>,
     /// The log bytes that the slowest follower has not been handed, or more. Each push adds to the
     /// number, and the driver corrects it while a push waits for room.
     pub(crate) owed: Option<usize>,
@@ -76,9 +76,9 @@ pub(crate) struct Inbox {
     pub(crate) closed: bool,
 }
 
-/// The latest values that were set.
+/// The keys that have a latest value, and the changes that the driver has not taken over.
 #[derive(Debug, Default)]
-pub(crate) struct Latest {
+pub(crate) struct KeyTable {
     /// Every key that has a value.
     keys: HashMap<Arc<str>, Held>,
     total: usize,
@@ -109,11 +109,13 @@ pub(crate) struct Change {
 impl Change {
     /// The cost in the budget until the driver has taken the change over.
     pub(crate) fn cost(&self, key: &str) -> usize {
-        self.message.as_ref().map_or(Latest::cost_of_removal(key), |value| Latest::cost(key, value))
+        self.message
+            .as_ref()
+            .map_or(KeyTable::cost_of_removal(key), |value| KeyTable::cost(key, value))
     }
 }
 
-impl Latest {
+impl KeyTable {
     /// The cost of a key and its value beside an entry's own cost.
     pub(crate) fn cost_of_key(key: &str) -> usize {
         2 * key.len() + 128
@@ -542,8 +544,8 @@ mod tests {
 
     #[test]
     fn a_removal_waits_for_the_driver_only_where_it_may_know_the_key() {
-        let mut latest = Latest::default();
-        let set = |latest: &mut Latest, key, stamp| {
+        let mut latest = KeyTable::default();
+        let set = |latest: &mut KeyTable, key, stamp| {
             let message = Message::from("x").into();
             latest.set(key, 1, Entry { stamp, message })
         };

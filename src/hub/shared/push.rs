@@ -10,7 +10,7 @@ use crate::hub::client::mail::Mail;
 use crate::hub::client::state::{ClientState, Mailbox};
 use crate::hub::error::{KEY_MAX, SendError};
 use crate::hub::feed::queue::{Entry, Evicted};
-use crate::hub::feed::topic::{Change, Latest, Topic};
+use crate::hub::feed::topic::{Change, KeyTable, Topic};
 use crate::hub::id::ClientId;
 use crate::hub::limits::Overflow;
 use crate::hub::primitives::program::Payload;
@@ -212,7 +212,7 @@ impl Shared {
 
     fn set_in(&self, topic: &Arc<Topic>, key: &str, message: Payload) -> Result<(), SendError> {
         self.check_value(key, &message)?;
-        let cost = Latest::cost(key, &message);
+        let cost = KeyTable::cost(key, &message);
         let (keys, bytes) = (self.limits.keys, self.limits.latest);
         if !self.budget.try_add(cost) {
             self.ask_for_relief();
@@ -222,9 +222,9 @@ impl Shared {
         let taken = {
             let mut inbox = topic.inbox.lock();
             let mut taken = inbox.accepts();
-            let has_room = |l: &Latest| l.has_room(key, cost, keys, bytes);
+            let has_room = |l: &KeyTable| l.has_room(key, cost, keys, bytes);
             let latest = inbox.latest.as_deref();
-            if taken.is_ok() && !latest.map_or_else(|| has_room(&Latest::default()), has_room) {
+            if taken.is_ok() && !latest.map_or_else(|| has_room(&KeyTable::default()), has_room) {
                 taken = Err(SendError::TooManyValues { value: cost, keys, bytes });
             }
             if taken.is_ok() {
@@ -267,7 +267,7 @@ impl Shared {
             if waits {
                 // Counted under the lock: the driver may take the removal over at once. The number
                 // of keys bounds the removals.
-                self.budget.add(Latest::cost_of_removal(key));
+                self.budget.add(KeyTable::cost_of_removal(key));
             }
             replaced
         };
@@ -476,7 +476,7 @@ impl Shared {
 
     fn set_in_mailbox(&self, id: ClientId, key: &str, message: Payload) -> Result<(), SendError> {
         self.check_value(key, &message)?;
-        let cost = Latest::cost(key, &message);
+        let cost = KeyTable::cost(key, &message);
         let (keys, bytes) = (self.limits.keys, self.limits.mailbox);
         let taken = {
             let clients = self.registry.read();
@@ -522,7 +522,7 @@ impl Shared {
             return Ok(()); // no value has such a key
         }
         let (keys, bytes) = (self.limits.keys, self.limits.mailbox);
-        let cost = Latest::cost_of_removal(key);
+        let cost = KeyTable::cost_of_removal(key);
         let taken = {
             let clients = self.registry.read();
             let client = clients.get(&id).ok_or(SendError::NoSuchClient(id))?;

@@ -408,7 +408,7 @@ impl World {
             }
             Op::MailSet(viewer, key, size) => {
                 let (message, number) = (self.message(size), self.pushed.len());
-                let cost = topic::Latest::cost(&key.to_string(), &message);
+                let cost = topic::KeyTable::cost(&key.to_string(), &message);
                 let Some(viewer) = &mut self.viewers[viewer] else { return };
                 let id = viewer.reader.client.id;
                 let others = viewer.set.iter().filter(|(other, _)| **other != key);
