@@ -23,6 +23,52 @@
 //! # Ok::<(), stepcast::SpawnError>(())
 //! ```
 //!
+//! # Jobs
+//!
+//! A [`Job`] is the progress of one piece of work. The loop counts, and the hub looks ten times a
+//! second: viewers see position, rate, ETA and how the job ended, late joiners too.
+//!
+//! ```
+//! # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+//! hub.set_title("Gray-Scott, F = 0.04");
+//! let feed_rate = hub.parameter("feed rate", 0.04).range(0.0..=0.1); // viewers move it
+//! let job = hub.job("time loop").total(1000).unit("steps").cancellable().start();
+//! for _ in 0..1000 {
+//!     if job.is_cancelled() {
+//!         job.cancelled(); // a viewer has asked for it
+//!         break;
+//!     }
+//!     let _f = feed_rate.get();
+//!     // model.step(f);
+//!     job.inc(1); // one atomic addition
+//! }
+//! job.finish();
+//! # Ok::<(), stepcast::SpawnError>(())
+//! ```
+//!
+//! | call | what it costs the loop |
+//! |---|---|
+//! | [`Job::inc`] | one relaxed atomic addition |
+//! | [`LocalCounter::inc`], [`ProgressIterator::progress_with`] | a relaxed load and store |
+//! | [`Job::is_cancelled`], [`Parameter::get`] | one relaxed load |
+//! | [`Job::set_message`], [`Job::println`] | a lock for some lines, and the text |
+//!
+//! The feed `stepcast/run` tells viewers of the run. A page follows it with the module `/run.js`,
+//! which the hub serves:
+//!
+//! ```js
+//! import { connect } from 'http://localhost:8002/stepcast.js';
+//! import { followRun } from 'http://localhost:8002/run.js';
+//!
+//! const run = followRun(connect());
+//! run.on('change', () => {
+//!   for (const { title, id, eta } of run.state.children()) console.log(title, run.state.fraction(id), eta);
+//! });
+//! ```
+//!
+//! A script asks `http://localhost:8002/jobs` and gets JSON. The hub's own page does not show jobs
+//! yet.
+//!
 //! # What a browser sees
 //!
 //! **Any WebSocket client** will do: `new WebSocket('ws://localhost:8002')` and `onmessage` are
@@ -187,12 +233,14 @@
 //! |---|---|---|
 //! | `page` | yes | the page and the browser's client library, at the hub's own address |
 //! | `simd` | yes | masking with AVX2 where the processor has it |
+//! | `rayon` | no | `ParallelProgressIterator`: a job counts the items of rayon's parallel iterators |
 //! | `signal` | no | `HubBuilder::finish_on_signal` (Unix): Ctrl-C and SIGTERM deliver and say goodbye first |
 
 pub mod codec;
 pub mod handshake;
 mod hub;
 mod page;
+mod progress;
 mod wire;
 
 pub use codec::{CloseCode, CloseFrame, Json, Message, Text};
@@ -201,6 +249,14 @@ pub use hub::{
     FollowError, Hub, HubBuilder, InvalidClientId, Limits, Overflow, RefusedPushes, Retention,
     SendError, SpawnError, Stats, Timeouts, WeakHub,
 };
+
+pub use progress::{
+    Button, Cancelled, Choice, Job, JobBuilder, JobStatus, Level, LocalCounter, Parameter,
+    ParameterValue, Progress, ProgressIterator,
+};
+
+#[cfg(feature = "rayon")]
+pub use progress::{ParallelProgress, ParallelProgressIterator};
 
 /// The door of `fuzz/`: one line of a client on `stepcast.v1`, which may name so many feeds.
 #[cfg(fuzzing)]

@@ -60,6 +60,11 @@ impl Goodbye {
         &self.reason
     }
 
+    /// The reason, if the run has failed.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        (self.how == How::Failed).then_some(&*self.reason)
+    }
+
     /// The code on `stepcast.v1`.
     pub(crate) fn v1_code(&self) -> u16 {
         match self.how {

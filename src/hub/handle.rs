@@ -67,7 +67,7 @@ pub struct Hub {
 }
 
 pub(crate) struct Inner {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     /// Where it listens: one address at least.
     addresses: Box<[SocketAddr]>,
     /// Whether a browser finds a page there.
@@ -110,7 +110,7 @@ impl Hub {
     }
 
     /// The state behind the handle: none where it is disabled, or another process has it.
-    fn live(&self) -> Option<&Arc<Inner>> {
+    pub(crate) fn live(&self) -> Option<&Arc<Inner>> {
         self.inner.as_ref().filter(|inner| !inner.shared.process.is_another())
     }
 

@@ -19,8 +19,9 @@ mod feed_handle;
 mod goodbye;
 mod handle;
 mod id;
+mod jobs;
 mod limits;
-mod primitives;
+pub(crate) mod primitives;
 mod shared;
 mod stats;
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What the hub answers to a browser that opens its address: data, and how it is served.
 
 use std::borrow::Cow;
+#[cfg(feature = "page")]
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 
@@ -71,6 +73,11 @@ pub(crate) fn options() -> Result<Parts, Refusal> {
     answer(Status::NoContent, &[("Allow", ALLOWED)], Vec::new())
 }
 
+/// The answer to `GET /jobs`: the state of the run, for scripts.
+pub(crate) fn state(state: Bytes) -> Result<Parts, Refusal> {
+    answer(Status::Ok, &[("Content-Type", "application/json"), NO_STORE, NO_SNIFF], vec![state])
+}
+
 /// Puts a head before a body.
 fn answer(
     status: Status,
@@ -84,33 +91,79 @@ fn answer(
     Ok(body)
 }
 
-/// Where the browser's client is.
+/// A script that browsers import.
 #[cfg(feature = "page")]
-pub(crate) const SCRIPT: &str = "/stepcast.js";
+pub(crate) struct Script {
+    path: &'static str,
+    text: &'static str,
+    /// What is sent, and its tag.
+    sent: OnceLock<(Bytes, String)>,
+}
 
-/// The answer to `GET /stepcast.js`. Pages of other origins may import a `shared` script, as they
-/// may connect. Browsers keep any other script to the pages of its own origin, so that no site
-/// finds out that a hub runs on this machine. The hub's own page is among them behind a proxy that
-/// changes `Host`, and shows why its socket is refused.
+/// The browser's client, and what it makes of the feed of the run.
 #[cfg(feature = "page")]
-pub(crate) fn script<'a>(
-    if_none_match: impl Iterator<Item = &'a [u8]>,
-    shared: bool,
-) -> Result<Parts, Refusal> {
+static SCRIPTS: [Script; 2] = [
+    Script::new("/stepcast.js", include_str!("stepcast.js")),
+    Script::new("/run.js", include_str!("run.js")),
+];
+
+/// Returns the script at this path.
+#[cfg(feature = "page")]
+pub(crate) fn script_at(path: &str) -> Option<&'static Script> {
+    SCRIPTS.iter().find(|script| script.path == path)
+}
+
+#[cfg(feature = "page")]
+impl Script {
+    const fn new(path: &'static str, text: &'static str) -> Self {
+        Self { path, text, sent: OnceLock::new() }
+    }
+
+    /// Returns the answer to `GET` of the script. Pages of other origins may import a `shared`
+    /// script, as they may connect. Browsers keep any other script to the pages of its own origin,
+    /// so that no site finds out that a hub runs on this machine. The hub's own page is among them
+    /// behind a proxy that changes `Host`, and shows why its socket is refused.
+    pub(crate) fn answer<'a>(
+        &self,
+        if_none_match: impl Iterator<Item = &'a [u8]>,
+        shared: bool,
+    ) -> Result<Parts, Refusal> {
+        let (script, tag) = self.sent.get_or_init(|| tagged(without_comments(self.text)));
+        let is_known = is_known(tag, if_none_match);
+        let (status, body) = if is_known {
+            (Status::NotModified, Vec::new())
+        } else {
+            (Status::Ok, vec![script.clone()])
+        };
+        let headers = [
+            ("Content-Type", "text/javascript; charset=utf-8"),
+            ("ETag", tag),
+            ("Cache-Control", "no-cache"), // asked for each time, and sent when it has changed
+            NO_SNIFF,
+            ("Cross-Origin-Resource-Policy", "same-origin"), // for classic scripts, which come without an Origin
+            ("Vary", "Origin"),
+            ("Access-Control-Allow-Origin", "*"),
+        ];
+        answer(status, &headers[..headers.len() - usize::from(!shared)], body)
+    }
+}
+
+/// Returns a script, and the tag of what is in it.
+#[cfg(feature = "page")]
+fn tagged(script: String) -> (Bytes, String) {
     use sha1::{Digest as _, Sha1};
     use std::fmt::Write as _;
-    use std::sync::OnceLock;
 
-    /// What is sent, and its tag.
-    static SENT: OnceLock<(Bytes, String)> = OnceLock::new();
-    let (script, tag) = SENT.get_or_init(|| {
-        let script = without_comments(include_str!("stepcast.js"));
-        let mut tag = "\"".to_owned();
-        Sha1::digest(&script).iter().take(10).for_each(|byte| {
-            let _ = write!(tag, "{byte:02x}");
-        });
-        (script.into(), tag + "\"")
+    let mut tag = "\"".to_owned();
+    Sha1::digest(&script).iter().take(10).for_each(|byte| {
+        let _ = write!(tag, "{byte:02x}");
     });
+    (script.into(), tag + "\"")
+}
+
+/// Whether a browser has what is tagged so.
+#[cfg(feature = "page")]
+fn is_known<'a>(tag: &str, mut if_none_match: impl Iterator<Item = &'a [u8]>) -> bool {
     // Compared weakly (RFC 9110, section 13.1.2): a proxy that compresses marks the tag so. Apache
     // makes "tag-gzip" of it.
     let own = tag.trim_end_matches('"').as_bytes();
@@ -120,19 +173,7 @@ pub(crate) fn script<'a>(
         known == b"*" || matches!(rest, Some([b'"'] | [b'-', .., b'"']))
     };
     // No tag of ours has a comma in it: one that is cut at its own is not ours.
-    let known = { if_none_match }.any(|tags| tags.split(|byte| *byte == b',').any(is_tag));
-    let (status, body) =
-        if known { (Status::NotModified, Vec::new()) } else { (Status::Ok, vec![script.clone()]) };
-    let headers = [
-        ("Content-Type", "text/javascript; charset=utf-8"),
-        ("ETag", tag),
-        ("Cache-Control", "no-cache"), // asked for each time, and sent when it has changed
-        NO_SNIFF,
-        ("Cross-Origin-Resource-Policy", "same-origin"), // for classic scripts, which come without an Origin
-        ("Vary", "Origin"),
-        ("Access-Control-Allow-Origin", "*"),
-    ];
-    answer(status, &headers[..headers.len() - usize::from(!shared)], body)
+    if_none_match.any(|tags| tags.split(|byte| *byte == b',').any(is_tag))
 }
 
 /// A script without its comments and its indentation: a fifth of what would travel. The package for
@@ -206,9 +247,10 @@ mod tests {
     }
 
     #[test]
-    fn no_string_of_the_script_has_several_lines() {
-        let script = include_str!("stepcast.js");
-        let odd = script.lines().find(|line| line.matches('`').count() % 2 == 1);
-        assert_eq!(odd, None);
+    fn no_string_of_a_script_has_several_lines() {
+        for script in &SCRIPTS {
+            let odd = script.text.lines().find(|line| line.matches('`').count() % 2 == 1);
+            assert_eq!(odd, None);
+        }
     }
 }

@@ -20,6 +20,7 @@ use crate::hub::goodbye::{COME_BACK, Goodbye};
 use crate::hub::primitives::budget::Charge;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::{Moment, low_half};
+use crate::progress::sampler::RUN;
 use crate::wire::Wire;
 use crate::wire::v1::{self, Had, Head, Joined, Lines, Refused, Said};
 
@@ -598,6 +599,14 @@ impl Connection {
         if to != v1::MAILBOX && feed.is_none() {
             let reason = format!("expected the alias of a feed that this client follows, not {to}");
             return open.lines().error("unknown", None, &reason);
+        }
+        if feed.as_ref().is_some_and(|topic| topic.name() == RUN) {
+            let by = open.client.id.to_string();
+            let command = if let Message::Json(json) = message { json.as_str() } else { "" };
+            if let Err(refused) = engine.shared.jobs.command(command, &by) {
+                open.lines().error(refused.code, Some(RUN), &refused.reason);
+            }
+            return;
         }
         engine.tell_message(open.client.id, feed.as_deref(), message);
     }

@@ -18,6 +18,7 @@ impl Driver {
             end.by = end.by.min(by);
             return;
         }
+        self.sample_jobs(); // their ends are part of what viewers are owed
         // Earlier commands are still carried out; later ones are not accepted.
         self.commands.extend(shared.commands.lock().drain(..));
         shared.topics.everyone().inbox.lock().closed = true;

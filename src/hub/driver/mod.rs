@@ -10,6 +10,7 @@ mod end;
 mod flush;
 pub(crate) mod listener;
 mod relief;
+mod sampling;
 mod serving;
 pub(crate) mod state;
 mod task;

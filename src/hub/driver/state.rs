@@ -13,10 +13,12 @@ use crate::hub::driver::flush::Flushes;
 use crate::hub::driver::listener::Listener;
 use crate::hub::engine::parts::Engine;
 use crate::hub::feed::place::FeedPlace;
+use crate::hub::feed::topic::Topic;
 use crate::hub::goodbye::Goodbye;
 use crate::hub::primitives::bell::ReadyList;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::shared::state::{Command, Shared};
+use crate::progress::sampler::Tell;
 
 /// How long one turn serves sockets of one kind, since one of them may be owed megabytes. The clock
 /// is read after some sockets, or some bytes.
@@ -89,6 +91,20 @@ pub(crate) struct Driver {
     pub(super) slice: Duration,
     /// Whether the last tick was skipped because the driver had been held up.
     pub(super) pardoned: bool,
+    pub(super) sampling: Sampling,
+}
+
+/// When the jobs are sampled next, and where the result goes.
+#[derive(Debug, Default)]
+pub(super) struct Sampling {
+    /// The feed, once there is something to tell.
+    pub(super) topic: Option<Arc<Topic>>,
+    /// The time of the next sample; `None`: when something has changed.
+    pub(super) next: Option<u64>,
+    /// Whether a client followed the feed at the last sample.
+    pub(super) was_watched: bool,
+    /// The spare list of what is to be told.
+    pub(super) tell: Vec<Tell>,
 }
 
 /// The stages of a tick. A tick looks at everything, in as many turns as it takes.
@@ -156,6 +172,7 @@ impl Driver {
             unlooked: 0,
             slice: SLICE,
             pardoned: false,
+            sampling: Sampling::default(),
         }
     }
 

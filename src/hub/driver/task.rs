@@ -80,6 +80,7 @@ impl Driver {
         self.tick();
         self.serve_ready();
         self.serve_commands();
+        self.sample();
         self.take_pushes();
         self.deliver();
         self.serve_waiters(SURVEY);
@@ -144,7 +145,12 @@ impl Driver {
         });
         let relief = self.lacks_memory().then_some(self.relieve_at);
         let end_by = self.end.as_ref().map(|end| end.by);
-        [tick, accept, end_by, waits, relief].into_iter().flatten().min().map(Duration::from_millis)
+        let sample = self.sampling.next;
+        [tick, accept, end_by, waits, relief, sample]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(Duration::from_millis)
     }
 
     /// Whether anything depends on time: a connection, a client that may come back, or a named

@@ -46,16 +46,17 @@ impl Engine {
         let Admission { rules, page, proxies, frame_ancestors, .. } = &self.admission;
         let origin = rules.judge(request, proxies.contains(&address.ip().to_canonical()))?;
         #[cfg(feature = "page")]
-        if !request.wants_upgrade()
-            && matches!((request.method(), request.path()), ("GET" | "HEAD", page::SCRIPT))
-        {
-            let shared = origin.map_err(|refusal| self.tell_refused(address, &refusal)).is_ok();
-            return page::script(request.headers("if-none-match"), shared).map(Answer::Page);
+        if !request.wants_upgrade() && matches!(request.method(), "GET" | "HEAD") {
+            if let Some(script) = page::script_at(request.path()) {
+                let shared = origin.map_err(|refusal| self.tell_refused(address, &refusal)).is_ok();
+                return script.answer(request.headers("if-none-match"), shared).map(Answer::Page);
+            }
         }
         origin?;
         if !request.wants_upgrade() {
             return match (request.method(), request.path()) {
                 ("OPTIONS", _) => page::options(),
+                ("GET" | "HEAD", "/jobs") => page::state(self.shared.jobs.state()),
                 ("GET" | "HEAD", path) => match feed_of(path)? {
                     Some(name) if topic::check_name(&name).is_err() => {
                         Err(Refusal::not_found(path))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::codec::Message;
+use crate::codec::{Json, Message};
 use crate::hub::client::mail::Mail;
 use crate::hub::client::state::{ClientState, Mailbox};
 use crate::hub::error::{KEY_MAX, SendError};
@@ -16,6 +16,7 @@ use crate::hub::limits::Overflow;
 use crate::hub::primitives::program::Payload;
 use crate::hub::shared::state::{Command, Shared};
 use crate::hub::shared::waiters::Target;
+use crate::progress::sampler::Tell;
 
 impl Shared {
     fn check_size(&self, message: &Message) -> Result<(), SendError> {
@@ -28,9 +29,6 @@ impl Shared {
 
     /// Whether the value of a key can be taken at all.
     fn check_value(&self, key: &str, message: &Message) -> Result<(), SendError> {
-        if self.is_closed() {
-            return Err(SendError::ShutDown);
-        }
         if key.len() > KEY_MAX {
             return Err(SendError::KeyTooLong { bytes: key.len() });
         }
@@ -128,10 +126,21 @@ impl Shared {
         if topic.is_everyones() && !last && self.is_for_nobody() {
             return Ok(());
         }
-        let cost = Entry::cost(&message);
         if topic.is_everyones() {
-            self.budget.add(cost);
-        } else if !self.budget.try_add(cost) {
+            self.budget.add(Entry::cost(&message));
+            return self.append(topic, message, last);
+        }
+        self.append_counted(topic, message, last)
+    }
+
+    /// Counts a message in the budget, and appends it.
+    fn append_counted(
+        &self,
+        topic: &Arc<Topic>,
+        message: Payload,
+        last: bool,
+    ) -> Result<(), SendError> {
+        if !self.budget.try_add(Entry::cost(&message)) {
             self.ask_for_relief();
             return Err(SendError::NoMemory);
         }
@@ -211,9 +220,22 @@ impl Shared {
     }
 
     fn set_in(&self, topic: &Arc<Topic>, key: &str, message: Payload) -> Result<(), SendError> {
+        if self.is_closed() {
+            return Err(SendError::ShutDown);
+        }
+        self.set_within(topic, key, message, (self.limits.keys, self.limits.latest))
+    }
+
+    /// Sets a value within these bounds, in keys and in bytes.
+    fn set_within(
+        &self,
+        topic: &Arc<Topic>,
+        key: &str,
+        message: Payload,
+        (keys, bytes): (usize, usize),
+    ) -> Result<(), SendError> {
         self.check_value(key, &message)?;
         let cost = KeyTable::cost(key, &message);
-        let (keys, bytes) = (self.limits.keys, self.limits.latest);
         if !self.budget.try_add(cost) {
             self.ask_for_relief();
             return Err(SendError::NoMemory);
@@ -246,6 +268,21 @@ impl Shared {
         Ok(())
     }
 
+    /// Tells the followers of this feed something of the jobs. The hub's thread does so, and does
+    /// so also when the hub has begun to end. The number of jobs bounds the keys.
+    pub(crate) fn tell_of_jobs(&self, topic: &Arc<Topic>, tell: Tell) {
+        let json = |line: String| Message::from(Json::validated(line.into())).into();
+        let (bytes, told) = match tell {
+            Tell::Set { key, line } => {
+                let bounds = (usize::MAX, self.limits.memory / 4);
+                (line.len(), self.set_within(topic, &key, json(line), bounds))
+            }
+            Tell::Remove { key } => (0, self.remove_known(topic, &key)),
+            Tell::Send { line } => (line.len(), self.append_counted(topic, json(line), false)),
+        };
+        let _ = self.noted(bytes, told); // a refusal is counted there
+    }
+
     /// Removes the latest value of a key, if it has one.
     pub(crate) fn remove(&self, topic: &Arc<Topic>, key: &str) -> Result<(), SendError> {
         self.noted(0, self.remove_value(topic, key))
@@ -255,6 +292,10 @@ impl Shared {
         if self.is_closed() {
             return Err(SendError::ShutDown);
         }
+        self.remove_known(topic, key)
+    }
+
+    fn remove_known(&self, topic: &Arc<Topic>, key: &str) -> Result<(), SendError> {
         let replaced = {
             let mut inbox = topic.inbox.lock();
             inbox.accepts()?;
@@ -475,6 +516,9 @@ impl Shared {
     }
 
     fn set_in_mailbox(&self, id: ClientId, key: &str, message: Payload) -> Result<(), SendError> {
+        if self.is_closed() {
+            return Err(SendError::ShutDown);
+        }
         self.check_value(key, &message)?;
         let cost = KeyTable::cost(key, &message);
         let (keys, bytes) = (self.limits.keys, self.limits.mailbox);

@@ -31,6 +31,7 @@ use crate::hub::shared::flush::{self, Requests};
 use crate::hub::shared::refusals::Refusals;
 use crate::hub::shared::waiters::Waiters;
 use crate::hub::stats::{Counters, Stats};
+use crate::progress::jobs::Jobs;
 
 /// The time in place of one that the clock cannot hold: thirty years.
 const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     /// Whether a push was refused for lack of memory.
     pub(crate) starved: AtomicBool,
     pub(crate) bell: Arc<Bell>,
+    /// What the program tells of its jobs.
+    pub(crate) jobs: Jobs,
     pub(crate) waiters: Waiters,
     pub(crate) flushes: Requests,
     pub(crate) listeners: Listeners,
@@ -123,6 +126,9 @@ impl Shared {
         let budget = Budget::new(limits.memory);
         let inbound = budget.share(4);
         let inbox = AtomicUsize::new(limits.feed);
+        let bell = Arc::<Bell>::default();
+        let driver = Arc::clone(&bell);
+        let jobs = Jobs::new(move || driver.wake_driver());
         Self {
             process: Process::current(),
             outboxes: budget.share(4),
@@ -141,7 +147,8 @@ impl Shared {
             mail: Lock::default(),
             commands: Lock::default(),
             starved: AtomicBool::new(false),
-            bell: Arc::default(),
+            bell,
+            jobs,
             waiters: Waiters::default(),
             flushes: Requests::default(),
             listeners: Listeners::default(),
@@ -351,6 +358,9 @@ impl Shared {
     /// Asks the driver to end within this time and to say this goodbye. The first goodbye and the
     /// earlier deadline count.
     pub(crate) fn request_shutdown(&self, within: Duration, goodbye: Goodbye) {
+        if !self.is_closed() {
+            self.jobs.end(goodbye.failure());
+        }
         self.closed.store(true, Ordering::Relaxed);
         let by = Instant::now() + within.min(NO_LIMIT);
         {

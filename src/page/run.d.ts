@@ -1,0 +1,121 @@
+/**
+ * The run of a hub as plain state: its jobs, its log, its parameters.
+ *
+ * ```js
+ * import { connect } from './stepcast.js';
+ * import { followRun } from './run.js';
+ *
+ * const run = followRun(connect());
+ * run.on('change', () => {
+ *   for (const job of run.state.children()) console.log(job.title, run.state.fraction(job.id));
+ * });
+ * ```
+ *
+ * @module
+ */
+
+import type { Hub } from './stepcast.js';
+
+/** Follows the feed `stepcast/run` of a hub. */
+export function followRun(hub: Hub): Run;
+
+export interface Run extends EventTarget {
+  /** What the run is now. Another object after a restart of the program. */
+  readonly state: RunState;
+  /** Calls `listener` after changes, once for those that came together. Returns what removes it. */
+  on(type: 'change', listener: () => void, options?: AddEventListenerOptions): () => void;
+  /** Asks for the end of a job. Returns whether that was handed to an open connection. */
+  cancel(id: number): boolean;
+  /** Moves a parameter, or presses a button. Returns whether that was handed to a connection. */
+  set(id: number, value: number | boolean | string): boolean;
+  close(): void;
+}
+
+/** The lines of a run, summed up. It is pure, for tests and for recorded runs. */
+export class RunState {
+  /** What the program says of the run; `null` before it has said anything. */
+  run: RunInfo | null;
+  jobs: Map<number, Job>;
+  parameters: Map<number, Parameter>;
+  /** The newest lines, at most a thousand. */
+  log: (LogLine | Lost)[];
+  /** Takes one line. `time` is when it was written. Returns whether it means anything here. */
+  take(line: object, time?: number): boolean;
+  /** Takes the removal of a key. */
+  remove(key: string): void;
+  /** So many messages did not come. */
+  miss(count: number): void;
+  /** The jobs below this one, as announced; without a number, the topmost. */
+  children(id?: number): Job[];
+  /** How much of a job is done, from 0 to 1, or of the run. `null`: nobody knows. */
+  fraction(id?: number): number | null;
+}
+
+export interface RunInfo {
+  title: string;
+  /** Milliseconds since 1970 by the clock of the hub's machine. */
+  started: number;
+  host: string;
+  pid: number;
+  description?: unknown;
+  ended: { completed: number; failed: number; cancelled: number; abandoned: number };
+  refused?: number;
+}
+
+export interface Job {
+  id: number;
+  parent?: number;
+  title: string;
+  unit?: string;
+  status: 'queued' | 'working' | 'paused' | 'cancelling' | 'completed' | 'failed' | 'cancelled' | 'abandoned';
+  total?: number;
+  origin?: number;
+  initial?: number;
+  message?: string;
+  weight?: number;
+  cancellable?: boolean;
+  started: number;
+  ended?: number;
+  paused?: number;
+  paused_since?: number;
+  /** The position. */
+  progress?: number;
+  /** Units per second. */
+  rate?: number;
+  /** Seconds that are left, as of `at`, by this machine's clock; left out: nobody knows. */
+  eta?: number;
+  /** The remaining time is probably in this range, which is not calibrated. */
+  low?: number;
+  high?: number;
+  /** Seconds without a step, as of `at`, and how long a step usually takes. */
+  idle?: number;
+  usual?: number;
+  at?: number;
+}
+
+export interface Parameter {
+  id: number;
+  name: string;
+  kind: 'number' | 'switch' | 'choice' | 'button';
+  value: number | boolean | string;
+  min?: number;
+  max?: number;
+  step?: number;
+  unit?: string;
+  names?: string[];
+  /** The id of the client that set it, and when; left out: the program did. */
+  by?: string;
+  at?: number;
+}
+
+export interface LogLine {
+  at: number;
+  level: 'trace' | 'debug' | 'info' | 'warn' | 'error';
+  job?: number;
+  text: string;
+}
+
+/** So many lines are missing here. */
+export interface Lost {
+  lost: number;
+}

@@ -1,0 +1,135 @@
+//! A hub's jobs as its thread sees them: sampled, asked for, commanded and ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::hub::primitives::lock::Lock;
+use crate::progress::cell::Cell;
+use crate::progress::log::Level;
+use crate::progress::registry::Registry;
+use crate::progress::sampler::{Sampler, Tell};
+use crate::progress::status::JobStatus;
+
+/// A state is written anew after so many seconds; a large one that somebody reads after more.
+const STATE_EVERY: f64 = 0.1;
+const STATE_HELD: f64 = 10.0;
+
+/// A state of so many bytes may be held by many readers at once.
+const STATE_FREE: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    pub(crate) registry: Arc<Registry>,
+    sampler: Lock<Sampler>,
+    /// The last state that was asked for, and when it was written.
+    state: Lock<(f64, Bytes)>,
+}
+
+impl Jobs {
+    /// `call` has the hub's thread look soon.
+    pub(crate) fn new(call: impl Fn() + Send + Sync + 'static) -> Self {
+        let registry = Registry::new(call);
+        Self { registry, sampler: Lock::default(), state: Lock::default() }
+    }
+
+    /// Samples all jobs, and says what viewers have to be told. Returns when to be called again;
+    /// `None`: when something has changed.
+    pub(crate) fn sample(&self, is_watched: bool, tell: &mut Vec<Tell>) -> Option<Duration> {
+        let base = &self.registry.base;
+        let again = self.sampler.lock().sample(&self.registry, base.now(), is_watched, tell);
+        if again.is_some() {
+            return again;
+        }
+        base.fall_asleep();
+        self.registry.has_news().then_some(Duration::ZERO)
+    }
+
+    /// Returns the open job with this number.
+    fn job(&self, id: u64) -> Option<Arc<Cell>> {
+        let known = self.sampler.lock().job(id);
+        known.or_else(|| {
+            let new = self.registry.new_jobs();
+            new.into_iter().find(|cell| cell.about.id == id)
+        })
+    }
+
+    /// Ends all open jobs, since the run has ended. A job that has reached its total has completed.
+    pub(crate) fn end(&self, failed: Option<&str>) {
+        let mut open = self.sampler.lock().cells();
+        open.extend(self.registry.new_jobs());
+        for cell in open {
+            let is_done = cell.total().is_some_and(|total| cell.position() >= total);
+            match failed {
+                Some(reason) => cell.end(JobStatus::Failed, Some(reason.to_owned().into())),
+                None if is_done => cell.end(JobStatus::Completed, None),
+                None => cell.end(JobStatus::Abandoned, None),
+            }
+        }
+    }
+
+    /// Returns the state of the run as JSON, which all that ask at about the same time share.
+    ///
+    /// While somebody still reads an earlier state, and for at most ten seconds, a large one is
+    /// given again: however many ask, and however slowly they read, there are a few of them.
+    pub(crate) fn state(&self) -> Bytes {
+        let now = self.registry.base.now();
+        let mut last = self.state.lock();
+        let (at, state) = &*last;
+        let is_shared = !state.is_unique() && state.len() > STATE_FREE;
+        let fresh_for = if is_shared { STATE_HELD } else { STATE_EVERY };
+        if !state.is_empty() && now - at < fresh_for {
+            return state.clone();
+        }
+        let mut out = Vec::new();
+        self.sampler.lock().write_state(&self.registry, &mut out);
+        let state = Bytes::from(out);
+        *last = (now, state.clone());
+        state
+    }
+
+    /// Carries out a viewer's command: `{"cancel":{"id":7}}` or `{"set":{"id":3,"value":0.05}}`.
+    ///
+    /// # Errors
+    ///
+    /// The command is malformed, means nothing that there is, or is not allowed.
+    pub(crate) fn command(&self, text: &str, by: &str) -> Result<(), Refused> {
+        let refuse = |code, reason: String| Err(Refused { code, reason });
+        let expected = r#"expected {"cancel":{"id":7}} or {"set":{"id":3,"value":0.05}}"#;
+        let Ok(command) = serde_json::from_str::<Value>(text) else {
+            return refuse("malformed", expected.to_owned());
+        };
+        let id = |content: &Value| content.get("id").and_then(Value::as_u64);
+        if let Some(id) = command.get("cancel").and_then(id) {
+            let Some(job) = self.job(id) else {
+                return refuse("unknown", format!("there is no open job {id}"));
+            };
+            if !job.about.cancellable {
+                return refuse("forbidden", format!("job {id} cannot be cancelled"));
+            }
+            if job.cancel() {
+                let text = format!("{}: cancelled by {by}", job.about.title);
+                self.registry.base.log(Level::Info, Some(id), text.into());
+            }
+            return Ok(());
+        }
+        if let Some((id, value)) =
+            command.get("set").and_then(|set| Some((id(set)?, set.get("value")?)))
+        {
+            let Some(parameter) = self.registry.parameter(id) else {
+                return refuse("unknown", format!("there is no parameter {id}"));
+            };
+            return parameter.set(value, by).map_err(|reason| Refused { code: "invalid", reason });
+        }
+        refuse("malformed", expected.to_owned())
+    }
+}
+
+/// Why a viewer's command is not carried out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) code: &'static str,
+    pub(crate) reason: String,
+}

@@ -1,0 +1,30 @@
+//! Jobs: the progress of pieces of work, as a state that the hub samples.
+//!
+//! Callers write to a job's atomics (`cell`). The sampler reads them some times a second on the
+//! hub's thread, estimates rate and ETA (`estimate`), and says in lines of JSON what viewers have to
+//! be told. Nothing here knows of connections: the driver puts the lines into a feed.
+
+pub(crate) mod adapter;
+pub(crate) mod base;
+pub(crate) mod cell;
+pub(crate) mod estimate;
+pub(crate) mod job;
+pub(crate) mod jobs;
+pub(crate) mod line;
+pub(crate) mod log;
+#[cfg(feature = "rayon")]
+pub(crate) mod parallel;
+pub(crate) mod parameter;
+pub(crate) mod registry;
+pub(crate) mod run;
+pub(crate) mod sampler;
+pub(crate) mod status;
+pub(crate) mod text;
+
+pub use adapter::{Progress, ProgressIterator};
+pub use job::{Cancelled, Job, JobBuilder, LocalCounter};
+pub use log::Level;
+#[cfg(feature = "rayon")]
+pub use parallel::{ParallelProgress, ParallelProgressIterator};
+pub use parameter::{Button, Choice, Parameter, ParameterValue};
+pub use status::JobStatus;

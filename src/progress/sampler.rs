@@ -1,0 +1,461 @@
+//! The sampler: reads the jobs some times a second, estimates, and says what viewers have to be
+//! told. It runs on the hub's thread, has no I/O, and gets the time from outside.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::progress::cell::{Cell, Rest};
+use crate::progress::estimate::Estimator;
+use crate::progress::line::{Object, four_digits, three_digits};
+use crate::progress::registry::Registry;
+use crate::progress::status::JobStatus;
+
+/// The feed that tells of the run: its jobs, its log and what the program says of it.
+pub(crate) const RUN: &str = "stepcast/run";
+
+/// The time between two samples while somebody watches.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// The same while nobody does: the estimator is kept fed.
+pub(crate) const QUIET_TICK: Duration = Duration::from_secs(1);
+
+/// The ended jobs that are shown. Earlier ones are counted.
+pub(crate) const ENDED_MAX: usize = 1000;
+
+/// The most reports in one sample. Further jobs come first at the next.
+const REPORTS: usize = 1000;
+
+/// What viewers have to be told.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Tell {
+    Set { key: String, line: String },
+    Remove { key: String },
+    Send { line: String },
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Sampler {
+    /// The open jobs, in the order in which they were announced.
+    jobs: Vec<Entry>,
+    /// The jobs that have ended, oldest first.
+    ended: VecDeque<Ended>,
+    slots: Slots,
+    run_changes: Option<u64>,
+    /// The changes of each parameter that viewers know of, by its number.
+    parameters: HashMap<u64, u32>,
+    /// The job that the next sample begins with.
+    first: usize,
+    was_watched: bool,
+}
+
+/// An open job as the sampler knows it.
+#[derive(Debug)]
+struct Entry {
+    cell: Arc<Cell>,
+    /// The job's key, from the first sample that sees it open.
+    slot: Option<u64>,
+    changes: u32,
+    seen: Seen,
+    /// The time that the job had worked for at the last reset of its ETA.
+    since: f64,
+    estimator: Estimator,
+    report: Option<Report>,
+}
+
+/// What the sampler has read of a job's rest.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    status: JobStatus,
+    started: f64,
+    paused_since: Option<f64>,
+    paused: f64,
+    resets: u32,
+}
+
+/// What viewers were last told of a job's progress.
+#[derive(Debug, Clone, Copy)]
+struct Report {
+    at: f64,
+    position: f64,
+    /// The end that was promised.
+    end: Option<f64>,
+    is_idle: bool,
+}
+
+#[derive(Debug)]
+struct Ended {
+    id: u64,
+    slot: Option<u64>,
+    /// The job's line, without its key.
+    line: String,
+    is_told: bool,
+}
+
+/// Returns a line as text.
+fn line(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut out = Vec::new();
+    write(&mut out);
+    String::from_utf8(out).unwrap_or_default() // JSON is UTF-8
+}
+
+/// Returns what a line says, without the name of its kind.
+fn content(line: &str) -> &str {
+    let begin = line.find(':').map_or(0, |colon| colon + 1);
+    line.get(begin..line.len() - 1).unwrap_or_default()
+}
+
+fn write_list<'a>(out: &mut Vec<u8>, name: &str, lines: impl Iterator<Item = &'a str>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":[");
+    for (place, line) in lines.enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(content(line).as_bytes());
+    }
+    out.push(b']');
+}
+
+/// The numbers of the jobs' keys. A key is used again rather than removed: viewers need not be told
+/// of removals, however many jobs come and go.
+#[derive(Debug, Default)]
+struct Slots {
+    free: Vec<u64>,
+    count: u64,
+}
+
+impl Slots {
+    fn take(&mut self) -> u64 {
+        self.free.pop().unwrap_or_else(|| {
+            self.count += 1;
+            self.count
+        })
+    }
+}
+
+/// Returns the line of the job that has this key.
+fn in_slot(slot: u64, line: &str) -> String {
+    line.replacen("{\"job\":{", &format!("{{\"job\":{{\"slot\":{slot},"), 1)
+}
+
+fn job_key(slot: u64) -> String {
+    format!("job/{slot}")
+}
+
+fn report_key(slot: u64) -> String {
+    format!("report/{slot}")
+}
+
+impl Seen {
+    fn of(rest: &Rest) -> Self {
+        Self {
+            status: rest.status,
+            started: rest.started,
+            paused_since: rest.paused_since,
+            paused: rest.paused,
+            resets: rest.resets,
+        }
+    }
+
+    /// The time that the job has worked.
+    fn active(&self, now: f64) -> f64 {
+        let until = self.paused_since.unwrap_or(now);
+        (until - self.started - self.paused).max(0.0)
+    }
+}
+
+impl Entry {
+    fn new(cell: Arc<Cell>) -> Self {
+        let (seen, initial) = cell.look(|rest| (Seen::of(rest), rest.initial));
+        Self {
+            cell,
+            slot: None,
+            changes: 0,
+            seen,
+            since: 0.0,
+            estimator: Estimator::new(initial),
+            report: None,
+        }
+    }
+
+    /// The time that the estimator counts: the job has worked for so long, or since a reset.
+    fn active(&self, now: f64) -> f64 {
+        (self.seen.active(now) - self.since).max(0.0)
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(self.seen.status, JobStatus::Working | JobStatus::Cancelling)
+    }
+
+    /// Returns the job's rate and ETA, in units per second and seconds.
+    fn pace(&self, now: f64, position: f64) -> (Option<f64>, Option<f64>) {
+        let (active, total) = (self.active(now), self.cell.total());
+        let eta = total.and_then(|total| self.estimator.eta(active, position, total));
+        (self.estimator.rate(active, position, total), eta)
+    }
+
+    /// Writes what the job is. `progress` is the position, with rate and ETA if the job is open.
+    fn write(&self, registry: &Registry, progress: Option<f64>, out: &mut Vec<u8>) {
+        let about = &self.cell.about;
+        let mut job = Object::begin(out, "job");
+        job.whole("id", about.id);
+        if let Some(parent) = about.parent {
+            job.whole("parent", parent);
+        }
+        job.text("title", &about.title);
+        if !about.unit.is_empty() {
+            job.text("unit", &about.unit);
+        }
+        self.cell.look(|rest| {
+            job.text("status", rest.status.name());
+            if let Some(total) = self.cell.total() {
+                job.number("total", total);
+            }
+            if rest.origin != 0.0 {
+                job.number("origin", rest.origin);
+            }
+            if rest.initial.to_bits() != rest.origin.to_bits() {
+                job.number("initial", rest.initial);
+            }
+            if !rest.message.is_empty() {
+                job.text("message", &rest.message);
+            }
+            job.whole("started", registry.base.unix(rest.started));
+            if rest.paused > 0.0 {
+                job.whole("paused", millis(rest.paused));
+            }
+            if let Some(since) = rest.paused_since {
+                job.whole("paused_since", registry.base.unix(since));
+            }
+            if let Some(ended) = rest.ended {
+                job.whole("ended", registry.base.unix(ended));
+                job.number("progress", rest.last);
+                // A job that is over has its mean rate.
+                let active = Seen::of(rest).active(ended);
+                if active > 0.0 {
+                    job.number("rate", four_digits((rest.last - rest.initial) / active));
+                }
+            }
+        });
+        if about.cancellable {
+            job.flag("cancellable", true);
+        }
+        if about.weight.to_bits() != 1.0_f64.to_bits() {
+            job.number("weight", about.weight);
+        }
+        if let (Some(position), true) = (progress, self.is_running()) {
+            let (rate, eta) = self.pace(registry.base.now(), position);
+            write_pace(&mut job, position, rate, eta);
+        }
+        job.end();
+    }
+
+    /// Returns what is to be reported now, if anything is.
+    fn report(&self, now: f64, position: f64, eta: Option<f64>) -> Option<Report> {
+        let is_idle = self.is_running() && self.estimator.is_late(self.active(now));
+        let end = eta.map(|eta| now + eta);
+        let report = Report { at: now, position, end, is_idle };
+        let Some(last) = self.report else { return Some(report) };
+        let moved = last.position.to_bits() != position.to_bits();
+        let stale = now - last.at >= 1.0
+            && match (last.end, end) {
+                // Viewers count down by themselves.
+                (Some(promised), Some(end)) => {
+                    (promised - end).abs() > (0.05 * (end - now)).max(1.0)
+                }
+                (None, None) => false,
+                _ => true,
+            };
+        (moved || stale || last.is_idle != is_idle).then_some(report)
+    }
+}
+
+fn write_pace(job: &mut Object<'_>, position: f64, rate: Option<f64>, eta: Option<f64>) {
+    job.number("progress", position);
+    if let Some(rate) = rate {
+        job.number("rate", four_digits(rate));
+    }
+    if let Some(eta) = eta {
+        job.number("eta", if eta < 1000.0 { (eta * 10.0).round() / 10.0 } else { eta.round() });
+    }
+}
+
+fn millis(seconds: f64) -> u64 {
+    u64::try_from(Duration::from_secs_f64(seconds.max(0.0)).as_millis()).unwrap_or(0)
+}
+
+impl Sampler {
+    /// Reads all jobs at `now`. Returns when to be called again, in seconds of the registry's
+    /// clock; `None`: when something has changed.
+    pub(crate) fn sample(
+        &mut self,
+        registry: &Registry,
+        now: f64,
+        is_watched: bool,
+        tell: &mut Vec<Tell>,
+    ) -> Option<Duration> {
+        let (new, (log, lost)) = (registry.take_jobs(), registry.base.take_log());
+        let has_news = !new.is_empty() || !log.is_empty();
+        self.jobs.extend(new.into_iter().map(Entry::new));
+        self.look_at_jobs(registry, now, is_watched, tell);
+        self.tell_of_ends(tell);
+        if lost > 0 {
+            let line = line(|out| {
+                let mut log = Object::begin(out, "log");
+                log.whole("lost", lost);
+                log.end();
+            });
+            tell.push(Tell::Send { line });
+        }
+        for entry in log {
+            tell.push(Tell::Send { line: line(|out| entry.write(out)) });
+        }
+        let parameters_have_changed = self.look_at_parameters(registry, tell);
+        let changes = registry.run_changes();
+        let run_has_changed = self.run_changes.replace(changes) != Some(changes);
+        if run_has_changed {
+            let line = line(|out| registry.write_run(out));
+            tell.push(Tell::Set { key: "run".to_owned(), line });
+        }
+        self.was_watched = is_watched;
+        let has_news = has_news || run_has_changed || parameters_have_changed;
+        if self.jobs.is_empty() && !has_news {
+            return None;
+        }
+        Some(if is_watched || has_news { TICK } else { QUIET_TICK })
+    }
+
+    fn look_at_jobs(
+        &mut self,
+        registry: &Registry,
+        now: f64,
+        is_watched: bool,
+        tell: &mut Vec<Tell>,
+    ) {
+        let (count, mut left, mut ended) = (self.jobs.len(), REPORTS, Vec::new());
+        for turn in 0..count {
+            let place = (self.first + turn) % count;
+            let entry = &mut self.jobs[place];
+            let changes = entry.cell.changes();
+            if changes != entry.changes {
+                entry.changes = changes;
+                let (before, seen) = (entry.seen, entry.cell.look(Seen::of));
+                entry.seen = seen;
+                if seen.resets != before.resets {
+                    entry.estimator = Estimator::new(entry.cell.position());
+                    entry.since = seen.active(now);
+                }
+                let line = line(|out| entry.write(registry, None, out));
+                if seen.status.is_final() {
+                    let (id, slot) = (entry.cell.about.id, entry.slot);
+                    ended.push(Ended { id, slot, line, is_told: false });
+                    continue;
+                }
+                let slot = *entry.slot.get_or_insert_with(|| self.slots.take());
+                tell.push(Tell::Set { key: job_key(slot), line: in_slot(slot, &line) });
+            }
+            if !entry.is_running() {
+                continue;
+            }
+            let position = entry.cell.position();
+            let (active, total) = (entry.active(now), entry.cell.total());
+            entry.estimator.observe(active, position, total);
+            if !is_watched || left == 0 {
+                continue;
+            }
+            let (rate, eta) = entry.pace(now, position);
+            if let Some(report) = entry.report(now, position, eta) {
+                left -= 1;
+                if left == 0 {
+                    self.first = (place + 1) % count;
+                }
+                let id = entry.cell.about.id;
+                let line = line(|out| {
+                    let mut object = Object::begin(out, "report");
+                    object.whole("id", id);
+                    write_pace(&mut object, position, rate, eta);
+                    if let Some(eta) = eta.filter(|eta| *eta > 0.0) {
+                        let (low, high) = entry.estimator.range(eta);
+                        object.number("low", three_digits(low));
+                        object.number("high", three_digits(high));
+                    }
+                    if report.is_idle {
+                        object.number("idle", entry.estimator.idle(active).round());
+                        object.number("usual", four_digits(entry.estimator.usual()));
+                    }
+                    object.end();
+                });
+                entry.report = Some(report);
+                if let Some(slot) = entry.slot {
+                    tell.push(Tell::Set { key: report_key(slot), line });
+                }
+            }
+        }
+        if !ended.is_empty() {
+            self.jobs.retain(|entry| !entry.seen.status.is_final());
+            self.first = 0;
+            ended.sort_unstable_by_key(|ended| ended.id);
+            self.ended.extend(ended);
+        }
+    }
+
+    fn look_at_parameters(&mut self, registry: &Registry, tell: &mut Vec<Tell>) -> bool {
+        let before = tell.len();
+        for parameter in registry.parameters() {
+            let (key, changes) = (format!("parameter/{}", parameter.id), parameter.changes());
+            if parameter.is_gone() {
+                self.parameters.remove(&parameter.id);
+                tell.push(Tell::Remove { key });
+            } else if self.parameters.insert(parameter.id, changes) != Some(changes) {
+                tell.push(Tell::Set { key, line: line(|out| parameter.write(out)) });
+            }
+        }
+        tell.len() > before
+    }
+
+    /// Tells of the newest ends. The keys of what is too old to be shown are free.
+    fn tell_of_ends(&mut self, tell: &mut Vec<Tell>) {
+        while self.ended.len() > ENDED_MAX {
+            let oldest = self.ended.pop_front().and_then(|ended| ended.slot);
+            self.slots.free.extend(oldest);
+        }
+        let fresh = self.ended.iter().rev().take_while(|ended| !ended.is_told).count();
+        let told = self.ended.len() - fresh;
+        for ended in self.ended.range_mut(told..) {
+            ended.is_told = true;
+            let slot = *ended.slot.get_or_insert_with(|| self.slots.take());
+            tell.push(Tell::Set { key: job_key(slot), line: in_slot(slot, &ended.line) });
+        }
+    }
+
+    pub(crate) fn job(&self, id: u64) -> Option<Arc<Cell>> {
+        let entry = self.jobs.iter().find(|entry| entry.cell.about.id == id)?;
+        Some(Arc::clone(&entry.cell))
+    }
+
+    pub(crate) fn cells(&self) -> Vec<Arc<Cell>> {
+        self.jobs.iter().map(|entry| Arc::clone(&entry.cell)).collect()
+    }
+
+    /// Writes the state of the run as one JSON object: what the run is, its jobs with their
+    /// progress, its parameters.
+    pub(crate) fn write_state(&self, registry: &Registry, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"run\":");
+        out.extend_from_slice(content(&line(|out| registry.write_run(out))).as_bytes());
+        let ended = self.ended.iter().map(|ended| (ended.id, ended.line.clone()));
+        let open = self.jobs.iter().map(|entry| {
+            let position = Some(entry.cell.position());
+            (entry.cell.about.id, line(|out| entry.write(registry, position, out)))
+        });
+        let mut jobs: Vec<(u64, String)> = ended.chain(open).collect();
+        jobs.sort_unstable_by_key(|(id, _)| *id);
+        write_list(out, "jobs", jobs.iter().map(|(_, line)| line.as_str()));
+        let parameters = registry.parameters();
+        let parameters: Vec<String> =
+            parameters.iter().map(|parameter| line(|out| parameter.write(out))).collect();
+        write_list(out, "parameters", parameters.iter().map(String::as_str));
+        out.push(b'}');
+    }
+}

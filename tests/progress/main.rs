@@ -1,0 +1,10 @@
+//! Jobs, parameters and the log, from a viewer's side and from the program's.
+
+#![allow(clippy::float_cmp)] // what is counted is exact
+
+mod adapters;
+mod jobs;
+mod parameters;
+#[path = "../support/mod.rs"]
+mod support;
+mod viewer;
