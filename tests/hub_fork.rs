@@ -414,3 +414,47 @@ fn a_viewer_that_takes_nothing_is_reset_at_once_while_a_forked_child_lives() {
     ours.write_all(b"x").unwrap();
     assert!(end_of(pid).success());
 }
+
+#[test]
+fn a_forked_childs_jobs_and_parameters_do_nothing_and_hang_nowhere() {
+    if !is_program("a_forked_childs_jobs_and_parameters_do_nothing_and_hang_nowhere") {
+        return;
+    }
+    let hub = spawn_hub();
+    let job = hub.job("loop").total(1000).start();
+    let limiter = hub.parameter("limiter", true);
+    let stop = Arc::new(AtomicBool::new(false));
+    let busy = {
+        let (stop, job, limiter) = (Arc::clone(&stop), job.clone(), limiter.clone());
+        thread::spawn(move || {
+            for step in 0_u64.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                job.set_message(step.to_string());
+                job.println("a line");
+                drop(job.child("part").start());
+                limiter.set(step % 2 == 0);
+            }
+        })
+    };
+    for _ in 0..100 {
+        let pid = in_child(|| {
+            job.inc(1);
+            job.set_message("from a child");
+            job.println("from a child");
+            job.local().inc(1);
+            limiter.set(false);
+            drop(job.child("from a child").start());
+            drop((limiter.get(), job.cancel_token(), job.position(), hub.job("other").start()));
+            job.fail("from a child");
+            0
+        });
+        let status = end_of(pid);
+        assert!(status.success(), "{status}");
+    }
+    stop.store(true, Ordering::Relaxed);
+    busy.join().unwrap();
+    job.finish();
+    assert_eq!(job.status(), stepcast::JobStatus::Completed);
+}

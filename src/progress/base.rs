@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::hub::primitives::lock::Lock;
+use crate::hub::primitives::process::Process;
 use crate::progress::log::{Fresh, Level, LogLine};
 use crate::progress::run::Ends;
 use crate::progress::status::JobStatus;
@@ -21,6 +22,10 @@ pub(crate) struct Base {
     open: AtomicUsize,
     pub(crate) ends: Ends,
     log: Lock<Fresh>,
+    /// The process that the hub runs in: a child of it must not touch a lock of this.
+    pub(crate) process: Process,
+    /// The number of changes so far.
+    changes: AtomicU64,
     /// Whether the sampler has nothing to look at until somebody calls it.
     asleep: AtomicBool,
     /// Whether the program has made anything that is sampled.
@@ -41,6 +46,8 @@ impl Base {
             open: AtomicUsize::new(0),
             ends: Ends::default(),
             log: Lock::default(),
+            process: Process::current(),
+            changes: AtomicU64::new(0),
             asleep: AtomicBool::new(true),
             used: AtomicBool::new(false),
             call: Box::new(call),
@@ -93,15 +100,11 @@ impl Base {
         self.log.lock().take()
     }
 
-    /// Whether lines wait for the sampler.
-    pub(crate) fn has_log(&self) -> bool {
-        !self.log.lock().is_empty()
-    }
-
     /// Has the sampler look at something that was changed before, if it sleeps.
     pub(crate) fn wake(&self) {
         // Ordered against `fall_asleep`: either this thread sees that the sampler sleeps, or the
-        // sampler sees the change.
+        // sampler sees that something has changed.
+        self.changes.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
             self.used.store(true, Ordering::Release);
@@ -117,6 +120,11 @@ impl Base {
     /// Whether there is anything to show.
     pub(crate) fn is_used(&self) -> bool {
         self.used.load(Ordering::Acquire)
+    }
+
+    /// A number that another change makes another.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
     }
 
     /// Lets callers wake the sampler from now on.

@@ -66,8 +66,9 @@ impl Job {
         Self { cell: None, registry: None }
     }
 
+    /// The job's state: none where the job is disabled, or another process has it.
     fn cell(&self) -> Option<&Cell> {
-        self.cell.as_deref()
+        self.cell.as_deref().filter(|cell| !cell.base.process.is_another())
     }
 
     /// Adds to the position: one relaxed atomic addition, without a clock or a lock.
@@ -489,7 +490,7 @@ impl Clone for Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        let Some(cell) = &self.cell else { return };
+        let Some(cell) = self.cell() else { return };
         if cell.drop_handle() && cell.is_open() {
             let (status, message) = if std::thread::panicking() {
                 (JobStatus::Failed, Some("panicked".into()))
@@ -665,7 +666,8 @@ impl JobBuilder {
     /// ```
     #[must_use = "a job that is dropped at once is abandoned"]
     pub fn queue(self) -> Job {
-        let Some(registry) = self.registry else { return Job::disabled() };
+        let here = self.registry.filter(|registry| !registry.base.process.is_another());
+        let Some(registry) = here else { return Job::disabled() };
         let about = About {
             id: registry.base.next_id(),
             parent: self.parent.as_ref().map(|parent| parent.about.id),

@@ -39,12 +39,13 @@ impl Jobs {
     /// `None`: when something has changed.
     pub(crate) fn sample(&self, is_watched: bool, tell: &mut Vec<Tell>) -> Option<Duration> {
         let base = &self.registry.base;
+        let changes = base.changes();
         let again = self.sampler.lock().sample(&self.registry, base.now(), is_watched, tell);
         if again.is_some() {
             return again;
         }
         base.fall_asleep();
-        self.registry.has_news().then_some(Duration::ZERO)
+        (base.changes() != changes).then_some(Duration::ZERO)
     }
 
     /// Returns the open job with this number.

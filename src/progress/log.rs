@@ -94,10 +94,6 @@ impl Fresh {
         dropped
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
-
     pub(crate) fn take(&mut self) -> (VecDeque<LogLine>, u64) {
         self.bytes = 0;
         (std::mem::take(&mut self.lines), std::mem::take(&mut self.lost))

@@ -132,6 +132,9 @@ impl State {
     }
 
     fn change(&self, change: impl FnOnce(&mut Rest)) {
+        if self.base.process.is_another() {
+            return;
+        }
         change(&mut self.rest.lock());
         self.changes.fetch_add(1, Ordering::Release);
         self.base.wake();

@@ -75,11 +75,6 @@ impl Registry {
         self.jobs.lock().jobs.clone()
     }
 
-    /// Whether something waits for the sampler.
-    pub(crate) fn has_news(&self) -> bool {
-        self.base.has_log() || !self.jobs.lock().jobs.is_empty()
-    }
-
     /// Says what the run is.
     pub(crate) fn describe(&self, describe: impl FnOnce(&mut Run)) {
         describe(&mut self.run.lock());

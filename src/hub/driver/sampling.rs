@@ -10,7 +10,7 @@ impl Driver {
     /// a rest.
     pub(super) fn sample(&mut self) {
         let jobs = &self.engine.shared.jobs;
-        if !jobs.registry.base.is_used() {
+        if !jobs.registry.base.is_used() || self.end.is_some() {
             return;
         }
         let is_due = match self.sampling.next {
