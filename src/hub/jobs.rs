@@ -52,8 +52,10 @@ impl Hub {
     ) -> Progress<I::IntoIter> {
         let items = items.into_iter();
         let mut job = self.job(title);
-        if let (_, Some(most)) = items.size_hint() {
-            job = job.total(most as u64);
+        if let (least, Some(most)) = items.size_hint() {
+            if least == most {
+                job = job.total(most as u64);
+            }
         }
         items.progress_with(&job.start()).finishing()
     }

@@ -119,7 +119,7 @@ impl Cell {
         rest.children.push(Arc::downgrade(child));
         drop(rest);
         if self.cancelled.load(Ordering::Relaxed) {
-            child.cancelled.store(true, Ordering::Relaxed);
+            child.cancel();
         }
     }
 
@@ -161,14 +161,6 @@ impl Cell {
         self.note();
     }
 
-    /// The steps that threads have counted for themselves.
-    fn counted(&self) -> u64 {
-        if !self.has_counters.load(Ordering::Relaxed) {
-            return 0;
-        }
-        sum(&self.rest.lock().counters)
-    }
-
     pub(crate) fn position(&self) -> f64 {
         if !self.has_counters.load(Ordering::Relaxed) {
             return self.position_without(0);
@@ -187,16 +179,32 @@ impl Cell {
         if self.value.load(Ordering::Relaxed) != 0.0_f64.to_bits() {
             self.value.store(0.0_f64.to_bits(), Ordering::Relaxed);
         }
-        self.steps.0.store(position.wrapping_sub(self.counted()), Ordering::Relaxed);
+        self.with_counted(|counted| {
+            self.steps.0.store(position.wrapping_sub(counted), Ordering::Relaxed);
+        });
     }
 
     /// Sets the position to a number that need not be whole. A number that is not finite is
     /// ignored.
     pub(crate) fn set_value(&self, value: f64) {
         if value.is_finite() {
-            let steps = self.steps.0.load(Ordering::Relaxed).wrapping_add(self.counted());
-            self.value.store((value - steps as f64).to_bits(), Ordering::Relaxed);
+            self.with_counted(|counted| self.put_value(value, counted));
         }
+    }
+
+    /// Makes this the position. The lock is held if threads have counters of their own.
+    fn put_value(&self, value: f64, counted: u64) {
+        let steps = self.steps.0.load(Ordering::Relaxed).wrapping_add(counted);
+        self.value.store((value - steps as f64).to_bits(), Ordering::Relaxed);
+    }
+
+    /// Lends what threads have counted for themselves. A counter is not folded in meanwhile.
+    fn with_counted(&self, lend: impl FnOnce(u64)) {
+        if !self.has_counters.load(Ordering::Relaxed) {
+            return lend(0);
+        }
+        let rest = self.rest.lock();
+        lend(sum(&rest.counters));
     }
 
     /// Makes a counter for one thread.
@@ -252,15 +260,13 @@ impl Cell {
     }
 
     fn end_alone(&self, status: JobStatus, message: Option<Cow<'static, str>>) -> Vec<Weak<Self>> {
-        if status == JobStatus::Completed && self.is_open() {
-            if let Some(total) = self.total() {
-                self.set_value(total);
-            }
-        }
         let now = self.base.now();
         let mut rest = self.rest.lock();
         if rest.status.is_final() {
             return Vec::new();
+        }
+        if let (JobStatus::Completed, Some(total)) = (status, self.total()) {
+            self.put_value(total, sum(&rest.counters));
         }
         rest.last = self.position_without(sum(&rest.counters));
         (rest.status, rest.ended) = (status, Some(now));
@@ -277,7 +283,8 @@ impl Cell {
         children
     }
 
-    /// Asks the job, and all jobs below it, to end. Returns whether the job is still open.
+    /// Asks the job, and all jobs below it, to end. Returns whether nobody has asked before, and the
+    /// job is open.
     pub(crate) fn cancel(&self) -> bool {
         let Some(mut children) = self.cancel_alone() else { return false };
         while let Some(child) = children.pop() {
@@ -292,7 +299,7 @@ impl Cell {
     fn cancel_alone(&self) -> Option<Vec<Weak<Self>>> {
         let (children, token) = {
             let mut rest = self.rest.lock();
-            if rest.status.is_final() {
+            if rest.status.is_final() || rest.status == JobStatus::Cancelling {
                 return None;
             }
             rest.status = JobStatus::Cancelling;
@@ -307,12 +314,17 @@ impl Cell {
     }
 
     pub(crate) fn token(&self) -> CancellationToken {
-        let mut rest = self.rest.lock();
-        let token = rest.token.get_or_insert_default();
-        if self.cancelled.load(Ordering::Relaxed) {
-            token.cancel(); // nobody waits for a new token
+        let token = self.rest.lock().token.get_or_insert_default().clone();
+        // Read afterwards: a cancellation in between has found the token, or is found here.
+        if self.is_asked_to_end() {
+            let _ = program::run(|| token.cancel()); // which wakes the program's tasks
         }
-        token.clone()
+        token
+    }
+
+    fn is_asked_to_end(&self) -> bool {
+        let _rest = self.rest.lock(); // under which the flag is set
+        self.cancelled.load(Ordering::Relaxed)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::hub::primitives::lock::Lock;
 use crate::progress::cell::Cell;
 use crate::progress::log::Level;
 use crate::progress::registry::Registry;
-use crate::progress::sampler::{Sampler, Tell};
+use crate::progress::sampler::{Sampler, TICK, Tell};
 use crate::progress::status::JobStatus;
 
 /// A state is written anew after so many seconds; a large one that somebody reads after more.
@@ -45,23 +45,21 @@ impl Jobs {
             return again;
         }
         base.fall_asleep();
-        (base.changes() != changes).then_some(Duration::ZERO)
+        (base.changes() != changes).then_some(TICK)
     }
 
     /// Returns the open job with this number.
     fn job(&self, id: u64) -> Option<Arc<Cell>> {
         let known = self.sampler.lock().job(id);
-        known.or_else(|| {
-            let new = self.registry.new_jobs();
-            new.into_iter().find(|cell| cell.about.id == id)
-        })
+        known.or_else(|| self.registry.new_job(id))
     }
 
     /// Ends all open jobs, since the run has ended. A job that has reached its total has completed.
     pub(crate) fn end(&self, failed: Option<&str>) {
         let mut open = self.sampler.lock().cells();
         open.extend(self.registry.new_jobs());
-        for cell in open {
+        // The jobs below a job come before it: its end would abandon them.
+        for cell in open.into_iter().rev() {
             let is_done = cell.total().is_some_and(|total| cell.position() >= total);
             match failed {
                 Some(reason) => cell.end(JobStatus::Failed, Some(reason.to_owned().into())),

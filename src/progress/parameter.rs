@@ -12,7 +12,7 @@ use crate::hub::primitives::lock::Lock;
 use crate::progress::base::Base;
 use crate::progress::line::{Object, write_number, write_text};
 use crate::progress::log::Level;
-use crate::progress::text::{TITLE_MAX, one_line};
+use crate::progress::text::{MESSAGE_MAX, TITLE_MAX, one_line, within};
 
 /// The most parameters of a hub. The loop can read one more, but no viewer sees or moves it.
 pub(crate) const PARAMETERS_MAX: usize = 256;
@@ -213,6 +213,9 @@ impl State {
             rest.by = Some((by.to_owned(), now));
             bits
         };
+        if bits == before && self.kind != Kind::Button {
+            return Ok(()); // nobody has changed anything
+        }
         self.changes.fetch_add(1, Ordering::Release);
         let text = if self.kind == Kind::Button {
             format!("{}: pressed by {by}", self.name)
@@ -235,7 +238,10 @@ impl State {
             (Kind::Switch, Value::Bool(on)) => Ok((*on).into()),
             (Kind::Choice, Value::String(name)) => {
                 let place = self.names.iter().position(|known| **known == **name);
-                let what = || format!("expected one of {}", self.names.join(", "));
+                let what = || {
+                    let names = format!("expected one of {}", self.names.join(", "));
+                    within(names.into(), MESSAGE_MAX / 16).into_owned()
+                };
                 place.map(|place| place as u64).ok_or_else(what)
             }
             (Kind::Button, _) => Ok(0),

@@ -70,6 +70,11 @@ impl Registry {
         std::mem::take(&mut new.jobs)
     }
 
+    /// Returns the job with this number, if the sampler has not seen it.
+    pub(crate) fn new_job(&self, id: u64) -> Option<Arc<Cell>> {
+        self.jobs.lock().jobs.iter().find(|cell| cell.about.id == id).map(Arc::clone)
+    }
+
     /// Returns the jobs that the sampler has not seen.
     pub(crate) fn new_jobs(&self) -> Vec<Arc<Cell>> {
         self.jobs.lock().jobs.clone()
@@ -96,8 +101,14 @@ impl Registry {
         self.parameters.lock().iter().find(|known| known.id == id).map(Arc::clone)
     }
 
-    /// Returns all parameters, and forgets those that the program has dropped.
+    /// Returns the parameters that the program has.
     pub(crate) fn parameters(&self) -> Vec<Arc<State>> {
+        let parameters = self.parameters.lock();
+        parameters.iter().filter(|parameter| !parameter.is_gone()).map(Arc::clone).collect()
+    }
+
+    /// Returns all parameters to the sampler, and forgets those that the program has dropped.
+    pub(crate) fn sample_parameters(&self) -> Vec<Arc<State>> {
         let mut parameters = self.parameters.lock();
         let all = parameters.clone();
         parameters.retain(|parameter| !parameter.is_gone());

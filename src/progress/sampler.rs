@@ -208,7 +208,7 @@ impl Entry {
         if !about.unit.is_empty() {
             job.text("unit", &about.unit);
         }
-        self.cell.look(|rest| {
+        let is_running = self.cell.look(|rest| {
             job.text("status", rest.status.name());
             if let Some(total) = self.cell.total() {
                 job.number("total", total);
@@ -238,6 +238,7 @@ impl Entry {
                     job.number("rate", four_digits((rest.last - rest.initial) / active));
                 }
             }
+            matches!(rest.status, JobStatus::Working | JobStatus::Cancelling)
         });
         if about.cancellable {
             job.flag("cancellable", true);
@@ -245,7 +246,7 @@ impl Entry {
         if about.weight.to_bits() != 1.0_f64.to_bits() {
             job.number("weight", about.weight);
         }
-        if let (Some(position), true) = (progress, self.is_running()) {
+        if let (Some(position), true) = (progress, is_running) {
             let (rate, eta) = self.pace(registry.base.now(), position);
             write_pace(&mut job, position, rate, eta);
         }
@@ -394,8 +395,9 @@ impl Sampler {
             }
         }
         if !ended.is_empty() {
+            let before = self.jobs.iter().take(self.first);
+            self.first -= before.filter(|entry| entry.seen.status.is_final()).count();
             self.jobs.retain(|entry| !entry.seen.status.is_final());
-            self.first = 0;
             ended.sort_unstable_by_key(|ended| ended.id);
             self.ended.extend(ended);
         }
@@ -403,7 +405,7 @@ impl Sampler {
 
     fn look_at_parameters(&mut self, registry: &Registry, tell: &mut Vec<Tell>) -> bool {
         let before = tell.len();
-        for parameter in registry.parameters() {
+        for parameter in registry.sample_parameters() {
             let (key, changes) = (format!("parameter/{}", parameter.id), parameter.changes());
             if parameter.is_gone() {
                 self.parameters.remove(&parameter.id);
@@ -418,8 +420,13 @@ impl Sampler {
     /// Tells of the newest ends. The keys of what is too old to be shown are free.
     fn tell_of_ends(&mut self, tell: &mut Vec<Tell>) {
         while self.ended.len() > ENDED_MAX {
-            let oldest = self.ended.pop_front().and_then(|ended| ended.slot);
-            self.slots.free.extend(oldest);
+            let Some(oldest) = self.ended.pop_front() else { break };
+            let Some(slot) = oldest.slot else { continue };
+            if !oldest.is_told {
+                // Viewers know the job as open.
+                tell.push(Tell::Set { key: job_key(slot), line: in_slot(slot, &oldest.line) });
+            }
+            self.slots.free.push(slot);
         }
         let fresh = self.ended.iter().rev().take_while(|ended| !ended.is_told).count();
         let told = self.ended.len() - fresh;

@@ -402,3 +402,49 @@ fn a_script_asks_for_the_state_of_the_run() {
     let request = b"GET /jobs HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
     assert!(exchange(hub.local_addr().unwrap(), request).starts_with("HTTP/1.1 403"));
 }
+
+#[test]
+fn jobs_that_end_together_are_all_shown_as_ended() {
+    let hub = hub();
+    let mut viewer = Viewer::of(&hub);
+    let run = hub.job("run").start();
+    let parts: Vec<Job> = (0..1500).map(|index| run.child(format!("{index}")).start()).collect();
+    viewer.until("all", |viewer| viewer.jobs.len() == 1501);
+    run.finish();
+    viewer.until("all ends", |viewer| viewer.jobs.values().all(|job| job["ended"].is_u64()));
+    let mut late = Viewer::of(&hub);
+    late.until("all of them", |late| late.jobs.len() == 1501);
+    assert!(late.jobs.values().all(|job| job["ended"].is_u64()));
+    drop(parts);
+}
+
+#[test]
+fn a_part_that_is_done_has_completed_when_the_run_finishes() {
+    let hub = hub();
+    let run = hub.job("run").start();
+    let solve = run.child("solve").total(100).start();
+    let rest = run.child("rest").total(100).start();
+    solve.inc(100);
+    hub.finish("converged");
+    assert_eq!(solve.status(), JobStatus::Completed);
+    assert_eq!([run.status(), rest.status()], [JobStatus::Abandoned; 2]);
+}
+
+#[test]
+fn a_job_is_cancelled_once_however_often_viewers_ask() {
+    let hub = hub();
+    let mut viewer = Viewer::of(&hub);
+    let job = hub.job("search").cancellable().start();
+    viewer.until_status("search", "working");
+    let id = viewer.id("search");
+    for _ in 0..20 {
+        viewer.command(&json!({"cancel": {"id": id}}));
+    }
+    viewer.until_status("search", "cancelling");
+    let late = job.child("late").start();
+    assert!(late.is_cancelled() && late.status() == JobStatus::Cancelling);
+    hub.log(Level::Info, "the last");
+    let is_last = |line: &Value| line["text"] == "the last";
+    viewer.until("the last", |viewer| viewer.log.iter().any(is_last));
+    assert_eq!(viewer.log.len(), 2, "{:?}", viewer.log);
+}

@@ -461,6 +461,11 @@ impl Connection {
                     let (message, key) = (mailed.message.as_deref(), mailed.key.as_deref());
                     let (before, own, length) = joined.message(head, message, key);
                     taken += length;
+                    // The frame may outlive the mail, and its payload is the program's to drop.
+                    let own = own.map(|frame| {
+                        let charge = Charge::none(&engine.shared.outboxes);
+                        frame.map_payload(|bytes| charge.attach(bytes))
+                    });
                     (before, own)
                 }
                 Some(Owed::Feed { stamp, item, follow, after }) => {

@@ -19,6 +19,7 @@ impl Driver {
             return;
         }
         self.sample_jobs(); // their ends are part of what viewers are owed
+        self.sampling.next = None; // that was the last sample
         // Earlier commands are still carried out; later ones are not accepted.
         self.commands.extend(shared.commands.lock().drain(..));
         shared.topics.everyone().inbox.lock().closed = true;

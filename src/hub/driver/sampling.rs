@@ -3,7 +3,7 @@
 use crate::hub::driver::state::Driver;
 use crate::hub::feed::topic::By;
 use crate::hub::primitives::moment::millis;
-use crate::progress::sampler::RUN;
+use crate::progress::sampler::{RUN, TICK};
 
 impl Driver {
     /// Samples the jobs if it is time, somebody has begun to watch, or something has changed after
@@ -18,8 +18,13 @@ impl Driver {
             None => jobs.registry.base.is_awake(),
         };
         let is_watched = self.sampling.topic.as_ref().is_some_and(|topic| topic.followers() > 0);
-        if is_due || is_watched != self.sampling.was_watched {
-            self.sample_jobs();
+        if is_due {
+            return self.sample_jobs();
+        }
+        if is_watched && !std::mem::replace(&mut self.sampling.was_watched, is_watched) {
+            // Soon, and not at once: clients may come and go without pause.
+            let soon = self.sampling.last + millis(TICK);
+            self.sampling.next = Some(self.sampling.next.map_or(soon, |next| next.min(soon)));
         }
     }
 
@@ -39,6 +44,7 @@ impl Driver {
         };
         let is_watched = topic.followers() > 0;
         self.sampling.was_watched = is_watched;
+        self.sampling.last = self.engine.clock.now;
         let mut tell = std::mem::take(&mut self.sampling.tell);
         let again = shared.jobs.sample(is_watched, &mut tell);
         self.sampling.next = again.map(|again| self.engine.clock.now + millis(again));

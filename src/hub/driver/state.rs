@@ -101,6 +101,8 @@ pub(super) struct Sampling {
     pub(super) topic: Option<Arc<Topic>>,
     /// The time of the next sample; `None`: when something has changed.
     pub(super) next: Option<u64>,
+    /// The time of the last sample.
+    pub(super) last: u64,
     /// Whether a client followed the feed at the last sample.
     pub(super) was_watched: bool,
     /// The spare list of what is to be told.
