@@ -13,6 +13,7 @@ use crate::codec::Message;
 use crate::hub::feed::item::{BEHIND, Why};
 use crate::hub::feed::queue::{BURST, Entry, Evicted, PayloadCopy, Position, Queue, Slot};
 use crate::hub::feed::seq::Seq;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::feed::topic::{Change, KeyTable};
 use crate::hub::primitives::program::Payload;
 use crate::wire::v1::Had;
@@ -54,16 +55,16 @@ struct Handed {
 #[derive(Debug, Default)]
 struct Values {
     /// The values by the stamps with which they were set last.
-    set: BTreeMap<u64, Value>,
-    stamps: HashMap<Arc<str>, u64>,
+    set: BTreeMap<Stamp, Value>,
+    stamps: HashMap<Arc<str>, Stamp>,
     bytes: usize,
     /// On `stepcast.v1`: the stamp below which values have been handed over, and their number and
     /// cost.
-    handed: u64,
+    handed: Stamp,
     handed_keys: usize,
     handed_bytes: usize,
     /// The stamp from which on this connection has not been handed the values.
-    next: u64,
+    next: Stamp,
 }
 
 #[derive(Debug)]
@@ -72,7 +73,7 @@ struct Value {
     /// The value. `None`: it has been removed, which clients with a session are told.
     message: Option<Payload>,
     /// The stamp of the oldest value that this one has replaced while it waited, or its own.
-    since: u64,
+    since: Stamp,
 }
 
 impl Value {
@@ -104,7 +105,7 @@ impl Values {
     }
 
     /// Takes a value, whose key stays known.
-    fn take(&mut self, stamp: u64) -> Option<Value> {
+    fn take(&mut self, stamp: Stamp) -> Option<Value> {
         let value = self.set.remove(&stamp)?;
         self.bytes -= value.cost();
         if stamp < self.handed {
@@ -115,7 +116,7 @@ impl Values {
     }
 
     /// Removes a value, and its key.
-    fn remove(&mut self, stamp: u64) -> Option<Value> {
+    fn remove(&mut self, stamp: Stamp) -> Option<Value> {
         let value = self.take(stamp)?;
         self.stamps.remove(&value.key);
         Some(value)
@@ -123,21 +124,21 @@ impl Values {
 
     /// The first value that the connection has not been handed. One that has been handed no value
     /// needs no removal.
-    fn first(&self) -> Option<(u64, &Value)> {
+    fn first(&self) -> Option<(Stamp, &Value)> {
         let mut waiting = self.set.range(self.next..);
-        let first = waiting.find(|(_, value)| self.next > 0 || value.message.is_some());
+        let first = waiting.find(|(_, value)| self.next > Stamp::FIRST || value.message.is_some());
         first.map(|(stamp, value)| (*stamp, value))
     }
 
     /// Notes that the connection has been handed the values up to this stamp.
-    fn hand(&mut self, stamp: u64) {
-        self.next = stamp + 1;
+    fn hand(&mut self, stamp: Stamp) {
+        self.next = stamp.next();
         if stamp >= self.handed {
             for (_, value) in self.set.range(self.handed..=stamp) {
                 self.handed_keys += 1;
                 self.handed_bytes += value.cost();
             }
-            self.handed = stamp + 1;
+            self.handed = stamp.next();
         }
     }
 
@@ -162,9 +163,9 @@ impl Values {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Due {
     /// The stamp of the next message of its feeds, or `upto`.
-    pub(crate) before: u64,
+    pub(crate) before: Stamp,
     /// Only what was pushed before this stamp may be handed over.
-    pub(crate) upto: u64,
+    pub(crate) upto: Stamp,
     /// Whether the client is so far behind that values go first.
     pub(crate) values_first: bool,
     /// Whether its feeds have nothing for it.
@@ -183,7 +184,7 @@ pub(crate) struct Keeps {
 /// A message or value that has been handed over.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    pub(crate) stamp: u64,
+    pub(crate) stamp: Stamp,
     /// The message, with its copy apart; `None`: a removal.
     pub(crate) message: Option<Slot>,
     /// The key of a value.
@@ -198,14 +199,14 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
-    fn of(stamp: u64, message: Option<Slot>, cost: usize) -> Self {
+    fn of(stamp: Stamp, message: Option<Slot>, cost: usize) -> Self {
         Self { stamp, message, key: None, cost, number: None, evicted: Evicted::default() }
     }
 }
 
 enum Choice {
     Message,
-    Value(u64),
+    Value(Stamp),
 }
 
 impl Mail {
@@ -235,7 +236,7 @@ impl Mail {
         self.handed.as_ref().map_or_else(Position::default, |handed| handed.next)
     }
 
-    fn first_value(&self) -> Option<(u64, &Value)> {
+    fn first_value(&self) -> Option<(Stamp, &Value)> {
         self.values.as_ref()?.first()
     }
 
@@ -314,7 +315,7 @@ impl Mail {
 
     /// Whether the client may have to be told of the removal of a value.
     pub(crate) fn tells_removals(&self) -> bool {
-        self.values.as_ref().is_some_and(|values| values.handed > 0)
+        self.values.as_ref().is_some_and(|values| values.handed > Stamp::FIRST)
     }
 
     /// Takes the value of a key that the client has not been handed.
@@ -327,11 +328,11 @@ impl Mail {
     }
 
     fn drop_values_if_empty(&mut self) {
-        self.values.take_if(|values| values.set.is_empty() && values.handed == 0);
+        self.values.take_if(|values| values.set.is_empty() && values.handed == Stamp::FIRST);
     }
 
     /// Whether there is something for a client that has everything else pushed before this stamp.
-    pub(crate) fn begins_before(&self, stamp: u64) -> bool {
+    pub(crate) fn begins_before(&self, stamp: Stamp) -> bool {
         self.log.stamp_at(self.next()).is_some_and(|first| first < stamp)
             || self.first_value().is_some_and(|(_, value)| value.since < stamp)
     }
@@ -345,7 +346,7 @@ impl Mail {
         let next = self.next();
         let sent = self.log.stamp_at(next);
         let first = self.first_value();
-        let value = |is_due: &dyn Fn(u64, &Value) -> bool| {
+        let value = |is_due: &dyn Fn(Stamp, &Value) -> bool| {
             let (stamp, value) = first?;
             is_due(stamp, value).then_some(Choice::Value(stamp))
         };
@@ -369,7 +370,7 @@ impl Mail {
     ) -> Option<Taken> {
         match (self.choose(due)?, keeps) {
             (Choice::Message, None) => {
-                let (slot, cost) = self.log.pop_before(u64::MAX, copy)?;
+                let (slot, cost) = self.log.pop_before(Stamp::MAX, copy)?;
                 Some(Taken::of(slot.stamp(), Some(slot), cost))
             }
             (Choice::Message, Some(keeps)) => self.hand_message(keeps, copy),
@@ -464,7 +465,8 @@ impl Mail {
         let has = handed.numbers.partition_point(|number| *number <= handed.seen);
         handed.next = self.log.position(has);
         if let Some(values) = &mut self.values {
-            values.next = had.set.filter(|_| seq.is_some()).map_or(0, |stamp| stamp + 1);
+            let set = had.set.filter(|_| seq.is_some());
+            values.next = set.map_or(Stamp::FIRST, |set| Stamp::new(set).next());
         }
         if self.log.len() > has {
             return None;
@@ -505,7 +507,7 @@ mod tests {
     const BOUND: usize = 3 * KEY;
 
     fn entry(stamp: u64, text: &'static str) -> Entry {
-        Entry { stamp, message: Message::from(text).into() }
+        Entry { stamp: Stamp::new(stamp), message: Message::from(text).into() }
     }
 
     /// Sets a key. Returns what it replaces, and what that counted.
@@ -515,7 +517,8 @@ mod tests {
         stamp: u64,
         message: impl Into<Message>,
     ) -> Option<(Payload, usize)> {
-        let replaced = mail.change(key, Change { stamp, message: Some(message.into().into()) })?;
+        let message = Some(message.into().into());
+        let replaced = mail.change(key, Change { stamp: Stamp::new(stamp), message })?;
         let cost = replaced.cost(key);
         Some((replaced.message?, cost))
     }
@@ -525,6 +528,7 @@ mod tests {
     /// Takes what is due before a stamp, of a client with or without feeds that have something.
     fn take(mail: &mut Mail, before: u64, is_last: bool, keeps: Option<Keeps>) -> Option<Told> {
         let mut copy = PayloadCopy::new();
+        let before = Stamp::new(before);
         let due = Due { before, upto: before, values_first: false, is_last };
         let taken = mail.take(due, keeps, &mut copy)?;
         let text =
@@ -592,7 +596,7 @@ mod tests {
         assert_eq!(texts(&mut mail, 9), ["y1"]);
         assert!(mail.is_over());
         set(&mut mail, "x", 2, "x2");
-        mail.change("x", Change { stamp: 3, message: None });
+        mail.change("x", Change { stamp: Stamp::new(3), message: None });
         assert_eq!(
             (mail.waits(), mail.bytes()),
             (false, KeyTable::cost_of_removal("x")),
@@ -706,8 +710,8 @@ mod tests {
         }
         assert_eq!(mail.bytes(), 2 * (KEY + 1), "two keys");
         assert!(mail.tells_removals());
-        mail.change("c", Change { stamp: 3, message: None });
-        mail.change("d", Change { stamp: 4, message: None });
+        mail.change("c", Change { stamp: Stamp::new(3), message: None });
+        mail.change("d", Change { stamp: Stamp::new(4), message: None });
         assert_eq!(handed(&mut mail), ["-", "-"]);
         assert!(mail.begin(had(0, Some(3))).is_none());
         assert_eq!(handed(&mut mail), ["-"], "what happened since");

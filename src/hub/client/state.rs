@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::hub::client::mail::Mail;
 use crate::hub::error::FollowError;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::feed::topic::{Change, Topic, Topics};
 use crate::hub::id::ClientId;
 use crate::hub::primitives::budget::{Budget, Charge};
@@ -235,7 +236,7 @@ impl Wants {
 pub(crate) struct Wanted {
     pub(crate) topic: Arc<Topic>,
     /// The stamp from which on the client gets everything, whatever else is kept.
-    pub(crate) stamp: u64,
+    pub(crate) stamp: Stamp,
     /// Whether the driver has not seen this yet. The client may have followed the feed before, and
     /// have stopped in between: it then begins anew.
     pub(crate) fresh: bool,
@@ -245,7 +246,7 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     fn by_itself(topic: Arc<Topic>) -> Self {
-        Self { topic, stamp: u64::MAX, fresh: false, told: false }
+        Self { topic, stamp: Stamp::MAX, fresh: false, told: false }
     }
 }
 
@@ -400,7 +401,7 @@ impl ClientState {
     pub(crate) fn follow(
         &self,
         topic: &Arc<Topic>,
-        stamp: u64,
+        stamp: Stamp,
         limit: usize,
         tell: impl FnOnce(),
     ) -> Result<(), FollowError> {

@@ -12,6 +12,7 @@ use crate::hub::engine::admission::{Answer, Verdict};
 use crate::hub::engine::follows::{Follow, Follows};
 use crate::hub::engine::intake::Used;
 use crate::hub::engine::parts::Engine;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::goodbye::COME_BACK;
 use crate::wire::{Wire, v1 as wire_v1};
 
@@ -80,7 +81,7 @@ impl Connection {
             Ok(Answer::Upgrade(mut both, topic)) => {
                 let place = engine.feeds.log_of(&topic);
                 let client = engine.admit(request, address, self.id, topic);
-                let cursor = engine.feeds.follow(place, self.id, u64::MAX, engine.clock.now);
+                let cursor = engine.feeds.follow(place, self.id, Stamp::MAX, engine.clock.now);
                 // One write for the response and the greeting: browsers learn their id with the
                 // answer.
                 engine.put_greeting(client.id, &mut both);

@@ -19,6 +19,7 @@ use crate::hub::engine::parts::Engine;
 use crate::hub::feed::item::Cursor;
 use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::seq::Seq;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::primitives::budget::Charge;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::Moment;
@@ -136,7 +137,7 @@ impl Open {
 pub(super) struct PendingClose {
     pub(super) close: CloseFrame,
     /// Messages stamped before this number go before the Close.
-    pub(super) upto: u64,
+    pub(super) upto: Stamp,
     pub(super) deadline: u64,
     /// Whether the client broke the rules: then nothing more is read.
     pub(super) is_violation: bool,
@@ -223,7 +224,7 @@ impl Connection {
 
     /// Whether everything stamped before `upto` has left, or never will. `drains` remembers, until
     /// then, that all of it has been taken up.
-    pub(crate) fn has_left(&mut self, upto: u64, drains: &mut bool, engine: &Engine) -> bool {
+    pub(crate) fn has_left(&mut self, upto: Stamp, drains: &mut bool, engine: &Engine) -> bool {
         if self.is_stranger() {
             return true;
         }

@@ -15,6 +15,7 @@ use crate::hub::error::FollowError;
 use crate::hub::feed::item::Why;
 use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::seq::Seq;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::feed::topic::NAME_MAX;
 use crate::hub::goodbye::{COME_BACK, Goodbye};
 use crate::hub::primitives::budget::Charge;
@@ -377,7 +378,7 @@ impl Connection {
         match open.follows.at(place).map(|follow| follow.seen) {
             // A followed feed goes on where it is: everything given before goes before this answer.
             Some(seen) => open.lines().feed(name, topic.alias, topic.epoch, seen.get(), true),
-            None => self.begin_feed(place, (had, u64::MAX), engine, connection),
+            None => self.begin_feed(place, (had, Stamp::MAX), engine, connection),
         }
     }
 
@@ -407,7 +408,7 @@ impl Connection {
     fn begin_feed(
         &mut self,
         place: FeedPlace,
-        (had, stamp): (Option<Had>, u64),
+        (had, stamp): (Option<Had>, Stamp),
         engine: &mut Engine,
         connection: ConnId,
     ) {
@@ -437,7 +438,7 @@ impl Connection {
     pub(super) fn take_up_v1(
         &mut self,
         engine: &Engine,
-        upto: u64,
+        upto: Stamp,
         bytes: usize,
         messages: usize,
     ) -> Option<(Box<Outbox>, usize)> {
@@ -455,7 +456,8 @@ impl Connection {
                     if let Some((number, seen, why)) = mailed.number {
                         joined.gap(v1::MAILBOX, seen.get(), number.get(), why.name());
                     }
-                    let number = mailed.number.map_or(mailed.stamp, |(number, ..)| number.get());
+                    let number =
+                        mailed.number.map_or(mailed.stamp.get(), |(number, ..)| number.get());
                     let at = feeds.times.of(mailed.stamp, engine.clock.now);
                     let head = Head { alias: v1::MAILBOX, number, at };
                     let (message, key) = (mailed.message.as_deref(), mailed.key.as_deref());

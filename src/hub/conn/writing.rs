@@ -13,6 +13,7 @@ use crate::hub::engine::follows::{Mailed, Owed};
 use crate::hub::engine::parts::Engine;
 use crate::hub::feed::batch::Batch;
 use crate::hub::feed::item;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::limits::Overflow;
 use crate::hub::primitives::moment::Moment;
 use crate::wire::{Frame, Wire};
@@ -273,7 +274,7 @@ impl Connection {
     }
 
     /// Fills the outbox with the next frames of mailbox and feed, merged.
-    fn take_up_by_stamp(&mut self, engine: &mut Engine, upto: u64, room: usize) {
+    fn take_up_by_stamp(&mut self, engine: &mut Engine, upto: Stamp, room: usize) {
         let Phase::Open(open) = &mut self.phase else { return };
         if open.is_v1() {
             return self.take_up_lines(engine, upto, room);
@@ -309,7 +310,7 @@ impl Connection {
     }
 
     /// Fills the outbox on the wire `stepcast.v1`.
-    fn take_up_lines(&mut self, engine: &mut Engine, upto: u64, room: usize) {
+    fn take_up_lines(&mut self, engine: &mut Engine, upto: Stamp, room: usize) {
         let Phase::Open(open) = &self.phase else { return };
         let messages = messages_at_once(open.follows.count());
         let bytes = TAKE_BYTES.min(room);

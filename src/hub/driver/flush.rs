@@ -16,6 +16,7 @@ use slab::Slab;
 use crate::hub::conn::phase::Connection;
 use crate::hub::engine::parts::Engine;
 use crate::hub::error::FlushError;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::shared::flush::Flush;
 
@@ -36,7 +37,7 @@ pub(crate) struct Flushes {
 struct UnderWay {
     flushes: Vec<Flush>,
     /// The newest stamp of the group.
-    upto: u64,
+    upto: Stamp,
     /// The connections that the group waits for, by their place.
     waiting: HashMap<usize, Waiting>,
     /// The place of the next connection to look at. `None`: the walk is over.
@@ -209,7 +210,7 @@ mod tests {
         let waker = Waker::from(Arc::clone(&bad));
         let mut waits: Vec<_> = (0..4)
             .map(|number| {
-                let (flush, mut waits) = Flush::new(0, Instant::now());
+                let (flush, mut waits) = Flush::new(Stamp::FIRST, Instant::now());
                 match number % 2 {
                     0 => flushes.early.push(flush),
                     _ => flushes.under_way.push(UnderWay::new(vec![flush])),

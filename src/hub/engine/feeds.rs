@@ -10,6 +10,7 @@ use crate::hub::feed::log::Log;
 use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::queue::Queue;
 use crate::hub::feed::seq::Seq;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::feed::times::Times;
 use crate::hub::feed::topic::Topic;
 use crate::hub::limits::{Retention, Timeouts};
@@ -27,7 +28,7 @@ pub(crate) struct Feeds {
     /// Everyone's log is the first.
     pub(crate) logs: Logs,
     /// The stamp below which pushes are visible and may be delivered.
-    pub(crate) upto: u64,
+    pub(crate) upto: Stamp,
     /// The callers' pushes that are being taken over.
     pub(crate) round: Round,
     pub(crate) times: Times,
@@ -56,7 +57,7 @@ impl Feeds {
         Self {
             shared,
             logs,
-            upto: 0,
+            upto: Stamp::FIRST,
             round: Round::default(),
             times: Times::new(millis(timeouts.grace)),
             spare_queue: Queue::default(),
@@ -123,7 +124,7 @@ impl Feeds {
         &mut self,
         place: FeedPlace,
         connection: ConnId,
-        stamp: u64,
+        stamp: Stamp,
         now: u64,
     ) -> Cursor {
         let upto = self.horizon();
@@ -141,7 +142,7 @@ impl Feeds {
         place: FeedPlace,
         connection: ConnId,
         had: Option<Had>,
-        stamp: u64,
+        stamp: Stamp,
         now: u64,
     ) -> (Cursor, Seq, bool) {
         let upto = self.horizon();

@@ -12,6 +12,7 @@ use crate::hub::feed::item::{BEHIND, Cursor, Item, Why};
 use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::queue::PayloadCopy;
 use crate::hub::feed::seq::Seq;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::program::Payload;
 
@@ -193,9 +194,9 @@ impl Follows {
     pub(crate) fn oldest<'a>(
         &self,
         feeds: &'a Feeds,
-        upto: u64,
+        upto: Stamp,
         values_first: bool,
-    ) -> Option<(u64, &'a Item, Follow, Cursor)> {
+    ) -> Option<(Stamp, &'a Item, Follow, Cursor)> {
         let next = |follow: &Follow| {
             let log = feeds.get(follow.place())?;
             let (stamp, item, cursor) =
@@ -215,7 +216,7 @@ impl Follows {
         client: &ClientState,
         has_mail: &mut bool,
         feeds: &'a Feeds,
-        upto: u64,
+        upto: Stamp,
     ) -> Option<Owed<'a>> {
         let behind = self.is_behind(feeds);
         let next = self.oldest(feeds, upto, behind);
@@ -237,7 +238,7 @@ impl Follows {
         client: &ClientState,
         may_have_mail: bool,
         feeds: &Feeds,
-        upto: u64,
+        upto: Stamp,
     ) -> bool {
         let has_mail = || {
             let mailbox = client.mailbox.lock();
@@ -264,12 +265,12 @@ impl Follows {
 /// What a client is given next.
 pub(crate) enum Owed<'a> {
     Mail(Mailed),
-    Feed { stamp: u64, item: &'a Item, follow: Follow, after: Cursor },
+    Feed { stamp: Stamp, item: &'a Item, follow: Follow, after: Cursor },
 }
 
 /// A message, a value or a removal of the mailbox.
 pub(crate) struct Mailed {
-    pub(crate) stamp: u64,
+    pub(crate) stamp: Stamp,
     /// `None`: a removal.
     pub(crate) message: Option<Payload>,
     pub(crate) key: Option<Arc<str>>,
@@ -305,7 +306,7 @@ mod tests {
     use super::*;
 
     fn follow(index: usize) -> Follow {
-        Follow::new(FeedPlace::at(index), Cursor { log: index as u64, latest: 0 })
+        Follow::new(FeedPlace::at(index), Cursor { log: index as u64, latest: Stamp::FIRST })
     }
 
     fn places(follows: &Follows) -> Vec<usize> {
@@ -319,10 +320,13 @@ mod tests {
         follows.add(follow(8));
         follows.add(follow(9));
         assert!(follows.only().is_none());
-        follows.set_cursor(FeedPlace::at(8), Cursor { log: 80, latest: 3 });
+        follows.set_cursor(FeedPlace::at(8), Cursor { log: 80, latest: Stamp::new(3) });
         let taken = follows.take_unless(|place| place.index() != 7);
         assert_eq!((taken.len(), places(&follows)), (1, vec![8, 9]));
-        assert_eq!(follows.iter().next().unwrap().cursor, Cursor { log: 80, latest: 3 });
+        assert_eq!(
+            follows.iter().next().unwrap().cursor,
+            Cursor { log: 80, latest: Stamp::new(3) }
+        );
         follows.take_unless(|_| false);
         assert!(follows.only().is_none() && places(&follows).is_empty());
         follows.add(follow(1));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::queue::Queue;
 use crate::hub::feed::seq::Seq;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::feed::topic::Change;
 use crate::hub::shared::state::{FeedNews, Slots};
 
@@ -15,7 +16,7 @@ use crate::hub::shared::state::{FeedNews, Slots};
 pub(crate) struct Round {
     pub(crate) stage: Stage,
     /// The stamp that the round reaches.
-    pub(crate) upto: u64,
+    pub(crate) upto: Stamp,
     /// Feeds whose inboxes have not been looked at yet.
     pub(crate) news: FeedNews,
     /// The rest of the inbox that is being taken over.
@@ -44,5 +45,5 @@ pub(crate) struct Part {
     pub(crate) queue: Queue,
     pub(crate) values: hash_map::IntoIter<Arc<str>, Change>,
     /// The stamp of the feed's end.
-    pub(crate) end: Option<u64>,
+    pub(crate) end: Option<Stamp>,
 }

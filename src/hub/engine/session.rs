@@ -20,6 +20,7 @@ use crate::hub::engine::follows::Follow;
 use crate::hub::engine::parts::Engine;
 use crate::hub::events::{DisconnectReason, Event};
 use crate::hub::feed::item::Kept;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::id::ClientId;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::wire::v1::Hello;
@@ -188,7 +189,7 @@ impl Engine {
             let Some(log) = self.feeds.logs.get_mut(follow.place()) else { continue };
             let received = log.window.before(follow.cursor.log, unanswered);
             let from =
-                received.min(log.start(false, u64::MAX, self.feeds.upto, self.clock.now).log);
+                received.min(log.start(false, Stamp::MAX, self.feeds.upto, self.clock.now).log);
             log.hold(from);
             let place = follow.place();
             stands.push(Stand { place, alias: log.topic.alias, from });

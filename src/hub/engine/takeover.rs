@@ -20,6 +20,7 @@ use crate::hub::engine::feeds::Feeds;
 use crate::hub::engine::round::{Part, Stage};
 use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::queue::Queue;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::feed::topic::Topic;
 #[cfg(test)]
 use crate::hub::shared::state::Slots;
@@ -36,7 +37,7 @@ impl Feeds {
 
     /// The stamp where a new follower of the live end begins. Lower stamps are delivered, or will
     /// be when the round's clients are marked.
-    pub(crate) fn horizon(&self) -> u64 {
+    pub(crate) fn horizon(&self) -> Stamp {
         if self.round.stage == Stage::Clients { self.round.upto } else { self.upto }
     }
 

@@ -211,6 +211,7 @@ mod tests {
     use crate::codec::Message;
     use crate::hub::feed::log::tests::{ALL, batch_of, log, log_of};
     use crate::hub::feed::queue::Entry;
+    use crate::hub::feed::stamp::Stamp;
     use crate::wire::Wire;
 
     #[test]
@@ -248,14 +249,15 @@ mod tests {
             let message = Message::from("x".repeat(1000));
             log.push(
                 Seq::new(number),
-                Entry { stamp: number, message: message.into() },
+                Entry { stamp: Stamp::new(number), message: message.into() },
                 0,
                 &budget,
             );
         }
-        log.reveal(1000);
-        assert!(log.batch(Cursor::default(), 1000, Wire::V1, true, &budget).is_none());
-        let batch = log.batch(Cursor::default(), 1000, Wire::V1, true, &budget).unwrap();
+        log.reveal(Stamp::new(1000));
+        assert!(log.batch(Cursor::default(), Stamp::new(1000), Wire::V1, true, &budget).is_none());
+        let batch =
+            log.batch(Cursor::default(), Stamp::new(1000), Wire::V1, true, &budget).unwrap();
         assert_eq!((batch.parts.len(), batch.frames.len()), (1, 7));
         let frames = batch.frames.iter().flat_map(|(_, frame, _)| frame.parts());
         assert_eq!(batch.parts[0], frames.flat_map(|part| part.to_vec()).collect::<Vec<_>>());
@@ -267,15 +269,15 @@ mod tests {
             let message = Message::from("x".repeat(size));
             log.push(
                 Seq::new(number),
-                Entry { stamp: number, message: message.into() },
+                Entry { stamp: Stamp::new(number), message: message.into() },
                 0,
                 &budget,
             );
         }
-        log.reveal(2000);
-        let from = Cursor { log: 100, latest: 0 };
-        assert!(log.batch(from, 2000, Wire::V1, true, &budget).is_none());
-        let batch = log.batch(from, 2000, Wire::V1, true, &budget).unwrap();
+        log.reveal(Stamp::new(2000));
+        let from = Cursor { log: 100, latest: Stamp::FIRST };
+        assert!(log.batch(from, Stamp::new(2000), Wire::V1, true, &budget).is_none());
+        let batch = log.batch(from, Stamp::new(2000), Wire::V1, true, &budget).unwrap();
         assert!(batch.parts[1].len() > 100_000 && batch.frames[1].1.parts().count() == 1);
         let shared = batch.frames[1].1.parts().next().unwrap();
         assert_eq!((batch.parts.len(), batch.parts[1].as_ptr()), (3, shared.as_ptr()));
@@ -286,21 +288,24 @@ mod tests {
         let (mut log, budget) = log(ALL);
         for (number, stamp) in [(1, 0), (2, 1), (5, 2), (6, 3)] {
             let message = Message::from(format!("message {number}"));
-            log.push(Seq::new(number), Entry { stamp, message: message.into() }, 0, &budget);
+            let entry = Entry { stamp: Stamp::new(stamp), message: message.into() };
+            log.push(Seq::new(number), entry, 0, &budget);
         }
-        log.reveal(9);
+        log.reveal(Stamp::new(9));
         let mut batch_at = |from| {
             assert!(
-                log.batch(from, 9, Wire::V1, true, &budget).is_none(),
+                log.batch(from, Stamp::new(9), Wire::V1, true, &budget).is_none(),
                 "nobody has asked before"
             );
-            let batch = log.batch(from, 9, Wire::V1, true, &budget).expect("it has been asked for");
+            let batch = log
+                .batch(from, Stamp::new(9), Wire::V1, true, &budget)
+                .expect("it has been asked for");
             let lines = String::from_utf8(batch.parts.concat()[2..].to_vec()).unwrap();
             (lines.lines().count(), batch.after(batch.bytes).0.log, batch.is_all, lines)
         };
         let (lines, after, is_all, text) = batch_at(Cursor::default());
         assert_eq!((lines, after, is_all), (2, 2, false), "{text}");
-        let (lines, after, is_all, text) = batch_at(Cursor { log: 2, latest: 0 });
+        let (lines, after, is_all, text) = batch_at(Cursor { log: 2, latest: Stamp::FIRST });
         assert_eq!((lines, after, is_all), (2, 4, true), "{text}");
         assert!(text.contains("message 5") && text.contains("message 6"), "{text}");
     }

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use crate::hub::feed::queue::Entry;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::primitives::budget::{Budget, Charge};
 use crate::hub::primitives::program::Payload;
 use crate::wire::Frame;
@@ -20,7 +21,7 @@ pub(crate) struct Cursor {
     /// The position in the log to read next. Positions count everything ever put in.
     pub(crate) log: u64,
     /// The stamp below which the client has every latest value.
-    pub(crate) latest: u64,
+    pub(crate) latest: Stamp,
 }
 
 /// Why messages are missing, as clients on `stepcast.v1` are told.

@@ -9,6 +9,7 @@ use crate::hub::feed::followers::Followers;
 use crate::hub::feed::item::{BEHIND, Cursor, Item, Kept};
 use crate::hub::feed::queue::Entry;
 use crate::hub::feed::seq::Seq;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::feed::topic::{Change, Topic};
 use crate::hub::feed::window::{Slot, Window};
 use crate::hub::primitives::budget::Budget;
@@ -99,7 +100,7 @@ impl Log {
         let item = if let Some(message) = message {
             Item::new(Entry { stamp, message }, Some(known), at, cost, budget)
         } else {
-            let head = Head { alias: self.topic.alias, number: stamp, at };
+            let head = Head { alias: self.topic.alias, number: stamp.get(), at };
             let removal = Item::removal(head, known, budget);
             budget.sub(cost); // what is kept of it is counted by itself
             removal
@@ -108,13 +109,13 @@ impl Log {
     }
 
     /// Takes over the end of the feed, with this stamp.
-    pub(crate) fn finish(&mut self, stamp: u64, at: u64, budget: &Arc<Budget>) {
-        let head = Head { alias: self.topic.alias, number: stamp, at };
+    pub(crate) fn finish(&mut self, stamp: Stamp, at: u64, budget: &Arc<Budget>) {
+        let head = Head { alias: self.topic.alias, number: stamp.get(), at };
         self.latest.end.get_or_insert_with(|| (stamp, Item::end(head, budget)));
     }
 
     /// Makes messages stamped before `stamp` readable.
-    pub(crate) fn reveal(&mut self, stamp: u64) {
+    pub(crate) fn reveal(&mut self, stamp: Stamp) {
         self.window.reveal(stamp);
         self.forget_batches();
     }
@@ -126,16 +127,16 @@ impl Log {
     pub(crate) fn resume(
         &self,
         had: Option<Had>,
-        stamp: u64,
-        upto: u64,
+        stamp: Stamp,
+        upto: Stamp,
         now: u64,
     ) -> (Cursor, Seq, bool) {
         let known = self.topic.origin..=self.newest;
         if let Some(Had { seq: Some(seq), set, .. }) = had.filter(|had| {
             had.seq.is_some_and(|seq| known.contains(&Seq::new(seq)))
-                && self.latest.knows(had.set, upto)
+                && self.latest.knows(had.set.map(Stamp::new), upto)
         }) {
-            let latest = set.map_or(0, |stamp| stamp + 1);
+            let latest = set.map_or(Stamp::FIRST, |set| Stamp::new(set).next());
             let seq = Seq::new(seq);
             return (Cursor { log: self.window.after_number(seq), latest }, seq, true);
         }
@@ -152,10 +153,10 @@ impl Log {
     /// Returns where a new client begins: with the latest values, and with the retained log or, if
     /// `live`, with what comes after. The client gets everything stamped from `stamp` on in any
     /// case. Messages stamped before `upto` are delivered already, or about to be.
-    pub(crate) fn start(&self, live: bool, stamp: u64, upto: u64, now: u64) -> Cursor {
+    pub(crate) fn start(&self, live: bool, stamp: Stamp, upto: Stamp, now: u64) -> Cursor {
         let end = self.window.stamped_from(upto);
         let log = if live { end } else { self.window.kept_from(self.kept, now, end) };
-        Cursor { log: log.min(self.window.stamped_from(stamp)), latest: 0 }
+        Cursor { log: log.min(self.window.stamped_from(stamp)), latest: Stamp::FIRST }
     }
 
     fn forget_batches(&mut self) {
@@ -169,10 +170,10 @@ impl Log {
     pub(crate) fn next(
         &self,
         at: Cursor,
-        upto: u64,
+        upto: Stamp,
         values_first: bool,
         v1: bool,
-    ) -> Option<(u64, &Item, Cursor)> {
+    ) -> Option<(Stamp, &Item, Cursor)> {
         let logged = self.window.get(at.log);
         let set = self.latest.next(at.latest, upto, v1);
         match (logged, set) {
@@ -184,7 +185,7 @@ impl Log {
             (_, None) if !v1 => None,
             (_, set) => {
                 let (stamp, item) = set.or_else(|| self.latest.end(at.latest, upto))?;
-                Some((stamp, item, Cursor { latest: stamp + 1, ..at }))
+                Some((stamp, item, Cursor { latest: stamp.next(), ..at }))
             }
         }
     }
@@ -202,7 +203,7 @@ impl Log {
     pub(crate) fn batch(
         &mut self,
         at: Cursor,
-        upto: u64,
+        upto: Stamp,
         wire: Wire,
         asks: bool,
         budget: &Arc<Budget>,
@@ -238,13 +239,13 @@ impl Log {
     pub(crate) fn form<'a>(
         &'a self,
         item: &'a Item,
-        stamp: u64,
+        stamp: Stamp,
         (at, after): (Cursor, Cursor),
         budget: &Arc<Budget>,
     ) -> (&'a Form, Option<Seq>) {
         let is_numbered = after.log != at.log || item.is_end();
         let number = if is_numbered { self.number_at(at.log) } else { None };
-        let counted = number.map_or(stamp, Seq::get);
+        let counted = number.map_or(stamp.get(), Seq::get);
         (item.form(self.topic.alias, counted, budget), number)
     }
 
@@ -312,15 +313,15 @@ impl Log {
 /// The latest values, by their stamps.
 #[derive(Debug, Default)]
 pub(crate) struct Latest {
-    values: BTreeMap<u64, Item>,
+    values: BTreeMap<Stamp, Item>,
     /// The removals of values, for clients that have the values.
-    removals: BTreeMap<u64, Item>,
+    removals: BTreeMap<Stamp, Item>,
     /// The feed's end, after everything else.
-    end: Option<(u64, Item)>,
+    end: Option<(Stamp, Item)>,
     /// The stamp of each key's value, or of its removal.
-    stamps: HashMap<Arc<str>, u64>,
+    stamps: HashMap<Arc<str>, Stamp>,
     /// The stamp of the youngest removal that has been forgotten.
-    forgotten: Option<u64>,
+    forgotten: Option<Stamp>,
 }
 
 /// The removals that a feed remembers for clients that are behind, or come back. A client that
@@ -328,7 +329,7 @@ pub(crate) struct Latest {
 const REMOVALS: usize = 256;
 
 impl Latest {
-    fn set(&mut self, key: Arc<str>, stamp: u64, item: Item) {
+    fn set(&mut self, key: Arc<str>, stamp: Stamp, item: Item) {
         if let Some(old) = self.stamps.insert(key, stamp) {
             self.values.remove(&old);
             self.removals.remove(&old);
@@ -350,35 +351,35 @@ impl Latest {
 
     /// Whether a client that has the values up to stamp `set` can be told everything that happened
     /// to them since. The stamp has to be one that the hub has told, which are those before `upto`.
-    fn knows(&self, set: Option<u64>, upto: u64) -> bool {
+    fn knows(&self, set: Option<Stamp>, upto: Stamp) -> bool {
         set.is_none_or(|set| Some(set) >= self.forgotten && set < upto)
     }
 
     /// Returns the oldest value, or removal if `removals`, stamped from `from` on and before
     /// `upto`.
-    fn next(&self, from: u64, upto: u64, removals: bool) -> Option<(u64, &Item)> {
+    fn next(&self, from: Stamp, upto: Stamp, removals: bool) -> Option<(Stamp, &Item)> {
         if from >= upto {
             return None;
         }
         let first =
-            |items: &'_ BTreeMap<u64, Item>| items.range(from..upto).next().map(|(at, _)| *at);
+            |items: &'_ BTreeMap<Stamp, Item>| items.range(from..upto).next().map(|(at, _)| *at);
         let value = first(&self.values);
         // A client that has had no value needs no removal.
-        let removal = if removals && from > 0 { first(&self.removals) } else { None };
+        let removal = if removals && from > Stamp::FIRST { first(&self.removals) } else { None };
         let stamp = value.into_iter().chain(removal).min()?;
         let items = if removal == Some(stamp) { &self.removals } else { &self.values };
         items.get(&stamp).map(|item| (stamp, item))
     }
 
     /// Returns the feed's end, if it was stamped from `from` on and before `upto`.
-    fn end(&self, from: u64, upto: u64) -> Option<(u64, &Item)> {
+    fn end(&self, from: Stamp, upto: Stamp) -> Option<(Stamp, &Item)> {
         let end = self.end.as_ref().filter(|(stamp, _)| (from..upto).contains(stamp));
         end.map(|(stamp, item)| (*stamp, item))
     }
 
     /// Whether everything was stamped before this.
-    pub(crate) fn all_before(&self, stamp: u64) -> bool {
-        let all_before = |items: &BTreeMap<u64, Item>| {
+    pub(crate) fn all_before(&self, stamp: Stamp) -> bool {
+        let all_before = |items: &BTreeMap<Stamp, Item>| {
             items.last_key_value().is_none_or(|(last, _)| *last < stamp)
         };
         all_before(&self.values)
@@ -412,23 +413,23 @@ pub(crate) mod tests {
             let byte = u8::try_from(index % 251).unwrap();
             log.window.push(slot(index as u64, *len, item(byte, *len)));
         }
-        log.reveal(u64::MAX);
+        log.reveal(Stamp::MAX);
         log
     }
 
     pub(crate) fn batch_of(log: &mut Log) -> &Batch {
         assert!(
-            log.batch(Cursor::default(), u64::MAX, Wire::Plain, true, &budget()).is_none(),
+            log.batch(Cursor::default(), Stamp::MAX, Wire::Plain, true, &budget()).is_none(),
             "nobody else was there yet"
         );
-        log.batch(Cursor::default(), u64::MAX, Wire::Plain, true, &budget()).unwrap()
+        log.batch(Cursor::default(), Stamp::MAX, Wire::Plain, true, &budget()).unwrap()
     }
 
     #[test]
     fn a_feed_stays_for_what_a_client_that_is_away_has_not_received_however_old_that_is() {
         let (mut log, _) = log(Kept { messages: 3, age: 100 });
         (0..10).for_each(|stamp| log.window.push(slot(stamp, 10, item(0, 10))));
-        log.reveal(10);
+        log.reveal(Stamp::new(10));
         log.hold(10);
         assert!(log.is_over(1000), "the client has all that there is");
         log.hold(2);
@@ -447,12 +448,14 @@ pub(crate) mod tests {
             slot.item.at = stamp * 10;
             log.window.push(slot);
         }
-        log.reveal(10);
-        assert_eq!(log.start(false, u64::MAX, u64::MAX, 90), Cursor { log: 7, latest: 0 });
-        assert_eq!(log.start(false, u64::MAX, u64::MAX, 175), Cursor { log: 8, latest: 0 });
-        assert_eq!(log.start(false, u64::MAX, u64::MAX, 1000), Cursor { log: 10, latest: 0 });
-        assert_eq!(log.start(true, u64::MAX, u64::MAX, 90), Cursor { log: 10, latest: 0 });
-        assert_eq!(log.start(false, 4, u64::MAX, 90), Cursor { log: 4, latest: 0 });
+        log.reveal(Stamp::new(10));
+        let at = |log| Cursor { log, latest: Stamp::FIRST };
+        let start = |live, stamp, now| log.start(live, stamp, Stamp::MAX, now);
+        assert_eq!(start(false, Stamp::MAX, 90), at(7));
+        assert_eq!(start(false, Stamp::MAX, 175), at(8));
+        assert_eq!(start(false, Stamp::MAX, 1000), at(10));
+        assert_eq!(start(true, Stamp::MAX, 90), at(10));
+        assert_eq!(start(false, Stamp::new(4), 90), at(4));
         log.trim(5, 90, usize::MAX);
         assert!(log.window.get(4).is_none() && log.window.get(5).is_some());
         log.trim(10, 90, usize::MAX);
@@ -461,15 +464,17 @@ pub(crate) mod tests {
         log.trim(10, 190, usize::MAX);
         assert_eq!((log.window.live(), log.bytes()), (10, 0));
         log.window.push(slot(10, 10, item(0, 10)));
-        log.reveal(11);
+        log.reveal(Stamp::new(11));
         assert!(log.window.get(10).is_some(), "positions go on");
     }
 
     #[test]
     fn log_and_latest_values_come_in_the_order_of_their_stamps_and_none_twice() {
         let (mut log, budget) = log(ALL);
-        let entry =
-            |stamp, text: &'static str| Entry { stamp, message: Message::from(text).into() };
+        let entry = |stamp, text: &'static str| {
+            let message = Message::from(text).into();
+            Entry { stamp: Stamp::new(stamp), message }
+        };
         let set = |log: &mut Log, key: &str, entry: Entry| {
             let change = Change { stamp: entry.stamp, message: Some(entry.message) };
             log.change(key.into(), change, 0, &budget);
@@ -480,10 +485,10 @@ pub(crate) mod tests {
         set(&mut log, "y", entry(3, "y1"));
         set(&mut log, "x", entry(4, "x2"));
         log.push(Seq::new(3), entry(5, "c"), 0, &budget);
-        log.reveal(5);
+        log.reveal(Stamp::new(5));
         let read = |log: &Log, mut at: Cursor, upto: u64| {
             let mut texts = Vec::new();
-            while let Some((_, item, after)) = log.next(at, upto, false, false) {
+            while let Some((_, item, after)) = log.next(at, Stamp::new(upto), false, false) {
                 let bytes: Vec<u8> = item.frame().parts().flat_map(|part| part.to_vec()).collect();
                 texts.push(String::from_utf8(bytes[2..].to_vec()).unwrap());
                 at = after;
@@ -491,46 +496,52 @@ pub(crate) mod tests {
             (texts.join(" "), at)
         };
         let (texts, at) = read(&log, Cursor::default(), 5);
-        assert_eq!((texts.as_str(), at), ("a b y1 x2", Cursor { log: 2, latest: 5 }));
+        assert_eq!((texts.as_str(), at), ("a b y1 x2", Cursor { log: 2, latest: Stamp::new(5) }));
         set(&mut log, "y", entry(6, "y2"));
-        log.reveal(7);
+        log.reveal(Stamp::new(7));
         assert_eq!(read(&log, at, 7).0, "c y2");
-        assert_eq!(read(&log, log.start(true, u64::MAX, u64::MAX, 0), 7).0, "x2 y2");
-        assert_eq!(read(&log, log.start(false, u64::MAX, u64::MAX, 0), 7).0, "a b x2 c y2");
+        assert_eq!(read(&log, log.start(true, Stamp::MAX, Stamp::MAX, 0), 7).0, "x2 y2");
+        assert_eq!(read(&log, log.start(false, Stamp::MAX, Stamp::MAX, 0), 7).0, "a b x2 c y2");
         let batch = batch_of(&mut log);
         assert_eq!(
             batch.after(batch.within(usize::MAX, usize::MAX)).0,
-            Cursor { log: 3, latest: 7 }
+            Cursor { log: 3, latest: Stamp::new(7) }
         );
     }
 
     #[test]
     fn the_end_of_a_feed_comes_once_after_all_else_and_shows_what_is_missing_before_it() {
         let (mut log, budget) = log(ALL);
-        let entry = |stamp| Entry { stamp, message: Message::from("x").into() };
+        let entry = |stamp| Entry { stamp: Stamp::new(stamp), message: Message::from("x").into() };
         (1..=3).for_each(|number| log.push(Seq::new(number), entry(number), 7, &budget));
-        log.change("key".into(), Change { stamp: 4, message: Some(entry(4).message) }, 7, &budget);
-        log.finish(6, 7, &budget);
-        log.finish(8, 9, &budget);
-        log.reveal(6);
-        assert!(!log.latest.all_before(6) && log.latest.all_before(7));
-        let at = Cursor { log: 2, latest: 5 };
-        let upto = |upto, v1| log.next(at, upto, true, v1).map(|(stamp, ..)| stamp);
+        let change = Change { stamp: Stamp::new(4), message: Some(entry(4).message) };
+        log.change("key".into(), change, 7, &budget);
+        log.finish(Stamp::new(6), 7, &budget);
+        log.finish(Stamp::new(8), 9, &budget);
+        log.reveal(Stamp::new(6));
+        assert!(!log.latest.all_before(Stamp::new(6)) && log.latest.all_before(Stamp::new(7)));
+        let at = Cursor { log: 2, latest: Stamp::new(5) };
+        let upto =
+            |upto, v1| log.next(at, Stamp::new(upto), true, v1).map(|(stamp, ..)| stamp.get());
         assert_eq!(
             [upto(6, true), upto(9, true), upto(9, false)],
             [Some(3); 3],
             "not the end first"
         );
-        let end = Cursor { log: 3, latest: 5 };
+        let end = Cursor { log: 3, latest: Stamp::new(5) };
         assert!(
-            log.next(end, 6, false, true).is_none() && log.next(end, 9, false, false).is_none()
+            log.next(end, Stamp::new(6), false, true).is_none()
+                && log.next(end, Stamp::new(9), false, false).is_none()
         );
         log.window.drop_before(3, 3); // as where memory is short
-        let (stamp, item, after) = log.next(end, 9, false, true).expect("the end");
+        let (stamp, item, after) = log.next(end, Stamp::new(9), false, true).expect("the end");
         let (form, number) = log.form(item, stamp, (end, after), &budget);
-        assert_eq!((stamp, number, after), (6, Some(Seq::new(4)), Cursor { log: 3, latest: 7 }));
+        assert_eq!(
+            (stamp, number, after),
+            (Stamp::new(6), Some(Seq::new(4)), Cursor { log: 3, latest: Stamp::new(7) })
+        );
         assert!(matches!(form, Form::Line(line) if line == r#"{"ended":[1,6,7]}"#), "{form:?}");
-        assert!(log.next(after, 9, false, true).is_none(), "once");
+        assert!(log.next(after, Stamp::new(9), false, true).is_none(), "once");
     }
 
     #[test]
@@ -538,7 +549,8 @@ pub(crate) mod tests {
         let (mut log, budget) = log(ALL);
         let mut change = |key: u64, stamp, message: Option<&'static str>| {
             let message = message.map(|text| Message::from(text).into());
-            log.change(key.to_string().into(), Change { stamp, message }, 0, &budget);
+            let change = Change { stamp: Stamp::new(stamp), message };
+            log.change(key.to_string().into(), change, 0, &budget);
         };
         change(0, 1, Some("x"));
         // From the newest to the oldest.
@@ -547,27 +559,35 @@ pub(crate) mod tests {
         assert_eq!((latest.values.len(), latest.removals.len()), (0, REMOVALS));
         let newest = 10 + REMOVALS as u64 + 8;
         let forgotten = latest.forgotten.unwrap();
-        assert!(latest.removals.keys().all(|stamp| *stamp > forgotten), "{forgotten}");
+        assert!(latest.removals.keys().all(|stamp| *stamp > forgotten), "{forgotten:?}");
         assert!(
-            !latest.knows(Some(forgotten - 1), u64::MAX) && latest.knows(Some(forgotten), u64::MAX)
+            !latest.knows(Some(Stamp::new(forgotten.get() - 1)), Stamp::MAX)
+                && latest.knows(Some(forgotten), Stamp::MAX)
         );
-        assert!(latest.knows(None, 0) && latest.stamps.len() == REMOVALS);
-        assert!(latest.next(forgotten, newest + 1, false).is_none(), "the plain wire");
-        assert!(latest.next(0, newest + 1, true).is_none(), "one that has had no value");
-        assert!(latest.next(forgotten, newest + 1, true).is_some_and(|(at, _)| at > forgotten));
+        assert!(latest.knows(None, Stamp::FIRST) && latest.stamps.len() == REMOVALS);
+        assert!(latest.next(forgotten, Stamp::new(newest + 1), false).is_none(), "the plain wire");
+        assert!(
+            latest.next(Stamp::FIRST, Stamp::new(newest + 1), true).is_none(),
+            "one that has had no value"
+        );
+        assert!(
+            latest
+                .next(forgotten, Stamp::new(newest + 1), true)
+                .is_some_and(|(at, _)| at > forgotten)
+        );
     }
 
     #[test]
     fn all_but_the_first_two_at_one_cursor_share_a_batch_though_each_asks_again_when_it_has_all() {
         let mut log = log_of(&[100; 10]);
-        let (start, end) = (Cursor::default(), Cursor { log: 10, latest: 0 });
+        let (start, end) = (Cursor::default(), Cursor { log: 10, latest: Stamp::FIRST });
         assert!(
-            log.batch(start, u64::MAX, Wire::Plain, true, &budget()).is_none(),
+            log.batch(start, Stamp::MAX, Wire::Plain, true, &budget()).is_none(),
             "nobody has asked before"
         );
         for _ in 0..5 {
-            assert!(log.batch(end, u64::MAX, Wire::Plain, true, &budget()).is_none());
-            let batch = log.batch(start, u64::MAX, Wire::Plain, true, &budget()).expect("shared");
+            assert!(log.batch(end, Stamp::MAX, Wire::Plain, true, &budget()).is_none());
+            let batch = log.batch(start, Stamp::MAX, Wire::Plain, true, &budget()).expect("shared");
             assert!(batch.is_all_up_to(1000) && !batch.is_all_up_to(900));
             assert_eq!([250, 0, 9999].map(|room| batch.within(room, usize::MAX)), [300, 100, 1000]);
             assert_eq!(batch.parts_up_to(300).map(<[u8]>::len).sum::<usize>(), 300);
@@ -578,7 +598,7 @@ pub(crate) mod tests {
     fn a_batch_that_is_kept_counts_what_is_copied_into_it() {
         let (mut log, budget) = (log_of(&[100; 10]), budget());
         let ask = |log: &mut Log| {
-            log.batch(Cursor::default(), u64::MAX, Wire::Plain, true, &budget).is_some()
+            log.batch(Cursor::default(), Stamp::MAX, Wire::Plain, true, &budget).is_some()
         };
         assert_eq!([ask(&mut log), ask(&mut log)], [false, true]);
         assert!(budget.used() >= 1000, "{}", budget.used());
@@ -589,9 +609,9 @@ pub(crate) mod tests {
     #[test]
     fn who_has_taken_up_a_part_alone_does_not_keep_those_behind_it_from_sharing() {
         let mut log = log_of(&[100; 10]);
-        let at = |log: u64| Cursor { log, latest: 0 };
+        let at = |log: u64| Cursor { log, latest: Stamp::FIRST };
         let ask = |log: &mut Log, at, asks| {
-            log.batch(at, u64::MAX, Wire::Plain, asks, &budget()).is_some()
+            log.batch(at, Stamp::MAX, Wire::Plain, asks, &budget()).is_some()
         };
         assert!(!ask(&mut log, at(0), true));
         assert!(!ask(&mut log, at(6), false), "the first one goes on");

@@ -8,6 +8,7 @@ pub(crate) mod log;
 pub(crate) mod place;
 pub(crate) mod queue;
 pub(crate) mod seq;
+pub(crate) mod stamp;
 pub(crate) mod times;
 pub(crate) mod topic;
 pub(crate) mod window;

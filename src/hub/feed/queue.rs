@@ -6,6 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::codec::{Kind, Message};
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::primitives::program::Payload;
 use crate::wire::plain::SHARED_FROM;
 
@@ -32,7 +33,7 @@ const MOST_COPIES: usize = 1 << 20;
 /// One message with the hub-wide stamp that says when it was pushed.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub(crate) stamp: u64,
+    pub(crate) stamp: Stamp,
     pub(crate) message: Payload,
 }
 
@@ -93,12 +94,12 @@ impl Position {
 /// An entry as a queue holds it.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    stamp: u64,
+    stamp: Stamp,
     message: Stored,
 }
 
 impl Slot {
-    pub(crate) fn stamp(&self) -> u64 {
+    pub(crate) fn stamp(&self) -> Stamp {
         self.stamp
     }
 
@@ -244,7 +245,7 @@ impl Queue {
     }
 
     #[inline(never)] // no cache holds the code of a push that wakes the driver: keep it short
-    fn push_copy(&mut self, stamp: u64, message: &Message) {
+    fn push_copy(&mut self, stamp: Stamp, message: &Message) {
         let (len, more) = (self.copies.len(), message.len());
         if len + more > self.copies.capacity() {
             // By half: doubled, the capacity would exceed what the entries' cost covers.
@@ -254,12 +255,12 @@ impl Queue {
         self.slots.push_back(Slot { stamp, message: Stored::Copied(message.kind(), more) });
     }
 
-    pub(crate) fn first_stamp(&self) -> Option<u64> {
+    pub(crate) fn first_stamp(&self) -> Option<Stamp> {
         self.slots.front().map(|slot| slot.stamp)
     }
 
     /// The stamp of the entry at a position.
-    pub(crate) fn stamp_at(&self, at: Position) -> Option<u64> {
+    pub(crate) fn stamp_at(&self, at: Position) -> Option<Stamp> {
         self.slots.get(at.entries).map(|slot| slot.stamp)
     }
 
@@ -300,7 +301,7 @@ impl Queue {
     /// the lock.
     pub(crate) fn pop_before(
         &mut self,
-        stamp: u64,
+        stamp: Stamp,
         copy: &mut PayloadCopy,
     ) -> Option<(Slot, usize)> {
         if self.first_stamp()? < stamp { self.pop_slot(copy) } else { None }
@@ -331,7 +332,8 @@ mod tests {
     use super::*;
 
     fn push(queue: &mut Queue, stamp: u64, bytes: usize) {
-        queue.push(Entry { stamp, message: Message::from(vec![0; bytes]).into() });
+        let message = Message::from(vec![0; bytes]).into();
+        queue.push(Entry { stamp: Stamp::new(stamp), message });
     }
 
     const COST: usize = 36 + ENTRY_OVERHEAD; // of an entry of 36 bytes
@@ -346,13 +348,16 @@ mod tests {
         }
         assert!(!queue.has_room(COST, BOUND));
         let evicted = queue.make_room(COST, BOUND);
-        assert_eq!((evicted.count, evicted.bytes, queue.first_stamp()), (5, 5 * COST, Some(5)));
+        assert_eq!(
+            (evicted.count, evicted.bytes, queue.first_stamp()),
+            (5, 5 * COST, Some(Stamp::new(5)))
+        );
         push(&mut queue, 10, 36);
         assert_eq!((queue.len(), queue.bytes()), (6, 6 * COST));
         let mut copy = PayloadCopy::new();
-        assert!(queue.pop_before(5, &mut copy).is_none());
-        let (slot, cost) = queue.pop_before(6, &mut copy).unwrap();
-        assert_eq!((slot.stamp, cost, copy.len()), (5, COST, 0));
+        assert!(queue.pop_before(Stamp::new(5), &mut copy).is_none());
+        let (slot, cost) = queue.pop_before(Stamp::new(6), &mut copy).unwrap();
+        assert_eq!((slot.stamp, cost, copy.len()), (Stamp::new(5), COST, 0));
     }
 
     #[test]
@@ -371,7 +376,7 @@ mod tests {
         let mut queue = Queue::default();
         push(&mut queue, 0, 36);
         assert_eq!(queue.make_room(COST, BOUND).count, 0);
-        assert_eq!(queue.pop().unwrap().stamp, 0);
+        assert_eq!(queue.pop().unwrap().stamp, Stamp::FIRST);
         assert!(queue.pop().is_none());
         assert_eq!(queue.bytes(), 0);
     }
@@ -392,7 +397,7 @@ mod tests {
         for stamp in 0..5000 {
             let (make, is_copied) = &kinds[stamp * stamp % 31 % kinds.len()];
             let (message, own) = (make(), make());
-            let back = queue.push(Entry { stamp: stamp as u64, message: own.into() });
+            let back = queue.push(Entry { stamp: Stamp::new(stamp as u64), message: own.into() });
             let is_copied = *is_copied && expected.len() >= BURST;
             assert_eq!(back.as_deref(), is_copied.then_some(&message), "{stamp}");
             expected.push_back((stamp as u64, message));
@@ -402,7 +407,7 @@ mod tests {
             let pops = if queue.len() > 80 { 70 } else { stamp % 2 };
             for (stamp, message) in expected.drain(..pops.min(expected.len())) {
                 let entry = queue.pop().unwrap();
-                assert_eq!((entry.stamp, &*entry.message), (stamp, &message));
+                assert_eq!((entry.stamp, &*entry.message), (Stamp::new(stamp), &message));
             }
             let sum = |bytes, (_, message): &(u64, Message)| bytes + Entry::cost(message);
             assert_eq!(queue.bytes(), expected.iter().fold(0, sum));

@@ -14,6 +14,7 @@ use crate::hub::feed::epoch;
 use crate::hub::feed::place::FeedPlace;
 use crate::hub::feed::queue::{Entry, Queue};
 use crate::hub::feed::seq::Seq;
+use crate::hub::feed::stamp::{Stamp, Stamps};
 use crate::hub::primitives::lock::Lock;
 use crate::hub::primitives::program::Payload;
 use crate::hub::primitives::sync::{AtomicBool, AtomicU64, AtomicUsize};
@@ -71,7 +72,7 @@ pub(crate) struct Inbox {
     /// nobody can follow it.
     pub(crate) refused: Option<usize>,
     /// The stamp of the feed's end, once its last message was pushed.
-    pub(crate) finished: Option<u64>,
+    pub(crate) finished: Option<Stamp>,
     /// Whether the hub has ended.
     pub(crate) closed: bool,
 }
@@ -101,7 +102,7 @@ struct Held {
 /// A change of a key.
 #[derive(Debug)]
 pub(crate) struct Change {
-    pub(crate) stamp: u64,
+    pub(crate) stamp: Stamp,
     /// The new value; `None`: the value has been removed.
     pub(crate) message: Option<Payload>,
 }
@@ -166,7 +167,7 @@ impl KeyTable {
     /// Removes a key and its value. Returns the pending change that the removal replaces, and
     /// whether the removal waits for the driver. No more removals wait than there are keys that the
     /// driver knows.
-    pub(crate) fn remove(&mut self, key: &str, stamp: u64) -> (Option<Change>, bool) {
+    pub(crate) fn remove(&mut self, key: &str, stamp: Stamp) -> (Option<Change>, bool) {
         let Some((key, held)) = self.keys.remove_entry(key) else { return (None, false) };
         self.total -= held.cost;
         if held.since.is_some_and(|since| since == self.takes) {
@@ -291,7 +292,7 @@ pub(crate) struct Topics {
     table: Lock<Table>,
     most: usize,
     /// The stamp of the next push: no feed has had as many messages.
-    stamps: Arc<AtomicU64>,
+    stamps: Arc<Stamps>,
     /// Taken under the lock of `table`.
     aliases: Lock<Aliases>,
 }
@@ -389,7 +390,7 @@ impl Aliases {
 const EVERYONE: u32 = 1;
 
 impl Topics {
-    pub(crate) fn new(most: usize, stamps: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(most: usize, stamps: Arc<Stamps>) -> Self {
         let epoch = epoch::begin();
         let everyone = Topic::new("", EVERYONE, epoch, Seq::default());
         everyone.make_known();
@@ -437,7 +438,7 @@ impl Topics {
         }
         let alias = self.aliases.lock().give(&table.named);
         let pushed = self.stamps.load(Ordering::Relaxed);
-        let origin = Seq::new(pushed + 2); // above all earlier feeds
+        let origin = Seq::new(pushed.get() + 2); // above all earlier feeds
         table.epoch = epoch::after(table.epoch);
         let topic = Arc::new(Topic::new(name, alias, table.epoch, origin));
         topic.handles.store(1, Ordering::Relaxed);
@@ -547,21 +548,24 @@ mod tests {
         let mut latest = KeyTable::default();
         let set = |latest: &mut KeyTable, key, stamp| {
             let message = Message::from("x").into();
-            latest.set(key, 1, Entry { stamp, message })
+            latest.set(key, 1, Entry { stamp: Stamp::new(stamp), message })
         };
         for stamp in 0..10 {
             assert!(set(&mut latest, "unknown", stamp).is_none());
-            let (replaced, waits) = latest.remove("unknown", stamp);
+            let (replaced, waits) = latest.remove("unknown", Stamp::new(stamp));
             assert!(replaced.is_some_and(|change| change.message.is_some()) && !waits);
         }
         assert!(latest.take_pending().is_empty());
         set(&mut latest, "known", 10);
         assert_eq!(latest.take_pending().len(), 1);
-        assert!(latest.remove("known", 11).1);
+        assert!(latest.remove("known", Stamp::new(11)).1);
         set(&mut latest, "known", 12);
-        assert!(latest.remove("known", 13).1, "the driver has not heard of the removal");
+        assert!(
+            latest.remove("known", Stamp::new(13)).1,
+            "the driver has not heard of the removal"
+        );
         let pending = latest.take_pending();
-        assert!(pending["known"].message.is_none() && pending["known"].stamp == 13);
+        assert!(pending["known"].message.is_none() && pending["known"].stamp == Stamp::new(13));
     }
 
     #[test]
@@ -610,7 +614,7 @@ mod tests {
     fn idle(topics: &Topics, name: &str, is_closed: bool) -> Arc<Topic> {
         let topic = topics.get(name).unwrap();
         topic.make_known();
-        topic.inbox.lock().finished = is_closed.then_some(0);
+        topic.inbox.lock().finished = is_closed.then_some(Stamp::FIRST);
         topics.drop_handle(&topic);
         topic
     }

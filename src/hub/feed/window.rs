@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use crate::hub::feed::item::{Item, Kept};
 use crate::hub::feed::queue::ENTRY_OVERHEAD;
 use crate::hub::feed::seq::Seq;
+use crate::hub::feed::stamp::Stamp;
 
 #[derive(Debug)]
 pub(crate) struct Slot {
-    pub(crate) stamp: u64,
+    pub(crate) stamp: Stamp,
     /// The sequence number. Numbers of messages lost before the takeover are missing.
     pub(crate) number: Seq,
     /// The number of missing messages directly before this one.
@@ -62,7 +63,7 @@ impl Window {
     }
 
     /// Makes messages stamped before `stamp` readable.
-    pub(crate) fn reveal(&mut self, stamp: u64) {
+    pub(crate) fn reveal(&mut self, stamp: Stamp) {
         let is_all = self.slots.back().is_none_or(|slot| slot.stamp < stamp);
         self.visible = if is_all { self.end() } else { self.stamped_from(stamp) };
     }
@@ -103,7 +104,7 @@ impl Window {
     }
 
     /// Returns the stamp and the message at a cursor, if the cursor is not at the live end.
-    pub(crate) fn get(&self, cursor: u64) -> Option<(u64, &Item)> {
+    pub(crate) fn get(&self, cursor: u64) -> Option<(Stamp, &Item)> {
         if cursor >= self.visible {
             return None;
         }
@@ -164,7 +165,7 @@ impl Window {
     }
 
     /// The position of the first message with this stamp or a later one.
-    pub(crate) fn stamped_from(&self, stamp: u64) -> u64 {
+    pub(crate) fn stamped_from(&self, stamp: Stamp) -> u64 {
         self.first + self.slots.partition_point(|slot| slot.stamp < stamp) as u64
     }
 
@@ -211,7 +212,8 @@ pub(crate) mod tests {
     use crate::hub::feed::item::tests::item;
 
     pub(crate) fn slot(stamp: u64, cost: usize, item: Item) -> Slot {
-        Slot { stamp, number: Seq::new(stamp + 1), lost: 0, cost, before: 0, item }
+        let (stamp, number) = (Stamp::new(stamp), Seq::new(stamp + 1));
+        Slot { stamp, number, lost: 0, cost, before: 0, item }
     }
 
     #[test]
@@ -228,7 +230,7 @@ pub(crate) mod tests {
             let mut window = Window::new(1 << 30);
             let cost = payload + ENTRY_OVERHEAD;
             (0..1000).for_each(|stamp| window.push(slot(stamp, cost, item(0, 10))));
-            window.reveal(1000);
+            window.reveal(Stamp::new(1000));
             let received = window.before(900, under_way);
             let lines = u64::from(under_way).div_ceil(payload as u64 + 21); // at most
             assert!(received + lines <= 900, "{payload} {under_way}: {received}");
@@ -241,10 +243,10 @@ pub(crate) mod tests {
     fn only_what_was_stamped_before_is_readable() {
         let mut window = Window::new(1 << 20);
         (0..10).for_each(|stamp| window.push(slot(stamp, 10, item(0, 10))));
-        window.reveal(7);
+        window.reveal(Stamp::new(7));
         assert_eq!(window.live(), 7);
         assert!(window.get(6).is_some() && window.get(7).is_none() && !window.all_visible());
-        window.reveal(10);
+        window.reveal(Stamp::new(10));
         assert!(window.get(9).is_some() && window.all_visible());
     }
 
@@ -254,7 +256,7 @@ pub(crate) mod tests {
         for stamp in 0..150 {
             window.push(slot(stamp, 10, item(0, 10)));
         }
-        window.reveal(150);
+        window.reveal(Stamp::new(150));
         assert_eq!(window.catch_up(20), Some((100, 80)));
         assert_eq!(window.catch_up(50), None);
         assert!(window.get(49).is_none() && window.get(50).is_some());
@@ -265,11 +267,11 @@ pub(crate) mod tests {
         let mut window = Window::new(1000);
         window.push(slot(0, 10, item(0, 10)));
         window.push(slot(1, 5000, item(0, 5000)));
-        window.reveal(2);
+        window.reveal(Stamp::new(2));
         assert_eq!(window.get(1).unwrap().1.frame().len(), 5000);
         assert!(window.get(0).is_none());
         window.push(slot(2, 1000, item(0, 10)));
-        window.reveal(3);
+        window.reveal(Stamp::new(3));
         assert!(window.get(1).is_none() && window.get(2).is_some());
     }
 }

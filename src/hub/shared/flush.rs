@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use crate::hub::error::FlushError;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::primitives::lock::Lock;
 use crate::hub::primitives::program;
 
@@ -21,7 +22,7 @@ pub(crate) struct Requests {
 #[derive(Debug)]
 pub(crate) struct Flush {
     /// The stamp below which everything has to leave.
-    pub(crate) upto: u64,
+    pub(crate) upto: Stamp,
     pub(crate) by: Instant,
     pub(crate) answer: Answer,
 }
@@ -29,7 +30,7 @@ pub(crate) struct Flush {
 impl Flush {
     /// Returns a flush of everything stamped before `upto`, and the channel that its caller waits
     /// on.
-    pub(crate) fn new(upto: u64, by: Instant) -> (Self, oneshot::Receiver<Outcome>) {
+    pub(crate) fn new(upto: Stamp, by: Instant) -> (Self, oneshot::Receiver<Outcome>) {
         let (caller, flushed) = oneshot::channel();
         (Self { upto, by, answer: Answer(Some(caller)) }, flushed)
     }
@@ -60,7 +61,7 @@ impl Drop for Answer {
 
 impl Requests {
     /// Asks for a flush of everything stamped before `upto`.
-    pub(crate) fn ask(&self, upto: u64, by: Instant) -> oneshot::Receiver<Outcome> {
+    pub(crate) fn ask(&self, upto: Stamp, by: Instant) -> oneshot::Receiver<Outcome> {
         let (flush, flushed) = Flush::new(upto, by);
         self.list.lock().push(flush);
         self.any.store(true, Ordering::Release);

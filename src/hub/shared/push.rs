@@ -10,6 +10,7 @@ use crate::hub::client::mail::Mail;
 use crate::hub::client::state::{ClientState, Mailbox};
 use crate::hub::error::{KEY_MAX, SendError};
 use crate::hub::feed::queue::{Entry, Evicted};
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::feed::topic::{Change, KeyTable, Topic};
 use crate::hub::id::ClientId;
 use crate::hub::limits::Overflow;
@@ -160,11 +161,11 @@ impl Shared {
                     inbox.lost += evicted.count as u64;
                 }
                 self.tell(topic, &mut inbox);
-                let stamp = self.draw_stamp();
+                let stamp = self.stamps.draw();
                 copied = inbox.queue.push(Entry { stamp, message });
                 inbox.newest = inbox.newest.next();
                 inbox.owed = inbox.owed.map(|owed| owed + cost);
-                inbox.finished = last.then(|| self.draw_stamp());
+                inbox.finished = last.then(|| self.stamps.draw());
             }
             taken
         };
@@ -251,7 +252,7 @@ impl Shared {
             }
             if taken.is_ok() {
                 self.tell(topic, &mut inbox);
-                let stamp = self.draw_stamp();
+                let stamp = self.stamps.draw();
                 let latest = inbox.latest.get_or_insert_default();
                 replaced = latest.set(key, cost, Entry { stamp, message });
             }
@@ -303,7 +304,7 @@ impl Shared {
                 return Ok(());
             }
             self.tell(topic, &mut inbox);
-            let stamp = self.draw_stamp();
+            let stamp = self.stamps.draw();
             let (replaced, waits) = inbox.latest.get_or_insert_default().remove(key, stamp);
             if waits {
                 // Counted under the lock: the driver may take the removal over at once. The number
@@ -339,7 +340,7 @@ impl Shared {
                 (Err(error), _) => Some(Err(error)),
                 (Ok(()), Some(owed)) if owed == 0 || owed + cost <= bound => {
                     self.tell(topic, &mut inbox);
-                    let stamp = self.draw_stamp();
+                    let stamp = self.stamps.draw();
                     copied = inbox.queue.push(Entry { stamp, message: message.clone().into() });
                     inbox.newest = inbox.newest.next();
                     inbox.owed = Some(owed + cost);
@@ -610,7 +611,11 @@ impl Shared {
     }
 
     /// Returns the mail of a mailbox, to add something, and the stamp for that.
-    fn open_mail<'a>(&self, client: &ClientState, mailbox: &'a mut Mailbox) -> (u64, &'a mut Mail) {
+    fn open_mail<'a>(
+        &self,
+        client: &ClientState,
+        mailbox: &'a mut Mailbox,
+    ) -> (Stamp, &'a mut Mail) {
         if mailbox.mail.as_ref().is_none_or(|mail| !mail.waits()) {
             // Told under the mailbox's lock: a caller that finds a message here and then pushes to
             // everyone can rely on it that the driver has heard of this mailbox.
@@ -620,13 +625,7 @@ impl Shared {
                 mailbox.mail = news.spare.take();
             }
         }
-        (self.draw_stamp(), mailbox.mail.get_or_insert_default())
-    }
-
-    /// Draws the stamp of a push, under the lock of the push's queue.
-    fn draw_stamp(&self) -> u64 {
-        // A reader of this stamp sees everything done before it was drawn: see `hub::engine::takeover`.
-        self.stamps.fetch_add(1, Ordering::AcqRel)
+        (self.stamps.draw(), mailbox.mail.get_or_insert_default())
     }
 
     fn ask_for_relief(&self) {

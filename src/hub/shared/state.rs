@@ -15,6 +15,7 @@ use crate::hub::client::mail::Mail;
 use crate::hub::client::state::{ClientState, Registry};
 use crate::hub::error::{FeedError, FollowError, SendError};
 use crate::hub::events::{Events, Listeners};
+use crate::hub::feed::stamp::Stamps;
 use crate::hub::feed::topic::{By, Found, Inbox, Topic, Topics};
 use crate::hub::goodbye::Goodbye;
 use crate::hub::id::{ClientId, IdSource};
@@ -25,7 +26,6 @@ use crate::hub::primitives::journal::{self, Journal};
 use crate::hub::primitives::lock::Lock;
 use crate::hub::primitives::process::Process;
 use crate::hub::primitives::program;
-use crate::hub::primitives::sync::AtomicU64;
 use crate::hub::shared::descriptors::{Capacity, Descriptors};
 use crate::hub::shared::flush::{self, Requests};
 use crate::hub::shared::refusals::Refusals;
@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     pub(crate) descriptors: Descriptors,
     pub(crate) overflow: Overflow,
     /// The stamp of the next push. Drawn under the lock of the queue that the push goes to.
-    pub(crate) stamps: Arc<AtomicU64>,
+    pub(crate) stamps: Arc<Stamps>,
     pub(crate) topics: Topics,
     /// Feeds whose inbox has become non-empty, each once.
     pub(crate) news: Lock<FeedNews>,
@@ -122,7 +122,7 @@ impl Shared {
         limits.feed = limits.feed.min(limits.memory / 4);
         limits.mailbox = limits.mailbox.min(limits.memory / 4);
         limits.latest = limits.latest.min(limits.memory / 4);
-        let stamps = Arc::new(AtomicU64::new(0));
+        let stamps = Arc::new(Stamps::default());
         let budget = Budget::new(limits.memory);
         let inbound = budget.share(4);
         let inbox = AtomicUsize::new(limits.feed);
@@ -398,7 +398,7 @@ impl Shared {
             feeds: self.topics.count(),
             accepted: counters.accepted.get(),
             refused: counters.refused.get(),
-            pushed: self.stamps.load(Ordering::Relaxed),
+            pushed: self.stamps.load(Ordering::Relaxed).get(),
             skipped: counters.skipped.get(),
             feeds_refused: counters.feeds_refused.get(),
             refused_pushes: self.refusals.counts(),

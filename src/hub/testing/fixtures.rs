@@ -10,6 +10,7 @@ use crate::hub::engine::admission::Admission;
 use crate::hub::engine::parts::Engine;
 use crate::hub::feed::item::Cursor;
 use crate::hub::feed::place::FeedPlace;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::feed::topic::Topic;
 use crate::hub::id::IdSource;
 use crate::hub::limits::{Limits, Overflow, Retention, Timeouts};
@@ -53,7 +54,7 @@ impl Engine {
     }
 
     pub(crate) fn follow(&mut self, place: FeedPlace, connection: ConnId) -> Cursor {
-        self.feeds.follow(place, connection, u64::MAX, self.clock.now)
+        self.feeds.follow(place, connection, Stamp::MAX, self.clock.now)
     }
 
     pub(crate) fn trim(&mut self, place: FeedPlace, needed: u64) {

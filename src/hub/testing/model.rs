@@ -12,6 +12,7 @@ use std::time::Duration;
 use loom::thread;
 
 use crate::hub::engine::parts::Engine;
+use crate::hub::feed::stamp::Stamp;
 use crate::hub::feed::topic::{Topic, Topics};
 use crate::hub::id::ClientId;
 use crate::hub::limits::{Limits, Overflow, Retention, Timeouts};
@@ -117,7 +118,7 @@ fn caller(stand: &Stand, call: impl FnOnce(&Shared) + 'static) -> thread::JoinHa
 fn has_all_before_the_stamp(stand: &mut Stand) -> bool {
     assert_eq!(
         stand.received.len() as u64,
-        stand.engine.feeds.upto,
+        stand.engine.feeds.upto.get(),
         "found in its turn, and not before"
     );
     let of = |byte| stand.received.iter().position(|received| *received == byte);
@@ -190,7 +191,7 @@ fn a_value_for_one_is_in_order_replaced_by_a_newer_one_only_and_not_slept_over()
         stand.run_until(|stand| {
             let of = |byte| stand.received.iter().position(|received| *received == byte);
             assert!(of(1).is_none() || of(2).is_none() || of(1) < of(2), "one thread's order");
-            let all_pushed = stand.shared.stamps.load(Ordering::Acquire) == 3;
+            let all_pushed = stand.shared.stamps.load(Ordering::Acquire) == Stamp::new(3);
             all_pushed && of(2).is_some() && stand.reader.client.mailbox.lock().mail.is_none()
         });
         [first, second].into_iter().for_each(|caller| caller.join().unwrap());
