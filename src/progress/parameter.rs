@@ -205,6 +205,9 @@ impl State {
         let bits = {
             let mut rest = self.rest.lock();
             let bits = self.bits_of(value, &rest)?;
+            if bits == before && self.kind != Kind::Button {
+                return Ok(()); // nobody has changed anything
+            }
             if self.kind == Kind::Button {
                 self.bits.fetch_add(1, Ordering::Relaxed);
             } else {
@@ -213,9 +216,6 @@ impl State {
             rest.by = Some((by.to_owned(), now));
             bits
         };
-        if bits == before && self.kind != Kind::Button {
-            return Ok(()); // nobody has changed anything
-        }
         self.changes.fetch_add(1, Ordering::Release);
         let text = if self.kind == Kind::Button {
             format!("{}: pressed by {by}", self.name)

@@ -46,7 +46,6 @@ pub(crate) struct Sampler {
     parameters: HashMap<u64, u32>,
     /// The job that the next sample begins with.
     first: usize,
-    was_watched: bool,
 }
 
 /// An open job as the sampler knows it.
@@ -288,8 +287,8 @@ fn millis(seconds: f64) -> u64 {
 }
 
 impl Sampler {
-    /// Reads all jobs at `now`. Returns when to be called again, in seconds of the registry's
-    /// clock; `None`: when something has changed.
+    /// Reads all jobs at `now`. Returns after how long to be called again; `None`: when
+    /// something has changed.
     pub(crate) fn sample(
         &mut self,
         registry: &Registry,
@@ -320,7 +319,6 @@ impl Sampler {
             let line = line(|out| registry.write_run(out));
             tell.push(Tell::Set { key: "run".to_owned(), line });
         }
-        self.was_watched = is_watched;
         let has_news = has_news || run_has_changed || parameters_have_changed;
         if self.jobs.is_empty() && !has_news {
             return None;

@@ -57,6 +57,11 @@ impl Viewer {
     fn take_message(&mut self, message: &Value) {
         assert_eq!(message[0], self.alias, "{message}");
         let (kind, content) = message[3].as_object().unwrap().iter().next().unwrap();
+        // The fixture lists what the browser's client is told to expect.
+        let fixture: Value = serde_json::from_str(include_str!("../protocol/run.json")).unwrap();
+        let known = fixture["members"][kind].as_array().unwrap();
+        let mut members = content.as_object().unwrap().keys();
+        assert!(members.all(|member| known.iter().any(|known| known == member)), "{message}");
         let (content, id) = (content.clone(), content["id"].as_u64());
         match kind.as_str() {
             "run" => self.run = content,

@@ -37,6 +37,7 @@ use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::millis;
 use crate::hub::shared::state::{Command, EndOnDrop, Shared};
 use crate::hub::testing::fixtures::{engine, upgrade_of};
+use crate::progress::job::JobBuilder;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -511,6 +512,18 @@ fn all_who_were_closed_before_the_end_are_told_their_own_reason_however_many_the
         let _ = viewer.read_to_end(&mut bytes); // until nothing is there
         assert!(bytes.ends_with(b"enough"), "{bytes:?}");
     }
+}
+
+#[test]
+fn a_hub_that_ends_samples_its_jobs_once_more_and_then_waits_for_its_clients_alone() {
+    let mut stand = Stand::new();
+    let _viewers = stand.connect(1);
+    let registry = Arc::clone(&stand.shared.jobs.registry);
+    let _job = JobBuilder::new(Some(registry), "loop".into()).start();
+    stand.turn_until(|stand| stand.driver.sampling.next.is_some());
+    stand.shared.request_shutdown(Duration::from_secs(600), Goodbye::finished("converged"));
+    stand.turn_until(|stand| stand.driver.end.is_some());
+    assert_eq!(stand.driver.sampling.next, None, "a past sample would keep the hub awake");
 }
 
 #[test]
