@@ -251,8 +251,8 @@ pub use hub::{
 };
 
 pub use progress::{
-    Button, Cancelled, Choice, Job, JobBuilder, JobStatus, Level, LocalCounter, Parameter,
-    ParameterValue, Progress, ProgressIterator,
+    Button, Cancelled, Choice, Job, JobBuilder, JobStatus, Level, LocalCounter, LogWriter,
+    Parameter, ParameterValue, Progress, ProgressIterator,
 };
 
 #[cfg(feature = "rayon")]

@@ -422,6 +422,7 @@ fn a_forked_childs_jobs_and_parameters_do_nothing_and_hang_nowhere() {
     }
     let hub = spawn_hub();
     let job = hub.job("loop").total(1000).start();
+    let log = job.log_writer(stepcast::Level::Info);
     let limiter = hub.parameter("limiter", true);
     let stop = Arc::new(AtomicBool::new(false));
     let busy = {
@@ -443,6 +444,10 @@ fn a_forked_childs_jobs_and_parameters_do_nothing_and_hang_nowhere() {
             job.inc(1);
             job.set_message("from a child");
             job.println("from a child");
+            let level = stepcast::Level::Info;
+            writeln!(log.clone(), "from a child").unwrap();
+            writeln!(job.log_writer(level), "from a child").unwrap();
+            writeln!(hub.log_writer(level), "from a child").unwrap();
             job.local().inc(1);
             limiter.set(false);
             drop(job.child("from a child").start());

@@ -13,6 +13,7 @@ use crate::progress::log::Level;
 use crate::progress::parameter::{Button, Choice, Parameter, ParameterValue, State};
 use crate::progress::registry::Registry;
 use crate::progress::text::{TITLE_MAX, one_line};
+use crate::progress::writer::LogWriter;
 
 impl Hub {
     /// Makes a [`Job`](crate::Job): the progress of one piece of work, which viewers see as a bar.
@@ -110,6 +111,19 @@ impl Hub {
         if let Some(registry) = self.registry() {
             registry.base.log(level, None, text.into());
         }
+    }
+
+    /// Returns a writer whose lines go into the run's log: for loggers that write text.
+    ///
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+    /// writeln!(hub.log_writer(stepcast::Level::Info), "restart written")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn log_writer(&self, level: Level) -> LogWriter {
+        LogWriter::new(self.base(), None, level)
     }
 
     fn registry(&self) -> Option<&Arc<Registry>> {

@@ -14,6 +14,7 @@ use crate::progress::log::Level;
 use crate::progress::registry::Registry;
 use crate::progress::status::JobStatus;
 use crate::progress::text::{MESSAGE_MAX, TITLE_MAX, one_line, within};
+use crate::progress::writer::LogWriter;
 
 /// The progress of one piece of work, which viewers see as a bar with rate and ETA.
 ///
@@ -246,6 +247,21 @@ impl Job {
         if let Some(cell) = self.cell() {
             cell.base.log(level, Some(cell.about.id), text.into());
         }
+    }
+
+    /// Returns a writer whose lines go into the run's log, as of this job.
+    ///
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+    /// let job = hub.job("time loop").start();
+    /// writeln!(job.log_writer(stepcast::Level::Info), "restart written")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn log_writer(&self, level: Level) -> LogWriter {
+        let cell = self.cell();
+        LogWriter::new(cell.map(|cell| &cell.base), cell.map(|cell| cell.about.id), level)
     }
 
     /// Pauses the job. The time until [`resume`](Job::resume) does not count for rate and ETA.

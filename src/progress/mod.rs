@@ -20,6 +20,7 @@ pub(crate) mod run;
 pub(crate) mod sampler;
 pub(crate) mod status;
 pub(crate) mod text;
+pub(crate) mod writer;
 
 pub use adapter::{Progress, ProgressIterator};
 pub use job::{Cancelled, Job, JobBuilder, LocalCounter};
@@ -28,3 +29,4 @@ pub use log::Level;
 pub use parallel::{ParallelProgress, ParallelProgressIterator};
 pub use parameter::{Button, Choice, Parameter, ParameterValue};
 pub use status::JobStatus;
+pub use writer::LogWriter;

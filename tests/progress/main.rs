@@ -4,6 +4,7 @@
 
 mod adapters;
 mod jobs;
+mod log;
 mod parameters;
 #[path = "../support/mod.rs"]
 mod support;
