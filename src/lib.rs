@@ -51,6 +51,8 @@
 //! | [`Job::inc`] | one relaxed atomic addition |
 //! | [`LocalCounter::inc`], [`ProgressIterator::progress_with`] | a relaxed load and store |
 //! | [`Job::is_cancelled`], [`Parameter::get`] | one relaxed load |
+//! | [`Series::push`], [`Job::metric`] | a few plain stores; once in sixteen points a lock |
+//! | [`Job::field`] | one relaxed load; a copy when the sampler has asked |
 //! | [`Job::set_message`], [`Job::println`] | a lock for some lines, and the text |
 //!
 //! The feed `stepcast/run` tells viewers of the run. A page follows it with the module `/run.js`,
@@ -63,6 +65,7 @@
 //! const run = followRun(connect());
 //! run.on('change', () => {
 //!   for (const { title, id, eta } of run.state.children()) console.log(title, run.state.fraction(id), eta);
+//!   for (const { name, x, y } of run.series.values()) console.log(name, x.at(-1), y[0]?.at(-1));
 //! });
 //! ```
 //!
@@ -251,8 +254,9 @@ pub use hub::{
 };
 
 pub use progress::{
-    Button, Cancelled, Choice, Job, JobBuilder, JobStatus, Level, LocalCounter, LogWriter,
-    Parameter, ParameterValue, Progress, ProgressIterator,
+    Button, Cancelled, Choice, Field, FieldError, FieldValue, Job, JobBuilder, JobStatus, Level,
+    LocalCounter, LogWriter, Parameter, ParameterValue, Progress, ProgressIterator, Series,
+    SeriesValues,
 };
 
 #[cfg(feature = "rayon")]

@@ -12,6 +12,7 @@ use crate::progress::job::JobBuilder;
 use crate::progress::log::Level;
 use crate::progress::parameter::{Button, Choice, Parameter, ParameterValue, State};
 use crate::progress::registry::Registry;
+use crate::progress::series::handle::Series;
 use crate::progress::text::{TITLE_MAX, one_line};
 use crate::progress::writer::LogWriter;
 
@@ -59,6 +60,18 @@ impl Hub {
             }
         }
         items.progress_with(&job.start()).finishing()
+    }
+
+    /// Makes a series of the whole run, as [`Job::series`](crate::Job::series) makes one of a job.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+    /// let load = hub.series("load").lines(["1 min", "5 min"]);
+    /// load.push(0.0, [0.5, 0.25]);
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn series(&self, name: impl Into<Cow<'static, str>>) -> Series {
+        Series::new(self.registry(), None, name.into())
     }
 
     /// Names the run, up to 256 bytes.

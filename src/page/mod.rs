@@ -102,9 +102,10 @@ pub(crate) struct Script {
 
 /// The browser's client, and what it makes of the feed of the run.
 #[cfg(feature = "page")]
-static SCRIPTS: [Script; 2] = [
+static SCRIPTS: [Script; 3] = [
     Script::new("/stepcast.js", include_str!("stepcast.js")),
     Script::new("/run.js", include_str!("run.js")),
+    Script::new("/series.js", include_str!("series.js")),
 ];
 
 /// Returns the script at this path.

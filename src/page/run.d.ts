@@ -1,5 +1,5 @@
 /**
- * The run of a hub as plain state: its jobs, its log, its parameters.
+ * The run of a hub as plain state: its jobs, its log, its parameters, its series and fields.
  *
  * ```js
  * import { connect } from './stepcast.js';
@@ -14,14 +14,22 @@
  * @module
  */
 
+import type { Field, Series } from './series.js';
 import type { Hub } from './stepcast.js';
 
-/** Follows the feed `stepcast/run` of a hub. */
-export function followRun(hub: Hub): Run;
+/**
+ * Follows the run of a hub: the feeds `stepcast/run`, `stepcast/series` and, unless `fields` is
+ * false, `stepcast/fields`. A field may be a megabyte ten times a second.
+ */
+export function followRun(hub: Hub, options?: { fields?: boolean }): Run;
 
 export interface Run extends EventTarget {
   /** What the run is now. Another object after a restart of the program. */
   readonly state: RunState;
+  /** What the run measures, by the numbers of the series. Another map after a restart. */
+  readonly series: Map<number, Series>;
+  /** What the model looks like, by the numbers of the fields. */
+  readonly fields: Map<number, Field>;
   /** Calls `listener` after changes, once for those that came together. Returns what removes it. */
   on(type: 'change', listener: () => void, options?: AddEventListenerOptions): () => void;
   /** Asks for the end of a job. Returns whether that was handed to an open connection. */

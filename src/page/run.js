@@ -1,7 +1,9 @@
 // The run as plain state: its jobs, its log and what the program says of it (docs/protocol.md, "The
 // feed of the run"), with types in run.d.ts. `RunState` is pure; `followRun` feeds it.
 
-const RUN = 'stepcast/run';
+import { FieldsState, SeriesState } from './series.js';
+
+const RUN = 'stepcast/run', SERIES = 'stepcast/series', FIELDS = 'stepcast/fields';
 const LINES = 1000; // of the log
 
 /** What the lines of a run amount to. */
@@ -96,32 +98,63 @@ export class RunState {
   }
 }
 
-/** Follows the run of a hub. */
-export function followRun(hub) {
-  return new Run(hub);
+/** Follows the run of a hub: its jobs, its series, and its fields unless `fields` is false. */
+export function followRun(hub, { fields = true } = {}) {
+  return new Run(hub, fields);
 }
 
 class Run extends EventTarget {
-  #feed; #state = new RunState(); #called = false;
+  #run; #others = []; #state = new RunState(); #series = new SeriesState(); #fields = new FieldsState(); #called = false;
 
-  constructor(hub) {
+  constructor(hub, fields) {
     super();
-    this.#feed = hub.feed(RUN);
-    const { values, messages, how } = this.#feed.snapshot();
-    if (how) {
-      for (const data of values.values()) this.#state.take(data);
-      for (const { data, time } of messages) this.#state.take(data, time);
+    this.#run = this.#follow(hub, RUN, {
+      begin: () => { this.#state = new RunState(); },
+      take: (data, time) => this.#state.take(data, time),
+      remove: (key) => this.#state.remove(key),
+      miss: (count) => this.#state.miss(count),
+    });
+    this.#followSeries(hub);
+    if (!fields) return;
+    this.#others.push(this.#follow(hub, FIELDS, {
+      begin: () => { this.#fields = new FieldsState(); },
+      take: (data) => (data instanceof ArrayBuffer ? this.#fields.takeData(data) : this.#fields.take(data)),
+    }));
+  }
+
+  #followSeries(hub, since = 0) {
+    let feed = null;
+    const begin = () => { this.#series = new SeriesState(); };
+    // Points are missing: the histories have them. But a tab that cannot keep up shall not ask often.
+    const miss = () => {
+      if (Date.now() - since < 30_000) return;
+      feed.close();
+      this.#others = this.#others.filter((other) => other !== feed);
+      this.#followSeries(hub, Date.now());
+    };
+    feed = this.#follow(hub, SERIES, { begin, take: (data) => this.#series.take(data), miss });
+    this.#others.push(feed);
+  }
+
+  /** @param {any} how */
+  #follow(hub, name, how) {
+    const { begin, take, remove, miss } = how;
+    const feed = hub.feed(name), { values, messages, how: had } = feed.snapshot();
+    if (had) {
+      for (const data of values.values()) take(data);
+      for (const { data, time } of messages) take(data, time);
     }
-    this.#feed.on('feed', ({ how }) => {
-      if (how === 'resumed') return;
-      this.#state = new RunState();
+    feed.on('feed', (event) => {
+      if (event.how === 'resumed') return;
+      begin();
       this.#change();
     });
     for (const type of ['message', 'value']) {
-      this.#feed.on(type, ({ data, time }) => { if (this.#state.take(data, time)) this.#change(); });
+      feed.on(type, ({ data, time }) => { if (take(data, time)) this.#change(); });
     }
-    this.#feed.on('removed', ({ key }) => { this.#state.remove(key); this.#change(); });
-    this.#feed.on('gap', ({ from, to }) => { this.#state.miss(to - from + 1); this.#change(); });
+    feed.on('removed', ({ key }) => { remove?.(key); this.#change(); });
+    feed.on('gap', ({ from, to }) => { miss?.(to - from + 1); this.#change(); });
+    return feed;
   }
 
   /** Events of one moment are one change. */
@@ -136,14 +169,18 @@ class Run extends EventTarget {
 
   get state() { return this.#state; }
 
+  get series() { return this.#series.series; }
+
+  get fields() { return this.#fields.fields; }
+
   on(type, listener, options) {
     this.addEventListener(type, listener, options);
     return () => this.removeEventListener(type, listener, options);
   }
 
-  set(id, value) { return this.#feed.send({ set: { id, value } }); }
+  set(id, value) { return this.#run.send({ set: { id, value } }); }
 
-  cancel(id) { return this.#feed.send({ cancel: { id } }); }
+  cancel(id) { return this.#run.send({ cancel: { id } }); }
 
-  close() { this.#feed.close(); }
+  close() { for (const feed of [this.#run, ...this.#others]) feed.close(); }
 }

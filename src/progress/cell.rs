@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 use crate::hub::primitives::lock::Lock;
 use crate::hub::primitives::program;
 use crate::progress::base::Base;
+use crate::progress::field::state as field;
+use crate::progress::named::Named;
+use crate::progress::series::state as series;
 use crate::progress::status::JobStatus;
 
 /// A value alone on its cache lines, so that threads that write to it do not slow down others.
@@ -70,6 +73,9 @@ pub(crate) struct Cell {
     /// The number of the program's handles.
     handles: AtomicUsize,
     pub(crate) about: About,
+    /// The series and the fields that have a name in this job.
+    pub(crate) metrics: Named<series::State>,
+    pub(crate) fields: Named<field::State>,
     rest: Lock<Rest>,
     pub(crate) base: Arc<Base>,
 }
@@ -86,6 +92,8 @@ impl Cell {
             has_counters: AtomicBool::new(false),
             handles: AtomicUsize::new(1),
             about,
+            metrics: Named::default(),
+            fields: Named::default(),
             rest: Lock::new(Rest {
                 status: JobStatus::Queued,
                 message: Cow::Borrowed(""),

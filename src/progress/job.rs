@@ -69,7 +69,16 @@ impl Job {
 
     /// The job's state: none where the job is disabled, or another process has it.
     fn cell(&self) -> Option<&Cell> {
-        self.cell.as_deref().filter(|cell| !cell.base.process.is_another())
+        self.cell_here().map(|cell| &**cell)
+    }
+
+    #[inline]
+    pub(super) fn cell_here(&self) -> Option<&Arc<Cell>> {
+        self.cell.as_ref().filter(|cell| !cell.base.process.is_another())
+    }
+
+    pub(super) fn registry(&self) -> Option<&Arc<Registry>> {
+        self.registry.as_ref()
     }
 
     /// Adds to the position: one relaxed atomic addition, without a clock or a lock.

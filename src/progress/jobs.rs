@@ -10,8 +10,9 @@ use crate::hub::primitives::lock::Lock;
 use crate::progress::cell::Cell;
 use crate::progress::log::Level;
 use crate::progress::registry::Registry;
-use crate::progress::sampler::{Sampler, TICK, Tell};
+use crate::progress::sampler::{Sampler, TICK, Watched};
 use crate::progress::status::JobStatus;
+use crate::progress::tell::Tell;
 
 /// A state is written anew after so many seconds; a large one that somebody reads after more.
 const STATE_EVERY: f64 = 0.1;
@@ -37,10 +38,10 @@ impl Jobs {
 
     /// Samples all jobs, and says what viewers have to be told. Returns when to be called again;
     /// `None`: when something has changed.
-    pub(crate) fn sample(&self, is_watched: bool, tell: &mut Vec<Tell>) -> Option<Duration> {
+    pub(crate) fn sample(&self, watched: Watched, tell: &mut Vec<Tell>) -> Option<Duration> {
         let base = &self.registry.base;
         let changes = base.changes();
-        let again = self.sampler.lock().sample(&self.registry, base.now(), is_watched, tell);
+        let again = self.sampler.lock().sample(&self.registry, base.now(), watched, tell);
         if again.is_some() {
             return again;
         }

@@ -55,6 +55,26 @@ impl<'a> Object<'a> {
         self.out.extend_from_slice(json.as_bytes());
     }
 
+    /// A list of texts.
+    pub(crate) fn texts(&mut self, name: &str, texts: &[Box<str>]) {
+        self.name(name);
+        for (place, text) in texts.iter().enumerate() {
+            self.out.push(if place == 0 { b'[' } else { b',' });
+            write_text(self.out, text);
+        }
+        self.out.extend_from_slice(if texts.is_empty() { b"[]" } else { b"]" });
+    }
+
+    /// Members that are written as JSON already, with commas between them.
+    pub(crate) fn members(&mut self, write: impl FnOnce(&mut String)) {
+        let mut members = String::new();
+        write(&mut members);
+        if !std::mem::replace(&mut self.is_empty, false) {
+            self.out.push(b',');
+        }
+        self.out.extend_from_slice(members.as_bytes());
+    }
+
     /// An object within this one.
     pub(crate) fn object(&mut self, name: &str) -> Object<'_> {
         self.name(name);
@@ -65,6 +85,13 @@ impl<'a> Object<'a> {
     pub(crate) fn end(self) {
         self.out.extend(std::iter::repeat_n(b'}', self.depth));
     }
+}
+
+/// Returns a line as text.
+pub(crate) fn line(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut out = Vec::new();
+    write(&mut out);
+    String::from_utf8(out).unwrap_or_default() // JSON is UTF-8
 }
 
 pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) {

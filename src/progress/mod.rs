@@ -8,25 +8,32 @@ pub(crate) mod adapter;
 pub(crate) mod base;
 pub(crate) mod cell;
 pub(crate) mod estimate;
+pub(crate) mod field;
 pub(crate) mod job;
 pub(crate) mod jobs;
 pub(crate) mod line;
 pub(crate) mod log;
+pub(crate) mod named;
 #[cfg(feature = "rayon")]
 pub(crate) mod parallel;
 pub(crate) mod parameter;
 pub(crate) mod registry;
 pub(crate) mod run;
 pub(crate) mod sampler;
+pub(crate) mod series;
 pub(crate) mod status;
+pub(crate) mod tell;
 pub(crate) mod text;
 pub(crate) mod writer;
 
 pub use adapter::{Progress, ProgressIterator};
+pub use field::copy::{FieldError, FieldValue};
+pub use field::handle::Field;
 pub use job::{Cancelled, Job, JobBuilder, LocalCounter};
 pub use log::Level;
 #[cfg(feature = "rayon")]
 pub use parallel::{ParallelProgress, ParallelProgressIterator};
 pub use parameter::{Button, Choice, Parameter, ParameterValue};
+pub use series::handle::{Series, SeriesValues};
 pub use status::JobStatus;
 pub use writer::LogWriter;

@@ -179,13 +179,7 @@ impl State {
             line.text("unit", &rest.unit);
         }
         if self.kind == Kind::Choice {
-            let mut names = Vec::new();
-            for name in &self.names {
-                names.push(if names.is_empty() { b'[' } else { b',' });
-                write_text(&mut names, name);
-            }
-            names.push(b']');
-            line.json("names", &String::from_utf8(names).unwrap_or_default());
+            line.texts("names", &self.names);
         }
         if let Some((by, at)) = &rest.by {
             line.text("by", by);

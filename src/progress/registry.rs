@@ -1,13 +1,18 @@
 //! What callers have made for the sampler: jobs, parameters, a description of the run.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::hub::primitives::lock::Lock;
 use crate::progress::base::Base;
 use crate::progress::cell::Cell;
+use crate::progress::field::state as field;
+use crate::progress::field::table::FIELDS_MAX;
 use crate::progress::parameter::{PARAMETERS_MAX, State};
 use crate::progress::run::Run;
+use crate::progress::series::state as series;
+use crate::progress::series::table::SERIES_MAX;
 
 /// The most jobs that are open at the same time. One more is not shown.
 pub(crate) const OPEN_MAX: usize = 65_536;
@@ -24,6 +29,18 @@ pub(crate) struct Registry {
     run_changes: AtomicU32,
     parameters: Lock<Vec<Arc<State>>>,
     jobs: Lock<NewJobs>,
+    shown: Lock<NewShown>,
+}
+
+/// The series and fields that the sampler has not seen.
+#[derive(Debug, Default)]
+struct NewShown {
+    series: Vec<Arc<series::State>>,
+    fields: Vec<Arc<field::State>>,
+    /// The number of series so far.
+    series_made: usize,
+    /// Whether one was made while too many waited.
+    without_place: bool,
 }
 
 /// The jobs that the sampler has not seen.
@@ -44,6 +61,7 @@ impl Registry {
             run_changes: AtomicU32::new(0),
             parameters: Lock::default(),
             jobs: Lock::default(),
+            shown: Lock::default(),
             base,
         })
     }
@@ -78,6 +96,46 @@ impl Registry {
     /// Returns the jobs that the sampler has not seen.
     pub(crate) fn new_jobs(&self) -> Vec<Arc<Cell>> {
         self.jobs.lock().jobs.clone()
+    }
+
+    /// Makes a series of this job, or of the whole run.
+    pub(crate) fn make_series(
+        &self,
+        job: Option<u64>,
+        name: Cow<'static, str>,
+    ) -> Arc<series::State> {
+        let state = {
+            let mut shown = self.shown.lock();
+            let state = series::State::new(&self.base, job, name, shown.series_made);
+            shown.series_made += 1;
+            if shown.series.len() < SERIES_MAX {
+                shown.series.push(Arc::clone(&state));
+            } else {
+                shown.without_place = true;
+            }
+            state
+        };
+        self.base.wake();
+        state
+    }
+
+    /// Takes a field on.
+    pub(crate) fn add_field(&self, state: &Arc<field::State>) {
+        let mut shown = self.shown.lock();
+        if shown.fields.len() < FIELDS_MAX {
+            shown.fields.push(Arc::clone(state));
+        } else {
+            shown.without_place = true;
+        }
+        drop(shown);
+        self.base.wake();
+    }
+
+    /// Returns the series and the fields since the last call, and whether there were too many.
+    pub(crate) fn take_shown(&self) -> (Vec<Arc<series::State>>, Vec<Arc<field::State>>, bool) {
+        let mut shown = self.shown.lock();
+        let without_place = std::mem::take(&mut shown.without_place);
+        (std::mem::take(&mut shown.series), std::mem::take(&mut shown.fields), without_place)
     }
 
     /// Says what the run is.

@@ -1,18 +1,20 @@
 //! The sampler: reads the jobs some times a second, estimates, and says what viewers have to be
 //! told. It runs on the hub's thread, has no I/O, and gets the time from outside.
 
-use std::collections::{HashMap, VecDeque};
+use std::cell::LazyCell;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::progress::cell::{Cell, Rest};
 use crate::progress::estimate::Estimator;
-use crate::progress::line::{Object, four_digits, three_digits};
+use crate::progress::field::table::{FIELDS_MAX, Fields};
+use crate::progress::line::{Object, four_digits, line, three_digits};
+use crate::progress::log::Level;
 use crate::progress::registry::Registry;
+use crate::progress::series::table::{SERIES_MAX, SeriesTable};
 use crate::progress::status::JobStatus;
-
-/// The feed that tells of the run: its jobs, its log and what the program says of it.
-pub(crate) const RUN: &str = "stepcast/run";
+use crate::progress::tell::Tell;
 
 /// The time between two samples while somebody watches.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
@@ -26,12 +28,12 @@ pub(crate) const ENDED_MAX: usize = 1000;
 /// The most reports in one sample. Further jobs come first at the next.
 const REPORTS: usize = 1000;
 
-/// What viewers have to be told.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Tell {
-    Set { key: String, line: String },
-    Remove { key: String },
-    Send { line: String },
+/// What clients follow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Watched {
+    /// Any feed of the run.
+    pub(crate) any: bool,
+    pub(crate) fields: bool,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +44,10 @@ pub(crate) struct Sampler {
     ended: VecDeque<Ended>,
     slots: Slots,
     run_changes: Option<u64>,
+    series: SeriesTable,
+    fields: Fields,
+    /// Whether the log says that a series or a field has no place.
+    has_warned: bool,
     /// The changes of each parameter that viewers know of, by its number.
     parameters: HashMap<u64, u32>,
     /// The job that the next sample begins with.
@@ -89,13 +95,6 @@ struct Ended {
     /// The job's line, without its key.
     line: String,
     is_told: bool,
-}
-
-/// Returns a line as text.
-fn line(write: impl FnOnce(&mut Vec<u8>)) -> String {
-    let mut out = Vec::new();
-    write(&mut out);
-    String::from_utf8(out).unwrap_or_default() // JSON is UTF-8
 }
 
 /// Returns what a line says, without the name of its kind.
@@ -293,14 +292,18 @@ impl Sampler {
         &mut self,
         registry: &Registry,
         now: f64,
-        is_watched: bool,
+        watched: Watched,
         tell: &mut Vec<Tell>,
     ) -> Option<Duration> {
-        let (new, (log, lost)) = (registry.take_jobs(), registry.base.take_log());
-        let has_news = !new.is_empty() || !log.is_empty();
+        let new = registry.take_jobs();
+        let has_new_jobs = !new.is_empty();
         self.jobs.extend(new.into_iter().map(Entry::new));
-        self.look_at_jobs(registry, now, is_watched, tell);
+        self.look_at_jobs(registry, now, watched.any, tell);
         self.tell_of_ends(tell);
+        // The end of a job is seen above: what it measured before is told of here.
+        let has_new_shown = self.look_at_what_is_shown(registry, now, watched.fields, tell);
+        let (log, lost) = registry.base.take_log();
+        let has_news = has_new_jobs || has_new_shown || !log.is_empty();
         if lost > 0 {
             let line = line(|out| {
                 let mut log = Object::begin(out, "log");
@@ -320,10 +323,38 @@ impl Sampler {
             tell.push(Tell::Set { key: "run".to_owned(), line });
         }
         let has_news = has_news || run_has_changed || parameters_have_changed;
-        if self.jobs.is_empty() && !has_news {
+        if self.jobs.is_empty() && !self.series.is_used() && !has_news {
             return None;
         }
-        Some(if is_watched || has_news { TICK } else { QUIET_TICK })
+        Some(if watched.any || has_news { TICK } else { QUIET_TICK })
+    }
+
+    /// Tells of series and fields. Returns whether there are new ones.
+    fn look_at_what_is_shown(
+        &mut self,
+        registry: &Registry,
+        now: f64,
+        fields_are_watched: bool,
+        tell: &mut Vec<Tell>,
+    ) -> bool {
+        let (series, fields, without_place) = registry.take_shown();
+        let is_new = !series.is_empty() || !fields.is_empty();
+        let Self { jobs, ended, .. } = self;
+        let shown_jobs = LazyCell::new(|| {
+            let open = jobs.iter().map(|entry| entry.cell.about.id);
+            open.chain(ended.iter().map(|ended| ended.id)).collect::<HashSet<u64>>()
+        });
+        let is_shown = |job: u64| shown_jobs.contains(&job); // asked only where there is no place
+        let series = self.series.add(series, |job| job.is_none_or(is_shown));
+        let fields = self.fields.add(fields, is_shown);
+        let lacks_place = without_place || series + fields > 0;
+        if lacks_place && !std::mem::replace(&mut self.has_warned, true) {
+            let text = format!("not shown: series beyond {SERIES_MAX}, fields beyond {FIELDS_MAX}");
+            registry.base.log(Level::Warn, None, text.into());
+        }
+        self.series.sample(&registry.base, tell);
+        self.fields.sample(now, fields_are_watched, tell);
+        is_new
     }
 
     fn look_at_jobs(
@@ -461,6 +492,8 @@ impl Sampler {
         let parameters: Vec<String> =
             parameters.iter().map(|parameter| line(|out| parameter.write(out))).collect();
         write_list(out, "parameters", parameters.iter().map(String::as_str));
+        let series: Vec<String> = self.series.last().collect();
+        write_list(out, "series", series.iter().map(String::as_str));
         out.push(b'}');
     }
 }

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { followRun, RunState } from '../../src/page/run.js';
+import { FieldsState, readField, SeriesState } from '../../src/page/series.js';
 import { fixtures, open } from './harness.mjs';
 
 for (const { note, steps } of fixtures('run').conversations) {
@@ -21,6 +22,70 @@ for (const { note, steps } of fixtures('run').conversations) {
     }
   });
 }
+
+for (const { note, steps } of fixtures('series').conversations) {
+  test(note, () => {
+    const state = new SeriesState();
+    for (const { take, means = true, series, ids, last = {}, nan = {} } of steps) {
+      assert.equal(state.take(take), means);
+      if (series) assert.deepEqual(state.series.get(series.id), series);
+      if (ids) assert.deepEqual([...state.series.keys()], ids);
+      for (const [id, values] of Object.entries(last)) {
+        assert.deepEqual(state.series.get(+id).y.map((line) => line.at(-1)), values.map(Number));
+      }
+      for (const [id, firsts] of Object.entries(nan)) assert.deepEqual(state.series.get(+id).nan, firsts);
+    }
+  });
+}
+
+test('a series takes bounded memory, and keeps its extremes and its segments', () => {
+  const state = new SeriesState();
+  state.take({ series: { slot: 1, id: 1, name: 'a' } });
+  for (let i = 0; i < 100_000; i += 1) {
+    const back = i === 50_000 ? { seg: [[0, i - 10]] } : undefined;
+    state.take({ points: [back ? [1, i + 1, [i - 10], [i], 0, 0, back] : [1, i + 1, [i], [i === 777 ? -5 : i === 888 ? NaN : i]]] });
+  }
+  const { n, x, y: [y], low: [low], high: [high], segments } = state.series.get(1);
+  assert.equal(n, 100_000);
+  assert.ok(x.length <= 4096 && x.length === y.length && y.length === low.length && low.length === high.length);
+  assert.equal(Math.min(...low.filter((v) => !Number.isNaN(v))), -5);
+  assert.equal(Math.max(...high), 99_999);
+  assert.equal(x.at(-1), 99_999);
+  assert.equal(segments.length, 2);
+  const { index } = segments[1];
+  assert.deepEqual([x[index - 1], segments[1].x], [49_999, 49_990]);
+});
+
+const copyOf = (id, values, { version = 1, extent = [NaN, NaN, NaN, NaN] } = {}) => {
+  const bytes = new ArrayBuffer(64 + 4 * values.length), view = new DataView(bytes);
+  [version, 4, 64].forEach((byte, at) => view.setUint8(at, byte));
+  view.setUint32(4, 1, true);
+  view.setUint32(8, values.length, true);
+  view.setBigUint64(16, BigInt(id), true);
+  [412, ...extent].forEach((number, at) => view.setFloat64(24 + 8 * at, number, true));
+  new Float32Array(bytes, 64).set(values);
+  return bytes;
+};
+
+test('a copy of a field and what the field is may come in any order', () => {
+  const state = new FieldsState();
+  assert.equal(state.takeData(copyOf(2, [1, 2], { extent: [0, 2.5, NaN, NaN] })), true);
+  assert.equal(state.take({ field: { slot: 1, id: 2, job: 1, name: 'u' } }), true);
+  const { name, shape, values, position, x, y } = state.fields.get(2);
+  assert.deepEqual([name, shape, [...values], position, x, y], ['u', [1, 2], [1, 2], 412, [0, 2.5], undefined]);
+  state.takeData(copyOf(2, [3, 4]));
+  state.take({ field: { slot: 1, id: 2, job: 1, name: 'u', unit: 'K' } });
+  assert.deepEqual([[...state.fields.get(2).values], state.fields.get(2).unit], [[3, 4], 'K']);
+  state.take({ field: { slot: 1, id: 3, job: 1, name: 'v' } });
+  assert.deepEqual([...state.fields.keys()], [3]);
+});
+
+test('bytes that are no copy of a field are not taken', () => {
+  for (const bytes of [new ArrayBuffer(0), new ArrayBuffer(64), copyOf(1, [1], { version: 2 }), copyOf(1, [1]).slice(0, 66)]) {
+    assert.equal(readField(bytes), null);
+    assert.equal(new FieldsState().takeData(bytes), false);
+  }
+});
 
 const RUN = { feed: { name: 'stepcast/run', alias: 3, seq: 0, how: 'snapshot' } };
 const job = (id, stamp, more = {}) => ({ json: [3, stamp, 7, { job: { id, title: `job ${id}`, status: 'working', started: 1, ...more } }, `job/${id}`] });
@@ -68,4 +133,24 @@ test('commands are messages about the feed of the run', () => {
   assert.deepEqual(said, [{ json: { cancel: { id: 1 } }, to: 3 }, { json: { set: { id: 3, value: 0.05 } }, to: 3 }]);
   run.close();
   assert.ok(tab.socket.said.some(({ unfollow }) => unfollow));
+});
+
+const SERIES = { feed: { name: 'stepcast/series', alias: 4, seq: 0, how: 'snapshot' } };
+
+test('a page has the series of a run, and asks anew where points are missing', async () => {
+  const tab = open({ feeds: [] });
+  const run = followRun(tab.hub, { fields: false });
+  const value = (stamp, more) => ({ json: [4, stamp, 7, { series: { slot: 1, id: 9, name: 'residual', ...more } }, 'series/1'] });
+  tab.socket.say(RUN, SERIES, value(1), { json: [4, 1, 9, { points: [[9, 1, [0], [0.5]]] }] });
+  const before = run.series;
+  assert.deepEqual(run.series.get(9).y, [[0.5]]);
+  tab.socket.say({ gap: { alias: 4, from: 2, to: 6, why: 'slow' } });
+  assert.deepEqual(tab.socket.said.at(-1), { unfollow: ['stepcast/series'] });
+  tab.socket.say({ unfollowed: { alias: 4 } });
+  assert.deepEqual(tab.socket.said.at(-1), { follow: { 'stepcast/series': {} } });
+  tab.socket.say(SERIES, value(1, { n: 3, x: [2], y: [0.5], lo: [0.25], hi: [null] }));
+  assert.notEqual(run.series, before);
+  assert.deepEqual(run.series.get(9).low, [[0.25]]);
+  tab.socket.say({ gap: { alias: 4, from: 7, to: 8, why: 'slow' } });
+  assert.ok(tab.socket.said.at(-1).follow, 'not again at once');
 });

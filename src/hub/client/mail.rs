@@ -90,7 +90,7 @@ impl Values {
         self.set.get(stamp).map(Value::cost)
     }
 
-    fn change(&mut self, key: &str, Change { stamp, message }: Change) -> Option<Change> {
+    fn change(&mut self, key: &str, Change { stamp, message, .. }: Change) -> Option<Change> {
         let replaced = self.stamps.get(key).copied().and_then(|old| Some((old, self.take(old)?)));
         let before = replaced.as_ref().map(|(old, value)| {
             let since = if *old < self.handed { stamp } else { value.since };
@@ -101,7 +101,7 @@ impl Values {
         let value = Value { key, message, since };
         self.bytes += value.cost();
         self.set.insert(stamp, value);
-        replaced.map(|(_, old)| Change { stamp: old.since, message: old.message })
+        replaced.map(|(_, old)| Change::new(old.since, old.message))
     }
 
     /// Takes a value, whose key stays known.
@@ -324,7 +324,7 @@ impl Mail {
         let stamp = values.stamps.get(key).copied().filter(|stamp| *stamp >= values.handed)?;
         let value = values.remove(stamp)?;
         self.drop_values_if_empty();
-        Some(Change { stamp, message: value.message })
+        Some(Change::new(stamp, value.message))
     }
 
     fn drop_values_if_empty(&mut self) {
@@ -518,7 +518,7 @@ mod tests {
         message: impl Into<Message>,
     ) -> Option<(Payload, usize)> {
         let message = Some(message.into().into());
-        let replaced = mail.change(key, Change { stamp: Stamp::new(stamp), message })?;
+        let replaced = mail.change(key, Change::new(Stamp::new(stamp), message))?;
         let cost = replaced.cost(key);
         Some((replaced.message?, cost))
     }
@@ -596,7 +596,7 @@ mod tests {
         assert_eq!(texts(&mut mail, 9), ["y1"]);
         assert!(mail.is_over());
         set(&mut mail, "x", 2, "x2");
-        mail.change("x", Change { stamp: Stamp::new(3), message: None });
+        mail.change("x", Change::new(Stamp::new(3), None));
         assert_eq!(
             (mail.waits(), mail.bytes()),
             (false, KeyTable::cost_of_removal("x")),
@@ -710,8 +710,8 @@ mod tests {
         }
         assert_eq!(mail.bytes(), 2 * (KEY + 1), "two keys");
         assert!(mail.tells_removals());
-        mail.change("c", Change { stamp: Stamp::new(3), message: None });
-        mail.change("d", Change { stamp: Stamp::new(4), message: None });
+        mail.change("c", Change::new(Stamp::new(3), None));
+        mail.change("d", Change::new(Stamp::new(4), None));
         assert_eq!(handed(&mut mail), ["-", "-"]);
         assert!(mail.begin(had(0, Some(3))).is_none());
         assert_eq!(handed(&mut mail), ["-"], "what happened since");

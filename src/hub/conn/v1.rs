@@ -21,7 +21,7 @@ use crate::hub::goodbye::{COME_BACK, Goodbye};
 use crate::hub::primitives::budget::Charge;
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::{Moment, low_half};
-use crate::progress::sampler::RUN;
+use crate::progress::tell::RUN;
 use crate::wire::Wire;
 use crate::wire::v1::{self, Had, Head, Joined, Lines, Refused, Said};
 

@@ -13,12 +13,13 @@ use crate::hub::driver::flush::Flushes;
 use crate::hub::driver::listener::Listener;
 use crate::hub::engine::parts::Engine;
 use crate::hub::feed::place::FeedPlace;
-use crate::hub::feed::topic::Topic;
 use crate::hub::goodbye::Goodbye;
 use crate::hub::primitives::bell::ReadyList;
 use crate::hub::primitives::conn_id::ConnId;
+use crate::hub::shared::run_feeds::RunFeeds;
 use crate::hub::shared::state::{Command, Shared};
-use crate::progress::sampler::Tell;
+use crate::progress::sampler::Watched;
+use crate::progress::tell::Tell;
 
 /// How long one turn serves sockets of one kind, since one of them may be owed megabytes. The clock
 /// is read after some sockets, or some bytes.
@@ -97,14 +98,14 @@ pub(crate) struct Driver {
 /// When the jobs are sampled next, and where the result goes.
 #[derive(Debug, Default)]
 pub(super) struct Sampling {
-    /// The feed, once there is something to tell.
-    pub(super) topic: Option<Arc<Topic>>,
+    /// The feeds, once there is something to tell.
+    pub(super) feeds: Option<RunFeeds>,
     /// The time of the next sample; `None`: when something has changed.
     pub(super) next: Option<u64>,
     /// The time of the last sample.
     pub(super) last: u64,
-    /// Whether a client followed the feed at the last sample.
-    pub(super) was_watched: bool,
+    /// What clients followed at the last look.
+    pub(super) watched: Watched,
     /// The spare list of what is to be told.
     pub(super) tell: Vec<Tell>,
 }

@@ -17,6 +17,8 @@ use crate::hub::limits::{Retention, Timeouts};
 use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::millis;
 use crate::hub::shared::state::Shared;
+use crate::progress::series::table::POINTS_KEPT;
+use crate::progress::tell::{RUN, SERIES};
 use crate::wire::v1::Had;
 
 /// The number of messages that a feed, or all feeds when memory is short, drop before other work
@@ -45,6 +47,11 @@ pub(crate) struct Feeds {
     needed: Vec<u64>,
     pub(crate) retention: Kept,
 }
+
+/// The feeds of the run are kept for viewers that come, however long after: so many lines of the
+/// log, and the points since the histories were written.
+const LINES_KEPT: usize = 1000;
+const FOR_EVER: u64 = u64::MAX / 2;
 
 impl Feeds {
     pub(crate) fn new(shared: Arc<Shared>, timeouts: &Timeouts, retention: &Retention) -> Self {
@@ -112,7 +119,12 @@ impl Feeds {
         if self.logs.get(place).is_some_and(|log| Arc::ptr_eq(&log.topic, topic)) {
             return place;
         }
-        let log = Log::new(Arc::clone(topic), self.shared.limits.feed, self.retention);
+        let kept = match topic.name() {
+            RUN => Kept { messages: LINES_KEPT, age: FOR_EVER },
+            SERIES => Kept { messages: POINTS_KEPT, age: FOR_EVER },
+            _ => self.retention,
+        };
+        let log = Log::new(Arc::clone(topic), self.shared.limits.feed, kept);
         let place = self.logs.insert(log);
         topic.set_place(place);
         place

@@ -96,7 +96,9 @@ impl Log {
     /// Takes over the change of a key, which is counted in the budget.
     pub(crate) fn change(&mut self, key: Arc<str>, change: Change, at: u64, budget: &Arc<Budget>) {
         let (cost, known) = (change.cost(&key), Arc::clone(&key));
-        let Change { stamp, message } = change;
+        let Change { stamp, message, is_quiet } = change;
+        let place = self.latest.stamp_of_value(&key).filter(|_| is_quiet);
+        let stamp = place.unwrap_or(stamp);
         let item = if let Some(message) = message {
             Item::new(Entry { stamp, message }, Some(known), at, cost, budget)
         } else {
@@ -329,6 +331,11 @@ pub(crate) struct Latest {
 const REMOVALS: usize = 256;
 
 impl Latest {
+    /// Returns the stamp of a key's value, if the key has one.
+    fn stamp_of_value(&self, key: &str) -> Option<Stamp> {
+        self.stamps.get(key).copied().filter(|stamp| self.values.contains_key(stamp))
+    }
+
     fn set(&mut self, key: Arc<str>, stamp: Stamp, item: Item) {
         if let Some(old) = self.stamps.insert(key, stamp) {
             self.values.remove(&old);
@@ -476,7 +483,7 @@ pub(crate) mod tests {
             Entry { stamp: Stamp::new(stamp), message }
         };
         let set = |log: &mut Log, key: &str, entry: Entry| {
-            let change = Change { stamp: entry.stamp, message: Some(entry.message) };
+            let change = Change::new(entry.stamp, Some(entry.message));
             log.change(key.into(), change, 0, &budget);
         };
         log.push(Seq::new(1), entry(0, "a"), 0, &budget);
@@ -510,11 +517,42 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_value_that_is_renewed_is_told_to_those_who_have_none_and_to_nobody_else() {
+        let (mut log, budget) = log(ALL);
+        let change = |stamp, text: &'static str, is_quiet| {
+            let message = Some(Message::from(text).into());
+            Change { is_quiet, ..Change::new(Stamp::new(stamp), message) }
+        };
+        log.change("x".into(), change(1, "x1", false), 0, &budget);
+        log.change("y".into(), change(2, "y1", true), 0, &budget); // the first is told to all
+        log.reveal(Stamp::new(3));
+        let read = |log: &Log, mut at: Cursor, upto: u64| {
+            let mut texts = Vec::new();
+            while let Some((_, item, after)) = log.next(at, Stamp::new(upto), false, true) {
+                let bytes: Vec<u8> = item.frame().parts().flat_map(|part| part.to_vec()).collect();
+                texts.push(String::from_utf8(bytes[2..].to_vec()).unwrap());
+                at = after;
+            }
+            (texts.join(" "), at)
+        };
+        let (texts, at) = read(&log, Cursor::default(), 3);
+        assert_eq!(texts, "x1 y1");
+        log.change("x".into(), change(5, "x2", true), 0, &budget);
+        log.reveal(Stamp::new(6));
+        assert_eq!(read(&log, at, 6).0, "");
+        assert_eq!(read(&log, Cursor::default(), 6).0, "x2 y1");
+        log.change("x".into(), change(7, "x3", false), 0, &budget);
+        log.reveal(Stamp::new(8));
+        assert_eq!(read(&log, at, 8).0, "x3");
+        assert_eq!(read(&log, Cursor::default(), 8).0, "y1 x3");
+    }
+
+    #[test]
     fn the_end_of_a_feed_comes_once_after_all_else_and_shows_what_is_missing_before_it() {
         let (mut log, budget) = log(ALL);
         let entry = |stamp| Entry { stamp: Stamp::new(stamp), message: Message::from("x").into() };
         (1..=3).for_each(|number| log.push(Seq::new(number), entry(number), 7, &budget));
-        let change = Change { stamp: Stamp::new(4), message: Some(entry(4).message) };
+        let change = Change::new(Stamp::new(4), Some(entry(4).message));
         log.change("key".into(), change, 7, &budget);
         log.finish(Stamp::new(6), 7, &budget);
         log.finish(Stamp::new(8), 9, &budget);
@@ -549,7 +587,7 @@ pub(crate) mod tests {
         let (mut log, budget) = log(ALL);
         let mut change = |key: u64, stamp, message: Option<&'static str>| {
             let message = message.map(|text| Message::from(text).into());
-            let change = Change { stamp: Stamp::new(stamp), message };
+            let change = Change::new(Stamp::new(stamp), message);
             log.change(key.to_string().into(), change, 0, &budget);
         };
         change(0, 1, Some("x"));

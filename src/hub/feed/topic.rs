@@ -105,9 +105,15 @@ pub(crate) struct Change {
     pub(crate) stamp: Stamp,
     /// The new value; `None`: the value has been removed.
     pub(crate) message: Option<Payload>,
+    /// Whether only clients that have no value of this key are told: see [`KeyTable::renew`].
+    pub(crate) is_quiet: bool,
 }
 
 impl Change {
+    pub(crate) fn new(stamp: Stamp, message: Option<Payload>) -> Self {
+        Self { stamp, message, is_quiet: false }
+    }
+
     /// The cost in the budget until the driver has taken the change over.
     pub(crate) fn cost(&self, key: &str) -> usize {
         self.message
@@ -151,7 +157,19 @@ impl KeyTable {
         let before = self.keys.insert(Arc::clone(&key), Held { cost, since });
         self.total -= before.map_or(0, |held| held.cost);
         let Entry { stamp, message } = entry;
-        self.pending.insert(key, Change { stamp, message: Some(message) })
+        self.pending.insert(key, Change::new(stamp, Some(message)))
+    }
+
+    /// Sets a key in the place of the value that it has: clients that have been given that value are
+    /// not given this one. Returns the pending change that the new value replaces.
+    pub(crate) fn renew(&mut self, key: &str, cost: usize, entry: Entry) -> Option<Change> {
+        let is_known = self.keys.get(key).is_some_and(|held| held.since != Some(self.takes));
+        let replaced = self.set(key, cost, entry);
+        let was_quiet = replaced.as_ref().is_none_or(|change| change.is_quiet);
+        if let (true, true, Some(change)) = (is_known, was_quiet, self.pending.get_mut(key)) {
+            change.is_quiet = true;
+        }
+        replaced
     }
 
     /// Whether this key has a value that the driver has not taken over.
@@ -173,7 +191,7 @@ impl KeyTable {
         if held.since.is_some_and(|since| since == self.takes) {
             return (self.pending.remove(&key), false);
         }
-        (self.pending.insert(key, Change { stamp, message: None }), true)
+        (self.pending.insert(key, Change::new(stamp, None)), true)
     }
 
     pub(crate) fn take_pending(&mut self) -> HashMap<Arc<str>, Change> {
@@ -566,6 +584,27 @@ mod tests {
         );
         let pending = latest.take_pending();
         assert!(pending["known"].message.is_none() && pending["known"].stamp == Stamp::new(13));
+    }
+
+    #[test]
+    fn a_value_is_renewed_in_its_place_only_where_the_driver_may_have_told_of_it() {
+        let mut latest = KeyTable::default();
+        let entry = |stamp| Entry { stamp: Stamp::new(stamp), message: Message::from("x").into() };
+        let mut quiet = |how: &[bool]| {
+            for (stamp, is_quiet) in (1..).zip(how) {
+                if *is_quiet {
+                    latest.renew("key", 10, entry(stamp));
+                } else {
+                    latest.set("key", 10, entry(stamp));
+                }
+            }
+            latest.take_pending()["key"].is_quiet
+        };
+        assert!(!quiet(&[true]), "nobody has been told of the key");
+        assert!(quiet(&[true]));
+        assert!(quiet(&[true, true]));
+        assert!(!quiet(&[false, true]), "a new value that waits is told to all");
+        assert!(!quiet(&[true, false]));
     }
 
     #[test]

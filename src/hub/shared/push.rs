@@ -15,9 +15,10 @@ use crate::hub::feed::topic::{Change, KeyTable, Topic};
 use crate::hub::id::ClientId;
 use crate::hub::limits::Overflow;
 use crate::hub::primitives::program::Payload;
+use crate::hub::shared::run_feeds::RunFeeds;
 use crate::hub::shared::state::{Command, Shared};
 use crate::hub::shared::waiters::Target;
-use crate::progress::sampler::Tell;
+use crate::progress::tell::Tell;
 
 impl Shared {
     fn check_size(&self, message: &Message) -> Result<(), SendError> {
@@ -224,16 +225,18 @@ impl Shared {
         if self.is_closed() {
             return Err(SendError::ShutDown);
         }
-        self.set_within(topic, key, message, (self.limits.keys, self.limits.latest))
+        let bounds = (self.limits.keys, self.limits.latest);
+        self.set_within(topic, key, message, bounds, KeyTable::set)
     }
 
-    /// Sets a value within these bounds, in keys and in bytes.
+    /// Sets a value within these bounds, in keys and in bytes. `put` says how.
     fn set_within(
         &self,
         topic: &Arc<Topic>,
         key: &str,
         message: Payload,
         (keys, bytes): (usize, usize),
+        put: impl FnOnce(&mut KeyTable, &str, usize, Entry) -> Option<Change>,
     ) -> Result<(), SendError> {
         self.check_value(key, &message)?;
         let cost = KeyTable::cost(key, &message);
@@ -254,7 +257,7 @@ impl Shared {
                 self.tell(topic, &mut inbox);
                 let stamp = self.stamps.draw();
                 let latest = inbox.latest.get_or_insert_default();
-                replaced = latest.set(key, cost, Entry { stamp, message });
+                replaced = put(latest, key, cost, Entry { stamp, message });
             }
             taken
         };
@@ -269,17 +272,32 @@ impl Shared {
         Ok(())
     }
 
-    /// Tells the followers of this feed something of the jobs. The hub's thread does so, and does
-    /// so also when the hub has begun to end. The number of jobs bounds the keys.
-    pub(crate) fn tell_of_jobs(&self, topic: &Arc<Topic>, tell: Tell) {
+    /// Tells the followers of these feeds something of the run. The hub's thread does so, and does
+    /// so also when the hub has begun to end. The numbers of jobs, series and fields bound the keys.
+    pub(crate) fn tell_of_jobs(&self, feeds: &RunFeeds, tell: Tell) {
         let json = |line: String| Message::from(Json::validated(line.into())).into();
+        let bounds = (usize::MAX, self.limits.memory / 4);
         let (bytes, told) = match tell {
             Tell::Set { key, line } => {
-                let bounds = (usize::MAX, self.limits.memory / 4);
-                (line.len(), self.set_within(topic, &key, json(line), bounds))
+                (line.len(), self.set_within(&feeds.run, &key, json(line), bounds, KeyTable::set))
             }
-            Tell::Remove { key } => (0, self.remove_known(topic, &key)),
-            Tell::Send { line } => (line.len(), self.append_counted(topic, json(line), false)),
+            Tell::Remove { key } => (0, self.remove_known(&feeds.run, &key)),
+            Tell::Send { line } => (line.len(), self.append_counted(&feeds.run, json(line), false)),
+            Tell::SetSeries { key, line, is_new } => {
+                let put = if is_new { KeyTable::set } else { KeyTable::renew };
+                (line.len(), self.set_within(&feeds.series, &key, json(line), bounds, put))
+            }
+            Tell::Points { line } => {
+                (line.len(), self.append_counted(&feeds.series, json(line), false))
+            }
+            Tell::SetField { key, line } => (
+                line.len(),
+                self.set_within(&feeds.fields, &key, json(line), bounds, KeyTable::set),
+            ),
+            Tell::SetData { key, bytes } => {
+                let (len, data) = (bytes.len(), Message::from(bytes).into());
+                (len, self.set_within(&feeds.fields, &key, data, bounds, KeyTable::set))
+            }
         };
         let _ = self.noted(bytes, told); // a refusal is counted there
     }
@@ -542,7 +560,7 @@ impl Shared {
                 Err(SendError::TooManyValues { value: cost, keys, bytes })
             } else {
                 let (stamp, mail) = self.open_mail(client, &mut mailbox);
-                let replaced = mail.change(key, Change { stamp, message: Some(message) });
+                let replaced = mail.change(key, Change::new(stamp, Some(message)));
                 Ok(mailbox.freed(replaced, key, self.mail_budgets()))
             }
         };
@@ -585,7 +603,7 @@ impl Shared {
                 // above.
                 mailbox.count(cost, self.mail_budgets());
                 let (stamp, mail) = self.open_mail(client, &mut mailbox);
-                let replaced = mail.change(key, Change { stamp, message: None });
+                let replaced = mail.change(key, Change::new(stamp, None));
                 Ok(mailbox.freed(replaced, key, self.mail_budgets()))
             }
         };
