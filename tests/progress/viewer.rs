@@ -1,6 +1,7 @@
 //! A viewer of the run, which keeps what it is told as the browser's client does.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use stepcast::Hub;
@@ -24,7 +25,11 @@ pub(crate) struct Viewer {
 
 impl Viewer {
     pub(crate) fn of(hub: &Hub) -> Self {
-        let client = V1::connect(hub, &json!({"feeds": {"stepcast/run": {}}}));
+        Self::at(hub.local_addr().unwrap())
+    }
+
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        let client = V1::connect_to(address, &json!({"feeds": {"stepcast/run": {}}}));
         Self {
             client,
             run: Value::Null,
