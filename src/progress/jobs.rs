@@ -1,5 +1,6 @@
 //! A hub's jobs as its thread sees them: sampled, asked for, commanded and ended.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,16 @@ use crate::hub::primitives::lock::Lock;
 use crate::progress::cell::Cell;
 use crate::progress::log::Level;
 use crate::progress::registry::Registry;
-use crate::progress::sampler::{Sampler, TICK, Watched};
+use crate::progress::sampler::{QUIET_TICK, Sampler, TICK, Watched};
 use crate::progress::status::JobStatus;
 use crate::progress::tell::Tell;
 
 /// A state is written anew after so many seconds; a large one that somebody reads after more.
 const STATE_EVERY: f64 = 0.1;
 const STATE_HELD: f64 = 10.0;
+
+/// A state that nobody reads any more is let go after so many seconds.
+const STATE_KEPT: f64 = 2.0;
 
 /// A state of so many bytes may be held by many readers at once.
 const STATE_FREE: usize = 64 * 1024;
@@ -25,7 +29,7 @@ const STATE_FREE: usize = 64 * 1024;
 pub(crate) struct Jobs {
     pub(crate) registry: Arc<Registry>,
     sampler: Lock<Sampler>,
-    /// The last state that was asked for, and when it was written.
+    /// The last state that was asked for, and when it was written; empty: there is none.
     state: Lock<(f64, Bytes)>,
 }
 
@@ -42,11 +46,28 @@ impl Jobs {
         let base = &self.registry.base;
         let changes = base.changes();
         let again = self.sampler.lock().sample(&self.registry, base.now(), watched, tell);
-        if again.is_some() {
-            return again;
+        let keeps_state = self.let_go_of_state(base.now());
+        if again.is_some() || keeps_state {
+            return again.or(Some(QUIET_TICK));
         }
         base.fall_asleep();
         (base.changes() != changes).then_some(TICK)
+    }
+
+    /// Has the next sample tell the values of these keys again.
+    pub(crate) fn tell_again(&self, keys: &HashSet<String>) {
+        self.sampler.lock().tell_again(keys);
+    }
+
+    /// Lets go of a state that nobody has read for some seconds. Returns whether there is one still.
+    fn let_go_of_state(&self, now: f64) -> bool {
+        let mut last = self.state.lock();
+        let (at, state) = &*last;
+        let kept_for = if state.is_unique() { STATE_KEPT } else { STATE_HELD };
+        if now - at >= kept_for {
+            last.1 = Bytes::new(); // which frees JSON of the hub's
+        }
+        !last.1.is_empty()
     }
 
     /// Returns the open job with this number.
@@ -57,6 +78,7 @@ impl Jobs {
 
     /// Ends all open jobs, since the run has ended. A job that has reached its total has completed.
     pub(crate) fn end(&self, failed: Option<&str>) {
+        self.registry.end();
         let mut open = self.sampler.lock().cells();
         open.extend(self.registry.new_jobs());
         // The jobs below a job come before it: its end would abandon them.
@@ -73,7 +95,8 @@ impl Jobs {
     /// Returns the state of the run as JSON, which all that ask at about the same time share.
     ///
     /// While somebody still reads an earlier state, and for at most ten seconds, a large one is
-    /// given again: however many ask, and however slowly they read, there are a few of them.
+    /// given again: however many ask, and however slowly they read, there are a few of them. The
+    /// sampler lets go of the last one.
     pub(crate) fn state(&self) -> Bytes {
         let now = self.registry.base.now();
         let mut last = self.state.lock();
@@ -87,6 +110,10 @@ impl Jobs {
         self.sampler.lock().write_state(&self.registry, &mut out);
         let state = Bytes::from(out);
         *last = (now, state.clone());
+        drop(last);
+        if self.registry.base.is_used() {
+            self.registry.base.wake(); // to let go of the state in time
+        }
         state
     }
 
@@ -132,4 +159,29 @@ impl Jobs {
 pub(crate) struct Refused {
     pub(crate) code: &'static str,
     pub(crate) reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::job::JobBuilder;
+
+    #[test]
+    fn a_state_that_nobody_reads_is_let_go() {
+        let jobs = Jobs::new(|| ());
+        drop(JobBuilder::new(Some(Arc::clone(&jobs.registry)), "job".into()).start());
+        let read = jobs.state();
+        let mut tell = Vec::new();
+        while jobs.sample(Watched::default(), &mut tell) != Some(QUIET_TICK) {} // of the state alone
+        let now = jobs.registry.base.now();
+        assert!(jobs.let_go_of_state(now + STATE_KEPT), "somebody reads");
+        drop(read);
+        assert!(jobs.let_go_of_state(now + STATE_KEPT / 2.0), "others may ask soon");
+        assert!(!jobs.let_go_of_state(now + STATE_KEPT));
+        assert_eq!(jobs.sample(Watched::default(), &mut tell), None);
+        let read = jobs.state();
+        assert!(jobs.registry.base.is_awake(), "the sampler has to let go of the state");
+        assert!(!jobs.let_go_of_state(now + 2.0 * STATE_HELD));
+        drop(read);
+    }
 }

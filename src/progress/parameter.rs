@@ -11,10 +11,11 @@ use serde_json::Value;
 use crate::hub::primitives::lock::Lock;
 use crate::progress::base::Base;
 use crate::progress::line::{Object, write_number, write_text};
-use crate::progress::log::Level;
+use crate::progress::log::{Level, LogLine};
 use crate::progress::text::{MESSAGE_MAX, TITLE_MAX, one_line, within};
 
-/// The most parameters of a hub. The loop can read one more, but no viewer sees or moves it.
+/// The most parameters that are shown. The loop can read one more, but no viewer sees or moves it
+/// until another goes.
 pub(crate) const PARAMETERS_MAX: usize = 256;
 
 /// A value that a [`Parameter`] may have: `f64` or `bool`.
@@ -92,8 +93,29 @@ struct Rest {
     unit: Cow<'static, str>,
     /// Who set the value last, and when, in milliseconds since 1970.
     by: Option<(String, u64)>,
+    /// What viewers have done that the log does not say yet.
+    moves: Option<Moves>,
+    /// When the log last said what viewers have done, in milliseconds since 1970.
+    said: u64,
+    is_shown: bool,
     is_gone: bool,
 }
+
+/// What viewers have done since the log last said so.
+#[derive(Debug)]
+struct Moves {
+    /// The bits of the value before, and of the last one.
+    from: u64,
+    to: u64,
+    count: u64,
+    /// Who did so last, and whether others had a part in that.
+    by: String,
+    is_of_many: bool,
+}
+
+/// The time between two lines of the log about one parameter, in milliseconds. What viewers do
+/// meanwhile is one line, so that a viewer cannot push the program's lines out of the log.
+const SAID_EVERY: u64 = 1000;
 
 impl State {
     fn new(
@@ -116,6 +138,9 @@ impl State {
                 step: None,
                 unit: Cow::Borrowed(""),
                 by: None,
+                moves: None,
+                said: 0,
+                is_shown: false,
                 is_gone: false,
             }),
             base: Arc::clone(base),
@@ -135,9 +160,19 @@ impl State {
         if self.base.process.is_another() {
             return;
         }
-        change(&mut self.rest.lock());
+        let mut rest = self.rest.lock();
+        change(&mut rest);
+        let is_shown = rest.is_shown;
+        drop(rest);
         self.changes.fetch_add(1, Ordering::Release);
-        self.base.wake();
+        if is_shown {
+            self.base.wake();
+        }
+    }
+
+    /// Has viewers see the parameter from the next sample on.
+    pub(crate) fn show(&self) {
+        self.rest.lock().is_shown = true;
     }
 
     fn write_value(&self, bits: u64, out: &mut Vec<u8>) {
@@ -195,29 +230,59 @@ impl State {
     /// What is expected in place of the value.
     pub(crate) fn set(&self, value: &Value, by: &str) -> Result<(), String> {
         let now = self.base.unix(self.base.now());
-        let before = self.bits.load(Ordering::Relaxed);
-        let bits = {
-            let mut rest = self.rest.lock();
-            let bits = self.bits_of(value, &rest)?;
-            if bits == before && self.kind != Kind::Button {
-                return Ok(()); // nobody has changed anything
-            }
-            if self.kind == Kind::Button {
-                self.bits.fetch_add(1, Ordering::Relaxed);
-            } else {
-                self.bits.store(bits, Ordering::Relaxed);
-            }
-            rest.by = Some((by.to_owned(), now));
-            bits
-        };
-        self.changes.fetch_add(1, Ordering::Release);
-        let text = if self.kind == Kind::Button {
-            format!("{}: pressed by {by}", self.name)
+        let mut rest = self.rest.lock();
+        let to = self.bits_of(value, &rest)?;
+        let from = if self.kind == Kind::Button {
+            self.bits.fetch_add(1, Ordering::Relaxed)
         } else {
-            format!("{}: {} -> {}, by {by}", self.name, self.shown(before), self.shown(bits))
+            self.bits.swap(to, Ordering::Relaxed)
         };
-        self.base.log(Level::Info, None, text.into());
+        if from == to && self.kind != Kind::Button {
+            return Ok(()); // nobody has changed anything
+        }
+        rest.by = Some((by.to_owned(), now));
+        rest.moves = Some(match rest.moves.take() {
+            None => Moves { from, to, count: 1, by: by.to_owned(), is_of_many: false },
+            Some(moves) => Moves {
+                to,
+                count: moves.count + 1,
+                is_of_many: moves.is_of_many || moves.by != by,
+                by: by.to_owned(),
+                ..moves
+            },
+        });
+        drop(rest);
+        self.changes.fetch_add(1, Ordering::Release);
+        self.base.wake();
         Ok(())
+    }
+
+    /// Returns the line of the log about what viewers have done, if there is one to be written now
+    /// or, `at_once`, at all.
+    pub(crate) fn say(&self, at_once: bool) -> Option<LogLine> {
+        let now = self.base.unix(self.base.now());
+        let mut rest = self.rest.lock();
+        let is_due = at_once || rest.is_gone || now.saturating_sub(rest.said) >= SAID_EVERY;
+        let moves = rest.moves.take_if(|_| is_due)?;
+        rest.said = now;
+        drop(rest);
+        let (name, Moves { from, to, count, by, is_of_many }) = (&self.name, moves);
+        let others = if is_of_many { " and others" } else { "" };
+        let text = match (self.kind, count) {
+            (Kind::Button, 1) => format!("{name}: pressed by {by}"),
+            (Kind::Button, _) => format!("{name}: pressed {count} times, by {by}{others}"),
+            _ => {
+                let steps = if count > 1 { format!(", in {count} steps") } else { String::new() };
+                let (from, to) = (self.shown(from), self.shown(to));
+                format!("{name}: {from} -> {to}, by {by}{others}{steps}")
+            }
+        };
+        Some(LogLine::new(now, Level::Info, None, text.into()))
+    }
+
+    /// Whether the log does not say yet what viewers have done.
+    pub(crate) fn has_to_say(&self) -> bool {
+        self.rest.lock().moves.is_some()
     }
 
     fn bits_of(&self, value: &Value, rest: &Rest) -> Result<u64, String> {

@@ -11,7 +11,7 @@ use crate::progress::estimate::Estimator;
 use crate::progress::field::table::{FIELDS_MAX, Fields};
 use crate::progress::line::{Object, four_digits, line, three_digits};
 use crate::progress::log::Level;
-use crate::progress::registry::Registry;
+use crate::progress::registry::{OPEN_MAX, Registry};
 use crate::progress::series::table::{SERIES_MAX, SeriesTable};
 use crate::progress::status::JobStatus;
 use crate::progress::tell::Tell;
@@ -38,7 +38,7 @@ pub(crate) struct Watched {
 
 #[derive(Debug, Default)]
 pub(crate) struct Sampler {
-    /// The open jobs, in the order in which they were announced.
+    /// The open jobs, in the order of their numbers.
     jobs: Vec<Entry>,
     /// The jobs that have ended, oldest first.
     ended: VecDeque<Ended>,
@@ -146,6 +146,12 @@ fn report_key(slot: u64) -> String {
     format!("report/{slot}")
 }
 
+fn parameter_key(id: u64) -> String {
+    format!("parameter/{id}")
+}
+
+const RUN_KEY: &str = "run";
+
 impl Seen {
     fn of(rest: &Rest) -> Self {
         Self {
@@ -187,8 +193,16 @@ impl Entry {
         matches!(self.seen.status, JobStatus::Working | JobStatus::Cancelling)
     }
 
-    /// Returns the job's rate and ETA, in units per second and seconds.
+    /// Whether the job has a position to be reported.
+    fn has_begun(&self) -> bool {
+        self.is_running() || self.seen.status == JobStatus::Paused
+    }
+
+    /// Returns the job's rate and ETA, in units per second and seconds, if it is running.
     fn pace(&self, now: f64, position: f64) -> (Option<f64>, Option<f64>) {
+        if !self.is_running() {
+            return (None, None);
+        }
         let (active, total) = (self.active(now), self.cell.total());
         let eta = total.and_then(|total| self.estimator.eta(active, position, total));
         (self.estimator.rate(active, position, total), eta)
@@ -206,7 +220,7 @@ impl Entry {
         if !about.unit.is_empty() {
             job.text("unit", &about.unit);
         }
-        let is_running = self.cell.look(|rest| {
+        let has_begun = self.cell.look(|rest| {
             job.text("status", rest.status.name());
             if let Some(total) = self.cell.total() {
                 job.number("total", total);
@@ -236,7 +250,7 @@ impl Entry {
                     job.number("rate", four_digits((rest.last - rest.initial) / active));
                 }
             }
-            matches!(rest.status, JobStatus::Working | JobStatus::Cancelling)
+            !rest.status.is_final() && rest.status != JobStatus::Queued
         });
         if about.cancellable {
             job.flag("cancellable", true);
@@ -244,7 +258,7 @@ impl Entry {
         if about.weight.to_bits() != 1.0_f64.to_bits() {
             job.number("weight", about.weight);
         }
-        if let (Some(position), true) = (progress, is_running) {
+        if let (Some(position), true) = (progress, has_begun) {
             let (rate, eta) = self.pace(registry.base.now(), position);
             write_pace(&mut job, position, rate, eta);
         }
@@ -297,7 +311,7 @@ impl Sampler {
     ) -> Option<Duration> {
         let new = registry.take_jobs();
         let has_new_jobs = !new.is_empty();
-        self.jobs.extend(new.into_iter().map(Entry::new));
+        self.add(new);
         self.look_at_jobs(registry, now, watched.any, tell);
         self.tell_of_ends(tell);
         // The end of a job is seen above: what it measured before is told of here.
@@ -320,7 +334,7 @@ impl Sampler {
         let run_has_changed = self.run_changes.replace(changes) != Some(changes);
         if run_has_changed {
             let line = line(|out| registry.write_run(out));
-            tell.push(Tell::Set { key: "run".to_owned(), line });
+            tell.push(Tell::Set { key: RUN_KEY.to_owned(), line });
         }
         let has_news = has_news || run_has_changed || parameters_have_changed;
         if self.jobs.is_empty() && !self.series.is_used() && !has_news {
@@ -357,6 +371,36 @@ impl Sampler {
         is_new
     }
 
+    /// Adds jobs, which are in the order of their numbers.
+    fn add(&mut self, new: Vec<Arc<Cell>>) {
+        let last = self.jobs.last().map_or(0, |entry| entry.cell.about.id);
+        let is_in_order = new.first().is_none_or(|first| first.about.id > last);
+        self.jobs.extend(new.into_iter().map(Entry::new));
+        if !is_in_order {
+            self.jobs.sort_by_key(|entry| entry.cell.about.id); // two runs, which are merged
+        }
+    }
+
+    /// Has the next sample tell the values of these keys again, since the feed has not taken them.
+    pub(crate) fn tell_again(&mut self, keys: &HashSet<String>) {
+        for entry in &mut self.jobs {
+            let Some(slot) = entry.slot else { continue };
+            if keys.contains(&job_key(slot)) {
+                entry.changes = entry.changes.wrapping_sub(1);
+            }
+            if keys.contains(&report_key(slot)) {
+                entry.report = None;
+            }
+        }
+        for ended in &mut self.ended {
+            ended.is_told &= !ended.slot.is_some_and(|slot| keys.contains(&job_key(slot)));
+        }
+        self.parameters.retain(|id, _| !keys.contains(&parameter_key(*id)));
+        if keys.contains(RUN_KEY) {
+            self.run_changes = None;
+        }
+    }
+
     fn look_at_jobs(
         &mut self,
         registry: &Registry,
@@ -386,12 +430,14 @@ impl Sampler {
                 let slot = *entry.slot.get_or_insert_with(|| self.slots.take());
                 tell.push(Tell::Set { key: job_key(slot), line: in_slot(slot, &line) });
             }
-            if !entry.is_running() {
+            if !entry.has_begun() {
                 continue;
             }
             let position = entry.cell.position();
             let (active, total) = (entry.active(now), entry.cell.total());
-            entry.estimator.observe(active, position, total);
+            if entry.is_running() {
+                entry.estimator.observe(active, position, total);
+            }
             if !is_watched || left == 0 {
                 continue;
             }
@@ -433,9 +479,13 @@ impl Sampler {
     }
 
     fn look_at_parameters(&mut self, registry: &Registry, tell: &mut Vec<Tell>) -> bool {
-        let before = tell.len();
+        let (before, mut has_to_say) = (tell.len(), false);
         for parameter in registry.sample_parameters() {
-            let (key, changes) = (format!("parameter/{}", parameter.id), parameter.changes());
+            let (key, changes) = (parameter_key(parameter.id), parameter.changes());
+            if let Some(said) = parameter.say(registry.has_ended()) {
+                tell.push(Tell::Send { line: line(|out| said.write(out)) });
+            }
+            has_to_say |= parameter.has_to_say();
             if parameter.is_gone() {
                 self.parameters.remove(&parameter.id);
                 tell.push(Tell::Remove { key });
@@ -443,23 +493,25 @@ impl Sampler {
                 tell.push(Tell::Set { key, line: line(|out| parameter.write(out)) });
             }
         }
-        tell.len() > before
+        tell.len() > before || has_to_say
     }
 
-    /// Tells of the newest ends. The keys of what is too old to be shown are free.
+    /// Tells of the newest ends, and of older ones of jobs that viewers know as open. The keys of
+    /// what is told and too old to be shown are free.
     fn tell_of_ends(&mut self, tell: &mut Vec<Tell>) {
         while self.ended.len() > ENDED_MAX {
-            let Some(oldest) = self.ended.pop_front() else { break };
-            let Some(slot) = oldest.slot else { continue };
-            if !oldest.is_told {
-                // Viewers know the job as open.
-                tell.push(Tell::Set { key: job_key(slot), line: in_slot(slot, &oldest.line) });
+            let may_go = |ended: &Ended| ended.is_told || ended.slot.is_none();
+            if !self.ended.front().is_some_and(may_go) && self.ended.len() <= OPEN_MAX {
+                break;
             }
-            self.slots.free.push(slot);
+            let slot = self.ended.pop_front().and_then(|oldest| oldest.slot);
+            self.slots.free.extend(slot);
         }
-        let fresh = self.ended.iter().rev().take_while(|ended| !ended.is_told).count();
-        let told = self.ended.len() - fresh;
-        for ended in self.ended.range_mut(told..) {
+        let too_old = self.ended.len().saturating_sub(ENDED_MAX);
+        for (place, ended) in self.ended.iter_mut().enumerate() {
+            if ended.is_told || (place < too_old && ended.slot.is_none()) {
+                continue;
+            }
             ended.is_told = true;
             let slot = *ended.slot.get_or_insert_with(|| self.slots.take());
             tell.push(Tell::Set { key: job_key(slot), line: in_slot(slot, &ended.line) });
@@ -467,8 +519,8 @@ impl Sampler {
     }
 
     pub(crate) fn job(&self, id: u64) -> Option<Arc<Cell>> {
-        let entry = self.jobs.iter().find(|entry| entry.cell.about.id == id)?;
-        Some(Arc::clone(&entry.cell))
+        let place = self.jobs.binary_search_by_key(&id, |entry| entry.cell.about.id).ok()?;
+        self.jobs.get(place).map(|entry| Arc::clone(&entry.cell))
     }
 
     pub(crate) fn cells(&self) -> Vec<Arc<Cell>> {
@@ -480,7 +532,8 @@ impl Sampler {
     pub(crate) fn write_state(&self, registry: &Registry, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"run\":");
         out.extend_from_slice(content(&line(|out| registry.write_run(out))).as_bytes());
-        let ended = self.ended.iter().map(|ended| (ended.id, ended.line.clone()));
+        let too_old = self.ended.len().saturating_sub(ENDED_MAX);
+        let ended = self.ended.iter().skip(too_old).map(|ended| (ended.id, ended.line.clone()));
         let open = self.jobs.iter().map(|entry| {
             let position = Some(entry.cell.position());
             (entry.cell.about.id, line(|out| entry.write(registry, position, out)))
@@ -495,5 +548,82 @@ impl Sampler {
         let series: Vec<String> = self.series.last().collect();
         write_list(out, "series", series.iter().map(String::as_str));
         out.push(b'}');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::job::{Job, JobBuilder};
+
+    const WATCHED: Watched = Watched { any: true, fields: false };
+
+    fn start(registry: &Arc<Registry>) -> Job {
+        JobBuilder::new(Some(Arc::clone(registry)), "job".into()).start()
+    }
+
+    fn keys(tell: &mut Vec<Tell>) -> Vec<String> {
+        let key = |tell| if let Tell::Set { key, .. } = tell { Some(key) } else { None };
+        tell.drain(..).filter_map(key).collect()
+    }
+
+    #[test]
+    fn jobs_are_found_by_their_numbers_also_if_a_sample_came_in_between() {
+        let (registry, mut sampler) = (Registry::new(|| ()), Sampler::default());
+        let jobs: Vec<Job> = (0..4).map(|_| start(&registry)).collect();
+        let mut cells = registry.take_jobs();
+        let late = cells.remove(1);
+        sampler.add(cells);
+        sampler.add(vec![late]);
+        for id in 1..=4 {
+            assert_eq!(sampler.job(id).map(|cell| cell.about.id), Some(id));
+        }
+        assert!(sampler.job(5).is_none());
+        drop(jobs);
+    }
+
+    #[test]
+    fn what_the_feed_refuses_is_told_again() {
+        let (registry, mut sampler) = (Registry::new(|| ()), Sampler::default());
+        let mut tell = Vec::new();
+        let (open, done) = (start(&registry), start(&registry));
+        let parameter = crate::progress::parameter::Parameter::new(
+            Some(&registry.base),
+            "feed rate".into(),
+            0.04,
+        );
+        registry.add_parameter(parameter.state().unwrap());
+        sampler.sample(&registry, 0.0, WATCHED, &mut tell);
+        tell.clear();
+        done.finish();
+        sampler.sample(&registry, 0.1, WATCHED, &mut tell);
+        tell.clear();
+        sampler.sample(&registry, 0.2, WATCHED, &mut tell);
+        assert_eq!(keys(&mut tell), Vec::<String>::new());
+        let all = ["job/1", "job/2", "report/1", "parameter/3", "run"].map(str::to_owned);
+        sampler.tell_again(&HashSet::from(all.clone()));
+        sampler.sample(&registry, 0.3, WATCHED, &mut tell);
+        let mut again = keys(&mut tell);
+        again.sort_unstable();
+        assert_eq!(again, ["job/1", "job/2", "parameter/3", "report/1", "run"]);
+        drop(open);
+    }
+
+    #[test]
+    fn a_key_is_not_free_before_the_end_of_its_job_is_told() {
+        let (registry, mut sampler) = (Registry::new(|| ()), Sampler::default());
+        let mut tell = Vec::new();
+        let first = start(&registry);
+        sampler.sample(&registry, 0.0, WATCHED, &mut tell);
+        first.finish();
+        (0..2 * ENDED_MAX).for_each(|_| start(&registry).finish());
+        tell.clear();
+        sampler.sample(&registry, 0.1, WATCHED, &mut tell);
+        assert!(keys(&mut tell).contains(&"job/1".to_owned()));
+        sampler.tell_again(&HashSet::from(["job/1".to_owned()]));
+        sampler.sample(&registry, 0.2, WATCHED, &mut tell);
+        assert_eq!(keys(&mut tell), ["job/1"]);
+        sampler.sample(&registry, 0.3, WATCHED, &mut tell);
+        assert_eq!((sampler.ended.len(), sampler.slots.free.as_slice()), (ENDED_MAX, &[1][..]));
     }
 }

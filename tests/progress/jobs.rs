@@ -351,6 +351,25 @@ fn a_job_has_its_place_before_it_begins() {
 }
 
 #[test]
+fn a_viewer_that_comes_during_a_pause_sees_how_far_the_job_is() {
+    let hub = hub();
+    let job = hub.job("time loop").total(100).start();
+    job.inc(40);
+    job.pause();
+    let mut late = Viewer::of(&hub);
+    late.until_status("time loop", "paused");
+    let id = late.id("time loop");
+    late.until("its position", |late| late.reports.contains_key(&id));
+    let report = &late.reports[&id];
+    assert_eq!(
+        (&report["progress"], report.get("eta"), report.get("rate")),
+        (&json!(40), None, None)
+    );
+    let request = b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert!(exchange(hub.local_addr().unwrap(), request).contains("\"progress\":40"));
+}
+
+#[test]
 fn a_job_keeps_no_hub_alive_and_outlives_it() {
     let hub = hub();
     let address = hub.local_addr().unwrap();

@@ -1,5 +1,7 @@
 //! What viewers can move.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 use stepcast::Hub;
 
@@ -79,4 +81,59 @@ fn parameters_beyond_the_bound_are_read_and_not_shown() {
     let mut viewer = Viewer::of(&hub);
     viewer.until("those within", |viewer| viewer.parameters.len() == 256);
     assert_eq!(many[299].get(), 299.0);
+    let id = *viewer.parameters.keys().next().unwrap();
+    let mut many = many;
+    drop(many.remove(0));
+    let is_next = |viewer: &Viewer| viewer.parameters.values().any(|p| p["name"] == "p256");
+    viewer.until("the next one", |viewer| {
+        is_next(viewer) && !viewer.parameters.contains_key(&id) && viewer.parameters.len() == 256
+    });
+    many[255].set(-1.0);
+    viewer.until("its change", |viewer| viewer.parameters.values().any(|p| p["value"] == -1));
+}
+
+#[test]
+fn a_viewer_that_moves_a_parameter_without_pause_writes_a_line_a_second() {
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
+    let (mut viewer, mut other) = (Viewer::of(&hub), Viewer::of(&hub));
+    let f = hub.parameter("feed rate", 0.0);
+    let button = hub.button("write a checkpoint");
+    let started = Instant::now();
+    viewer.until("both", |viewer| viewer.parameters.len() == 2);
+    let [f_id, button_id] = *viewer.parameters.keys().copied().collect::<Vec<_>>() else {
+        panic!()
+    };
+    other.until("both", |other| other.parameters.len() == 2);
+    for value in 1..=100 {
+        viewer.command(&json!({"set": {"id": f_id, "value": value}}));
+        viewer.command(&json!({"set": {"id": button_id, "value": true}}));
+    }
+    until("the last value", || f.get() == 100.0);
+    until("a press", || button.pressed());
+    other.command(&json!({"set": {"id": f_id, "value": 101}}));
+    let (by, last) = (other.client.id, "-> 101, by ");
+    let has_last = |viewer: &Viewer| {
+        viewer.log.iter().any(|line| line["text"].as_str().unwrap().contains(last))
+    };
+    viewer.until("the last line", has_last);
+    let most = 2 * (2 + usize::try_from(started.elapsed().as_secs()).unwrap());
+    assert!(viewer.log.len() <= most, "{} lines of {most}", viewer.log.len());
+    let texts: Vec<&str> = viewer.log.iter().map(|line| line["text"].as_str().unwrap()).collect();
+    let moves: Vec<_> = texts.iter().filter(|text| text.starts_with("feed rate: ")).collect();
+    assert!(moves[0].starts_with("feed rate: 0 -> "), "{texts:?}");
+    assert!(moves.last().unwrap().contains(&format!("-> 101, by {by}")), "{texts:?}");
+    hub.finish("done");
+    let count = |text: &&&str| -> u64 {
+        let words: Vec<&str> = text.split(' ').collect();
+        match text.strip_prefix("write a checkpoint: pressed ") {
+            None => 0,
+            Some(rest) if rest.starts_with("by") => 1,
+            Some(_) => words[4].parse().unwrap(),
+        }
+    };
+    let pressed = |viewer: &Viewer| {
+        let texts: Vec<&str> = viewer.log.iter().map(|l| l["text"].as_str().unwrap()).collect();
+        texts.iter().map(|text| count(&text)).sum::<u64>()
+    };
+    viewer.until("all presses", |viewer| pressed(viewer) == 100);
 }

@@ -11,7 +11,8 @@ use crate::hub::primitives::moment::millis;
 impl Driver {
     pub(super) fn look_for_shutdown(&mut self) {
         let shared = self.shared();
-        let Some((by, goodbye)) = shared.shutdown.lock().clone() else { return };
+        let Some(by) = *shared.shutdown.lock() else { return };
+        let Some(goodbye) = shared.goodbye.get().map(Arc::clone) else { return };
         let left = by.saturating_duration_since(std::time::Instant::now());
         let by = self.engine.clock.now + millis(left);
         if let Some(end) = &mut self.end {

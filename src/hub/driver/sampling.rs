@@ -1,9 +1,11 @@
 //! Samples what the program tells of its run, and tells the feeds of the run what has changed.
 
+use std::collections::HashSet;
+
 use crate::hub::driver::state::Driver;
 use crate::hub::primitives::moment::millis;
 use crate::hub::shared::run_feeds::RunFeeds;
-use crate::progress::sampler::{TICK, Watched};
+use crate::progress::sampler::{QUIET_TICK, TICK, Watched};
 
 impl Driver {
     /// Samples the jobs if it is time, somebody has begun to watch, or something has changed after
@@ -48,9 +50,12 @@ impl Driver {
         let mut tell = std::mem::take(&mut self.sampling.tell);
         let again = shared.jobs.sample(watched, &mut tell);
         self.sampling.next = again.map(|again| self.engine.clock.now + millis(again));
-        for tell in tell.drain(..) {
-            shared.tell_of_jobs(feeds, tell);
-        }
+        let refused = tell.drain(..).filter_map(|tell| shared.tell_of_jobs(feeds, tell));
+        let refused: HashSet<String> = refused.collect();
         self.sampling.tell = tell;
+        if !refused.is_empty() {
+            shared.jobs.tell_again(&refused);
+            self.sampling.next = Some(self.engine.clock.now + millis(QUIET_TICK));
+        }
     }
 }

@@ -274,12 +274,15 @@ impl Shared {
 
     /// Tells the followers of these feeds something of the run. The hub's thread does so, and does
     /// so also when the hub has begun to end. The numbers of jobs, series and fields bound the keys.
-    pub(crate) fn tell_of_jobs(&self, feeds: &RunFeeds, tell: Tell) {
+    /// Returns the key of a value of the run that is refused, which has to be told again.
+    pub(crate) fn tell_of_jobs(&self, feeds: &RunFeeds, tell: Tell) -> Option<String> {
         let json = |line: String| Message::from(Json::validated(line.into())).into();
         let bounds = (usize::MAX, self.limits.memory / 4);
+        let mut key_of_run = None;
         let (bytes, told) = match tell {
             Tell::Set { key, line } => {
-                (line.len(), self.set_within(&feeds.run, &key, json(line), bounds, KeyTable::set))
+                let (len, key) = (line.len(), key_of_run.insert(key));
+                (len, self.set_within(&feeds.run, key, json(line), bounds, KeyTable::set))
             }
             Tell::Remove { key } => (0, self.remove_known(&feeds.run, &key)),
             Tell::Send { line } => (line.len(), self.append_counted(&feeds.run, json(line), false)),
@@ -299,7 +302,8 @@ impl Shared {
                 (len, self.set_within(&feeds.fields, &key, data, bounds, KeyTable::set))
             }
         };
-        let _ = self.noted(bytes, told); // a refusal is counted there
+        let told = self.noted(bytes, told); // a refusal is counted there
+        key_of_run.filter(|_| told.is_err())
     }
 
     /// Removes the latest value of a key, if it has one.

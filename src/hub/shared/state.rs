@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
@@ -85,8 +85,9 @@ pub(crate) struct Shared {
     pub(crate) keeps_messages: bool,
     /// Set first of all when the hub ends: nothing is taken any more.
     pub(crate) closed: AtomicBool,
-    /// The deadline of the hub's end, and its goodbye, once the end is decided.
-    pub(crate) shutdown: Lock<Option<(Instant, Arc<Goodbye>)>>,
+    /// The first goodbye of the hub, and then its deadline, once the end is decided.
+    pub(crate) goodbye: OnceLock<Arc<Goodbye>>,
+    pub(crate) shutdown: Lock<Option<Instant>>,
     pub(crate) end: End,
 }
 
@@ -161,6 +162,7 @@ impl Shared {
             ids,
             keeps_messages: true,
             closed: AtomicBool::new(false),
+            goodbye: OnceLock::new(),
             shutdown: Lock::default(),
             end: End::default(),
         }
@@ -356,8 +358,9 @@ impl Shared {
     }
 
     /// Asks the driver to end within this time and to say this goodbye. The first goodbye and the
-    /// earlier deadline count.
+    /// earlier deadline count. Of several calls at once, each ends the jobs by the first goodbye.
     pub(crate) fn request_shutdown(&self, within: Duration, goodbye: Goodbye) {
+        let goodbye = self.goodbye.get_or_init(|| Arc::new(goodbye));
         if !self.is_closed() {
             self.jobs.end(goodbye.failure());
         }
@@ -365,10 +368,7 @@ impl Shared {
         let by = Instant::now() + within.min(NO_LIMIT);
         {
             let mut shutdown = self.shutdown.lock();
-            match &mut *shutdown {
-                Some((earlier, _)) => *earlier = by.min(*earlier),
-                None => *shutdown = Some((by, Arc::new(goodbye))),
-            }
+            *shutdown = Some(shutdown.map_or(by, |earlier| by.min(earlier)));
         }
         self.bell.wake_driver();
         let _ = program::run(|| self.ended.cancel()); // which wakes the program's tasks
@@ -507,7 +507,7 @@ impl Drop for EndOnDrop {
         shared.listeners.end();
         shared.waiters.end(); // pending pushes find that the hub has ended
         shared.bell.forget(); // its waker holds what is left of the runtime
-        let by = shared.shutdown.lock().as_ref().map(|(by, _)| *by);
+        let by = *shared.shutdown.lock();
         shared.journal.finish(journal::patience(by));
         shared.end.set();
         shared.flushes.give_up(); // after `end.set()`, which later callers see
@@ -519,6 +519,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::hub::client::state::Details;
     use crate::hub::primitives::conn_id::ConnId;
+    use crate::progress::job::{Job, JobBuilder};
+    use crate::progress::status::JobStatus;
 
     pub(crate) fn shared_with_a_client(limits: Limits) -> (Shared, Arc<ClientState>) {
         shared_with(limits, Overflow::SkipOldest)
@@ -546,6 +548,29 @@ pub(crate) mod tests {
         assert_eq!(shared.send(client.id, "late".into()), Err(SendError::ShutDown));
         shared.broadcast("late".into());
         assert_eq!((shared.stats().refused_pushes.shut_down, shared.budget.used()), (2, 0));
+    }
+
+    #[test]
+    fn of_two_ends_at_once_the_one_that_clients_are_told_ends_the_jobs() {
+        for _ in 0..50 {
+            let (shared, _client) = shared_with_a_client(Limits::default());
+            let registry = || Some(Arc::clone(&shared.jobs.registry));
+            let start = |_| JobBuilder::new(registry(), "part".into()).start();
+            let jobs: Vec<Job> = (0..200).map(start).collect();
+            let barrier = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                for goodbye in [Goodbye::finished("converged"), Goodbye::failed("diverged")] {
+                    let (shared, barrier) = (&shared, &barrier);
+                    scope.spawn(move || {
+                        barrier.wait();
+                        shared.request_shutdown(Duration::ZERO, goodbye);
+                    });
+                }
+            });
+            let has_failed = shared.goodbye.get().unwrap().failure().is_some();
+            let status = if has_failed { JobStatus::Failed } else { JobStatus::Abandoned };
+            assert!(jobs.iter().all(|job| job.status() == status));
+        }
     }
 
     #[test]

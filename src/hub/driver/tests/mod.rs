@@ -527,6 +527,24 @@ fn a_hub_that_ends_samples_its_jobs_once_more_and_then_waits_for_its_clients_alo
 }
 
 #[test]
+fn the_state_of_a_job_that_finds_no_memory_is_told_when_there_is_some() {
+    let mut stand = Stand::new();
+    let _viewers = stand.connect(1);
+    let registry = Arc::clone(&stand.shared.jobs.registry);
+    let job = JobBuilder::new(Some(registry), "loop".into()).start();
+    stand.turn_until(|stand| stand.driver.sampling.next.is_some());
+    let rest = stand.shared.limits.memory - stand.shared.budget.used();
+    stand.shared.budget.add(rest);
+    job.finish();
+    let refused = stand.shared.stats().refused_pushes.no_memory;
+    stand.turn_until(|stand| stand.shared.stats().refused_pushes.no_memory > refused);
+    let told = stand.shared.stats().pushed;
+    stand.shared.budget.sub(rest);
+    // The job's state, and the run's.
+    stand.turn_until(|stand| stand.shared.stats().pushed >= told + 2);
+}
+
+#[test]
 fn a_command_for_a_client_that_has_gone_does_not_hit_who_has_its_place() {
     let mut stand = Stand::new();
     let _client = stand.connect(1);
