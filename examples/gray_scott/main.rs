@@ -2,7 +2,9 @@
 //!
 //!     cargo run --release --example gray_scott
 //!
-//! The program is plain and without async: a loop on the main thread, and a hub beside it.
+//! The program is plain and without async: a loop on the main thread, and a hub beside it. Viewers
+//! see the time loop as a job with its phases, two series and a field, may cancel it, and move two
+//! parameters.
 
 mod model;
 
@@ -11,8 +13,8 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use model::GrayScott;
-use stepcast::Hub;
+use model::{GrayScott, LEG};
+use stepcast::{Hub, Job, JobBuilder};
 
 /// The time between two updates of the browsers.
 const EVERY: Duration = Duration::from_millis(100);
@@ -122,8 +124,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the model's loop and pushes to browsers: two latest values, and a log of lines. Returns the
-/// message with which the run ended, for its viewers.
+/// Runs the model's loop, as a job with a phase for each leg of the model's path. Returns the message
+/// with which the run ended, for its viewers.
 fn run(hub: &Hub, options: &Options) -> Result<String, String> {
     let Options { steps, size, diffusion, lines, .. } = *options;
     let started = Instant::now();
@@ -136,15 +138,39 @@ fn run(hub: &Hub, options: &Options) -> Result<String, String> {
         let is_well = model.v.iter().all(|v| v.is_finite());
         if is_well { Ok(()) } else { Err(format!("v is not finite at step {step}")) }
     };
-    for step in 1..=steps {
+    hub.set_title("Gray-Scott");
+    let job = hub.job("time loop").total(steps).unit("steps").cancellable().start();
+    let feed = hub.parameter("F, added", 0.0).range(-0.002..=0.002);
+    let kill = hub.parameter("k, added", 0.0).range(-0.002..=0.002);
+    let mut legs = legs(&job, steps).into_iter();
+    let mut leg = Job::disabled();
+    for step in 0..steps {
+        if step % LEG == 0 {
+            leg.finish();
+            leg = legs.next().unwrap_or(Job::disabled());
+            leg.begin();
+        }
+        model.shift = (feed.get(), kill.get());
         model.step();
-        // Reading the clock at every step would slow the steps down.
-        if step % 64 == 0 && shown.elapsed() >= EVERY && hub.client_count() > 0 {
-            shown = Instant::now();
-            show(&model, step)?;
-            if told.elapsed() * lines >= Duration::from_secs(10) {
-                told = shown;
-                hub.broadcast(line(&model, step));
+        leg.inc(1);
+        job.inc(1);
+        job.field("v", [size, size], &model.v);
+        // Reading the clock at every step would slow the steps down, and so would looking at v.
+        if step % 64 == 0 {
+            job.metric("mean of v", model.mean_v());
+            job.metric("greatest v", model.greatest_v());
+            if job.is_cancelled() {
+                job.cancelled();
+                return Ok(format!("cancelled at step {step}"));
+            }
+            if shown.elapsed() >= EVERY && hub.client_count() > 0 {
+                shown = Instant::now();
+                show(&model, step)?;
+                if told.elapsed() * lines >= Duration::from_secs(10) {
+                    told = shown;
+                    job.println(line(&model, step));
+                    hub.broadcast(line(&model, step));
+                }
             }
         }
     }
@@ -153,11 +179,20 @@ fn run(hub: &Hub, options: &Options) -> Result<String, String> {
     Ok(format!("{steps} steps in {:.1} s", started.elapsed().as_secs_f64()))
 }
 
+/// Announces the first legs of the model's path, at most a round.
+fn legs(job: &Job, steps: u64) -> Vec<Job> {
+    let begins = (0..).map(|leg| leg * LEG).take_while(|begin| *begin < steps);
+    let leg = |(name, begin): (&'static str, u64)| job.child(name).total(LEG.min(steps - begin));
+    model::LEGS.into_iter().zip(begins).map(leg).map(JobBuilder::queue).collect()
+}
+
 /// Formats a line of the log.
 fn line(model: &GrayScott, step: u64) -> String {
-    let of =
-        |extreme: fn(f32, f32) -> f32| model.v.iter().copied().reduce(extreme).unwrap_or(f32::NAN);
-    format!("step {step}: v is between {:.4} and {:.4}", of(f32::min), of(f32::max))
+    format!(
+        "step {step}: v is {:.4} on average, and {:.4} at most",
+        model.mean_v(),
+        model.greatest_v()
+    )
 }
 
 fn progress(model: &GrayScott, step: u64, steps: u64, started: Instant) -> String {

@@ -29,17 +29,21 @@ const SIDE: f32 = 0.2;
 const CORNER: f32 = 0.05;
 
 /// The steps of the drift from one stop of the path to the next.
-const LEG: u64 = 250_000;
+pub(crate) const LEG: u64 = 250_000;
+
+/// What each leg of the path begins with.
+pub(crate) const LEGS: [&str; PATH.len()] =
+    ["spots that divide", "coral", "maze", "holes", "turbulence", "moving spots"];
 
 /// The path's stops, as `F` and `k`. The last leg leads back to the first, and no leg leaves the
 /// region where `v` survives.
 const PATH: [(f32, f32); 6] = [
-    (0.0367, 0.0649), // spots that divide
-    (0.0545, 0.0620), // coral
-    (0.0290, 0.0570), // maze
-    (0.0260, 0.0525), // holes
-    (0.0180, 0.0510), // turbulence
-    (0.0180, 0.0545), // moving spots
+    (0.0367, 0.0649),
+    (0.0545, 0.0620),
+    (0.0290, 0.0570),
+    (0.0260, 0.0525),
+    (0.0180, 0.0510),
+    (0.0180, 0.0545),
 ];
 
 /// The steps of one round of the path.
@@ -55,6 +59,8 @@ pub(crate) struct GrayScott {
     n: usize,
     steps: u64,
     diffusion: f32,
+    /// What is added to `F` and `k` of the path.
+    pub(crate) shift: (f64, f64),
     /// The output of a step; swapped with `u` and `v` at its end.
     next: [Vec<f32>; 2],
     row_u: Row,
@@ -71,6 +77,7 @@ impl GrayScott {
             n,
             steps: 0,
             diffusion,
+            shift: (0.0, 0.0),
             next: [vec![0.0; n * n], vec![0.0; n * n]],
             row_u: Row::new(n),
             row_v: Row::new(n),
@@ -107,7 +114,19 @@ impl GrayScott {
         #[expect(clippy::cast_precision_loss, reason = "below 2^24, which f32 holds exactly")]
         let way = (self.steps % LEG) as f32 / LEG as f32;
         let (from, to) = (PATH[stop], PATH[(stop + 1) % PATH.len()]);
-        (from.0 + way * (to.0 - from.0), from.1 + way * (to.1 - from.1))
+        #[expect(clippy::cast_possible_truncation, reason = "near enough")]
+        let (feed, kill) = (self.shift.0 as f32, self.shift.1 as f32);
+        (from.0 + way * (to.0 - from.0) + feed, from.1 + way * (to.1 - from.1) + kill)
+    }
+
+    /// Returns the mean of `v`.
+    pub(crate) fn mean_v(&self) -> f64 {
+        mean(&self.v)
+    }
+
+    /// Returns the greatest `v`; NaN if all are.
+    pub(crate) fn greatest_v(&self) -> f64 {
+        self.v.iter().copied().reduce(f32::max).map_or(f64::NAN, f64::from)
     }
 
     /// Computes one time step: reads `u` and `v`, replaces them, allocates nothing.
@@ -133,6 +152,10 @@ impl GrayScott {
         std::mem::swap(v, next_v);
         self.steps += 1;
     }
+}
+
+fn mean(field: &[f32]) -> f64 {
+    field.iter().map(|value| f64::from(*value)).sum::<f64>() / field.len() as f64
 }
 
 /// The Laplacian from three cells of a row, and the sums of the three above and below them.
@@ -194,11 +217,6 @@ mod tests {
             .unzip()
     }
 
-    fn mean(field: &[f32]) -> f64 {
-        let cells = u32::try_from(field.len()).expect("a small field");
-        field.iter().copied().map(f64::from).sum::<f64>() / f64::from(cells)
-    }
-
     #[test]
     fn a_step_is_the_formula_of_the_paper_also_across_the_edges() {
         let mut model = GrayScott::new(24, DIFFUSION_U);
@@ -215,16 +233,16 @@ mod tests {
     #[test]
     fn the_pattern_develops_within_bounds() {
         let mut model = GrayScott::new(64, DIFFUSION_U);
-        let first = mean(&model.v);
+        let first = model.mean_v();
         for step in 0..4_000 {
             model.step();
             if step % 100 == 0 {
                 assert!(model.u.iter().chain(&model.v).all(|c| (0.0..=1.0).contains(c)));
                 // F (1 - <u + v>) - k <v> is what the mean of u + v grows by: it stays under 1.
-                assert!(mean(&model.u) + mean(&model.v) <= 1.0 + 1e-5);
+                assert!(mean(&model.u) + model.mean_v() <= 1.0 + 1e-5);
             }
         }
-        let last = mean(&model.v);
+        let last = model.mean_v();
         assert!(last > 1.2 * first, "v went from {first} to {last}");
         let spread = model.v.iter().map(|v| (f64::from(*v) - last).powi(2)).sum::<f64>();
         assert!(spread > 1.0, "the square has become uniform: {spread}");

@@ -60,6 +60,15 @@ impl Goodbye {
         &self.reason
     }
 
+    /// How the run has ended, if the program has said so.
+    pub(crate) fn how(&self) -> Option<&'static str> {
+        match self.how {
+            How::Ended => None,
+            How::Finished => Some("finished"),
+            How::Failed => Some("failed"),
+        }
+    }
+
     /// The reason, if the run has failed.
     pub(crate) fn failure(&self) -> Option<&str> {
         (self.how == How::Failed).then_some(&*self.reason)

@@ -731,6 +731,58 @@ impl Hub {
         }
     }
 
+    /// Tells viewers that the work is done, and keeps the hub up for those who come after.
+    ///
+    /// Open jobs end as [`finish`](Hub::finish) ends them. All viewers see the same, whenever they
+    /// come: the jobs, the log, the series. End the hub later, with [`finish`](Hub::finish) or
+    /// [`fail`](Hub::fail). A plain program waits in [`linger_blocking`](Hub::linger_blocking).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let hub = stepcast::Hub::spawn("127.0.0.1:0").await?;
+    /// # let linger = Duration::from_millis(10);
+    /// let job = hub.job("time loop").start();
+    /// // the work
+    /// hub.done();
+    /// // For ten minutes (`Hub::LINGER`), or until something else ends the hub.
+    /// let _ = tokio::time::timeout(linger, hub.ended_token().cancelled()).await;
+    /// hub.finish("converged after 41 steps");
+    /// # Ok::<(), stepcast::SpawnError>(()) }).unwrap();
+    /// ```
+    pub fn done(&self) {
+        if let Some(inner) = self.live() {
+            inner.shared.jobs.end(None);
+            inner.shared.jobs.say_done();
+        }
+    }
+
+    /// Says that the work is [`done`](Hub::done), and blocks the thread: for so long, or until the hub
+    /// is ended by another call or a signal.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+    /// # let linger = Duration::from_millis(10);
+    /// hub.job("time loop").start().finish();
+    /// hub.linger_blocking(linger); // ten minutes: `Hub::LINGER`
+    /// hub.finish("converged after 41 steps");
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    pub fn linger_blocking(&self, within: Duration) {
+        self.done();
+        if let Some(inner) = self.live() {
+            let _ = block_on_within(within, inner.shared.ended.cancelled());
+        }
+    }
+
+    /// A good time for a hub to stay when the work is [`done`](Hub::done): ten minutes.
+    ///
+    /// ```
+    /// assert_eq!(stepcast::Hub::LINGER.as_secs(), 600);
+    /// ```
+    pub const LINGER: Duration = Duration::from_secs(10 * 60);
+
     /// Waits for at most `within` until everything pushed before this call has been handed to the
     /// operating system, for every connected client.
     ///

@@ -68,6 +68,10 @@ export interface RunInfo {
   description?: unknown;
   ended: { completed: number; failed: number; cancelled: number; abandoned: number };
   refused?: number;
+  /** When the work was done. The hub may stay for those who come after. */
+  done?: number;
+  /** How the run has ended, and with what message. */
+  end?: { how: 'finished' | 'failed'; reason: string };
 }
 
 export interface Job {

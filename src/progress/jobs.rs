@@ -92,6 +92,22 @@ impl Jobs {
         }
     }
 
+    /// Tells viewers that the work is done, though the hub stays.
+    pub(crate) fn say_done(&self) {
+        let now = self.registry.base.unix(self.registry.base.now());
+        self.registry.describe(|run| run.done = run.done.or(Some(now)));
+    }
+
+    /// Tells viewers how the run has ended. The first word counts.
+    pub(crate) fn say_end(&self, how: &'static str, reason: &str) {
+        if self.registry.base.is_used() {
+            self.say_done();
+            self.registry.describe(|run| {
+                run.end.get_or_insert((how, reason.into()));
+            });
+        }
+    }
+
     /// Returns the state of the run as JSON, which all that ask at about the same time share.
     ///
     /// While somebody still reads an earlier state, and for at most ten seconds, a large one is

@@ -15,6 +15,10 @@ pub(crate) struct Run {
     pub(crate) pid: u32,
     /// JSON: parameters, a version, the command line.
     pub(crate) description: Option<String>,
+    /// When the work was done, in milliseconds since 1970.
+    pub(crate) done: Option<u64>,
+    /// How the run has ended, and with what message.
+    pub(crate) end: Option<(&'static str, Box<str>)>,
 }
 
 impl Run {
@@ -49,6 +53,15 @@ impl Run {
             counts.whole(name, count.load(Ordering::Relaxed));
         }
         counts.end();
+        if let Some(done) = self.done {
+            run.whole("done", done);
+        }
+        if let Some((how, reason)) = &self.end {
+            let mut end = run.object("end");
+            end.text("how", how);
+            end.text("reason", reason);
+            end.end();
+        }
         if refused > 0 {
             run.whole("refused", refused);
         }

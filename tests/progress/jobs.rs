@@ -467,3 +467,32 @@ fn a_job_is_cancelled_once_however_often_viewers_ask() {
     viewer.until("the last", |viewer| viewer.log.iter().any(is_last));
     assert_eq!(viewer.log.len(), 2, "{:?}", viewer.log);
 }
+
+#[test]
+fn who_comes_when_the_work_is_done_sees_what_the_others_saw() {
+    let hub = hub();
+    let mut early = Viewer::of(&hub);
+    let job = hub.job("time loop").total(10).start();
+    let other = hub.job("output").start();
+    job.inc(10);
+    job.println("restart written");
+    job.metric("residual", 0.25);
+    hub.done();
+    let is_done = |viewer: &Viewer| viewer.run["done"].is_u64() && viewer.log.len() == 1;
+    early.until("the end of the work", is_done);
+    let lingers = std::thread::spawn({
+        let hub = hub.clone();
+        move || hub.linger_blocking(Hub::LINGER)
+    });
+    let mut late = Viewer::of(&hub);
+    late.until("the end of the work", is_done);
+    late.until_status("output", "abandoned");
+    early.until_status("output", "abandoned");
+    assert_eq!((&late.jobs, &late.log), (&early.jobs, &early.log));
+    assert_eq!(late.job("time loop").unwrap()["status"], "completed");
+    assert_eq!(other.status(), JobStatus::Abandoned);
+    hub.finish("converged");
+    lingers.join().unwrap(); // which did not wait for ten minutes
+    let end = json!({"how": "finished", "reason": "converged"});
+    late.until("the end of the run", |viewer| viewer.run["end"] == end);
+}

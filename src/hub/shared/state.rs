@@ -363,6 +363,9 @@ impl Shared {
         let goodbye = self.goodbye.get_or_init(|| Arc::new(goodbye));
         if !self.is_closed() {
             self.jobs.end(goodbye.failure());
+            if let Some(how) = goodbye.how() {
+                self.jobs.say_end(how, goodbye.reason());
+            }
         }
         self.closed.store(true, Ordering::Relaxed);
         let by = Instant::now() + within.min(NO_LIMIT);
