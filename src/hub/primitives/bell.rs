@@ -1,11 +1,11 @@
 //! The bell: how callers' threads and sockets wake the driver.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
 
 use crate::hub::primitives::lock::Lock;
-use crate::hub::primitives::sync::{AtomicBool, RwLock};
+use crate::hub::primitives::sync::AtomicBool;
 
 /// The driver's bell.
 ///
@@ -16,7 +16,7 @@ use crate::hub::primitives::sync::{AtomicBool, RwLock};
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
     asleep: AtomicBool,
-    driver: RwLock<Option<Waker>>,
+    driver: Lock<Option<Arc<Waker>>>,
 }
 
 impl Bell {
@@ -29,10 +29,10 @@ impl Bell {
 
     /// Wakes the driver, asleep or not, for sockets and rare commands.
     pub(crate) fn wake_driver(&self) {
-        // Waking takes the kernel twenty microseconds. The driver first checks whether this is its
-        // waker, with a lock that both may hold.
-        let driver = self.driver.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(driver) = &*driver {
+        // Without the lock: waking takes the kernel twenty microseconds, and a runtime that tells
+        // `tracing` of its wakers may get here again.
+        let driver = self.driver.lock().clone();
+        if let Some(driver) = driver {
             driver.wake_by_ref();
         }
     }
@@ -52,7 +52,8 @@ impl Bell {
 
     /// Forgets the driver, which has gone.
     pub(crate) fn forget(&self) {
-        self.driver.write().unwrap_or_else(PoisonError::into_inner).take();
+        let gone = self.driver.lock().take();
+        drop(gone);
     }
 
     #[cfg(test)]
@@ -62,11 +63,11 @@ impl Bell {
 
     /// Sets the driver's waker.
     pub(crate) fn register(&self, waker: &Waker) {
-        let known = self.driver.read().unwrap_or_else(PoisonError::into_inner);
-        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            drop(known);
-            let mut driver = self.driver.write().unwrap_or_else(PoisonError::into_inner);
-            *driver = Some(waker.clone());
+        let is_known = self.driver.lock().as_ref().is_some_and(|known| known.will_wake(waker));
+        if !is_known {
+            let waker = Arc::new(waker.clone());
+            let gone = self.driver.lock().replace(waker);
+            drop(gone);
         }
     }
 }
@@ -114,5 +115,58 @@ impl Wake for SocketWaker {
         if was_empty {
             self.list.bell.wake_driver();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A waker that rings the bell itself whatever is done to it, as one that tells a subscriber
+    /// which writes into the run's log.
+    struct Ringing {
+        bell: Arc<Bell>,
+        wakes: Arc<AtomicUsize>,
+    }
+
+    impl Wake for Ringing {
+        fn wake(self: Arc<Self>) {
+            self.wake_by_ref();
+        }
+
+        fn wake_by_ref(self: &Arc<Self>) {
+            if self.wakes.fetch_add(1, Ordering::Relaxed) < 10 {
+                self.bell.wake_driver();
+            }
+        }
+    }
+
+    impl Drop for Ringing {
+        fn drop(&mut self) {
+            self.bell.wake_driver();
+        }
+    }
+
+    #[test]
+    fn a_waker_may_ring() {
+        let (over, is_over) = mpsc::channel();
+        thread::spawn(move || {
+            let (bell, wakes) = (Arc::<Bell>::default(), Arc::<AtomicUsize>::default());
+            for _ in 0..3 {
+                let (bell, wakes) = (Arc::clone(&bell), Arc::clone(&wakes));
+                let waker = Waker::from(Arc::new(Ringing { bell: Arc::clone(&bell), wakes }));
+                bell.register(&waker);
+            }
+            bell.sleep();
+            bell.ring();
+            bell.forget();
+            over.send(wakes.load(Ordering::Relaxed)).unwrap();
+        });
+        assert!(is_over.recv_timeout(Duration::from_secs(20)).expect("no deadlock") > 10);
     }
 }

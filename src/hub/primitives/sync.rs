@@ -5,12 +5,12 @@
 
 #[cfg(not(all(test, stepcast_loom)))]
 pub(crate) use std::sync::{
-    Mutex, MutexGuard, RwLock,
+    Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU64, AtomicUsize},
 };
 
 #[cfg(all(test, stepcast_loom))]
 pub(crate) use loom::sync::{
-    Mutex, MutexGuard, RwLock,
+    Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU64, AtomicUsize},
 };
