@@ -238,6 +238,7 @@
 //! | `simd` | yes | masking with AVX2 where the processor has it |
 //! | `rayon` | no | `ParallelProgressIterator`: a job counts the items of rayon's parallel iterators |
 //! | `signal` | no | `HubBuilder::finish_on_signal` (Unix): Ctrl-C and SIGTERM deliver and say goodbye first |
+//! | `tracing-layer` | no | `Hub::tracing_layer`: `tracing`'s events are lines of the run's log, spans with a length are jobs |
 
 pub mod codec;
 pub mod handshake;
@@ -258,6 +259,9 @@ pub use progress::{
     LocalCounter, LogWriter, Parameter, ParameterValue, Progress, ProgressIterator, Series,
     SeriesValues,
 };
+
+#[cfg(feature = "tracing-layer")]
+pub use progress::{HubLayer, ProgressSpan};
 
 #[cfg(feature = "rayon")]
 pub use progress::{ParallelProgress, ParallelProgressIterator};

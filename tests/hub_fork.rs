@@ -423,6 +423,11 @@ fn a_forked_childs_jobs_and_parameters_do_nothing_and_hang_nowhere() {
     let hub = spawn_hub();
     let job = hub.job("loop").total(1000).start();
     let log = job.log_writer(stepcast::Level::Info);
+    #[cfg(feature = "tracing-layer")]
+    let subscriber = tracing::Dispatch::new(tracing_subscriber::layer::SubscriberExt::with(
+        tracing_subscriber::registry(),
+        hub.tracing_layer(),
+    ));
     let limiter = hub.parameter("limiter", true);
     let stop = Arc::new(AtomicBool::new(false));
     let busy = {
@@ -448,6 +453,11 @@ fn a_forked_childs_jobs_and_parameters_do_nothing_and_hang_nowhere() {
             writeln!(log.clone(), "from a child").unwrap();
             writeln!(job.log_writer(level), "from a child").unwrap();
             writeln!(hub.log_writer(level), "from a child").unwrap();
+            #[cfg(feature = "tracing-layer")]
+            tracing::dispatcher::with_default(&subscriber, || {
+                let span = tracing::info_span!("child", progress.length = 1);
+                span.in_scope(|| tracing::info!("from a child"));
+            });
             job.local().inc(1);
             limiter.set(false);
             drop(job.child("from a child").start());

@@ -9,6 +9,8 @@ use crate::hub::handle::Hub;
 use crate::progress::adapter::{Progress, ProgressIterator};
 use crate::progress::base::Base;
 use crate::progress::job::JobBuilder;
+#[cfg(feature = "tracing-layer")]
+use crate::progress::layer::HubLayer;
 use crate::progress::log::Level;
 use crate::progress::parameter::{Button, Choice, Parameter, ParameterValue, State};
 use crate::progress::registry::Registry;
@@ -137,6 +139,25 @@ impl Hub {
     /// ```
     pub fn log_writer(&self, level: Level) -> LogWriter {
         LogWriter::new(self.base(), None, level)
+    }
+
+    /// Returns a layer for `tracing_subscriber`: events become lines of the run's log, and spans that
+    /// have a length become jobs. [`HubLayer`] says how.
+    ///
+    /// ```
+    /// use tracing_subscriber::{filter::LevelFilter, prelude::*};
+    ///
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+    /// tracing_subscriber::registry()
+    ///     .with(tracing_subscriber::fmt::layer()) // as before
+    ///     .with(hub.tracing_layer().with_filter(LevelFilter::INFO))
+    ///     .init();
+    /// tracing::info!("restart written");
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    #[cfg(feature = "tracing-layer")]
+    pub fn tracing_layer(&self) -> HubLayer {
+        HubLayer::new(self.registry().map(Arc::clone))
     }
 
     fn registry(&self) -> Option<&Arc<Registry>> {

@@ -177,8 +177,13 @@ impl Job {
     #[doc(alias = "total")]
     #[doc(alias = "max")]
     pub fn set_length(&self, total: u64) {
+        self.set_total(Some(total as f64));
+    }
+
+    /// Sets the total to a number that need not be whole. A negative one is none.
+    pub(crate) fn set_total(&self, total: Option<f64>) {
         if let Some(cell) = self.cell() {
-            cell.set_total(Some(total as f64));
+            cell.set_total(total.filter(|total| *total >= 0.0));
         }
     }
 
@@ -205,9 +210,7 @@ impl Job {
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
     pub fn unset_length(&self) {
-        if let Some(cell) = self.cell() {
-            cell.set_total(None);
-        }
+        self.set_total(None);
     }
 
     /// Sets the message beside the bar, up to 4 KiB. A longer text is cut off and ends with `…`.
@@ -517,13 +520,34 @@ impl Drop for Job {
     fn drop(&mut self) {
         let Some(cell) = self.cell() else { return };
         if cell.drop_handle() && cell.is_open() {
-            let (status, message) = if std::thread::panicking() {
-                (JobStatus::Failed, Some("panicked".into()))
-            } else {
-                (JobStatus::Abandoned, None)
-            };
-            cell.end(status, message);
+            leave(cell, JobStatus::Abandoned);
         }
+    }
+}
+
+/// Ends a job whose work the program has left: as failed while the thread panics, else like this.
+fn leave(cell: &Cell, status: JobStatus) {
+    if std::thread::panicking() {
+        cell.end(JobStatus::Failed, Some("panicked".into()));
+    } else {
+        cell.end(status, None);
+    }
+}
+
+/// What the spans of `tracing` need.
+#[cfg(feature = "tracing-layer")]
+impl Job {
+    /// Whether the job is one of this hub's.
+    pub(crate) fn is_of(&self, registry: &Arc<Registry>) -> bool {
+        self.registry.as_ref().is_some_and(|own| Arc::ptr_eq(own, registry))
+    }
+
+    /// Ends the job with its span: as completed if nothing is known to be left. A loop may have said
+    /// only where its last step began.
+    pub(crate) fn close(&self) {
+        let Some(cell) = self.cell() else { return };
+        let is_done = cell.total().is_none_or(|total| cell.position() + 1.0 >= total);
+        leave(cell, if is_done { JobStatus::Completed } else { JobStatus::Abandoned });
     }
 }
 
@@ -585,6 +609,13 @@ impl JobBuilder {
     #[doc(alias = "length")]
     pub fn total(mut self, total: u64) -> Self {
         self.total = Some(total as f64);
+        self
+    }
+
+    /// Sets the total to a number that need not be whole. A negative one is none.
+    #[cfg(feature = "tracing-layer")]
+    pub(crate) fn total_value(mut self, total: Option<f64>) -> Self {
+        self.total = total.filter(|total| *total >= 0.0);
         self
     }
 

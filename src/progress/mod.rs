@@ -9,8 +9,12 @@ pub(crate) mod base;
 pub(crate) mod cell;
 pub(crate) mod estimate;
 pub(crate) mod field;
+#[cfg(feature = "tracing-layer")]
+pub(crate) mod foreign;
 pub(crate) mod job;
 pub(crate) mod jobs;
+#[cfg(feature = "tracing-layer")]
+pub(crate) mod layer;
 pub(crate) mod line;
 pub(crate) mod log;
 pub(crate) mod named;
@@ -30,6 +34,8 @@ pub use adapter::{Progress, ProgressIterator};
 pub use field::copy::{FieldError, FieldValue};
 pub use field::handle::Field;
 pub use job::{Cancelled, Job, JobBuilder, LocalCounter};
+#[cfg(feature = "tracing-layer")]
+pub use layer::{HubLayer, ProgressSpan};
 pub use log::Level;
 #[cfg(feature = "rayon")]
 pub use parallel::{ParallelProgress, ParallelProgressIterator};

@@ -9,4 +9,6 @@ mod parameters;
 mod series;
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(feature = "tracing-layer")]
+mod tracing_layer;
 mod viewer;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use stepcast::Hub;
 
 use crate::support::lines::V1;
+use crate::support::wire::PATIENCE;
 
 pub(crate) struct Viewer {
     pub(crate) client: V1,
@@ -99,8 +101,18 @@ impl Viewer {
 
     /// Reads until this holds.
     pub(crate) fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let started = Instant::now();
         while !holds(self) {
             assert!(self.bye.is_none(), "the hub ended before {what}");
+            assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+            let line = self.client.any_line();
+            self.take(&line);
+        }
+    }
+
+    /// Reads until the hub has said goodbye.
+    pub(crate) fn until_bye(&mut self) {
+        while self.bye.is_none() {
             let line = self.client.any_line();
             self.take(&line);
         }

@@ -159,8 +159,8 @@ mod tests {
             let (bell, wakes) = (Arc::<Bell>::default(), Arc::<AtomicUsize>::default());
             for _ in 0..3 {
                 let (bell, wakes) = (Arc::clone(&bell), Arc::clone(&wakes));
-                let waker = Waker::from(Arc::new(Ringing { bell: Arc::clone(&bell), wakes }));
-                bell.register(&waker);
+                let ringing = Ringing { bell: Arc::clone(&bell), wakes };
+                bell.register(&Waker::from(Arc::new(ringing)));
             }
             bell.sleep();
             bell.ring();
