@@ -80,6 +80,9 @@ fn use_handles(hub: &Hub, client: &Client, feed: &Feed, mut events: Events) {
     assert_eq!((client.info().id, client.info().connected), (id, false));
     assert!(!client.gone_token().is_cancelled());
     hub.broadcast("from a child");
+    let (reader, writer) = UnixStream::pair().unwrap();
+    assert!(hub.record(writer).is_ok());
+    assert_eq!(std::io::read_to_string(reader).unwrap(), "");
     assert_eq!(hub.send(id, "from a child"), Ok(()));
     assert_eq!(hub.set(id, "key", "from a child"), Ok(()));
     assert_eq!(hub.send_timeout_blocking(id, "from a child", FOR_EVER), Ok(()));

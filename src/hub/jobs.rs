@@ -1,6 +1,7 @@
 //! What the program tells of its run through the hub's handle: jobs, the log, a description.
 
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -160,6 +161,49 @@ impl Hub {
         HubLayer::new(self.registry().map(Arc::clone))
     }
 
+    /// Records the run: writes all that viewers are told, but for fields, as lines of JSON to a file
+    /// or to any other writer.
+    ///
+    /// Each line is an object of the run's feed with the moment in front, in milliseconds since
+    /// 1970: `{"at":1764320000789,"job":{..}}`. The first lines are the whole state, so a recording
+    /// that begins late is complete, but for the log. Changes of state and points of series come
+    /// within a tenth of a second, and reports of progress once a second for each job. The last line
+    /// says how the run has ended. `docs/protocol.md` has the format ("Recorded lines").
+    ///
+    /// A thread of its own writes and flushes the lines, so a slow disk holds up nothing. At most 4
+    /// MiB wait for the thread. Further lines are dropped and counted: a line
+    /// `{"at":..,"lost":250}` says so, and the whole state follows. An error of the writer, or a
+    /// panic in it, ends the recording with a warning in the program's log.
+    ///
+    /// The hub's end, such as the drop of its last handle, waits until all lines are written, for a
+    /// second at most. A [disabled](Hub::disabled) hub writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread for the recording, or the hub has ended.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+    /// # let path = std::env::temp_dir().join(format!("stepcast-doc-{}.jsonl", std::process::id()));
+    /// hub.record(std::fs::File::create(&path)?)?;
+    /// let job = hub.job("calibrate").total(1000).start();
+    /// job.inc(1000);
+    /// job.finish();
+    /// hub.finish("converged");
+    /// drop(hub); // all is written then
+    /// let lines = std::fs::read_to_string(&path)?;
+    /// assert!(lines.lines().last().unwrap().contains(r#""reason":"converged""#));
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn record(&self, mut writer: impl io::Write + Send + 'static) -> io::Result<()> {
+        let Some(inner) = self.live() else { return Ok(()) };
+        inner.shared.observe("stepcast-record", RECORDED_EVERY, move |lines| {
+            writer.write_all(lines)?;
+            writer.flush()
+        })
+    }
+
     fn registry(&self) -> Option<&Arc<Registry>> {
         self.live().map(|inner| &inner.shared.jobs.registry)
     }
@@ -248,6 +292,9 @@ impl Hub {
         phases.map(|(title, weight)| self.job(title).weight(weight).queue())
     }
 }
+
+/// The milliseconds between two reports of a job in a recording.
+const RECORDED_EVERY: u64 = 1000;
 
 /// The most names of a choice.
 const CHOICES_MAX: usize = 256;

@@ -47,6 +47,8 @@ export class RunState {
   parameters: Map<number, Parameter>;
   /** The newest lines, at most a thousand. */
   log: (LogLine | Lost)[];
+  /** How a recorded run ended; `null`: it has not, or this is no recording. */
+  end: RunEnd | null;
   /** Takes one line. `time` is when it was written. Returns whether it means anything here. */
   take(line: object, time?: number): boolean;
   /** Takes the removal of a key. */
@@ -57,6 +59,15 @@ export class RunState {
   children(id?: number): Job[];
   /** How much of a job is done, from 0 to 1, or of the run. `null`: nobody knows. */
   fraction(id?: number): number | null;
+}
+
+/** A recorded run, summed up: what `Hub::record` has written, line by line. */
+export class Recording {
+  /** What the run was at the last line. Another object after lines that were lost. */
+  readonly state: RunState;
+  readonly series: Map<number, Series>;
+  /** Takes one line. Returns whether it means anything here. */
+  take(line: object): boolean;
 }
 
 export interface RunInfo {
@@ -72,6 +83,11 @@ export interface RunInfo {
   done?: number;
   /** How the run has ended, and with what message. */
   end?: { how: 'finished' | 'failed'; reason: string };
+}
+
+export interface RunEnd {
+  how: 'ended' | 'finished' | 'failed';
+  reason: string;
 }
 
 export interface Job {

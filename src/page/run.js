@@ -15,6 +15,7 @@ export class RunState {
   #slots = new Map();
   #reports = new Map();
   log = [];
+  end = null;
 
   /** Takes one line, with the time at which it was written. Returns whether it means anything here. */
   take(line, time) {
@@ -25,6 +26,7 @@ export class RunState {
     else if (kind === 'report') this.#report(content, time);
     else if (kind === 'parameter') this.parameters.set(content.id, content);
     else if (kind === 'log') this.#append(content);
+    else if (kind === 'end') this.end = content;
     else return false;
     return true;
   }
@@ -95,6 +97,30 @@ export class RunState {
       all += weight;
     }
     return done / all;
+  }
+}
+
+/** What a recorded run amounts to (docs/protocol.md, "Recorded lines"). */
+export class Recording {
+  state = new RunState();
+  #series = new SeriesState();
+
+  /** Takes one line. Returns whether it means anything here. */
+  take({ at, removed, lost, ...line }) {
+    if (removed !== undefined) this.state.remove(removed);
+    else if (lost !== undefined) this.#lose(lost);
+    else return this.state.take(line, at) || this.#series.take(line);
+    return true;
+  }
+
+  get series() { return this.#series.series; }
+
+  /** The whole state follows. */
+  #lose(count) {
+    const { log } = this.state;
+    this.state = Object.assign(new RunState(), { log });
+    this.state.miss(count);
+    this.#series = new SeriesState();
   }
 }
 

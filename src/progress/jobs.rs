@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::hub::primitives::lock::Lock;
 use crate::progress::cell::Cell;
 use crate::progress::log::Level;
+use crate::progress::observers::Observers;
 use crate::progress::registry::Registry;
 use crate::progress::sampler::{QUIET_TICK, Sampler, TICK, Watched};
 use crate::progress::status::JobStatus;
@@ -28,6 +29,7 @@ const STATE_FREE: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Jobs {
     pub(crate) registry: Arc<Registry>,
+    pub(crate) observers: Observers,
     sampler: Lock<Sampler>,
     /// The last state that was asked for, and when it was written; empty: there is none.
     state: Lock<(f64, Bytes)>,
@@ -37,7 +39,8 @@ impl Jobs {
     /// `call` has the hub's thread look soon.
     pub(crate) fn new(call: impl Fn() + Send + Sync + 'static) -> Self {
         let registry = Registry::new(call);
-        Self { registry, sampler: Lock::default(), state: Lock::default() }
+        let (observers, sampler, state) = <_>::default();
+        Self { registry, observers, sampler, state }
     }
 
     /// Samples all jobs, and says what viewers have to be told. Returns when to be called again;
@@ -46,8 +49,9 @@ impl Jobs {
         let base = &self.registry.base;
         let changes = base.changes();
         let again = self.sampler.lock().sample(&self.registry, base.now(), watched, tell);
+        let are_behind = self.observers.tell(base.unix(base.now()), tell, || self.values());
         let keeps_state = self.let_go_of_state(base.now());
-        if again.is_some() || keeps_state {
+        if again.is_some() || keeps_state || are_behind {
             return again.or(Some(QUIET_TICK));
         }
         base.fall_asleep();
@@ -68,6 +72,17 @@ impl Jobs {
             last.1 = Bytes::new(); // which frees JSON of the hub's
         }
         !last.1.is_empty()
+    }
+
+    fn values(&self) -> Vec<Tell> {
+        self.sampler.lock().values(&self.registry)
+    }
+
+    /// Tells observers how the run has ended.
+    pub(crate) fn tell_of_the_end(&self, how: Option<&str>, reason: &str) {
+        let how = how.unwrap_or("ended");
+        let base = &self.registry.base;
+        self.observers.end(base.unix(base.now()), how, reason, || self.values());
     }
 
     /// Returns the open job with this number.

@@ -94,6 +94,16 @@ pub(crate) fn line(write: impl FnOnce(&mut Vec<u8>)) -> String {
     String::from_utf8(out).unwrap_or_default() // JSON is UTF-8
 }
 
+/// Writes a line of its own: the object with the moment in front, in milliseconds since 1970, as
+/// `{"at":1764320000789,"report":{"id":1,"progress":412}}`.
+pub(crate) fn write_stamped(out: &mut Vec<u8>, at: u64, object: &str) {
+    out.extend_from_slice(b"{\"at\":");
+    let _ = CompactFormatter.write_u64(&mut *out, at); // a `Vec` takes everything
+    out.push(b',');
+    out.extend_from_slice(object.get(1..).unwrap_or_default().as_bytes());
+    out.push(b'\n');
+}
+
 pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text); // a `Vec` takes everything
 }

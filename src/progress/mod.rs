@@ -18,6 +18,8 @@ pub(crate) mod layer;
 pub(crate) mod line;
 pub(crate) mod log;
 pub(crate) mod named;
+pub(crate) mod observers;
+pub(crate) mod outlet;
 #[cfg(feature = "rayon")]
 pub(crate) mod parallel;
 pub(crate) mod parameter;

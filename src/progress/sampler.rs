@@ -527,6 +527,38 @@ impl Sampler {
         self.jobs.iter().map(|entry| Arc::clone(&entry.cell)).collect()
     }
 
+    /// Returns all that viewers know, but for fields: the values of the run's feed, and the series.
+    pub(crate) fn values(&self, registry: &Registry) -> Vec<Tell> {
+        let mut values =
+            vec![Tell::Set { key: "run".to_owned(), line: line(|out| registry.write_run(out)) }];
+        for ended in &self.ended {
+            if let Some(slot) = ended.slot {
+                values.push(Tell::Set { key: job_key(slot), line: in_slot(slot, &ended.line) });
+            }
+        }
+        let now = registry.base.now();
+        for entry in &self.jobs {
+            let Some(slot) = entry.slot else { continue };
+            let job = line(|out| entry.write(registry, None, out));
+            values.push(Tell::Set { key: job_key(slot), line: in_slot(slot, &job) });
+            let position = entry.cell.position();
+            let (rate, eta) = entry.pace(now, position);
+            let line = line(|out| {
+                let mut report = Object::begin(out, "report");
+                report.whole("id", entry.cell.about.id);
+                write_pace(&mut report, position, rate, eta);
+                report.end();
+            });
+            values.push(Tell::Set { key: report_key(slot), line });
+        }
+        for parameter in registry.parameters() {
+            let key = format!("parameter/{}", parameter.id);
+            values.push(Tell::Set { key, line: line(|out| parameter.write(out)) });
+        }
+        values.extend(self.series.values());
+        values
+    }
+
     /// Writes the state of the run as one JSON object: what the run is, its jobs with their
     /// progress, its parameters.
     pub(crate) fn write_state(&self, registry: &Registry, out: &mut Vec<u8>) {

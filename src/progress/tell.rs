@@ -43,3 +43,10 @@ pub(crate) enum Tell {
         bytes: Vec<u8>,
     },
 }
+
+impl Tell {
+    /// Whether this is part of the state, which a late viewer is told, too.
+    pub(crate) fn is_state(&self) -> bool {
+        !matches!(self, Self::Send { .. })
+    }
+}

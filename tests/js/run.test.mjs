@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { followRun, RunState } from '../../src/page/run.js';
+import { followRun, Recording, RunState } from '../../src/page/run.js';
 import { FieldsState, readField, SeriesState } from '../../src/page/series.js';
 import { fixtures, open } from './harness.mjs';
 
@@ -85,6 +85,32 @@ test('bytes that are no copy of a field are not taken', () => {
     assert.equal(readField(bytes), null);
     assert.equal(new FieldsState().takeData(bytes), false);
   }
+});
+
+test('a recorded run is what it was, line by line', () => {
+  const { lines, means } = fixtures('recorded');
+  const run = new Recording();
+  for (const [place, line] of lines.entries()) {
+    assert.equal(run.take(JSON.parse(line)), true, line);
+    const { parameters, log, end, series, ...job } = means[place + 1] ?? {};
+    const { state } = run;
+    for (const [name, value] of Object.entries(job)) assert.equal(state.jobs.get(1)[name], value, line);
+    if (parameters) assert.deepEqual([...state.parameters.keys()], parameters);
+    if (log) assert.equal(state.log.length, log);
+    if (series) assert.deepEqual(run.series.get(9).x, series);
+    assert.deepEqual(state.end, end ?? null);
+  }
+  assert.equal(run.state.run.title, 'Gray-Scott');
+  assert.equal(run.take({ at: 1, colour: 7 }), false);
+});
+
+test('after a hole in a recording only what follows counts', () => {
+  const run = new Recording();
+  const job = (id) => ({ at: 1, job: { slot: id, id, title: `job ${id}`, status: 'working', started: 1 } });
+  const series = { at: 1, series: { slot: 1, id: 9, name: 'residual' } };
+  for (const line of [job(1), job(2), series, { at: 2, lost: 7 }, job(2)]) assert.equal(run.take(line), true);
+  assert.deepEqual([[...run.state.jobs.keys()], run.series.size], [[2], 0]);
+  assert.deepEqual(run.state.log, [{ lost: 7 }]);
 });
 
 const RUN = { feed: { name: 'stepcast/run', alias: 3, seq: 0, how: 'snapshot' } };

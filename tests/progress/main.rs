@@ -6,6 +6,7 @@ mod adapters;
 mod jobs;
 mod log;
 mod parameters;
+mod record;
 mod series;
 #[path = "../support/mod.rs"]
 mod support;

@@ -21,6 +21,7 @@ impl Driver {
         }
         self.sample_jobs(); // their ends are part of what viewers are owed
         self.sampling.next = None; // that was the last sample
+        shared.jobs.tell_of_the_end(goodbye.how(), goodbye.reason());
         // Earlier commands are still carried out; later ones are not accepted.
         self.commands.extend(shared.commands.lock().drain(..));
         shared.topics.everyone().inbox.lock().closed = true;

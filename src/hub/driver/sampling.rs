@@ -22,12 +22,18 @@ impl Driver {
         if is_due {
             return self.sample_jobs();
         }
-        let watched = self.sampling.feeds.as_ref().map_or(Watched::default(), RunFeeds::watched);
+        let watched = self.watched();
         if std::mem::replace(&mut self.sampling.watched, watched) < watched {
             // Soon, and not at once: clients may come and go without pause.
             let soon = self.sampling.last + millis(TICK);
             self.sampling.next = Some(self.sampling.next.map_or(soon, |next| next.min(soon)));
         }
+    }
+
+    /// What is watched: by clients, or by observers.
+    fn watched(&self) -> Watched {
+        let watched = self.sampling.feeds.as_ref().map_or(Watched::default(), RunFeeds::watched);
+        Watched { any: watched.any || self.engine.shared.jobs.observers.is_any(), ..watched }
     }
 
     /// Samples the jobs, and tells what has changed.
@@ -44,7 +50,7 @@ impl Driver {
             self.sampling.next = Some(self.engine.clock.now + 1000);
             return;
         };
-        let watched = feeds.watched();
+        let watched = self.watched();
         self.sampling.watched = watched;
         self.sampling.last = self.engine.clock.now;
         let mut tell = std::mem::take(&mut self.sampling.tell);

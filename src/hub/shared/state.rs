@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ use crate::hub::shared::refusals::Refusals;
 use crate::hub::shared::waiters::Waiters;
 use crate::hub::stats::{Counters, Stats};
 use crate::progress::jobs::Jobs;
+use crate::progress::outlet::Outlet;
 
 /// The time in place of one that the clock cannot hold: thirty years.
 const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
@@ -166,6 +168,27 @@ impl Shared {
             shutdown: Lock::default(),
             end: End::default(),
         }
+    }
+
+    /// Has a thread of this name take the lines of the run, the reports of each job every so many
+    /// milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread, or the hub has ended.
+    pub(crate) fn observe(
+        &self,
+        name: &str,
+        report_every: u64,
+        write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let outlet = Outlet::start(name, Arc::clone(&self.journal), write)?;
+        if !self.jobs.observers.add(outlet, report_every) {
+            return Err(io::Error::other("the hub has ended"));
+        }
+        self.jobs.registry.base.wake();
+        self.bell.wake_driver(); // which may rest until the next sample
+        Ok(())
     }
 
     /// Keeps events from now on for the first call of [`events`](Self::events).
@@ -510,7 +533,11 @@ impl Drop for EndOnDrop {
         shared.listeners.end();
         shared.waiters.end(); // pending pushes find that the hub has ended
         shared.bell.forget(); // its waker holds what is left of the runtime
+        // The runtime may have gone without a goodbye.
+        let goodbye = shared.goodbye.get_or_init(|| Goodbye::ended().into());
+        shared.jobs.tell_of_the_end(goodbye.how(), goodbye.reason());
         let by = *shared.shutdown.lock();
+        shared.jobs.observers.wait(Instant::now() + journal::patience(by));
         shared.journal.finish(journal::patience(by));
         shared.end.set();
         shared.flushes.give_up(); // after `end.set()`, which later callers see

@@ -157,6 +157,14 @@ impl SeriesTable {
         }
     }
 
+    /// Returns each series with its history.
+    pub(crate) fn values(&self) -> impl Iterator<Item = Tell> {
+        self.shown.iter().zip(1..).map(|(shown, slot)| {
+            let line = shown.line(slot);
+            Tell::SetSeries { key: series_key(slot), line, is_new: true }
+        })
+    }
+
     /// Returns each series with its last values.
     pub(crate) fn last(&self) -> impl Iterator<Item = String> {
         self.shown.iter().map(|shown| {
