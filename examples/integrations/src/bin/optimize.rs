@@ -30,7 +30,7 @@ impl CostFunction for Fit {
     }
 }
 
-/// Shows the iterations of any solver as a job.
+/// Shows the iterations of any solver as a job, and the cost as a series.
 struct Watch {
     job: Job,
 }
@@ -38,7 +38,7 @@ struct Watch {
 impl<I: State<Float = f64>> Observe<I> for Watch {
     fn observe_iter(&mut self, state: &I, _: &KV) -> Result<(), Error> {
         self.job.set_position(state.get_iter() + 1);
-        self.job.set_message(format!("cost {:.4e}", state.get_best_cost()));
+        self.job.metric("best cost", state.get_best_cost());
         Ok(self.job.check_cancelled()?)
     }
 

@@ -36,9 +36,8 @@ impl System<f64, State> for Cluster {
     }
 
     fn solout(&mut self, time: f64, state: &State, _: &State) -> bool {
-        let drift = energy(state) / self.energy - 1.0;
         self.job.set_value(time);
-        self.job.set_message(format!("energy drift {drift:.1e}"));
+        self.job.metric("energy drift", energy(state) / self.energy - 1.0);
         self.job.is_cancelled()
     }
 }

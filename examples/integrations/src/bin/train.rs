@@ -66,11 +66,9 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
         let guess = network.forward(&points)?;
         let loss = cross_entropy(&guess, &spirals)?.to_scalar::<f32>()?;
         let right = guess.argmax(D::Minus1)?.eq(&spirals)?.to_dtype(DType::F32)?.mean_all()?;
-        job.set_message(format!(
-            "loss {loss:.4}, {:.1} % right",
-            100.0 * right.to_scalar::<f32>()?
-        ));
         job.inc(1);
+        job.metric("loss", loss);
+        job.metric("accuracy", right.to_scalar::<f32>()?);
         if job.is_cancelled() {
             job.cancelled();
             return Ok(());
