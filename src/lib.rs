@@ -238,6 +238,7 @@
 //! | `simd` | yes | masking with AVX2 where the processor has it |
 //! | `rayon` | no | `ParallelProgressIterator`: a job counts the items of rayon's parallel iterators |
 //! | `signal` | no | `HubBuilder::finish_on_signal` (Unix): Ctrl-C and SIGTERM deliver and say goodbye first |
+//! | `terminal` | no | `HubBuilder::terminal`: jobs as bars in the terminal that started the program |
 //! | `tracing-layer` | no | `Hub::tracing_layer`: `tracing`'s events are lines of the run's log, spans with a length are jobs |
 
 pub mod codec;

@@ -1,6 +1,8 @@
 //! The hub's options, and the start of a hub.
 
 use std::borrow::Cow;
+#[cfg(feature = "terminal")]
+use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as StdToSocketAddrs};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -23,6 +25,8 @@ use crate::hub::limits::{Limits, Overflow, Retention, Timeouts};
 use crate::hub::shared::descriptors::Capacity;
 use crate::hub::shared::state::{EndOnDrop, Shared};
 use crate::page::Page;
+#[cfg(feature = "terminal")]
+use crate::progress::terminal::draw::Terminal;
 
 /// The options of a [`Hub`], made by [`Hub::builder`].
 ///
@@ -54,6 +58,8 @@ pub struct HubBuilder {
     freshness: Duration,
     allow_remote: bool,
     events_from_start: bool,
+    #[cfg(feature = "terminal")]
+    terminal: bool,
     runtime: Option<Handle>,
     watch: Watch,
 }
@@ -89,6 +95,8 @@ impl HubBuilder {
             freshness: Duration::from_millis(250),
             allow_remote: false,
             events_from_start: false,
+            #[cfg(feature = "terminal")]
+            terminal: false,
             runtime: None,
             watch: Watch::NONE,
         }
@@ -384,6 +392,31 @@ impl HubBuilder {
         self
     }
 
+    /// Shows the run in the terminal that started the program, too: each job as a bar on standard
+    /// error, jobs below others indented, and the lines of the log above the bars (feature
+    /// `terminal`). Nothing is shown where standard error is no terminal, such as a file.
+    ///
+    /// There are as many bars as the terminal has lines. Active and new jobs come first, and the last
+    /// line counts the others. The last state stays when the hub ends. A thread of its own draws, ten
+    /// times a second at most, and only what has changed. Control characters in titles and texts are
+    /// escaped.
+    ///
+    /// What the program prints by itself while bars are shown gets between them:
+    /// [`Hub::log`] and [`Job::println`](crate::Job::println) write above the bars.
+    ///
+    /// ```
+    /// let hub = stepcast::Hub::builder().terminal().spawn_blocking("127.0.0.1:0")?;
+    /// let job = hub.job("calibrate").total(1000).start();
+    /// job.inc(412);
+    /// job.println("restart written");
+    /// # Ok::<(), stepcast::SpawnError>(())
+    /// ```
+    #[cfg(feature = "terminal")]
+    pub fn terminal(mut self) -> Self {
+        self.terminal = true;
+        self
+    }
+
     /// Starts the hub from async code; see [`Hub::spawn`].
     ///
     /// # Errors
@@ -488,8 +521,21 @@ impl HubBuilder {
                 `Limits::clients` and `Limits::handshakes`"
             );
         }
-        Ok(Hub::new(shared, addresses, has_page, thread, timeouts.shutdown))
+        let hub = Hub::new(Arc::clone(&shared), addresses, has_page, thread, timeouts.shutdown);
+        #[cfg(feature = "terminal")]
+        if self.terminal && io::stderr().is_terminal() {
+            show_in(console::Term::buffered_stderr(), &shared).map_err(SpawnError::System)?;
+        }
+        Ok(hub)
     }
+}
+
+/// Draws the run in this terminal, by a thread of its own.
+#[cfg(feature = "terminal")]
+fn show_in(term: console::Term, shared: &Shared) -> io::Result<()> {
+    let mut terminal = Terminal::new(term);
+    let second = Some(Duration::from_secs(1)); // times go on
+    shared.observe("stepcast-term", 0, second, move |lines| terminal.take(lines))
 }
 
 async fn look_up(address: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {

@@ -198,7 +198,7 @@ impl Hub {
     /// ```
     pub fn record(&self, mut writer: impl io::Write + Send + 'static) -> io::Result<()> {
         let Some(inner) = self.live() else { return Ok(()) };
-        inner.shared.observe("stepcast-record", RECORDED_EVERY, move |lines| {
+        inner.shared.observe("stepcast-record", RECORDED_EVERY, None, move |lines| {
             writer.write_all(lines)?;
             writer.flush()
         })

@@ -29,6 +29,8 @@ pub(crate) mod sampler;
 pub(crate) mod series;
 pub(crate) mod status;
 pub(crate) mod tell;
+#[cfg(feature = "terminal")]
+pub(crate) mod terminal;
 pub(crate) mod text;
 pub(crate) mod writer;
 

@@ -248,7 +248,7 @@ mod tests {
             .collect();
         let object = |place: usize| parts(expected[place]).1;
         let (recorded, lines) = mpsc::channel();
-        let outlet = Outlet::start("recording", Journal::new(), move |lines: &[u8]| {
+        let outlet = Outlet::start("recording", Journal::new(), None, move |lines: &[u8]| {
             recorded.send(lines.to_vec()).map_err(io::Error::other)
         });
         let observers = Observers::default();
@@ -291,7 +291,7 @@ mod tests {
         let (go_on, may_go_on) = mpsc::channel::<()>();
         let recorded = Arc::new(Mutex::new(Vec::new()));
         let (own, waits) = (Arc::clone(&recorded), Mutex::new(may_go_on));
-        let outlet = Outlet::start("recording", Journal::new(), move |lines: &[u8]| {
+        let outlet = Outlet::start("recording", Journal::new(), None, move |lines: &[u8]| {
             let _ = waits.lock().unwrap().recv_timeout(PATIENCE);
             own.lock().unwrap().extend_from_slice(lines);
             Ok(())
@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn an_observer_whose_writer_fails_is_let_go() {
         let fails = |_: &[u8]| Err(io::Error::other("the disk is full"));
-        let outlet = Outlet::start("recording", Journal::new(), fails).unwrap();
+        let outlet = Outlet::start("recording", Journal::new(), None, fails).unwrap();
         let observers = Observers::default();
         assert!(observers.add(Arc::clone(&outlet), 1000) && observers.is_any());
         observers.tell(1, &[], || vec![set("run", r#"{"run":{}}"#)]);

@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::hub::primitives::journal::Journal;
 use crate::hub::primitives::program;
@@ -33,8 +33,9 @@ struct State {
 }
 
 impl Outlet {
-    /// Starts a thread that gives all lines to `write`, some at a time. An error, or a panic, of
-    /// `write` ends the outlet with a line in the program's log.
+    /// Starts a thread that gives all lines to `write`, some at a time, and nothing where there is
+    /// none for the time of a `tick`. An error, or a panic, of `write` ends the outlet with a line in
+    /// the program's log.
     ///
     /// # Errors
     ///
@@ -42,12 +43,13 @@ impl Outlet {
     pub(crate) fn start(
         name: &str,
         journal: Arc<Journal>,
+        tick: Option<Duration>,
         mut write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
     ) -> io::Result<Arc<Self>> {
         let outlet = Arc::<Self>::default();
         let own = Arc::clone(&outlet);
         thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let result = own.run(&mut write);
+            let result = own.run(tick, &mut write);
             if let Err(error) = result {
                 own.end(); // first: the end of the hub does not wait for what is left of the writer
                 journal.write(move || tracing::warn!(%error, "recording of the run ended early"));
@@ -62,13 +64,23 @@ impl Outlet {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, write: &mut impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    fn run(
+        &self,
+        tick: Option<Duration>,
+        write: &mut impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut lines = Vec::new();
         loop {
             let waits = |state: &mut State| state.lines.is_empty() && !state.is_closed;
-            let waited = self.more.wait_while(self.lock(), waits);
-            let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-            if state.lines.is_empty() {
+            let mut state = self.lock();
+            state = match tick {
+                None => self.more.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner),
+                Some(tick) => {
+                    let waited = self.more.wait_timeout_while(state, tick, waits);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            if state.lines.is_empty() && state.is_closed {
                 return Ok(());
             }
             std::mem::swap(&mut state.lines, &mut lines);

@@ -171,7 +171,7 @@ impl Shared {
     }
 
     /// Has a thread of this name take the lines of the run, the reports of each job every so many
-    /// milliseconds.
+    /// milliseconds, and nothing where there is none for the time of a `tick`.
     ///
     /// # Errors
     ///
@@ -180,9 +180,10 @@ impl Shared {
         &self,
         name: &str,
         report_every: u64,
+        tick: Option<Duration>,
         write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
-        let outlet = Outlet::start(name, Arc::clone(&self.journal), write)?;
+        let outlet = Outlet::start(name, Arc::clone(&self.journal), tick, write)?;
         if !self.jobs.observers.add(outlet, report_every) {
             return Err(io::Error::other("the hub has ended"));
         }

@@ -1,0 +1,4 @@
+//! The run in the terminal that started it.
+
+pub(crate) mod draw;
+pub(crate) mod view;
