@@ -236,6 +236,7 @@
 //! |---|---|---|
 //! | `page` | yes | the page and the browser's client library, at the hub's own address |
 //! | `simd` | yes | masking with AVX2 where the processor has it |
+//! | `log` | no | `Hub::logger`: records of the crate `log` are lines of the run's log |
 //! | `rayon` | no | `ParallelProgressIterator`: a job counts the items of rayon's parallel iterators |
 //! | `signal` | no | `HubBuilder::finish_on_signal` (Unix): Ctrl-C and SIGTERM deliver and say goodbye first |
 //! | `terminal` | no | `HubBuilder::terminal`: jobs as bars in the terminal that started the program |
@@ -260,6 +261,9 @@ pub use progress::{
     LocalCounter, LogWriter, Parameter, ParameterValue, Progress, ProgressIterator, Series,
     SeriesValues,
 };
+
+#[cfg(feature = "log")]
+pub use progress::HubLogger;
 
 #[cfg(feature = "tracing-layer")]
 pub use progress::{HubLayer, ProgressSpan};

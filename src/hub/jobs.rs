@@ -13,6 +13,8 @@ use crate::progress::job::JobBuilder;
 #[cfg(feature = "tracing-layer")]
 use crate::progress::layer::HubLayer;
 use crate::progress::log::Level;
+#[cfg(feature = "log")]
+use crate::progress::logger::HubLogger;
 use crate::progress::parameter::{Button, Choice, Parameter, ParameterValue, State};
 use crate::progress::registry::Registry;
 use crate::progress::series::handle::Series;
@@ -140,6 +142,22 @@ impl Hub {
     /// ```
     pub fn log_writer(&self, level: Level) -> LogWriter {
         LogWriter::new(self.base(), None, level)
+    }
+
+    /// Returns a logger for the crate `log`: records become lines of the run's log, and go on to
+    /// `next`, such as the `Logger` of `env_logger`. [`HubLogger`] says more.
+    ///
+    /// ```
+    /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
+    /// let nowhere = log::logger(); // as long as the process has none
+    /// log::set_boxed_logger(Box::new(hub.logger(nowhere)))?;
+    /// log::set_max_level(log::LevelFilter::Info);
+    /// log::info!("restart written");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "log")]
+    pub fn logger<L: log::Log>(&self, next: L) -> HubLogger<L> {
+        HubLogger::new(self.base(), next)
     }
 
     /// Returns a layer for `tracing_subscriber`: events become lines of the run's log, and spans that

@@ -21,6 +21,7 @@ impl Text {
         Self(format!("{target}: "))
     }
 
+    #[cfg(feature = "tracing-layer")]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -32,6 +33,7 @@ impl From<Text> for Cow<'static, str> {
     }
 }
 
+#[cfg(feature = "tracing-layer")]
 impl From<Text> for String {
     fn from(text: Text) -> Self {
         text.0

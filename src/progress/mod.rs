@@ -9,7 +9,7 @@ pub(crate) mod base;
 pub(crate) mod cell;
 pub(crate) mod estimate;
 pub(crate) mod field;
-#[cfg(feature = "tracing-layer")]
+#[cfg(any(feature = "log", feature = "tracing-layer"))]
 pub(crate) mod foreign;
 pub(crate) mod job;
 pub(crate) mod jobs;
@@ -17,6 +17,8 @@ pub(crate) mod jobs;
 pub(crate) mod layer;
 pub(crate) mod line;
 pub(crate) mod log;
+#[cfg(feature = "log")]
+pub(crate) mod logger;
 pub(crate) mod named;
 pub(crate) mod observers;
 pub(crate) mod outlet;
@@ -41,6 +43,8 @@ pub use job::{Cancelled, Job, JobBuilder, LocalCounter};
 #[cfg(feature = "tracing-layer")]
 pub use layer::{HubLayer, ProgressSpan};
 pub use log::Level;
+#[cfg(feature = "log")]
+pub use logger::HubLogger;
 #[cfg(feature = "rayon")]
 pub use parallel::{ParallelProgress, ParallelProgressIterator};
 pub use parameter::{Button, Choice, Parameter, ParameterValue};
