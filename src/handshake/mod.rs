@@ -83,7 +83,7 @@ pub use client::{ClientRequest, HandshakeError};
 pub use head::HeadLimits;
 pub use refusal::Refusal;
 pub use request::{Request, RequestReader};
-pub(crate) use response::{ALLOWED, http_head};
+pub(crate) use response::{ALLOWED, http_head, http_head_of_stream};
 pub use response::{InvalidHeader, Status, http_response};
 pub use rules::Rules;
 pub(crate) use rules::machine_name;

@@ -195,7 +195,7 @@ impl Refusal {
         if with_content {
             write_response(self.status, connection, &headers, body.as_bytes())
         } else {
-            write_head(self.status, connection, &headers, body.len(), 0).freeze()
+            write_head(self.status, connection, &headers, Some(body.len()), 0).freeze()
         }
     }
 }

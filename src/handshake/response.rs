@@ -164,7 +164,13 @@ pub(crate) fn http_head(
     length: usize,
 ) -> Result<Bytes, InvalidHeader> {
     check_headers(headers)?;
-    Ok(write_head(status, "close", headers, length, 0).freeze())
+    Ok(write_head(status, "close", headers, Some(length), 0).freeze())
+}
+
+/// Returns the head of an answer whose body ends with the connection.
+pub(crate) fn http_head_of_stream(headers: &[(&str, &str)]) -> Result<Bytes, InvalidHeader> {
+    check_headers(headers)?;
+    Ok(write_head(Status::Ok, "close", headers, None, 0).freeze())
 }
 
 fn check_headers(headers: &[(&str, &str)]) -> Result<(), InvalidHeader> {
@@ -192,17 +198,18 @@ pub(super) fn write_response(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Bytes {
-    let mut out = write_head(status, connection, headers, body.len(), body.len());
+    let mut out = write_head(status, connection, headers, Some(body.len()), body.len());
     out.put_slice(body);
     out.freeze()
 }
 
-/// The head, in a buffer that has `room` for that much more.
+/// The head, in a buffer that has `room` for that much more. Without a length the body ends with
+/// the connection (RFC 9112, section 6.3).
 pub(super) fn write_head(
     status: Status,
     connection: &str,
     headers: &[(&str, &str)],
-    length: usize,
+    length: Option<usize>,
     room: usize,
 ) -> BytesMut {
     // The fixed parts come to less than 128 bytes.
@@ -211,7 +218,8 @@ pub(super) fn write_head(
     let (code, phrase) = status.line();
     put(&mut out, &["HTTP/1.1 ", &code.to_string(), " ", phrase, "\r\nConnection: ", connection]);
     put(&mut out, &["\r\n"]);
-    if !matches!(status, Status::NoContent | Status::NotModified) {
+    let length = length.filter(|_| !matches!(status, Status::NoContent | Status::NotModified));
+    if let Some(length) = length {
         put(&mut out, &["Content-Length: ", &length.to_string(), "\r\n"]);
     }
     for (name, value) in headers {

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use crate::handshake::{ALLOWED, Refusal, Status, http_head};
+use crate::handshake::{ALLOWED, Refusal, Status, http_head, http_head_of_stream};
 
 /// An answer in parts: a head of its own, and a body that all answers share.
 pub(crate) type Parts = Vec<Bytes>;
@@ -78,6 +78,17 @@ pub(crate) fn state(state: Bytes) -> Result<Parts, Refusal> {
     answer(Status::Ok, &[("Content-Type", "application/json"), NO_STORE, NO_SNIFF], vec![state])
 }
 
+/// The head of the answer to `GET /events`, whose body is lines of JSON until one side ends.
+pub(crate) fn events() -> Result<Bytes, Refusal> {
+    let no_buffer = ("X-Accel-Buffering", "no"); // nginx passes each line on at once
+    let headers = [("Content-Type", "application/x-ndjson"), NO_STORE, NO_SNIFF, no_buffer];
+    http_head_of_stream(&headers).map_err(|_| invalid_headers())
+}
+
+fn invalid_headers() -> Refusal {
+    Refusal::new(Status::InternalError, "the page's headers are not valid")
+}
+
 /// Puts a head before a body.
 fn answer(
     status: Status,
@@ -85,8 +96,7 @@ fn answer(
     mut body: Vec<Bytes>,
 ) -> Result<Parts, Refusal> {
     let length = body.iter().map(Bytes::len).sum();
-    let head = http_head(status, headers, length)
-        .map_err(|_| Refusal::new(Status::InternalError, "the page's headers are not valid"))?;
+    let head = http_head(status, headers, length).map_err(|_| invalid_headers())?;
     body.insert(0, head);
     Ok(body)
 }

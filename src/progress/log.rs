@@ -29,6 +29,13 @@ pub enum Level {
 }
 
 impl Level {
+    const ALL: [Self; 5] = [Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error];
+
+    /// Returns the level that has this name on the wire.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.name() == name)
+    }
+
     /// Returns the level's name on the wire.
     ///
     /// ```
@@ -69,6 +76,13 @@ impl LogLine {
         log.text("text", &self.text);
         log.end();
     }
+}
+
+/// Returns the level of an object of the feed of the run, if it is a line of the log.
+pub(crate) fn level_of(object: &str) -> Option<Level> {
+    let log = object.strip_prefix("{\"log\":{\"at\":")?;
+    let (_, level) = log.split_once("\"level\":\"")?;
+    Level::named(level.split_once('"')?.0)
 }
 
 /// The lines since the last sample. When too many wait, the oldest make way and are counted.

@@ -1,7 +1,8 @@
 //! Wires: how what is pushed becomes the bytes that a client gets.
 //!
 //! There are two: [`plain`], and [`v1`] for those who ask for it. A message is encoded for a wire when a
-//! client on that wire first needs it, once for all of them.
+//! client on that wire first needs it, once for all of them. A third has no frames: the lines of
+//! `GET /events`, which are made for each client (`hub/conn/events.rs`).
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -15,6 +16,8 @@ use bytes::{Buf, Bytes};
 pub(crate) enum Wire {
     Plain,
     V1,
+    /// The lines of `GET /events`.
+    Events,
 }
 
 /// One encoded frame, or what is left to write of it: two parts, so that a large payload is shared

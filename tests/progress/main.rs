@@ -3,6 +3,7 @@
 #![allow(clippy::float_cmp)] // what is counted is exact
 
 mod adapters;
+mod events;
 mod jobs;
 mod log;
 mod parameters;

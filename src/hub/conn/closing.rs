@@ -99,6 +99,13 @@ impl Connection {
 
     /// Sends the Close, since the client has everything it was owed.
     pub(super) fn send_close(&mut self, closing: PendingClose, engine: &mut Engine) {
+        if self.is_events() {
+            let goodbye = engine.goodbye().filter(|_| closing.hub_ends);
+            let end = goodbye.as_deref().map_or(("closed", closing.close.reason()), |g| {
+                (g.how().unwrap_or("ended"), g.reason())
+            });
+            return self.end_events(end, DisconnectReason::ByHub, engine);
+        }
         let close = match (engine.goodbye(), &self.phase) {
             (Some(goodbye), Phase::Open(open)) if closing.hub_ends && !closing.is_violation => {
                 self.farewell_at_the_end(&goodbye, open.wire, engine)
@@ -136,6 +143,9 @@ impl Connection {
     pub(super) fn end_too_slow(&mut self, engine: &mut Engine) {
         if let Some(outbox) = &mut self.outbox {
             outbox.give_up_queue();
+        }
+        if self.is_events() {
+            return self.end_events(("closed", "too slow"), DisconnectReason::TooSlow, engine);
         }
         let close = self.farewell(CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "too slow"), engine);
         self.depart(engine, DisconnectReason::TooSlow);

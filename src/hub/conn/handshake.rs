@@ -89,6 +89,9 @@ impl Connection {
                 let follows = Follows::one(Follow::new(place, cursor));
                 self.phase = Phase::Open(Open::new(client, follows, Wire::Plain, engine));
             }
+            Ok(Answer::Events(head, topic, least)) => {
+                self.begin_events((head, topic, least), request, address, engine);
+            }
             Ok(Answer::Goodbye(response, wire)) => {
                 self.send_at_once(response, engine);
                 if let Some(goodbye) = engine.goodbye() {

@@ -18,6 +18,7 @@
 //! own (RFC 6455, section 7.1.1), so no reset overtakes the Close.
 
 mod closing;
+mod events;
 mod handshake;
 pub(crate) mod outbox;
 pub(crate) mod pace;

@@ -95,7 +95,8 @@ pub(super) struct Open {
     /// Since when the client waits for something that its window holds back.
     pub(super) held_since: Option<Moment>,
     pub(super) wire: Wire,
-    /// On `stepcast.v1`: the state that few clients have, and the number of invalid lines.
+    /// On `stepcast.v1`: the state that few clients have, and the number of invalid lines. The latter
+    /// is the least level of lines of the log for `GET /events`, which has no invalid lines.
     pub(super) v1: Option<Box<V1>>,
     pub(super) errors: u8,
 }
@@ -286,6 +287,9 @@ impl Connection {
     /// of feeds looked at.
     pub(crate) fn follow_as_told(&mut self, engine: &mut Engine) -> usize {
         let Phase::Open(open) = &mut self.phase else { return 0 };
+        if open.is_events() {
+            return open.client.take_wishes().map_or(0, |wishes| wishes.len()); // follows the run alone
+        }
         if !open.is_v1() {
             return open.follows.follow_as_told(
                 &open.client,

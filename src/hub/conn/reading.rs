@@ -151,6 +151,7 @@ impl Connection {
                 let reason = "no memory for what came behind the request now; wait for the answer";
                 self.conclude(Err(Refusal::new(Status::Unavailable, reason)), engine)
             }
+            Phase::Open(open) if open.is_events() => Ok(()), // nothing is expected behind the request
             Phase::Open(open) => {
                 open.hear_at(engine.clock.now);
                 open.pinged_at = None;

@@ -93,6 +93,7 @@ impl Connection {
                 self.owe(now).ping(ControlPayload::default());
                 self.write(engine)
             }
+            Wire::Events if open.sent_at.passed(now) >= keepalive => self.keep_events_alive(engine),
             _ => Ok(()),
         }
     }

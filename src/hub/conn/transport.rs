@@ -135,6 +135,17 @@ impl Transport {
         }
     }
 
+    /// Has the kernel end the connection if the peer does not acknowledge bytes for so long: a peer
+    /// that is never expected to say anything may be gone unnoticed. Linux alone can do so.
+    pub(crate) fn expect_acknowledgements(&self, within: Duration) {
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        if let Self::Tcp(stream) = self {
+            let _ = SockRef::from(stream).set_tcp_user_timeout(Some(within));
+        }
+        #[cfg(not(any(target_os = "android", target_os = "linux")))]
+        let _ = within;
+    }
+
     /// Makes the drop of this stream reset the connection. Otherwise the kernel would go on holding
     /// bytes for a peer that reads nothing. Of a boxed stream this is the business of its drop.
     pub(crate) fn abort(&self) {

@@ -20,7 +20,7 @@ use crate::wire::{Frame, Wire};
 
 /// The most that a connection takes up at once of what its client is owed. Taken-up messages are
 /// written even if newer ones come.
-const TAKE_BYTES: usize = 64 * 1024;
+pub(super) const TAKE_BYTES: usize = 64 * 1024;
 const TAKE_FRAMES: usize = 64;
 
 /// The number of feeds looked at per take-up: each message is the oldest in all feeds of a client.
@@ -168,6 +168,7 @@ impl Connection {
         if !open.has_mail && open.closing.is_none() {
             // A client that follows one feed may share its messages with others.
             let only = match wire {
+                Wire::Events => None, // lines are made for each client
                 Wire::Plain => open.follows.only(),
                 Wire::V1 => open.follows.only_owed(&engine.feeds).filter(|follow| {
                     let log = engine.feeds.get(follow.place());
@@ -234,8 +235,13 @@ impl Connection {
                 }
             }
         }
-        self.take_up_by_stamp(engine, upto, room);
-        Ok(if self.outbox.is_some() { TakenUp::Alone } else { TakenUp::Nothing })
+        let has_taken = if wire == Wire::Events {
+            self.take_up_events(engine, upto)
+        } else {
+            self.take_up_by_stamp(engine, upto, room);
+            false
+        };
+        Ok(if has_taken || self.outbox.is_some() { TakenUp::Alone } else { TakenUp::Nothing })
     }
 
     /// Sends bytes that nothing goes before. The rest that the socket does not take counts as
@@ -323,7 +329,7 @@ impl Connection {
     }
 
     /// Starts the close, if the client has everything that goes before its Close.
-    fn close_if_due(&mut self, engine: &mut Engine) {
+    pub(super) fn close_if_due(&mut self, engine: &mut Engine) {
         let Phase::Open(open) = &mut self.phase else { return };
         let Some(closing) = &open.closing else { return };
         // Mail accepted from the program goes before the Close, also mail the window held back.

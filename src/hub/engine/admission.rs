@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::handshake::{Refusal, Request, Rules, Status};
@@ -13,6 +14,7 @@ use crate::hub::feed::topic::Topic;
 use crate::hub::primitives::budget::Charge;
 use crate::hub::primitives::program;
 use crate::page::{Page, Parts};
+use crate::progress::log::Level;
 use crate::wire::Wire;
 
 /// The admission rules, and the answers to other requests.
@@ -92,6 +94,8 @@ pub(crate) enum Answer {
     UpgradeToV1(Vec<u8>),
     /// The 101, and the feed that the client follows.
     Upgrade(Vec<u8>, Arc<Topic>),
+    /// The head of an answer that goes on, the feed of the run, and the least level of its log.
+    Events(Bytes, Arc<Topic>, Level),
     /// The 101 of a client that comes while the hub ends, and is told so.
     Goodbye(Vec<u8>, Wire),
 }

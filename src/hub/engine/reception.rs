@@ -8,7 +8,7 @@ use crate::codec::CloseFrame;
 use crate::handshake::{Refusal, Request, Status, Upgrade};
 use crate::hub::client::addresses::Place;
 use crate::hub::client::state::{ClientState, Details};
-use crate::hub::engine::admission::{Admission, Answer, KeptRequest, Verdict};
+use crate::hub::engine::admission::{Admission, Answer, KeptRequest, Later, Verdict};
 use crate::hub::engine::parts::Engine;
 use crate::hub::error::FeedError;
 use crate::hub::events::{DisconnectReason, Event};
@@ -19,6 +19,8 @@ use crate::hub::primitives::conn_id::ConnId;
 use crate::hub::primitives::moment::millis;
 use crate::hub::primitives::program;
 use crate::page;
+use crate::progress::log::Level;
+use crate::progress::tell::RUN;
 use crate::wire::v1::{self, Greeting, Lines};
 use crate::wire::{Wire, plain};
 
@@ -57,6 +59,8 @@ impl Engine {
             return match (request.method(), request.path()) {
                 ("OPTIONS", _) => page::options(),
                 ("GET" | "HEAD", "/jobs") => page::state(self.shared.jobs.state()),
+                ("GET", "/events") => return self.decide_events(request, verdict, address),
+                ("HEAD", "/events") => page::events().map(|head| vec![head]),
                 ("GET" | "HEAD", path) => match feed_of(path)? {
                     Some(name) if topic::check_name(&name).is_err() => {
                         Err(Refusal::not_found(path))
@@ -70,22 +74,8 @@ impl Engine {
         let upgrade = Upgrade::from_request(request)?;
         let feed = feed_of(request.path())?;
         let is_v1 = upgrade.offered_protocols().any(|offered| offered == v1::PROTOCOL);
-        if self.farewell.is_none() {
-            // Checked again at the hello: many newcomers may be let in before one of them says
-            // hello.
-            self.check_place(address.ip()).map_err(|(what, limit)| Refusal::full(what, limit))?;
-            if !self.has_memory_for(request) {
-                let reason = "no memory for so long a request now; shorten its path and headers";
-                return Err(Refusal::new(Status::Unavailable, reason));
-            }
-        }
-        match verdict {
-            Some(verdict) => verdict?,
-            None => {
-                if let Some(later) = self.admission.ask(request) {
-                    return Ok(Answer::Later(later));
-                }
-            }
+        if let Some(later) = self.judge_client(request, verdict, address)? {
+            return Ok(Answer::Later(later));
         }
         let mut response = Vec::with_capacity(RESPONSE);
         if self.farewell.is_some() {
@@ -100,23 +90,72 @@ impl Engine {
             None => Arc::clone(self.shared.topics.everyone()),
             Some(name) => {
                 topic::check_name(&name).map_err(|_| Refusal::not_found(request.path()))?;
-                if !self
-                    .authorize_follow(&name, Some(request))
-                    .map_err(|Panicked| Refusal::new(Status::InternalError, RULE_PANICKED))?
-                {
-                    return Err(Refusal::new(Status::Forbidden, "this feed is not for you"));
-                }
-                self.shared.topic(&name, By::Client).map_err(|error| match error {
-                    FeedError::TooMany { limit } => Refusal::full("feeds", limit),
-                    FeedError::InvalidName | FeedError::Exists => {
-                        Refusal::not_found(request.path())
-                    }
-                })?
+                self.feed_at(&name, request)?
             }
         };
         // The plain wire has no subprotocol, so it agrees to none that is offered.
         upgrade.put_answer(None, &mut response);
         Ok(Answer::Upgrade(response, topic))
+    }
+
+    /// Decides what `GET /events` gets.
+    fn decide_events(
+        &mut self,
+        request: &Request,
+        verdict: Option<Verdict>,
+        address: SocketAddr,
+    ) -> Result<Answer, Refusal> {
+        let level = request
+            .query()
+            .and_then(|query| query.split('&').find_map(|option| option.strip_prefix("level=")));
+        let least = level.map_or(Some(Level::Trace), Level::named).ok_or_else(|| {
+            let reason = "expected level to be trace, debug, info, warn or error";
+            Refusal::new(Status::BadRequest, reason)
+        })?;
+        if self.farewell.is_some() {
+            return Err(Refusal::new(Status::Unavailable, "the hub is shutting down"));
+        }
+        if let Some(later) = self.judge_client(request, verdict, address)? {
+            return Ok(Answer::Later(later));
+        }
+        Ok(Answer::Events(page::events()?, self.feed_at(RUN, request)?, least))
+    }
+
+    /// Whether the sender of a request may be one more client. Returns the verdict to wait for, if
+    /// the program has to decide.
+    fn judge_client(
+        &self,
+        request: &Request,
+        verdict: Option<Verdict>,
+        address: SocketAddr,
+    ) -> Result<Option<Later>, Refusal> {
+        if self.farewell.is_none() {
+            // Checked again at the hello: many newcomers may be let in before one of them says
+            // hello.
+            self.check_place(address.ip()).map_err(|(what, limit)| Refusal::full(what, limit))?;
+            if !self.has_memory_for(request) {
+                let reason = "no memory for so long a request now; shorten its path and headers";
+                return Err(Refusal::new(Status::Unavailable, reason));
+            }
+        }
+        match verdict {
+            Some(verdict) => verdict.map(|()| None),
+            None => Ok(self.admission.ask(request)),
+        }
+    }
+
+    /// Returns the feed of this valid name for the sender of a request, with one more handle.
+    fn feed_at(&self, name: &str, request: &Request) -> Result<Arc<Topic>, Refusal> {
+        if !self
+            .authorize_follow(name, Some(request))
+            .map_err(|Panicked| Refusal::new(Status::InternalError, RULE_PANICKED))?
+        {
+            return Err(Refusal::new(Status::Forbidden, "this feed is not for you"));
+        }
+        self.shared.topic(name, By::Client).map_err(|error| match error {
+            FeedError::TooMany { limit } => Refusal::full("feeds", limit),
+            FeedError::InvalidName | FeedError::Exists => Refusal::not_found(request.path()),
+        })
     }
 
     /// Whether this address has a place for one more client, or a client that is away can make one:
@@ -300,18 +339,22 @@ impl Engine {
         self.shared.topic(name, By::Client).map_err(|error| refused(&error))
     }
 
+    /// Returns the beginning of the hub's clock, in milliseconds since 1970. The machine's clock is
+    /// read anew, so the result is right after that clock was set.
+    pub(crate) fn base(&self) -> u64 {
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        millis(unix).saturating_sub(self.clock.now)
+    }
+
     /// Writes the first line for a client on `stepcast.v1`.
     pub(crate) fn greet_v1(&self, lines: &mut Lines, id: ClientId, resumed: bool) {
         let limits = &self.shared.limits;
-        // The time is read anew for each greeting, so it is right after the machine's clock was
-        // set.
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         lines.hello(&Greeting {
             id: id.get(),
             key: &self.shared.ids.session_key_of(id),
             epoch: self.shared.topics.epoch(),
             resumed,
-            base: millis(unix).saturating_sub(self.clock.now),
+            base: self.base(),
             now: self.clock.now,
             ping: self.clock.timeouts.keepalive.div_ceil(1000),
             message: limits.inbound_message,

@@ -3,6 +3,9 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use crate::codec::Kind;
 use crate::hub::feed::queue::Entry;
 use crate::hub::feed::stamp::Stamp;
 use crate::hub::primitives::budget::{Budget, Charge};
@@ -118,6 +121,12 @@ impl Item {
     /// Whether the item is the end of a feed.
     pub(crate) fn is_end(&self) -> bool {
         self.message.is_none() && self.key.is_none()
+    }
+
+    /// Returns the payload, if the item is a JSON message or value.
+    pub(crate) fn json(&self) -> Option<Bytes> {
+        let message = self.message.as_ref()?;
+        matches!(message.kind(), Kind::Json).then(|| message.payload())
     }
 
     /// Returns the frame on the plain wire. A removal and an end have none there.

@@ -210,8 +210,12 @@ impl Log {
         asks: bool,
         budget: &Arc<Budget>,
     ) -> Option<&Batch> {
+        let index = match wire {
+            Wire::Plain => 0,
+            Wire::V1 => 1,
+            Wire::Events => return None,
+        };
         self.next(at, upto, false, wire == Wire::V1)?; // a client that has everything does not ask
-        let index = wire as usize;
         if self.batches[index].as_ref().is_none_or(|batch| batch.from != at) {
             if !asks || self.asked[index].replace(at) != Some(at) {
                 return None;
@@ -222,7 +226,7 @@ impl Log {
                     let next = |at| next(at).map(|(_, item, after)| (item.frame(), after));
                     Batch::of_frames(at, next)
                 }
-                Wire::V1 => {
+                Wire::V1 | Wire::Events => {
                     let next = |at| {
                         let (stamp, item, after) = next(at)?;
                         let (form, number) = self.form(item, stamp, (at, after), budget);
@@ -245,10 +249,15 @@ impl Log {
         (at, after): (Cursor, Cursor),
         budget: &Arc<Budget>,
     ) -> (&'a Form, Option<Seq>) {
-        let is_numbered = after.log != at.log || item.is_end();
-        let number = if is_numbered { self.number_at(at.log) } else { None };
+        let number = self.number_of(item, (at, after));
         let counted = number.map_or(stamp.get(), Seq::get);
         (item.form(self.topic.alias, counted, budget), number)
+    }
+
+    /// Returns the sequence number of the item between these cursors; see [`form`](Self::form).
+    pub(crate) fn number_of(&self, item: &Item, (at, after): (Cursor, Cursor)) -> Option<Seq> {
+        let is_numbered = after.log != at.log || item.is_end();
+        if is_numbered { self.number_at(at.log) } else { None }
     }
 
     /// The bytes of the log behind a cursor, still to be read.
