@@ -67,7 +67,8 @@ impl Hub {
         items.progress_with(&job.start()).finishing()
     }
 
-    /// Makes a series of the whole run, as [`Job::series`](crate::Job::series) makes one of a job.
+    /// Returns the series of the whole run that has this name, as
+    /// [`Job::series`](crate::Job::series) returns one of a job.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -75,8 +76,8 @@ impl Hub {
     /// load.push(0.0, [0.5, 0.25]);
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
-    pub fn series(&self, name: impl Into<Cow<'static, str>>) -> Series {
-        Series::new(self.registry(), None, name.into())
+    pub fn series(&self, name: impl AsRef<str>) -> Series {
+        Series::new(self.registry().and_then(|registry| registry.series_of_run(name.as_ref())))
     }
 
     /// Names the run, up to 256 bytes.

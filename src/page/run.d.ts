@@ -18,8 +18,9 @@ import type { Field, Series } from './series.js';
 import type { Hub } from './stepcast.js';
 
 /**
- * Follows the run of a hub: the feeds `stepcast/run`, `stepcast/series` and, unless `fields` is
- * false, `stepcast/fields`. A field may be a megabyte ten times a second.
+ * Follows the run of a hub: the feeds `stepcast/run`, `stepcast/series` and, if `fields` is true,
+ * `stepcast/fields`. A field may be a megabyte ten times a second, which the model copies only while
+ * somebody follows fields.
  */
 export function followRun(hub: Hub, options?: { fields?: boolean }): Run;
 

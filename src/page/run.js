@@ -124,48 +124,83 @@ export class Recording {
   }
 }
 
-/** Follows the run of a hub: its jobs, its series, and its fields unless `fields` is false. */
-export function followRun(hub, { fields = true } = {}) {
+/** Follows the run of a hub: its jobs, its series, and its fields if asked for. */
+export function followRun(hub, { fields = false } = {}) {
   return new Run(hub, fields);
 }
 
-class Run extends EventTarget {
-  #run; #others = []; #state = new RunState(); #series = new SeriesState(); #fields = new FieldsState(); #called = false;
+/** What the pages of one hub share: the client's own snapshot of a feed has no new history. */
+const followed = new WeakMap();
 
-  constructor(hub, fields) {
+class Followed extends EventTarget {
+  runs = 0; fieldsWanted = 0;
+  #hub; #run; #series; #fields = null; #state = new RunState(); #measured = new SeriesState(); #shown = new FieldsState();
+  #called = false; #anew; #since = 0;
+
+  constructor(hub) {
     super();
-    this.#run = this.#follow(hub, RUN, {
+    this.#hub = hub;
+    this.#run = this.#follow(RUN, {
       begin: () => { this.#state = new RunState(); },
       take: (data, time) => this.#state.take(data, time),
       remove: (key) => this.#state.remove(key),
       miss: (count) => this.#state.miss(count),
     });
-    this.#followSeries(hub);
-    if (!fields) return;
-    this.#others.push(this.#follow(hub, FIELDS, {
-      begin: () => { this.#fields = new FieldsState(); },
-      take: (data) => (data instanceof ArrayBuffer ? this.#fields.takeData(data) : this.#fields.take(data)),
-    }));
+    this.#followSeries();
   }
 
-  #followSeries(hub, since = 0) {
-    let feed = null;
-    const begin = () => { this.#series = new SeriesState(); };
-    // Points are missing: the histories have them. But a tab that cannot keep up shall not ask often.
-    const miss = () => {
-      if (Date.now() - since < 30_000) return;
-      feed.close();
-      this.#others = this.#others.filter((other) => other !== feed);
-      this.#followSeries(hub, Date.now());
-    };
-    feed = this.#follow(hub, SERIES, { begin, take: (data) => this.#series.take(data), miss });
-    this.#others.push(feed);
+  get state() { return this.#state; }
+
+  get series() { return this.#measured.series; }
+
+  get fields() { return this.#shown.fields; }
+
+  send(command) { return this.#run.send(command); }
+
+  wantFields(more) {
+    this.fieldsWanted += more;
+    if (this.fieldsWanted && !this.#fields) {
+      this.#fields = this.#follow(FIELDS, {
+        begin: () => { this.#shown = new FieldsState(); },
+        take: (data) => (data instanceof ArrayBuffer ? this.#shown.takeData(data) : this.#shown.take(data)),
+      });
+    } else if (!this.fieldsWanted) {
+      this.#fields?.close();
+      this.#fields = null;
+    }
+  }
+
+  close() {
+    clearTimeout(this.#anew);
+    for (const feed of [this.#run, this.#series, this.#fields]) feed?.close();
+  }
+
+  #followSeries() {
+    this.#series = this.#follow(SERIES, {
+      begin: () => { this.#measured = new SeriesState(); },
+      take: (data) => {
+        const means = this.#measured.take(data);
+        if (this.#measured.hasHole) this.#followAnew();
+        return means;
+      },
+      miss: () => this.#followAnew(),
+    });
+  }
+
+  /** Points are missing, which the histories have. A tab that cannot keep up asks for them now and then. */
+  #followAnew() {
+    this.#anew ??= setTimeout(() => {
+      this.#anew = undefined;
+      this.#since = Date.now();
+      this.#series.close();
+      this.#followSeries();
+    }, Math.max(0, this.#since + 30_000 - Date.now()));
   }
 
   /** @param {any} how */
-  #follow(hub, name, how) {
+  #follow(name, how) {
     const { begin, take, remove, miss } = how;
-    const feed = hub.feed(name), { values, messages, how: had } = feed.snapshot();
+    const feed = this.#hub.feed(name), { values, messages, how: had } = feed.snapshot();
     if (had) {
       for (const data of values.values()) take(data);
       for (const { data, time } of messages) take(data, time);
@@ -192,21 +227,42 @@ class Run extends EventTarget {
       this.dispatchEvent(new Event('change'));
     });
   }
+}
 
-  get state() { return this.#state; }
+class Run extends EventTarget {
+  #hub; #fields; #of; #closing = new AbortController();
 
-  get series() { return this.#series.series; }
+  constructor(hub, fields) {
+    super();
+    if (!followed.has(hub)) followed.set(hub, new Followed(hub));
+    [this.#hub, this.#fields, this.#of] = [hub, fields, followed.get(hub)];
+    this.#of.runs += 1;
+    if (fields) this.#of.wantFields(1);
+    this.#of.addEventListener('change', () => this.dispatchEvent(new Event('change')), { signal: this.#closing.signal });
+  }
 
-  get fields() { return this.#fields.fields; }
+  get state() { return this.#of.state; }
+
+  get series() { return this.#of.series; }
+
+  get fields() { return this.#of.fields; }
 
   on(type, listener, options) {
     this.addEventListener(type, listener, options);
     return () => this.removeEventListener(type, listener, options);
   }
 
-  set(id, value) { return this.#run.send({ set: { id, value } }); }
+  set(id, value) { return this.#of.send({ set: { id, value } }); }
 
-  cancel(id) { return this.#run.send({ cancel: { id } }); }
+  cancel(id) { return this.#of.send({ cancel: { id } }); }
 
-  close() { for (const feed of [this.#run, ...this.#others]) feed.close(); }
+  close() {
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort();
+    if (this.#fields) this.#of.wantFields(-1);
+    this.#of.runs -= 1;
+    if (this.#of.runs) return;
+    this.#of.close();
+    followed.delete(this.#hub);
+  }
 }

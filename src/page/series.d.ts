@@ -7,6 +7,8 @@
 /** The lines of the feed `stepcast/series`, summed up. It is pure, for tests and recorded runs. */
 export class SeriesState {
   series: Map<number, Series>;
+  /** Whether points are missing: who follows the feed follows it anew. */
+  hasHole: boolean;
   /** Takes one line. Returns whether it means anything here. */
   take(line: object): boolean;
 }

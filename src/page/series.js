@@ -3,10 +3,13 @@
 // run.js feeds them.
 
 const BUCKETS = 4096; // of a series
+const FIELDS = 64; // of a run
 
 /** What the lines of the feed of series amount to. */
 export class SeriesState {
   series = new Map();
+  /** Whether points are missing: who follows the feed follows it anew. */
+  hasHole = false;
   #slots = new Map();
 
   /** Takes one line. Returns whether it means anything here. */
@@ -21,64 +24,73 @@ export class SeriesState {
     const before = this.#slots.get(slot);
     if (before !== about.id) this.series.delete(before); // its key is used again
     this.#slots.set(slot, about.id);
-    const lines = x.length ? y.length / x.length : 0;
-    const series = { ...about, n, x: [], y: [], low: [], high: [], segments: [], nan: firsts(nan), infinity: firsts(inf) };
-    widen(series, lines);
-    fill(series, x, y, lo, hi, seg);
+    const series = { ...about, n: 0, x: [], y: [], low: [], high: [], segments: [], nan: firsts(nan), infinity: firsts(inf) };
+    fill(series, n, x, y, lo, hi, seg);
     this.series.set(about.id, series);
   }
 
   /** @param {any[]} fresh */
-  #append([id, n, x, y, lo, hi, { seg, nan = [], inf = [] } = {}]) {
+  #append([id, from, n, x, y, lo, hi, { seg, nan = [], inf = [] } = {}]) {
     const series = this.series.get(id);
     if (!series || n <= series.n) return; // the history has it
-    widen(series, y.length / x.length);
-    fill(series, x, y, lo, hi, seg);
-    series.n = n;
+    this.hasHole ||= from > series.n;
+    fill(series, n, x, y, lo, hi, seg);
     if (nan.length) series.nan = firsts(nan);
     if (inf.length) series.infinity = firsts(inf);
-    while (series.x.length > BUCKETS) halve(series);
+    if (series.x.length > BUCKETS) join(series);
   }
 }
 
 const firsts = (list) => list.map(([line, x, number]) => ({ line, x: Number(x), number }));
 
-/** A series has its lines from its first point on. */
-function widen({ y, low, high }, lines) {
-  while (y.length < lines) for (const columns of [y, low, high]) columns.push([]);
-}
+/** The points in each bucket of a series, which nobody else needs. */
+const counts = new WeakMap();
 
-function fill(series, x, y, lo, hi, segments = []) {
-  const begin = series.x.length, lines = series.y.length;
+function fill(series, n, x, y, lo, hi, segments = []) {
+  const begin = series.x.length, lines = x.length ? y.length / x.length : 0;
+  while (series.y.length < lines) for (const columns of [series.y, series.low, series.high]) columns.push([]);
   for (const [index, at] of segments) series.segments.push({ index: begin + index, x: Number(at) });
   if (!series.segments.length && x.length) series.segments.push({ index: 0, x: Number(x[0]) });
-  for (const at of x) series.x.push(Number(at));
+  const each = (n - series.n) / x.length, known = counts.get(series) ?? [];
+  for (const at of x) {
+    series.x.push(Number(at));
+    known.push(each);
+  }
+  counts.set(series, known);
   for (let line = 0; line < lines; line += 1) {
     for (let i = line; i < y.length; i += lines) {
       series.y[line].push(Number(y[i]));
-      series.low[line].push(Number(lo?.[i] ?? y[i]));
-      series.high[line].push(Number(hi?.[i] ?? y[i]));
+      series.low[line].push(finite(lo?.[i] ?? y[i]));
+      series.high[line].push(finite(hi?.[i] ?? y[i]));
     }
   }
+  series.n = n;
 }
 
-/** Neighbours become one: half as many buckets, each twice as wide. Segments stay apart if they can. */
-function halve(series) {
-  const count = series.x.length, begins = new Set(series.segments.map(({ index }) => index));
-  const crosses = begins.size > count / 4;
-  const firstOf = [];
-  for (let i = 0; i < count;) {
-    firstOf.push(i);
-    i += i + 1 < count && (crosses || !begins.has(i + 1)) ? 2 : 1;
-  }
-  const lastOf = firstOf.map((_, i) => (firstOf[i + 1] ?? count) - 1);
-  const least = (a, b) => (a <= b || Number.isNaN(b) ? a : b), most = (a, b) => (a >= b || Number.isNaN(b) ? a : b);
-  series.x = lastOf.map((i) => series.x[i]);
-  series.y = series.y.map((line) => lastOf.map((i) => line[i]));
-  series.low = series.low.map((line) => firstOf.map((i, at) => least(line[i], line[lastOf[at]])));
-  series.high = series.high.map((line) => firstOf.map((i, at) => most(line[i], line[lastOf[at]])));
-  const moved = new Map(firstOf.map((i, at) => [i, at]));
+const finite = (value) => (Number.isFinite(value) ? value : NaN);
+
+/** Joins neighbours to buckets of about as many points each. Segments stay apart if they can. */
+function join(series) {
+  const known = counts.get(series), begins = new Set(series.segments.map(({ index }) => index));
+  const crosses = begins.size > BUCKETS / 4, enough = 2 * series.n / BUCKETS;
+  const first = [], joined = [];
+  known.forEach((count, i) => {
+    if (i > 0 && joined.at(-1) + count <= enough && (crosses || !begins.has(i))) joined[joined.length - 1] += count;
+    else { first.push(i); joined.push(count); }
+  });
+  const last = first.map((_, i) => (first[i + 1] ?? known.length) - 1);
+  const over = (line, better) => first.map((i, at) => {
+    let best = line[i];
+    for (let j = i + 1; j <= last[at]; j += 1) if (Number.isNaN(best) || better(line[j], best)) best = line[j];
+    return best;
+  });
+  series.x = last.map((i) => series.x[i]);
+  series.y = series.y.map((line) => last.map((i) => line[i]));
+  series.low = series.low.map((line) => over(line, (a, b) => a < b));
+  series.high = series.high.map((line) => over(line, (a, b) => a > b));
+  const moved = new Map(first.map((i, at) => [i, at]));
   series.segments = series.segments.flatMap(({ index, x }) => (moved.has(index) ? [{ index: moved.get(index), x }] : []));
+  counts.set(series, joined);
 }
 
 /** What the values of the feed of fields amount to. */
@@ -104,7 +116,10 @@ export class FieldsState {
     if (!data) return false;
     const { id, ...copy } = data, about = this.fields.get(id);
     if (about) this.fields.set(id, { ...about, ...copy });
-    else this.#data.set(id, copy);
+    else {
+      this.#data.set(id, copy);
+      if (this.#data.size > FIELDS) this.#data.delete(this.#data.keys().next().value); // of a field that went
+    }
     return true;
   }
 }

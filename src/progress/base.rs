@@ -112,6 +112,12 @@ impl Base {
         }
     }
 
+    /// Whether a change has to wake the sampler.
+    #[inline]
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
     /// Whether the sampler has to look: something was changed while it slept.
     pub(crate) fn is_awake(&self) -> bool {
         !self.asleep.load(Ordering::Relaxed)

@@ -74,7 +74,7 @@ pub(crate) struct Cell {
     handles: AtomicUsize,
     pub(crate) about: About,
     /// The series and the fields that have a name in this job.
-    pub(crate) metrics: Named<series::State>,
+    pub(crate) series: Named<series::State>,
     pub(crate) fields: Named<field::State>,
     rest: Lock<Rest>,
     pub(crate) base: Arc<Base>,
@@ -92,7 +92,7 @@ impl Cell {
             has_counters: AtomicBool::new(false),
             handles: AtomicUsize::new(1),
             about,
-            metrics: Named::default(),
+            series: Named::default(),
             fields: Named::default(),
             rest: Lock::new(Rest {
                 status: JobStatus::Queued,

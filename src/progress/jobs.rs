@@ -36,10 +36,14 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
-    /// `call` has the hub's thread look soon.
-    pub(crate) fn new(call: impl Fn() + Send + Sync + 'static) -> Self {
-        let registry = Registry::new(call);
-        let (observers, sampler, state) = <_>::default();
+    /// `call` has the hub's thread look soon. The rest is as in [`Sampler::new`].
+    pub(crate) fn new(
+        points: usize,
+        copies: usize,
+        call: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        let (registry, sampler) = (Registry::new(call), Lock::new(Sampler::new(points, copies)));
+        let (observers, state) = <_>::default();
         Self { registry, observers, sampler, state }
     }
 
@@ -54,13 +58,16 @@ impl Jobs {
         if again.is_some() || keeps_state || are_behind {
             return again.or(Some(QUIET_TICK));
         }
+        let was_asleep = base.is_asleep();
         base.fall_asleep();
-        (base.changes() != changes).then_some(TICK)
+        // A point whose push has not seen that the sampler sleeps may be on its way: one more look.
+        let looks_again = !was_asleep && self.sampler.lock().has_series();
+        (base.changes() != changes || looks_again).then_some(TICK)
     }
 
     /// Has the next sample tell the values of these keys again.
     pub(crate) fn tell_again(&self, keys: &HashSet<String>) {
-        self.sampler.lock().tell_again(keys);
+        self.sampler.lock().tell_again(keys, self.registry.base.now());
     }
 
     /// Lets go of a state that nobody has read for some seconds. Returns whether there is one still.
@@ -199,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_state_that_nobody_reads_is_let_go() {
-        let jobs = Jobs::new(|| ());
+        let jobs = Jobs::new(8 << 20, 64 << 20, || ());
         drop(JobBuilder::new(Some(Arc::clone(&jobs.registry)), "job".into()).start());
         let read = jobs.state();
         let mut tell = Vec::new();

@@ -27,13 +27,13 @@ impl<T> Named<T> {
         &self,
         name: &str,
         most: usize,
-        make: impl FnOnce() -> Arc<T>,
+        make: impl Fn() -> Arc<T>,
     ) -> Option<&Arc<T>> {
-        let (mut list, mut make) = (self, Some(make));
+        let mut list = self;
         for _ in 0..most {
             let node = match list.0.get() {
                 Some(node) => node,
-                None => list.add(name, make.take()?),
+                None => list.add(name, &make),
             };
             if *node.name == *name {
                 return Some(&node.thing);
@@ -44,7 +44,7 @@ impl<T> Named<T> {
     }
 
     #[cold]
-    fn add(&self, name: &str, make: impl FnOnce() -> Arc<T>) -> &Node<T> {
+    fn add(&self, name: &str, make: impl Fn() -> Arc<T>) -> &Node<T> {
         self.0.get_or_init(|| {
             Box::new(Node { name: name.into(), thing: make(), next: Self::default() })
         })
@@ -65,14 +65,20 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_ask_for_one_name_get_one_thing() {
+    fn threads_that_ask_for_names_at_once_get_one_thing_for_each() {
         let list = Named::default();
         std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for name in 0..100 {
-                        let name = name.to_string();
-                        list.get_or_add(&name, 256, || Arc::new(name.clone())).unwrap();
+            for thread in 0..4 {
+                let list = &list;
+                scope.spawn(move || {
+                    for turn in 0..100 {
+                        // Each thread begins elsewhere, and yields where another may add its thing.
+                        let name = ((turn + 25 * thread) % 100).to_string();
+                        let make = || {
+                            std::thread::yield_now();
+                            Arc::new(name.clone())
+                        };
+                        assert_eq!(**list.get_or_add(&name, 256, make).unwrap(), name);
                     }
                 });
             }

@@ -193,11 +193,12 @@ fn write(out: &mut Vec<u8>, at: u64, tell: &Tell) {
     match tell {
         Tell::Set { line, .. }
         | Tell::Send { line }
-        | Tell::SetSeries { line, .. }
+        | Tell::SetSeries { line, is_new: true, .. }
         | Tell::Points { line }
         | Tell::SetField { line, .. } => write_stamped(out, at, line),
         Tell::Remove { key } => write_stamped(out, at, &format!("{{\"removed\":\"{key}\"}}")),
-        Tell::SetData { .. } => {}
+        // Who has the series has its points; fields are not recorded.
+        Tell::SetSeries { .. } | Tell::SetData { .. } | Tell::DropData { .. } => {}
     }
 }
 

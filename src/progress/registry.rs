@@ -1,6 +1,5 @@
 //! What callers have made for the sampler: jobs, parameters, a description of the run.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -10,10 +9,12 @@ use crate::progress::base::Base;
 use crate::progress::cell::Cell;
 use crate::progress::field::state as field;
 use crate::progress::field::table::FIELDS_MAX;
+use crate::progress::named::Named;
 use crate::progress::parameter::{PARAMETERS_MAX, State};
 use crate::progress::run::Run;
 use crate::progress::series::state as series;
 use crate::progress::series::table::SERIES_MAX;
+use crate::progress::text::cut;
 
 /// The most jobs that are open at the same time. One more is not shown.
 pub(crate) const OPEN_MAX: usize = 65_536;
@@ -30,20 +31,20 @@ pub(crate) struct Registry {
     run_changes: AtomicU32,
     parameters: Lock<Parameters>,
     jobs: Lock<NewJobs>,
-    shown: Lock<NewShown>,
+    shown: Lock<Shown>,
+    /// The series of the whole run.
+    series: Named<series::State>,
     /// Whether the run has ended, so that no sample but the last comes.
     has_ended: AtomicBool,
 }
 
 /// The series and fields that the sampler has not seen.
 #[derive(Debug, Default)]
-struct NewShown {
-    series: Vec<Arc<series::State>>,
-    fields: Vec<Arc<field::State>>,
-    /// The number of series so far.
-    series_made: usize,
+pub(crate) struct Shown {
+    pub(crate) series: Vec<Arc<series::State>>,
+    pub(crate) fields: Vec<Arc<field::State>>,
     /// Whether one was made while too many waited.
-    without_place: bool,
+    pub(crate) without_place: bool,
 }
 
 /// The parameters that the program has.
@@ -74,6 +75,7 @@ impl Registry {
             parameters: Lock::default(),
             jobs: Lock::default(),
             shown: Lock::default(),
+            series: Named::default(),
             has_ended: AtomicBool::new(false),
             base,
         })
@@ -116,24 +118,35 @@ impl Registry {
     }
 
     /// Makes a series of this job, or of the whole run.
-    pub(crate) fn make_series(
-        &self,
-        job: Option<u64>,
-        name: Cow<'static, str>,
-    ) -> Arc<series::State> {
-        let state = {
-            let mut shown = self.shown.lock();
-            let state = series::State::new(&self.base, job, name, shown.series_made);
-            shown.series_made += 1;
-            if shown.series.len() < SERIES_MAX {
-                shown.series.push(Arc::clone(&state));
-            } else {
-                shown.without_place = true;
-            }
-            state
-        };
+    pub(crate) fn make_series(&self, job: Option<u64>, name: &str) -> Arc<series::State> {
+        let state = series::State::new(&self.base, job, name.to_owned().into());
+        let mut shown = self.shown.lock();
+        if shown.series.len() < SERIES_MAX {
+            shown.series.push(Arc::clone(&state));
+        } else {
+            shown.without_place = true;
+            state.lose_place();
+        }
+        drop(shown);
         self.base.wake();
         state
+    }
+
+    /// Returns the series of the whole run that has this name.
+    pub(crate) fn series_of_run(&self, name: &str) -> Option<&Arc<series::State>> {
+        let name = cut(name);
+        let series = self.series.get_or_add(name, SERIES_MAX, || self.make_series(None, name));
+        if series.is_none() {
+            self.note_without_place();
+        }
+        series
+    }
+
+    /// Notes that a series or a field is not shown.
+    pub(crate) fn note_without_place(&self) {
+        if !std::mem::replace(&mut self.shown.lock().without_place, true) {
+            self.base.wake();
+        }
     }
 
     /// Takes a field on.
@@ -148,11 +161,9 @@ impl Registry {
         self.base.wake();
     }
 
-    /// Returns the series and the fields since the last call, and whether there were too many.
-    pub(crate) fn take_shown(&self) -> (Vec<Arc<series::State>>, Vec<Arc<field::State>>, bool) {
-        let mut shown = self.shown.lock();
-        let without_place = std::mem::take(&mut shown.without_place);
-        (std::mem::take(&mut shown.series), std::mem::take(&mut shown.fields), without_place)
+    /// Returns the series and the fields since the last call.
+    pub(crate) fn take_shown(&self) -> Shown {
+        std::mem::take(&mut self.shown.lock())
     }
 
     /// Says what the run is.

@@ -1,7 +1,6 @@
 //! The sampler: reads the jobs some times a second, estimates, and says what viewers have to be
 //! told. It runs on the hub's thread, has no I/O, and gets the time from outside.
 
-use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use crate::progress::estimate::Estimator;
 use crate::progress::field::table::{FIELDS_MAX, Fields};
 use crate::progress::line::{Object, four_digits, line, three_digits};
 use crate::progress::log::Level;
-use crate::progress::registry::{OPEN_MAX, Registry};
+use crate::progress::registry::{OPEN_MAX, Registry, Shown};
 use crate::progress::series::table::{SERIES_MAX, SeriesTable};
 use crate::progress::status::JobStatus;
 use crate::progress::tell::Tell;
@@ -36,7 +35,7 @@ pub(crate) struct Watched {
     pub(crate) fields: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sampler {
     /// The open jobs, in the order of their numbers.
     jobs: Vec<Entry>,
@@ -300,6 +299,22 @@ fn millis(seconds: f64) -> u64 {
 }
 
 impl Sampler {
+    /// `points`: the bytes of messages that the feed of series keeps; `copies`: the most bytes of
+    /// copies of fields at once.
+    pub(crate) fn new(points: usize, copies: usize) -> Self {
+        Self {
+            jobs: Vec::new(),
+            ended: VecDeque::new(),
+            slots: Slots::default(),
+            run_changes: None,
+            series: SeriesTable::new(points),
+            fields: Fields::new(copies),
+            has_warned: false,
+            parameters: HashMap::new(),
+            first: 0,
+        }
+    }
+
     /// Reads all jobs at `now`. Returns after how long to be called again; `None`: when
     /// something has changed.
     pub(crate) fn sample(
@@ -309,15 +324,20 @@ impl Sampler {
         watched: Watched,
         tell: &mut Vec<Tell>,
     ) -> Option<Duration> {
+        // Before the jobs are taken: the job of each of these is known then.
+        let new_shown = registry.take_shown();
         let new = registry.take_jobs();
-        let has_new_jobs = !new.is_empty();
+        let has_news =
+            !new.is_empty() || !new_shown.series.is_empty() || !new_shown.fields.is_empty();
         self.add(new);
         self.look_at_jobs(registry, now, watched.any, tell);
         self.tell_of_ends(tell);
+        self.add_shown(registry, new_shown);
         // The end of a job is seen above: what it measured before is told of here.
-        let has_new_shown = self.look_at_what_is_shown(registry, now, watched.fields, tell);
+        let has_points = self.series.sample(&registry.base, tell);
+        self.fields.sample(now, watched.fields, tell);
         let (log, lost) = registry.base.take_log();
-        let has_news = has_new_jobs || has_new_shown || !log.is_empty();
+        let has_news = has_news || !log.is_empty();
         if lost > 0 {
             let line = line(|out| {
                 let mut log = Object::begin(out, "log");
@@ -337,38 +357,29 @@ impl Sampler {
             tell.push(Tell::Set { key: RUN_KEY.to_owned(), line });
         }
         let has_news = has_news || run_has_changed || parameters_have_changed;
-        if self.jobs.is_empty() && !self.series.is_used() && !has_news {
+        if self.jobs.is_empty() && !has_points && !has_news {
             return None;
         }
         Some(if watched.any || has_news { TICK } else { QUIET_TICK })
     }
 
-    /// Tells of series and fields. Returns whether there are new ones.
-    fn look_at_what_is_shown(
-        &mut self,
-        registry: &Registry,
-        now: f64,
-        fields_are_watched: bool,
-        tell: &mut Vec<Tell>,
-    ) -> bool {
-        let (series, fields, without_place) = registry.take_shown();
-        let is_new = !series.is_empty() || !fields.is_empty();
-        let Self { jobs, ended, .. } = self;
-        let shown_jobs = LazyCell::new(|| {
-            let open = jobs.iter().map(|entry| entry.cell.about.id);
-            open.chain(ended.iter().map(|ended| ended.id)).collect::<HashSet<u64>>()
-        });
-        let is_shown = |job: u64| shown_jobs.contains(&job); // asked only where there is no place
-        let series = self.series.add(series, |job| job.is_none_or(is_shown));
-        let fields = self.fields.add(fields, is_shown);
-        let lacks_place = without_place || series + fields > 0;
+    /// Takes new series and fields on.
+    fn add_shown(&mut self, registry: &Registry, new: Shown) {
+        let jobs = &self.jobs;
+        let is_open =
+            |job: u64| jobs.binary_search_by_key(&job, |entry| entry.cell.about.id).is_ok();
+        let no_series = self.series.add(new.series, |job| job.is_none_or(is_open));
+        let no_field = self.fields.add(new.fields, is_open);
+        let lacks_place = new.without_place || no_series || no_field;
         if lacks_place && !std::mem::replace(&mut self.has_warned, true) {
             let text = format!("not shown: series beyond {SERIES_MAX}, fields beyond {FIELDS_MAX}");
             registry.base.log(Level::Warn, None, text.into());
         }
-        self.series.sample(&registry.base, tell);
-        self.fields.sample(now, fields_are_watched, tell);
-        is_new
+    }
+
+    /// Whether there is a series.
+    pub(crate) fn has_series(&self) -> bool {
+        self.series.is_used()
     }
 
     /// Adds jobs, which are in the order of their numbers.
@@ -382,7 +393,7 @@ impl Sampler {
     }
 
     /// Has the next sample tell the values of these keys again, since the feed has not taken them.
-    pub(crate) fn tell_again(&mut self, keys: &HashSet<String>) {
+    pub(crate) fn tell_again(&mut self, keys: &HashSet<String>, now: f64) {
         for entry in &mut self.jobs {
             let Some(slot) = entry.slot else { continue };
             if keys.contains(&job_key(slot)) {
@@ -396,6 +407,8 @@ impl Sampler {
             ended.is_told &= !ended.slot.is_some_and(|slot| keys.contains(&job_key(slot)));
         }
         self.parameters.retain(|id, _| !keys.contains(&parameter_key(*id)));
+        self.series.tell_again(keys);
+        self.fields.tell_again(keys, now);
         if keys.contains(RUN_KEY) {
             self.run_changes = None;
         }
@@ -601,7 +614,7 @@ mod tests {
 
     #[test]
     fn jobs_are_found_by_their_numbers_also_if_a_sample_came_in_between() {
-        let (registry, mut sampler) = (Registry::new(|| ()), Sampler::default());
+        let (registry, mut sampler) = (Registry::new(|| ()), Sampler::new(8 << 20, 64 << 20));
         let jobs: Vec<Job> = (0..4).map(|_| start(&registry)).collect();
         let mut cells = registry.take_jobs();
         let late = cells.remove(1);
@@ -616,7 +629,7 @@ mod tests {
 
     #[test]
     fn what_the_feed_refuses_is_told_again() {
-        let (registry, mut sampler) = (Registry::new(|| ()), Sampler::default());
+        let (registry, mut sampler) = (Registry::new(|| ()), Sampler::new(8 << 20, 64 << 20));
         let mut tell = Vec::new();
         let (open, done) = (start(&registry), start(&registry));
         let parameter = crate::progress::parameter::Parameter::new(
@@ -633,7 +646,7 @@ mod tests {
         sampler.sample(&registry, 0.2, WATCHED, &mut tell);
         assert_eq!(keys(&mut tell), Vec::<String>::new());
         let all = ["job/1", "job/2", "report/1", "parameter/3", "run"].map(str::to_owned);
-        sampler.tell_again(&HashSet::from(all.clone()));
+        sampler.tell_again(&HashSet::from(all.clone()), 0.0);
         sampler.sample(&registry, 0.3, WATCHED, &mut tell);
         let mut again = keys(&mut tell);
         again.sort_unstable();
@@ -643,7 +656,7 @@ mod tests {
 
     #[test]
     fn a_key_is_not_free_before_the_end_of_its_job_is_told() {
-        let (registry, mut sampler) = (Registry::new(|| ()), Sampler::default());
+        let (registry, mut sampler) = (Registry::new(|| ()), Sampler::new(8 << 20, 64 << 20));
         let mut tell = Vec::new();
         let first = start(&registry);
         sampler.sample(&registry, 0.0, WATCHED, &mut tell);
@@ -652,7 +665,7 @@ mod tests {
         tell.clear();
         sampler.sample(&registry, 0.1, WATCHED, &mut tell);
         assert!(keys(&mut tell).contains(&"job/1".to_owned()));
-        sampler.tell_again(&HashSet::from(["job/1".to_owned()]));
+        sampler.tell_again(&HashSet::from(["job/1".to_owned()]), 0.0);
         sampler.sample(&registry, 0.2, WATCHED, &mut tell);
         assert_eq!(keys(&mut tell), ["job/1"]);
         sampler.sample(&registry, 0.3, WATCHED, &mut tell);

@@ -42,6 +42,10 @@ pub(crate) enum Tell {
         key: String,
         bytes: Vec<u8>,
     },
+    /// The copy that another field had made before.
+    DropData {
+        key: String,
+    },
 }
 
 impl Tell {

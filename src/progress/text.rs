@@ -19,6 +19,15 @@ pub(crate) fn one_line(text: Cow<'static, str>, most: usize) -> Cow<'static, str
     text
 }
 
+/// Returns as much of a name as names have.
+pub(crate) fn cut(name: &str) -> &str {
+    if name.len() <= TITLE_MAX {
+        return name;
+    }
+    let end = (0..=TITLE_MAX).rev().find(|at| name.is_char_boundary(*at));
+    &name[..end.unwrap_or(0)]
+}
+
 /// Returns the text, or as much of it as `most` bytes hold and `…`.
 pub(crate) fn within(text: Cow<'static, str>, most: usize) -> Cow<'static, str> {
     if text.len() <= most {

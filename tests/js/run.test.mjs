@@ -43,7 +43,7 @@ test('a series takes bounded memory, and keeps its extremes and its segments', (
   state.take({ series: { slot: 1, id: 1, name: 'a' } });
   for (let i = 0; i < 100_000; i += 1) {
     const back = i === 50_000 ? { seg: [[0, i - 10]] } : undefined;
-    state.take({ points: [back ? [1, i + 1, [i - 10], [i], 0, 0, back] : [1, i + 1, [i], [i === 777 ? -5 : i === 888 ? NaN : i]]] });
+    state.take({ points: [back ? [1, i, i + 1, [i - 10], [i], 0, 0, back] : [1, i, i + 1, [i], [i === 777 ? -5 : i === 888 ? 'NaN' : i === 889 ? 'Infinity' : i]]] });
   }
   const { n, x, y: [y], low: [low], high: [high], segments } = state.series.get(1);
   assert.equal(n, 100_000);
@@ -54,6 +54,9 @@ test('a series takes bounded memory, and keeps its extremes and its segments', (
   assert.equal(segments.length, 2);
   const { index } = segments[1];
   assert.deepEqual([x[index - 1], segments[1].x], [49_999, 49_990]);
+  assert.equal(state.hasHole, false);
+  const inFirstHalf = x.filter((at) => at < 50_000).length;
+  assert.ok(inFirstHalf > x.length / 3, `${inFirstHalf} of ${x.length} buckets for the first half`);
 });
 
 const copyOf = (id, values, { version = 1, extent = [NaN, NaN, NaN, NaN] } = {}) => {
@@ -163,20 +166,46 @@ test('commands are messages about the feed of the run', () => {
 
 const SERIES = { feed: { name: 'stepcast/series', alias: 4, seq: 0, how: 'snapshot' } };
 
-test('a page has the series of a run, and asks anew where points are missing', async () => {
+test('a page has the series of a run, and asks anew where points are missing', (t) => {
+  t.mock.timers.enable({ apis: ['Date', 'setTimeout'], now: 1_000_000 });
   const tab = open({ feeds: [] });
-  const run = followRun(tab.hub, { fields: false });
+  const run = followRun(tab.hub);
   const value = (stamp, more) => ({ json: [4, stamp, 7, { series: { slot: 1, id: 9, name: 'residual', ...more } }, 'series/1'] });
-  tab.socket.say(RUN, SERIES, value(1), { json: [4, 1, 9, { points: [[9, 1, [0], [0.5]]] }] });
+  const points = (seq, fresh) => ({ json: [4, seq, 9, { points: [fresh] }] });
+  tab.socket.say(RUN, SERIES, value(1), points(1, [9, 0, 1, [0], [0.5]]));
   const before = run.series;
   assert.deepEqual(run.series.get(9).y, [[0.5]]);
   tab.socket.say({ gap: { alias: 4, from: 2, to: 6, why: 'slow' } });
+  t.mock.timers.tick(0);
   assert.deepEqual(tab.socket.said.at(-1), { unfollow: ['stepcast/series'] });
   tab.socket.say({ unfollowed: { alias: 4 } });
   assert.deepEqual(tab.socket.said.at(-1), { follow: { 'stepcast/series': {} } });
   tab.socket.say(SERIES, value(1, { n: 3, x: [2], y: [0.5], lo: [0.25], hi: [null] }));
   assert.notEqual(run.series, before);
   assert.deepEqual(run.series.get(9).low, [[0.25]]);
-  tab.socket.say({ gap: { alias: 4, from: 7, to: 8, why: 'slow' } });
-  assert.ok(tab.socket.said.at(-1).follow, 'not again at once');
+  // Not again at once, but later, though nothing else is said.
+  tab.socket.say(points(1, [9, 5, 6, [5], [0.5]]));
+  t.mock.timers.tick(29_000);
+  assert.ok(tab.socket.said.at(-1).follow);
+  t.mock.timers.tick(1_000);
+  assert.deepEqual(tab.socket.said.at(-1), { unfollow: ['stepcast/series'] });
+  run.close();
+});
+
+test('those who follow the run of one hub share what they know, and fields are followed while somebody shows them', () => {
+  const tab = open({ feeds: [] });
+  const run = followRun(tab.hub);
+  tab.socket.say(RUN, SERIES, { json: [4, 1, 7, { series: { slot: 1, id: 9, name: 'residual', n: 3, x: [2], y: [0.5] } }, 'series/1'] });
+  const follows = () => tab.socket.said.flatMap(({ follow = {}, unfollow = [] }) => [...Object.keys(follow), ...unfollow.map((name) => `-${name}`)]);
+  assert.ok(!follows().includes('stepcast/fields'));
+  const other = followRun(tab.hub, { fields: true });
+  assert.equal(other.series, run.series);
+  assert.equal(follows().filter((name) => name === 'stepcast/fields').length, 1);
+  tab.socket.say({ feed: { name: 'stepcast/fields', alias: 5, seq: 0, how: 'snapshot' } });
+  run.close();
+  run.close();
+  assert.ok(!follows().includes('-stepcast/series'));
+  other.close();
+  for (const name of ['run', 'series', 'fields']) assert.ok(follows().includes(`-stepcast/${name}`), name);
+  assert.notEqual(followRun(tab.hub).series, other.series);
 });

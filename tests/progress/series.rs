@@ -1,6 +1,7 @@
 //! Series and fields, as viewers see them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use stepcast::{FieldError, Hub, Job};
@@ -70,7 +71,7 @@ impl Plot {
         if let Some(n) = content.get("n") {
             series.n = n.as_u64().unwrap();
             let part =
-                json!([0, n, content["x"], content["y"], content["lo"], content["hi"], content]);
+                json!([0, 0, n, content["x"], content["y"], content["lo"], content["hi"], content]);
             series.fill(&part);
         }
         self.series.insert(content["id"].as_u64().unwrap(), series);
@@ -78,8 +79,9 @@ impl Plot {
 
     fn append(&mut self, fresh: &Value) {
         let series = self.series.get_mut(&fresh[0].as_u64().unwrap()).unwrap();
-        let n = fresh[1].as_u64().unwrap();
+        let (from, n) = (fresh[1].as_u64().unwrap(), fresh[2].as_u64().unwrap());
         if n > series.n {
+            assert_eq!(from, series.n, "no hole");
             series.n = n;
             series.fill(fresh);
         }
@@ -107,16 +109,16 @@ impl Plot {
 impl Series {
     fn fill(&mut self, part: &Value) {
         let column = |place: usize| part[place].as_array().cloned().unwrap_or_default();
-        self.x.extend(column(2));
-        self.y.extend(column(3));
-        for value in column(3).iter().chain(&column(4)).chain(&column(5)) {
+        self.x.extend(column(3));
+        self.y.extend(column(4));
+        for value in column(4).iter().chain(&column(5)).chain(&column(6)) {
             if let Some(value) = value.as_f64() {
                 self.least = self.least.min(value);
                 self.greatest = self.greatest.max(value);
             }
         }
-        self.segments += part[6]["seg"].as_array().map_or(0, Vec::len);
-        if let Some(nan) = part[6].get("nan") {
+        self.segments += part[7]["seg"].as_array().map_or(0, Vec::len);
+        if let Some(nan) = part[7].get("nan") {
             self.nan = nan.clone();
         }
     }
@@ -175,15 +177,15 @@ fn values_that_are_not_finite_arrive_as_what_they_are_and_the_first_nan_is_kept(
     for step in 0..500_u32 {
         energy.push(f64::from(step), if step < 413 { 1.0 } else { f64::NAN });
     }
-    energy.push(500.0, f64::INFINITY);
-    let series = Plot::of(&hub).until_points("energy", 501);
-    assert_eq!(series.nan, json!([[0, 413, 413]]));
-    assert_eq!(series.y.last().unwrap(), "Infinity");
     let is_told = |text: &'static str| {
         move |viewer: &Viewer| viewer.log.iter().any(|line| line["text"] == text)
     };
     viewer.until("the first NaN", is_told("energy: first NaN at 413"));
+    energy.push(500.0, f64::INFINITY);
     viewer.until("the first infinity", is_told("energy: first infinity at 500"));
+    let series = Plot::of(&hub).until_points("energy", 501);
+    assert_eq!(series.nan, json!([[0, 413, 413]]));
+    assert_eq!(series.y.last().unwrap(), "Infinity");
     let id = viewer.id("time loop");
     let line = viewer.log.iter().find(|line| line["level"] == "warn").unwrap();
     assert_eq!(line["job"], id);
@@ -251,30 +253,55 @@ fn a_point_of_another_width_is_said_once_and_harms_nothing() {
 }
 
 #[test]
-fn of_a_hundred_thousand_series_a_thousand_are_shown_and_the_log_says_so() {
+fn of_twenty_thousand_series_a_thousand_are_shown_and_the_log_says_so() {
     let hub = hub();
     let mut viewer = Viewer::of(&hub);
+    let mut plot = Plot::of(&hub);
     let job = hub.job("many").start();
-    let all: Vec<_> = (0..100_000).map(|n| job.series(format!("series {n}"))).collect();
-    for series in &all {
-        series.push(0.0, 1.0);
-    }
-    (0..1000).for_each(|n| job.metric(&format!("metric {n}"), 1.0));
+    (0..300).for_each(|n| job.metric(&format!("metric {n}"), 1.0));
+    plot.until("those of the job", |plot| plot.series.len() == 256);
+    (0..20_000).for_each(|n| hub.series(format!("series {n}")).push(0.0, 1.0));
     let text = "not shown: series beyond 1000, fields beyond 64";
     viewer.until("the warning", |viewer| viewer.log.iter().any(|line| line["text"] == text));
-    let mut plot = Plot::of(&hub);
     plot.until("a thousand", |plot| plot.series.len() == 1000);
-    // The series of a job that is shown no more make way.
-    drop(all);
+    // The series of a job that has ended make way.
     job.finish();
-    for n in 0..1001 {
-        hub.job(format!("short {n}")).start().finish();
-    }
     let last = hub.job("last").start();
-    viewer.until_status("last", "working");
-    let new = last.series("new");
-    new.push(0.0, 7.0);
+    viewer.until_status("many", "completed");
+    last.series("new").push(0.0, 7.0);
     plot.until_points("new", 1);
+}
+
+#[test]
+fn a_name_is_one_series_and_pushes_take_what_has_numbers() {
+    let hub = hub();
+    let job = hub.job("time loop").start();
+    job.series("loss").unit("1").push(0.0, 1_u32);
+    job.metric("loss", 2.5_f32);
+    job.series("loss").push(1.0, 3_u64);
+    let velocity = hub.series("velocity");
+    velocity.push(0.0, [0.5_f32, 1.5]);
+    velocity.push(1.0, &vec![1.0, 2.0]);
+    hub.series("velocity").push(2.0, &[1.0_f32, 2.0][..]);
+    let mut plot = Plot::of(&hub);
+    let loss = plot.until_points("loss", 3);
+    assert_eq!((&loss.about["unit"], loss.y.last().unwrap()), (&json!("1"), &json!(3)));
+    assert_eq!(plot.until_points("velocity", 3).y.len(), 6);
+    assert_eq!(plot.series.len(), 2);
+}
+
+#[test]
+fn what_is_pushed_while_no_job_is_open_arrives() {
+    let hub = hub();
+    let load = hub.series("load");
+    let mut plot = Plot::of(&hub);
+    // The sampler falls asleep in between: a push wakes it.
+    for n in 1..=3 {
+        load.push(n as f64, n);
+        plot.until_points("load", n);
+        std::thread::sleep(Duration::from_millis(400));
+    }
+    drop(load);
 }
 
 #[test]

@@ -274,36 +274,52 @@ impl Shared {
 
     /// Tells the followers of these feeds something of the run. The hub's thread does so, and does
     /// so also when the hub has begun to end. The numbers of jobs, series and fields bound the keys.
-    /// Returns the key of a value of the run that is refused, which has to be told again.
+    /// Returns the key of a value that is refused, which has to be told again.
     pub(crate) fn tell_of_jobs(&self, feeds: &RunFeeds, tell: Tell) -> Option<String> {
+        let RunFeeds { run, series, fields } = feeds;
         let json = |line: String| Message::from(Json::validated(line.into())).into();
-        let bounds = (usize::MAX, self.limits.memory / 4);
-        let mut key_of_run = None;
-        let (bytes, told) = match tell {
-            Tell::Set { key, line } => {
-                let (len, key) = (line.len(), key_of_run.insert(key));
-                (len, self.set_within(&feeds.run, key, json(line), bounds, KeyTable::set))
-            }
-            Tell::Remove { key } => (0, self.remove_known(&feeds.run, &key)),
-            Tell::Send { line } => (line.len(), self.append_counted(&feeds.run, json(line), false)),
+        match tell {
+            Tell::Set { key, line } => self.tell_value(Some(run), key, json(line), KeyTable::set),
+            Tell::Remove { key } => self.tell_removal(Some(run), &key),
+            Tell::Send { line } => self.tell_message(Some(run), json(line)),
             Tell::SetSeries { key, line, is_new } => {
                 let put = if is_new { KeyTable::set } else { KeyTable::renew };
-                (line.len(), self.set_within(&feeds.series, &key, json(line), bounds, put))
+                self.tell_value(series.as_ref(), key, json(line), put)
             }
-            Tell::Points { line } => {
-                (line.len(), self.append_counted(&feeds.series, json(line), false))
+            Tell::Points { line } => self.tell_message(series.as_ref(), json(line)),
+            Tell::SetField { key, line } => {
+                self.tell_value(fields.as_ref(), key, json(line), KeyTable::set)
             }
-            Tell::SetField { key, line } => (
-                line.len(),
-                self.set_within(&feeds.fields, &key, json(line), bounds, KeyTable::set),
-            ),
             Tell::SetData { key, bytes } => {
-                let (len, data) = (bytes.len(), Message::from(bytes).into());
-                (len, self.set_within(&feeds.fields, &key, data, bounds, KeyTable::set))
+                let data = Message::from(bytes).into();
+                self.tell_value(fields.as_ref(), key, data, KeyTable::set)
             }
-        };
-        let told = self.noted(bytes, told); // a refusal is counted there
-        key_of_run.filter(|_| told.is_err())
+            Tell::DropData { key } => self.tell_removal(fields.as_ref(), &key),
+        }
+    }
+
+    fn tell_value(
+        &self,
+        topic: Option<&Arc<Topic>>,
+        key: String,
+        message: Payload,
+        put: fn(&mut KeyTable, &str, usize, Entry) -> Option<Change>,
+    ) -> Option<String> {
+        let bytes = message.len();
+        let told =
+            self.set_within(topic?, &key, message, (usize::MAX, self.limits.memory / 4), put);
+        self.noted(bytes, told).is_err().then_some(key) // a refusal is counted there
+    }
+
+    fn tell_removal(&self, topic: Option<&Arc<Topic>>, key: &str) -> Option<String> {
+        let _ = self.noted(0, self.remove_known(topic?, key));
+        None
+    }
+
+    fn tell_message(&self, topic: Option<&Arc<Topic>>, message: Payload) -> Option<String> {
+        let bytes = message.len();
+        let _ = self.noted(bytes, self.append_counted(topic?, message, false));
+        None
     }
 
     /// Removes the latest value of a key, if it has one.

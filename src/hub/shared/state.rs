@@ -131,7 +131,8 @@ impl Shared {
         let inbox = AtomicUsize::new(limits.feed);
         let bell = Arc::<Bell>::default();
         let driver = Arc::clone(&bell);
-        let jobs = Jobs::new(move || driver.wake_driver());
+        let (points, copies) = (limits.feed, limits.memory / 8);
+        let jobs = Jobs::new(points, copies, move || driver.wake_driver());
         Self {
             process: Process::current(),
             outboxes: budget.share(4),

@@ -9,6 +9,7 @@ use crate::progress::field::copy::{FieldError, FieldValue};
 use crate::progress::field::state::State;
 use crate::progress::field::table::FIELDS_MAX;
 use crate::progress::job::Job;
+use crate::progress::text::cut;
 
 /// A two-dimensional array of the model, which viewers see as a heat map: see [`Job::add_field`].
 ///
@@ -96,8 +97,9 @@ impl Job {
     ///
     /// The model may call this at every step. While somebody watches fields, one call of each tenth
     /// of a second copies the values, on the caller's thread; while nobody does, one call of each
-    /// second, so that a viewer who comes later finds them. Every other call compares the name and
-    /// reads one flag. The latest copy wins.
+    /// second, so that a viewer who comes later finds them, up to a second old. Every other call
+    /// compares the name and reads one flag. The latest copy wins. Fields that are large together, a
+    /// quarter of [`Limits::memory`](crate::Limits::memory), are copied in turn.
     ///
     /// A run shows 64 fields. A shape that is not that of the values, or values above 16 MiB, are
     /// not shown; the log says so once. [`add_field`](Job::add_field) makes a field that returns the
@@ -142,12 +144,17 @@ impl Job {
 
     #[inline]
     fn field_named<'a>(&self, cell: &'a Cell, name: &str) -> Option<&'a Arc<State>> {
-        cell.fields.get_or_add(name, FIELDS_MAX, || {
+        let name = cut(name);
+        let field = cell.fields.get_or_add(name, FIELDS_MAX, || {
             let state = State::new(&cell.base, cell.about.id, name.to_owned().into());
             if let Some(registry) = self.registry() {
                 registry.add_field(&state);
             }
             state
-        })
+        });
+        if let (None, Some(registry)) = (field, self.registry()) {
+            registry.note_without_place();
+        }
+        field
     }
 }

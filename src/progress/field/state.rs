@@ -21,7 +21,7 @@ pub(crate) struct State {
     copy: Lock<Option<Vec<u8>>>,
     rest: Lock<Rest>,
     changes: AtomicU32,
-    /// Whether the log says that a shape was refused.
+    /// Whether the log says why the field is not shown.
     has_warned: AtomicBool,
     base: Arc<Base>,
 }
@@ -38,7 +38,7 @@ impl State {
             id: base.next_id(),
             job,
             name: one_line(name, TITLE_MAX).into_owned().into(),
-            is_asked: AtomicBool::new(true),
+            is_asked: AtomicBool::new(false),
             copy: Lock::default(),
             rest: Lock::default(),
             changes: AtomicU32::new(1),
@@ -54,16 +54,23 @@ impl State {
 
     pub(crate) fn set_unit(&self, unit: Cow<'static, str>) {
         let unit = one_line(unit, TITLE_MAX);
-        self.change(|rest| rest.unit = unit);
+        self.change(|rest| {
+            let has_changed = rest.unit != unit;
+            rest.unit = unit;
+            has_changed
+        });
     }
 
     pub(crate) fn set_extent(&self, set: impl FnOnce(&mut Extent)) {
-        self.change(|rest| set(&mut rest.extent));
+        // The next copy says so: viewers need not be told.
+        if !self.base.process.is_another() {
+            set(&mut self.rest.lock().extent);
+        }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Rest)) {
-        if !self.base.process.is_another() {
-            change(&mut self.rest.lock());
+    /// `change` says whether it has changed anything.
+    fn change(&self, change: impl FnOnce(&mut Rest) -> bool) {
+        if !self.base.process.is_another() && change(&mut self.rest.lock()) {
             self.changes.fetch_add(1, Ordering::Release);
             self.base.wake();
         }
@@ -83,19 +90,19 @@ impl State {
     ) -> Result<(), FieldError> {
         check::<T>(shape, values.len())?;
         if self.is_asked.load(Ordering::Relaxed) {
-            self.copy(shape, values, position());
+            self.copy(shape, values, position);
         }
         Ok(())
     }
 
     #[cold]
-    fn copy<T: FieldValue>(&self, shape: [usize; 2], values: &[T], position: f64) {
+    fn copy<T: FieldValue>(&self, shape: [usize; 2], values: &[T], position: impl FnOnce() -> f64) {
         // Of threads that show the field at once, one makes the copy.
         if self.base.process.is_another() || !self.is_asked.swap(false, Ordering::Relaxed) {
             return;
         }
         let extent = self.rest.lock().extent;
-        let copy = copy(Head { id: self.id, position, extent }, shape, values);
+        let copy = copy(Head { id: self.id, position: position(), extent }, shape, values);
         let before = self.copy.lock().replace(copy);
         drop(before); // after the lock
     }
@@ -105,6 +112,15 @@ impl State {
     pub(crate) fn warn(&self, error: FieldError) {
         if !self.base.process.is_another() && !self.has_warned.swap(true, Ordering::Relaxed) {
             let text = format!("field {}: {error}", self.name);
+            self.base.log(Level::Warn, Some(self.job), text.into());
+        }
+    }
+
+    /// Says in the log, once, that there is no memory for the values.
+    pub(crate) fn warn_of_memory(&self) {
+        if !self.has_warned.swap(true, Ordering::Relaxed) {
+            let text =
+                format!("field {}: there is no memory for a copy; see Limits::memory", self.name);
             self.base.log(Level::Warn, Some(self.job), text.into());
         }
     }
@@ -146,7 +162,10 @@ mod tests {
     fn one_copy_is_made_each_time_that_one_is_asked_for() {
         let field = state();
         let put = |value: f32| field.put([1, 1], &[value], || 0.0).unwrap();
-        put(1.0); // what a field shows first is wanted at once
+        put(0.0);
+        assert_eq!(field.take(), None);
+        field.ask();
+        put(1.0);
         put(2.0);
         assert_eq!(field.take().unwrap()[64..], 1.0_f32.to_le_bytes());
         put(3.0);
@@ -163,7 +182,7 @@ mod tests {
     fn a_shape_is_checked_whether_or_not_a_copy_is_asked_for() {
         let field = state();
         assert!(field.put([2, 2], &[1.0], || 0.0).is_err());
-        field.put([1, 1], &[1.0], || 0.0).unwrap();
+        field.ask();
         assert!(field.put([2, 2], &[1.0], || 0.0).is_err());
         let error = field.put([0, 2], &[1.0], || 0.0).unwrap_err();
         field.warn(error);

@@ -3,53 +3,97 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::progress::cell::Cell;
 use crate::progress::job::Job;
-use crate::progress::registry::Registry;
 use crate::progress::series::state::{LINES_MAX, State};
-use crate::progress::text::{TITLE_MAX, one_line};
+use crate::progress::text::{TITLE_MAX, cut, one_line};
 
-/// The metrics of one job. [`Job::metric`] ignores another name.
-const METRICS_MAX: usize = 256;
+/// The most series of one job.
+const OF_JOB_MAX: usize = 256;
 
-/// The values of one point: a number, or an array or slice of up to 16 numbers, one for each line.
+/// The values of one point, one for each line: a number, or an array or slice of up to 16.
 pub trait SeriesValues: sealed::Values {}
-impl SeriesValues for f64 {}
-impl SeriesValues for f32 {}
-impl<const N: usize> SeriesValues for [f64; N] {}
-impl SeriesValues for &[f64] {}
 
 mod sealed {
+    use crate::progress::series::state::LINES_MAX;
+
     pub trait Values: Copy {
         fn lend<T>(&self, lend: impl FnOnce(&[f64]) -> T) -> T;
     }
 
-    impl Values for f64 {
-        #[inline]
-        fn lend<T>(&self, lend: impl FnOnce(&[f64]) -> T) -> T {
-            lend(std::slice::from_ref(self))
+    /// Lends values that are converted. More than a point may have stay too many.
+    pub(super) fn lend_as<V: Copy, T>(
+        values: &[V],
+        convert: impl Fn(V) -> f64,
+        lend: impl FnOnce(&[f64]) -> T,
+    ) -> T {
+        let mut all = [0.0; LINES_MAX + 1];
+        let count = values.len().min(all.len());
+        for (place, value) in all.iter_mut().zip(values) {
+            *place = convert(*value);
         }
+        lend(&all[..count])
     }
+}
 
-    impl Values for f32 {
-        #[inline]
-        fn lend<T>(&self, lend: impl FnOnce(&[f64]) -> T) -> T {
-            lend(&[f64::from(*self)])
+macro_rules! values {
+    ($($number:ty: $convert:expr;)*) => {$(
+        impl SeriesValues for $number {}
+        impl sealed::Values for $number {
+            #[inline]
+            fn lend<T>(&self, lend: impl FnOnce(&[f64]) -> T) -> T {
+                lend(&[$convert(*self)])
+            }
         }
-    }
+    )*};
+}
 
-    impl<const N: usize> Values for [f64; N] {
-        #[inline]
-        fn lend<T>(&self, lend: impl FnOnce(&[f64]) -> T) -> T {
-            lend(self)
-        }
-    }
+values! {
+    f64: f64::from;
+    f32: f64::from;
+    i32: f64::from;
+    u32: f64::from;
+    i64: |whole: i64| whole as f64;
+    u64: |whole: u64| whole as f64;
+    usize: |whole: usize| whole as f64;
+}
 
-    impl Values for &[f64] {
-        #[inline]
-        fn lend<T>(&self, lend: impl FnOnce(&[f64]) -> T) -> T {
-            lend(self)
+macro_rules! lists {
+    ($([$($of:tt)*] $list:ty;)*) => {$(
+        impl<$($of)*> SeriesValues for $list {}
+        impl<$($of)*> sealed::Values for $list {
+            #[inline]
+            fn lend<T>(&self, lend: impl FnOnce(&[f64]) -> T) -> T {
+                lend(&self[..])
+            }
         }
-    }
+    )*};
+}
+
+lists! {
+    [const N: usize] [f64; N];
+    [const N: usize] &[f64; N];
+    [] &[f64];
+    [] &Vec<f64>;
+}
+
+macro_rules! lists_of_f32 {
+    ($([$($of:tt)*] $list:ty;)*) => {$(
+        impl<$($of)*> SeriesValues for $list {}
+        impl<$($of)*> sealed::Values for $list {
+            #[inline]
+            fn lend<T>(&self, lend: impl FnOnce(&[f64]) -> T) -> T {
+                sealed::lend_as(&self[..], f64::from, lend)
+            }
+        }
+    )*};
+}
+
+lists_of_f32! {
+    [const N: usize] [f32; N];
+    [const N: usize] &[f32; N];
+    [] &[f32];
+    [] &Vec<f32>;
 }
 
 /// What the model measures at each step, which viewers see as a plot: see [`Job::series`] and
@@ -78,13 +122,8 @@ pub struct Series {
 }
 
 impl Series {
-    /// Makes a series of this job, or of the whole run.
-    pub(crate) fn new(
-        registry: Option<&Arc<Registry>>,
-        job: Option<u64>,
-        name: Cow<'static, str>,
-    ) -> Self {
-        Self { state: registry.map(|registry| registry.make_series(job, name)) }
+    pub(crate) fn new(state: Option<&Arc<State>>) -> Self {
+        Self { state: state.map(Arc::clone) }
     }
 
     fn change(self, change: impl FnOnce(&State)) -> Self {
@@ -117,8 +156,11 @@ impl Series {
 
     /// Adds a point: one value, or one for each line, at `x`.
     ///
+    /// Values have 7 digits that count, as an `f32` has: to see a drift of 1e-9, push the difference.
+    ///
     /// The call takes a few tens of nanoseconds. It takes no lock but once in sixteen points, or
-    /// where several threads push to one series; it reads no clock, and does not wake the hub.
+    /// where several threads push to one series; it reads no clock, and wakes a hub only that sleeps
+    /// because no job is open.
     ///
     /// Nothing is dropped. An x below that of the point before begins a new segment. Values that are
     /// not finite are kept as what they are, and the log says where the first one came; where x is
@@ -140,11 +182,11 @@ impl Series {
 }
 
 impl Job {
-    /// Makes a series of this job, with a name of up to 256 bytes. It is announced to viewers at
-    /// once.
+    /// Returns the series of this job that has this name, up to 256 bytes. The first call makes it,
+    /// and announces it to viewers.
     ///
-    /// A run shows 1000 series. The series of jobs that are shown no more make way for new ones; the
-    /// log says if one finds no place.
+    /// A job has 256 series, and a run shows 1000. The series of jobs that have ended make way for new
+    /// ones, the oldest first; the log says if one finds no place.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -153,18 +195,17 @@ impl Job {
     /// residual.push(1.0, 0.25);
     /// # Ok::<(), stepcast::SpawnError>(())
     /// ```
-    pub fn series(&self, name: impl Into<Cow<'static, str>>) -> Series {
-        match self.cell_here() {
-            Some(cell) => Series::new(self.registry(), Some(cell.about.id), name.into()),
-            None => Series { state: None },
-        }
+    pub fn series(&self, name: impl AsRef<str>) -> Series {
+        let cell = self.cell_here();
+        Series::new(cell.and_then(|cell| self.series_named(cell, name.as_ref())))
     }
 
     /// Adds a value to the series with this name, at the job's position. The first call makes the
     /// series.
     ///
-    /// It takes a few nanoseconds more than [`Series::push`] for each name that the job has. A job
-    /// has up to 256 names; further ones are ignored.
+    /// It takes a few nanoseconds more than [`Series::push`] for each series that the job has. Threads
+    /// that count on one job, and add to one metric, may see its position in another order: x then
+    /// goes back, and a segment begins.
     ///
     /// ```
     /// # let hub = stepcast::Hub::spawn_blocking("127.0.0.1:0")?;
@@ -179,15 +220,19 @@ impl Job {
     #[inline]
     pub fn metric<V: SeriesValues>(&self, name: &str, y: V) {
         let Some(cell) = self.cell_here() else { return };
-        let series = cell.metrics.get_or_add(name, METRICS_MAX, || {
-            let (id, name) = (Some(cell.about.id), name.to_owned().into());
-            match self.registry() {
-                Some(registry) => registry.make_series(id, name),
-                None => State::new(&cell.base, id, name, 0), // which nobody sees
-            }
-        });
-        if let Some(series) = series {
+        if let Some(series) = self.series_named(cell, name) {
             y.lend(|ys| series.push(cell.position(), ys));
         }
+    }
+
+    #[inline]
+    fn series_named<'a>(&self, cell: &'a Cell, name: &str) -> Option<&'a Arc<State>> {
+        let (name, registry) = (cut(name), self.registry()?);
+        let make = || registry.make_series(Some(cell.about.id), name);
+        let series = cell.series.get_or_add(name, OF_JOB_MAX, make);
+        if series.is_none() {
+            registry.note_without_place();
+        }
+        series
     }
 }

@@ -5,14 +5,15 @@
 //! [`write_fresh`] writes one array per series and tick:
 //!
 //! ```text
-//! [s, n, x, y]                  single points
-//! [s, n, x, y, lo, hi]          buckets of min, max, last
-//! [s, n, x, y, lo, hi, more]    either, and what is rare (lo and hi are 0 for single points)
+//! [s, from, n, x, y]                  single points
+//! [s, from, n, x, y, lo, hi]          buckets of min, max, last
+//! [s, from, n, x, y, lo, hi, more]    either, and what is rare (lo and hi are 0 for single points)
 //! ```
 //!
 //! | part | meaning |
 //! |---|---|
 //! | `s` | the series' id |
+//! | `from` | the number of the first point: a reader that has fewer points misses some |
 //! | `n` | the number after the last point: a reader that has a history up to `n` skips it |
 //! | `x` | the x of each bucket's last point |
 //! | `y` | the last value, row by row: line `l` of bucket `i` is `y[i * lines + l]` |
@@ -32,9 +33,9 @@
 //! whose x is not finite, the x before it stands in.
 //!
 //! ```text
-//! [3,4712,[4711],[0.25]]
-//! [3,104712,[104711],[0.21],[0.2],[0.3125]]
-//! [3,12,[10,0],["NaN",1],0,0,{"seg":[[1,0]],"nan":[[0,10,10]]}]
+//! [3,4711,4712,[4711],[0.25]]
+//! [3,4712,104712,[104711],[0.21],[0.2],[0.3125]]
+//! [3,10,12,[10,0],["NaN",1],0,0,{"seg":[[1,0]],"nan":[[0,10,10]]}]
 //! ```
 //!
 //! # History
@@ -67,7 +68,7 @@ const X_DIGITS: usize = 13;
 /// Appends what the reader's last successful drain returned.
 pub(crate) fn write_fresh(id: u64, reader: &SeriesReader, out: &mut String) {
     let fresh = reader.fresh();
-    let _ = write!(out, "[{id},{},", fresh.to);
+    let _ = write!(out, "[{id},{},{},", fresh.from, fresh.to);
     let buckets = &fresh.buckets;
     xs(out, buckets);
     out.push(',');
@@ -273,10 +274,10 @@ fn number(out: &mut String, v: f64, digits: usize) {
 mod tests {
     use super::*;
     use crate::hub::primitives::process::Process;
-    use crate::progress::series::points::{HISTORY, SeriesWriter, TickLimit};
+    use crate::progress::series::points::{SeriesWriter, TickLimit};
 
     fn pair(lines: usize) -> (SeriesWriter, SeriesReader) {
-        crate::progress::series::points::pair(lines, HISTORY, &Process::current())
+        crate::progress::series::points::pair(lines, &Process::current())
     }
 
     fn text(v: f64, digits: usize) -> String {
@@ -359,12 +360,12 @@ mod tests {
             reader.drain(TickLimit { points: 4, buckets: 1 }).unwrap();
             written(true, &reader)
         };
-        assert_eq!(tick(&[(0.0, 0.25)]), "[3,1,[0],[0.25]]");
-        assert_eq!(tick(&[(1.0, 0.5), (2.0, 7.0)]), "[3,3,[1,2],[0.5,7]]");
+        assert_eq!(tick(&[(0.0, 0.25)]), "[3,0,1,[0],[0.25]]");
+        assert_eq!(tick(&[(1.0, 0.5), (2.0, 7.0)]), "[3,1,3,[1,2],[0.5,7]]");
         let many: Vec<_> = (3..9_i32).map(|n| (f64::from(n), f64::from((n - 5).abs()))).collect();
-        assert_eq!(tick(&many), "[3,9,[8],[3],[0],[null]]");
+        assert_eq!(tick(&many), "[3,3,9,[8],[3],[0],[null]]");
         let nan = [(9.0, f64::NAN), (0.0, 1.0)];
-        assert_eq!(tick(&nan), r#"[3,11,[9,0],["NaN",1],0,0,{"seg":[[1,0]],"nan":[[0,9,9]]}]"#);
+        assert_eq!(tick(&nan), r#"[3,9,11,[9,0],["NaN",1],0,0,{"seg":[[1,0]],"nan":[[0,9,9]]}]"#);
         let odd: Vec<_> = (1..7)
             .map(|n| (f64::from(n), if n == 3 { f64::INFINITY } else { 2.0 }))
             .chain([(f64::NAN, f64::NAN)])
@@ -372,17 +373,17 @@ mod tests {
         assert_eq!(
             tick(&odd),
             concat!(
-                r#"[3,18,[6],["NaN"],[2],[2],"#,
+                r#"[3,11,18,[6],["NaN"],[2],[2],"#,
                 r#"{"odd":[[0,0,3]],"badx":[0],"nan":[[0,9,9]],"inf":[[0,3,13]]}]"#
             )
         );
         let none = [(7.0, f64::NAN); 5];
-        assert_eq!(tick(&none), r#"[3,23,[7],["NaN"],[null],[null]]"#);
+        assert_eq!(tick(&none), r#"[3,18,23,[7],["NaN"],[null],[null]]"#);
         let saw: Vec<_> = (0..20).map(|n| (-f64::from(n), 1.0)).collect();
         assert_eq!(
             tick(&saw),
             concat!(
-                r#"[3,43,[0,-1,-2,-19],[1,1,1,1],[null,null,null,null],[null,null,null,null],"#,
+                r#"[3,23,43,[0,-1,-2,-19],[1,1,1,1],[null,null,null,null],[null,null,null,null],"#,
                 r#"{"seg":[[0,0],[1,-1],[2,-2],[3,-3]],"mix":[3]}]"#
             )
         );

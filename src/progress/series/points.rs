@@ -39,7 +39,7 @@ use crate::progress::series::buckets::{Buckets, RESTARTS, Span, Stat};
 pub(crate) const PENDING: usize = 64;
 /// The most points that the owner's ring holds.
 pub(crate) const RING: usize = 16;
-/// The most buckets of a history, 32 bytes each and 32 more per line.
+/// The most buckets of a history, 40 bytes each and 32 more per line.
 pub(crate) const HISTORY: usize = 2048;
 /// A point by its x and its number.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -122,12 +122,8 @@ pub(crate) struct SeriesWriter {
     shared: Arc<Shared>,
 }
 
-/// Makes a series of `lines` values per push, at least 1, whose history has at most so many buckets.
-pub(crate) fn pair(
-    lines: usize,
-    history: usize,
-    process: &Process,
-) -> (SeriesWriter, SeriesReader) {
+/// Makes a series of `lines` values per push, at least 1.
+pub(crate) fn pair(lines: usize, process: &Process) -> (SeriesWriter, SeriesReader) {
     let lines = lines.max(1);
     let firsts: Box<[Firsts]> = vec![Firsts::default(); lines].into();
     let shared = Arc::new(Shared {
@@ -151,7 +147,7 @@ pub(crate) fn pair(
     let reader = SeriesReader {
         shared: Arc::clone(&shared),
         spare: Buckets::new(lines, PENDING),
-        history: Buckets::new(lines, history),
+        history: Buckets::new(lines, HISTORY),
         fresh: Fresh {
             from: 0,
             to: 0,
@@ -355,9 +351,7 @@ impl SeriesReader {
     /// nothing was pushed.
     #[inline]
     pub(crate) fn drain(&mut self, limit: TickLimit) -> Option<&Fresh> {
-        let idle = self.shared.ring.head.load(Ordering::Relaxed) == self.seen
-            && !self.shared.changed.load(Ordering::Relaxed);
-        if idle { None } else { self.take(limit) }
+        if self.has_points() { self.take(limit) } else { None }
     }
 
     fn take(&mut self, limit: TickLimit) -> Option<&Fresh> {
@@ -387,6 +381,18 @@ impl SeriesReader {
         (self.next > from).then_some(&self.fresh)
     }
 
+    /// Bounds the history, before the first drain, to so many buckets for one line, at least 256.
+    pub(crate) fn bound_history(&mut self, most: usize) {
+        let lines = self.shared.lines;
+        self.history = Buckets::new(lines, (most / lines).max(256));
+    }
+
+    /// Whether points wait for a drain.
+    fn has_points(&self) -> bool {
+        self.shared.ring.head.load(Ordering::Relaxed) != self.seen
+            || self.shared.changed.load(Ordering::Relaxed)
+    }
+
     /// The whole run up to the last drain.
     pub(crate) fn history(&self) -> &Buckets {
         &self.history
@@ -414,7 +420,7 @@ mod tests {
     use super::*;
 
     fn pair(lines: usize) -> (SeriesWriter, SeriesReader) {
-        super::pair(lines, HISTORY, &Process::current())
+        super::pair(lines, &Process::current())
     }
 
     const ALL: TickLimit = TickLimit { points: PENDING, buckets: PENDING };

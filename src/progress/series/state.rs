@@ -8,15 +8,11 @@ use crate::hub::primitives::lock::Lock;
 use crate::progress::base::Base;
 use crate::progress::line::Object;
 use crate::progress::log::Level;
-use crate::progress::series::points::{HISTORY, SeriesReader, SeriesWriter, pair};
+use crate::progress::series::points::{SeriesReader, SeriesWriter, pair};
 use crate::progress::text::{TITLE_MAX, one_line};
 
 /// The most values of one push.
 pub(crate) const LINES_MAX: usize = 16;
-
-/// The series that have a history of full length, and how long that of the others is.
-const LONG: usize = 100;
-const SHORT_HISTORY: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -26,8 +22,8 @@ pub(crate) struct State {
     /// Made by the first push, which says how many lines there are.
     writer: OnceLock<SeriesWriter>,
     reader: Lock<Option<SeriesReader>>,
-    /// The most buckets of the history.
-    history: usize,
+    /// Whether viewers are shown the series, or will be.
+    has_place: AtomicBool,
     rest: Lock<Rest>,
     changes: AtomicU32,
     has_warned: AtomicBool,
@@ -41,20 +37,14 @@ struct Rest {
 }
 
 impl State {
-    /// `before` is the number of series that were made before this one.
-    pub(crate) fn new(
-        base: &Arc<Base>,
-        job: Option<u64>,
-        name: Cow<'static, str>,
-        before: usize,
-    ) -> Arc<Self> {
+    pub(crate) fn new(base: &Arc<Base>, job: Option<u64>, name: Cow<'static, str>) -> Arc<Self> {
         Arc::new(Self {
             id: base.next_id(),
             job,
             name: one_line(name, TITLE_MAX).into_owned().into(),
             writer: OnceLock::new(),
             reader: Lock::default(),
-            history: if before < LONG { HISTORY } else { SHORT_HISTORY },
+            has_place: AtomicBool::new(true),
             rest: Lock::default(),
             changes: AtomicU32::new(1),
             has_warned: AtomicBool::new(false),
@@ -66,6 +56,11 @@ impl State {
         &self.name
     }
 
+    /// The name of a line, if the program has named the lines.
+    pub(crate) fn line_name(&self, line: usize) -> Option<Box<str>> {
+        self.rest.lock().lines.get(line).cloned()
+    }
+
     /// A number that another change makes another.
     pub(crate) fn changes(&self) -> u32 {
         self.changes.load(Ordering::Acquire)
@@ -73,16 +68,24 @@ impl State {
 
     pub(crate) fn set_unit(&self, unit: Cow<'static, str>) {
         let unit = one_line(unit, TITLE_MAX);
-        self.change(|rest| rest.unit = unit);
+        self.change(|rest| {
+            let has_changed = rest.unit != unit;
+            rest.unit = unit;
+            has_changed
+        });
     }
 
     pub(crate) fn set_lines(&self, lines: Vec<Box<str>>) {
-        self.change(|rest| rest.lines = lines);
+        self.change(|rest| {
+            let has_changed = rest.lines != lines;
+            rest.lines = lines;
+            has_changed
+        });
     }
 
-    fn change(&self, change: impl FnOnce(&mut Rest)) {
-        if !self.base.process.is_another() {
-            change(&mut self.rest.lock());
+    /// `change` says whether it has changed anything.
+    fn change(&self, change: impl FnOnce(&mut Rest) -> bool) {
+        if !self.base.process.is_another() && change(&mut self.rest.lock()) {
             self.changes.fetch_add(1, Ordering::Release);
             self.base.wake();
         }
@@ -98,25 +101,30 @@ impl State {
         if !is_taken {
             self.warn(ys.len());
         }
+        if self.base.is_asleep() {
+            self.base.wake();
+        }
+    }
+
+    /// Notes that viewers are not shown the series: its points are not kept.
+    pub(crate) fn lose_place(&self) {
+        self.has_place.store(false, Ordering::Relaxed);
     }
 
     #[cold]
     fn begin(&self, x: f64, ys: &[f64]) -> bool {
-        if self.base.process.is_another() {
+        if self.base.process.is_another() || !self.has_place.load(Ordering::Relaxed) {
             return true;
         }
         if ys.is_empty() || ys.len() > LINES_MAX {
             return false;
         }
         let writer = self.writer.get_or_init(|| {
-            let history = (self.history / ys.len()).max(SHORT_HISTORY);
-            let (writer, reader) = pair(ys.len(), history, &self.base.process);
+            let (writer, reader) = pair(ys.len(), &self.base.process);
             *self.reader.lock() = Some(reader);
             writer
         });
-        let is_taken = writer.push(x, ys);
-        self.base.wake();
-        is_taken
+        writer.push(x, ys)
     }
 
     /// Says in the log, once, why a point is not taken.
