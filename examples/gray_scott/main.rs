@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use model::{GrayScott, LEG};
 use stepcast::{Hub, Job, JobBuilder};
 
-/// The time between two updates of the browsers.
+/// The time between two looks at the model while somebody watches.
 const EVERY: Duration = Duration::from_millis(100);
 
 const HELP: &str = "\
@@ -130,11 +130,8 @@ fn run(hub: &Hub, options: &Options) -> Result<String, String> {
     let Options { steps, size, diffusion, lines, .. } = *options;
     let started = Instant::now();
     let mut model = GrayScott::new(size, diffusion);
-    let (mut shown, mut told) = (started, started);
-    let show = |model: &GrayScott, step| {
-        // `Err` if the hub has ended, or is out of memory. The run goes on.
-        let _ = hub.everyone().set("progress", progress(model, step, steps, started));
-        let _ = hub.everyone().set("field", field(&model.v, size));
+    let (mut checked, mut told) = (started, started);
+    let check = |model: &GrayScott, step| {
         let is_well = model.v.iter().all(|v| v.is_finite());
         if is_well { Ok(()) } else { Err(format!("v is not finite at step {step}")) }
     };
@@ -163,19 +160,18 @@ fn run(hub: &Hub, options: &Options) -> Result<String, String> {
                 job.cancelled();
                 return Ok(format!("cancelled at step {step}"));
             }
-            if shown.elapsed() >= EVERY && hub.client_count() > 0 {
-                shown = Instant::now();
-                show(&model, step)?;
+            if checked.elapsed() >= EVERY && hub.client_count() > 0 {
+                checked = Instant::now();
+                check(&model, step)?;
                 if told.elapsed() * lines >= Duration::from_secs(10) {
-                    told = shown;
+                    told = checked;
                     job.println(line(&model, step));
-                    hub.broadcast(line(&model, step));
                 }
             }
         }
     }
-    show(&model, steps)?;
-    hub.broadcast(line(&model, steps));
+    check(&model, steps)?;
+    job.println(line(&model, steps));
     Ok(format!("{steps} steps in {:.1} s", started.elapsed().as_secs_f64()))
 }
 
@@ -193,21 +189,6 @@ fn line(model: &GrayScott, step: u64) -> String {
         model.mean_v(),
         model.greatest_v()
     )
-}
-
-fn progress(model: &GrayScott, step: u64, steps: u64, started: Instant) -> String {
-    let (feed, kill) = model.parameters();
-    let rate = step as f64 / started.elapsed().as_secs_f64();
-    format!(
-        r#"{{"progress":{step},"total":{steps},"rate":{rate:.0},"feed":{feed:.5},"kill":{kill:.5}}}"#
-    )
-}
-
-/// Encodes a field for the page: rows and columns as little-endian u32, then the values as f32.
-fn field(values: &[f32], size: usize) -> Vec<u8> {
-    let edge = u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes();
-    let cells = values.iter().flat_map(|value| value.to_le_bytes());
-    edge.into_iter().chain(edge).chain(cells).collect()
 }
 
 #[cfg(test)]

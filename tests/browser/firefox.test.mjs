@@ -65,7 +65,7 @@ const html = (url) => `<!doctype html><link rel="icon" href="data:,"><script typ
   const before = Number(sessionStorage.getItem('last')); // of the page as it was: what is kept comes again
   let last = 0;
   globalThis.faults = [];
-  globalThis.hub = connect();
+  globalThis.hub = connect(undefined, { feeds: ['stepcast/run'] });
   hub.on('message', ({ seq }) => {
     if (last ? seq !== last + 1 : before && seq > before + 1) faults.push(seq + ' after ' + (last || before));
     last = seq;

@@ -8,12 +8,11 @@ import { cable, launch, open, serve, start, until } from './harness.mjs';
 /** Writes down all that the client tells, where a reload leaves it. */
 const html = (url) => `<!doctype html><link rel="icon" href="data:,"><script type="module">
   import { connect } from '${url}stepcast.js';
-  const hash = (bytes) => bytes.reduce((sum, byte) => Math.imul(sum ^ byte, 0x01000193), 0x811c9dc5);
   const log = (what) => sessionStorage.setItem('log', (sessionStorage.getItem('log') ?? '') + what + '\\n');
   let last = 0;
-  globalThis.hub = connect();
+  globalThis.hub = connect(undefined, { feeds: ['stepcast/run'] });
   hub.on('message', ({ seq, data }) => {
-    const now = typeof data === 'string' ? data : 'bytes ' + data.byteLength + ' ' + hash(new Uint8Array(data));
+    const now = JSON.stringify(data);
     const before = sessionStorage.getItem('message ' + seq);
     if (last && seq !== last + 1) log('fault: ' + seq + ' after ' + last);
     if (before !== null && before !== now) log('fault: ' + seq + ' is another now');
@@ -21,14 +20,14 @@ const html = (url) => `<!doctype html><link rel="icon" href="data:,"><script typ
     sessionStorage.setItem('last', last = seq);
   });
   hub.on('value', ({ key, data }) => {
-    if (key !== 'progress') return;
-    const { progress } = JSON.parse(data);
+    if (data.report?.id !== 1) return;
+    const { progress } = data.report;
     if (progress < Number(sessionStorage.getItem('progress'))) log('fault: ' + progress + ' is older than what was there');
     sessionStorage.setItem('progress', progress);
   });
   hub.on('gap', (gap) => log('fault: gap ' + JSON.stringify(gap)));
   hub.on('error', (error) => log('fault: error ' + JSON.stringify(error)));
-  hub.on('feed', ({ feed, how }) => { if (feed === '') log('feed ' + how); });
+  hub.on('feed', ({ feed, how }) => { if (feed === 'stepcast/run') log('feed ' + how); });
   hub.on('status', ({ state, id, resumed, code }) => log([state, state === 'open' ? id : code, resumed].join(' ')));
 </script>`;
 
