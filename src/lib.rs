@@ -82,8 +82,9 @@
 //! `ws://localhost:8002/feed/run/42`.
 //!
 //! **The hub's page** (feature `page`, on by default) is at the hub's own address, and at
-//! `http://localhost:8002/feed/run/42` for a feed. Text with numeric `progress` and `total`, sent
-//! or set, moves the progress bar. Bytes are drawn as a heat map if they are two little-endian
+//! `http://localhost:8002/feed/run/42` for a feed. The first shows the run: jobs, series, fields,
+//! parameters and the log. Where there is no job, text with numeric `progress` and `total`, sent or
+//! set, moves the progress bar. Other latest values are rows of a table. Bytes are drawn as a heat map if they are two little-endian
 //! `u32`, `ny` and `nx`, and then `ny * nx` `f32` by rows. [`HubBuilder::page`] serves a page of
 //! yours instead.
 //!

@@ -110,12 +110,17 @@ pub(crate) struct Script {
     sent: OnceLock<(Bytes, String)>,
 }
 
-/// The browser's client, and what it makes of the feed of the run.
+/// The browser's client, what it makes of the feed of the run, and the page that shows it.
 #[cfg(feature = "page")]
-static SCRIPTS: [Script; 3] = [
+static SCRIPTS: [Script; 8] = [
     Script::new("/stepcast.js", include_str!("stepcast.js")),
     Script::new("/run.js", include_str!("run.js")),
     Script::new("/series.js", include_str!("series.js")),
+    Script::new("/page.js", include_str!("page.js")),
+    Script::new("/panes.js", include_str!("panes.js")),
+    Script::new("/plot.js", include_str!("plot.js")),
+    Script::new("/words.js", include_str!("words.js")),
+    Script::new("/dom.js", include_str!("dom.js")),
 ];
 
 /// Returns the script at this path.

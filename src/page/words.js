@@ -128,7 +128,7 @@ export class Remaining {
       const [, first, of] = /^([\d\u202f]+)\u00a0(\w+)$/.exec(a) ?? [];
       return first && new RegExp(`^[\\d\u202f]+\u00a0${of}$`).test(b) ? `${first} to ${b}` : `${a} to ${b}`;
     }
-    const middle = this.#rest('middle', eta);
+    const middle = this.#rest('middle', eta, kind === 'roughly' ? coarse(eta) : step(eta));
     if (middle < 1) return 'any moment';
     return `${kind === 'roughly' ? 'roughly ' : ''}${span(middle)}`;
   }

@@ -74,8 +74,8 @@ test('the page comes back to a run that was started again', async (t) => {
 
 /** The page when its run has ended, which it must have seen. */
 async function ended(page, word) {
-  await until(`the end: ${word}`, async () => await page.textContent('#state') === word);
-  return { ...await seen(page), end: await page.textContent('#end'), text: await page.innerText('body') };
+  await until(`the end: ${word}`, async () => await page.textContent('#state-word') === word);
+  return { ...await seen(page), text: await page.innerText('body') };
 }
 
 /** It is looked at again, as a tab is that comes to the front. */
@@ -84,19 +84,20 @@ const look = (page) => page.evaluate(() => { document.dispatchEvent(new Event('v
 test('a run that has finished says so, keeps its last state, and the page goes on with the next run when it is looked at', async (t) => {
   const browser = await launch(t);
   let run, page;
-  // Longer and longer, until one lasts until the page is there.
+  // Longer and longer, until one lasts until the page is there and has a field.
   for (let steps = 1000; ; steps *= 4) {
     run = await start(t, 'gray_scott', '--addr', '127.0.0.1:0', '--size', '64', '--steps', String(steps));
     ({ page } = await open(browser));
     if (!await page.goto(run.url).catch(() => null)) continue;
-    const state = await until('a connection, or none', async () => {
-      const { state } = await seen(page);
-      return state !== 'connecting' && state;
+    const now = await until('a field, or the end', async () => {
+      const now = await seen(page);
+      return (now.field.ny || now.state === 'finished' || now.state === 'closed') && now;
     });
-    if (state === 'open' || state === 'finished') break;
+    if (now.field.ny) break;
   }
   const now = await ended(page, 'Finished');
-  assert.match(now.end, /^\d+ steps in [\d.]+ s {2}· {2}ended at \d\d:\d\d$/);
+  assert.match(now.notice, /^\d+ steps in [\d.]+ s\.$/);
+  assert.match(now.until, /^ended at \d\d:\d\d$/);
   assert.equal(now.now, now.max, 'the last state has arrived');
   assert.equal(now.field.ny, '64');
   assert.doesNotMatch(now.text, /next attempt|Not connected/);
@@ -116,7 +117,7 @@ test('a run that has finished says so, keeps its last state, and the page goes o
     return next.state === 'open' && next.field.ny === '256' && next;
   });
   assert.notEqual(next.id, now.id);
-  assert.equal(await page.isVisible('#end'), false);
+  assert.doesNotMatch(next.until, /ended/);
 });
 
 test('a run that has failed says so, with the reason', async (t) => {
@@ -125,7 +126,7 @@ test('a run that has failed says so, with the reason', async (t) => {
   const { page } = await open(await launch(t));
   await page.goto(run.url);
   const now = await ended(page, 'Failed');
-  assert.match(now.end, /^v is not finite at step \d+ {2}· {2}ended at \d\d:\d\d$/);
+  assert.match(now.notice, /^v is not finite at step \d+\. /);
   assert.ok(now.max > 0, 'the bar is kept');
   assert.doesNotMatch(now.text, /next attempt|Not connected/);
   await picture(page, 'gray_scott-failed');

@@ -118,7 +118,7 @@ export function prepare() {
   // Read from a copy, so that the page's own canvas stays as the page made it.
   globalThis.pixelsOf = ({ width, height }) => {
     const copy = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
-    copy.drawImage(document.getElementById('field'), 0, 0);
+    copy.drawImage(document.querySelector('.heat'), 0, 0);
     return new Uint32Array(copy.getImageData(0, 0, width, height).data.buffer);
   };
   document.addEventListener('securitypolicyviolation', (event) => {
@@ -147,8 +147,9 @@ export async function picture(page, name) {
 /** What the hub's page shows, read from its DOM. */
 export function seen(page) {
   return page.evaluate(() => {
-    const [bar, field] = [document.getElementById('progress'), document.getElementById('field')];
-    const pixels = field.dataset.ny ? pixelsOf(field) : [];
+    const [bar, field] = [document.getElementById('progress'), document.querySelector('.heat')];
+    const all = [...document.querySelectorAll('#log li')];
+    const pixels = field?.dataset.ny ? pixelsOf(field) : [];
     const number = (name) => (bar.hasAttribute(name) ? Number(bar.getAttribute(name)) : null);
     return {
       state: document.getElementById('state').dataset.state,
@@ -157,9 +158,14 @@ export function seen(page) {
       now: number('aria-valuenow'),
       min: number('aria-valuemin'),
       max: number('aria-valuemax'),
-      field: { ...field.dataset },
+      field: { ...field?.dataset },
       colours: new Set(pixels).size,
-      lines: [...document.querySelectorAll('#log li')].map((line) => line.textContent),
+      // Of this run: the one before stays above a line across the log.
+      lines: all.slice(all.findLastIndex((line) => line.dataset.kind === 'run') + 1).map((line) => line.textContent),
+      link: document.getElementById('link').textContent,
+      word: document.getElementById('state-word').textContent,
+      notice: document.getElementById('notice-text').textContent,
+      until: document.getElementById('until').textContent,
       title: document.title,
       wider: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     };

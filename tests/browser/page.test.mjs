@@ -5,70 +5,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import { launch, open, picture, root, seen, serve, until } from './harness.mjs';
+import { NOW, field, openPage } from './run_hub.mjs';
 
 const source = readFileSync(join(root, 'src/page/index.html'), 'utf8');
-const script = readFileSync(join(root, 'src/page/stepcast.js'), 'utf8');
-
-/** Opens the page below a prefix; `hub` is the other end of its WebSocket. */
-async function openPage(t, path = '?query', up = './', options = {}) {
-  const nonce = 'b3BlbiBzZXNhbWUsIG9wZW4';
-  const base = await serve(t, ({ url }) => (url.endsWith('.js')
-    ? { headers: { 'content-type': 'text/javascript' }, body: script }
-    : {
-      headers: {
-        'content-type': 'text/html; charset=utf-8',
-        'content-security-policy': `default-src 'none'; script-src 'nonce-${nonce}' 'self'; `
-          + `style-src 'nonce-${nonce}'; connect-src 'self'; img-src data:; base-uri 'none'; `
-          + "form-action 'none'; frame-ancestors 'self'",
-      },
-      body: source.replaceAll('{{nonce}}', nonce).replaceAll('{{root}}', up),
-    }));
-  const { page, complaints } = await open(await launch(t), options);
-  const hubs = [];
-  await page.routeWebSocket(/.*/, (socket) => hubs.push(new Hub(socket)));
-  await page.goto(`${base}behind/a/proxy/${path}`);
-  /** Of the newest connection, once the page has said who it is. */
-  const hub = () => until('a hello', () => hubs.at(-1)?.hello && hubs.at(-1));
-  return { page, complaints, hub: (await hub()).greet(), next: hub, hubs, base };
-}
-
-/** What a message of now has for its time. */
-const NOW = 86_400_000;
-
-/** What the wire `stepcast.v1` asks of a hub, for one page that follows everyone's feed. */
-class Hub {
-  seq = 0;
-
-  constructor(socket) {
-    this.socket = socket;
-    socket.onMessage((data) => { this.hello ??= JSON.parse(data).hello; });
-  }
-
-  say(object) { this.socket.send(JSON.stringify(object)); }
-
-  greet({ id = 7, epoch = '5e1f00d2a4b3c687', resumed = false, seq = 0, how = 'snapshot' } = {}) {
-    this.say({ hello: { id, key: '0'.repeat(32), epoch, resumed, base: 0, now: NOW, ping: 25, limits: { message: 65536, feeds: 64, rate: 1000 } } });
-    this.say({ feed: { name: '', alias: 1, seq, how } });
-    this.seq = seq;
-    return this;
-  }
-
-  send(data) {
-    this.seq += 1;
-    if (typeof data === 'string') return this.say({ text: [1, this.seq, NOW, data] });
-    const head = Buffer.from(`01${'00000001'}${'00'.repeat(8 + 8 + 2)}`, 'hex');
-    head.writeUInt32BE(this.seq, 9);
-    this.socket.send(Buffer.concat([head, data]));
-  }
-}
-
-function field(ny, nx, values) {
-  const bytes = Buffer.alloc(8 + 4 * values.length);
-  bytes.writeUInt32LE(ny, 0);
-  bytes.writeUInt32LE(nx, 4);
-  values.forEach((value, i) => bytes.writeFloatLE(value, 8 + 4 * i));
-  return bytes;
-}
 
 test('the socket is opened beside the page', async (t) => {
   const { hub, base } = await openPage(t);
@@ -76,7 +15,7 @@ test('the socket is opened beside the page', async (t) => {
 });
 
 test('the page of a feed follows that feed, and has its name', async (t) => {
-  const { page, complaints, hub, hubs } = await openPage(t, 'feed/run%2F42/a%20b?x=/feed/', '../../');
+  const { page, complaints, hub, hubs } = await openPage(t, { path: 'feed/run%2F42/a%20b?x=/feed/', up: '../../' });
   assert.deepEqual(hub.hello.feeds, { 'run/42/a b': {} });
   assert.match(new URL(hubs[0].socket.url()).pathname, /^\/behind\/a\/proxy\//);
   hub.say({ feed: { name: 'run/42/a b', alias: 2, seq: 0, how: 'snapshot' } });
@@ -86,24 +25,24 @@ test('the page of a feed follows that feed, and has its name', async (t) => {
 });
 
 test('the page of a feed whose name ends in a slash follows that feed', async (t) => {
-  const { hub } = await openPage(t, 'feed/run/', '../../');
+  const { hub } = await openPage(t, { path: 'feed/run/', up: '../../' });
   assert.deepEqual(hub.hello.feeds, { 'run/': {} });
 });
 
 test('the page of a feed says that the feed is finished, until there is another one of its name', async (t) => {
-  const { page, complaints, hub, hubs, next } = await openPage(t, 'feed/run', '../');
+  const { page, complaints, hub, hubs, next } = await openPage(t, { path: 'feed/run', up: '../' });
   const follows = (of, rest) => of.say({ feed: { name: 'run', alias: 2, seq: 0, how: 'snapshot', ...rest } });
-  const badge = (text) => until(text, async () => await page.textContent('#state') === text);
+  const badge = (text) => until(text, async () => await page.textContent('#link') === text);
   follows(hub);
   hub.say({ feed: { name: 'other', alias: 3, seq: 0, how: 'snapshot' } });
   hub.say({ json: [2, 1, NOW, { progress: 1, total: 1 }] });
   hub.say({ ended: [3, 90, NOW] });
   await until('the end of another feed', async () => (await seen(page)).lines.at(-1)?.includes('finished'));
-  assert.deepEqual([await page.textContent('#state'), await page.title()], ['Live', '100 % · run']);
+  assert.deepEqual([await page.textContent('#link'), await page.title()], ['Live', '100 % · run']);
   hub.say({ ended: [2, 91, NOW] });
-  await badge('Finished');
+  await badge('Ended');
   assert.deepEqual([(await seen(page)).state, await page.title()], ['finished', 'Finished · 100 % · run']);
-  assert.match(await page.textContent('#end'), /^ended at \d\d:\d\d$/);
+  assert.match(await page.textContent('#until'), /^ended at \d\d:\d\d$/);
   await picture(page, 'page-feed-finished');
 
   // It has all, so a lost connection changes nothing.
@@ -123,7 +62,7 @@ test('the page of a feed says that the feed is finished, until there is another 
     const now = await seen(page);
     return now.now === 1 && now;
   });
-  assert.deepEqual([now.state, now.title, now.count, await page.isVisible('#end')], ['open', '25 % · run', 1, false]);
+  assert.deepEqual([now.state, now.title, now.count, now.until], ['open', '25 % · run', 1, '']);
   assert.deepEqual(complaints, []);
 });
 
@@ -138,7 +77,7 @@ test('markup in a message stays text', async (t) => {
   });
   assert.ok(now.lines.some((line) => line.endsWith(markup)));
   assert.equal(now.title, '25 % · stepcast');
-  assert.equal(await page.locator('img, #log script, #caption script').count(), 0);
+  assert.equal(await page.locator('img, body script:not([nonce])').count(), 0);
   assert.deepEqual(complaints, []);
 });
 
@@ -171,7 +110,7 @@ test('what is no progress leaves the bar alone', async (t) => {
   assert.equal(full.now, 10);
 });
 
-test('a field is drawn with its range, and what is not a number is transparent', async (t) => {
+test('a field is drawn with its range, and what is not a number is red', async (t) => {
   const { page, complaints, hub } = await openPage(t);
   hub.send(field(2, 3, [-1, 0, 3, NaN, Infinity, 1]));
   const now = await until('the field', async () => {
@@ -180,12 +119,13 @@ test('a field is drawn with its range, and what is not a number is transparent',
   });
   assert.deepEqual(now.field, { ny: '2', nx: '3', min: '-1', max: '3' });
   const pixels = await page.evaluate(() => {
-    return [...new Uint8Array(pixelsOf(document.getElementById('field')).buffer)];
+    return [...new Uint8Array(pixelsOf(document.querySelector('.heat')).buffer)];
   });
   const pixel = (i) => pixels.slice(4 * i, 4 * i + 4);
-  assert.deepEqual(pixel(0), [0x44, 0x01, 0x54, 255], 'the least');
-  assert.deepEqual(pixel(2), [0xfd, 0xe7, 0x25, 255], 'the most');
-  assert.deepEqual([pixel(3)[3], pixel(4)[3]], [0, 0], 'neither NaN nor infinity has a colour');
+  const light = (i) => { const [r, g, b] = pixel(i); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  assert.ok(light(0) < light(1) && light(1) < light(5) && light(5) < light(2), 'the greater, the lighter');
+  assert.ok(light(0) < 30 && light(2) > 200, 'the whole of the map');
+  for (const i of [3, 4]) assert.deepEqual(pixel(i), [224, 48, 48, 255], 'neither NaN nor infinity is in the map');
   assert.deepEqual(complaints, []);
 });
 
@@ -203,7 +143,7 @@ test('binary messages that are no field are ignored with a line', async (t) => {
   assert.deepEqual(complaints, []);
 });
 
-test('a flood leaves two hundred lines, the newest, and a page that answers', async (t) => {
+test('a flood leaves a thousand lines, the newest, and a page that answers', async (t) => {
   const { page, complaints, hub } = await openPage(t);
   const many = 2_000;
   for (let i = 1; i <= many; i++) hub.send(`line ${i}`);
@@ -211,15 +151,15 @@ test('a flood leaves two hundred lines, the newest, and a page that answers', as
     const now = await seen(page);
     return now.count === many && now.lines.at(-1)?.endsWith(`line ${many}`) && now;
   });
-  assert.equal(now.lines.length, 200);
-  assert.ok(now.lines[0].endsWith(`line ${many - 199}`));
+  assert.equal(now.lines.length, 1000);
+  assert.ok(now.lines[0].endsWith(`line ${many - 999}`));
   assert.deepEqual(complaints, []);
 });
 
 const PHONE = { viewport: { width: 390, height: 740 }, isMobile: true, hasTouch: true, deviceScaleFactor: 3 };
 
 test('on a phone the log stays at its end, but for a reader who has scrolled up', async (t) => {
-  const { page, complaints, hub } = await openPage(t, '?query', './', PHONE);
+  const { page, complaints, hub } = await openPage(t, { options: PHONE });
   /** How far the end of the log is from what is seen of it, once so many messages are there. */
   const below = (count) => until(`${count} messages`, async () => (await seen(page)).count === count
     && page.evaluate(() => new Promise((resolve) => {
@@ -246,8 +186,13 @@ test('on a phone the log stays at its end, but for a reader who has scrolled up'
   count += 1;
   assert.ok((await below(count))[0] < 2, 'a field');
   // A reader scrolls up, and stays there while more comes and while the phone is turned.
-  await log(() => { document.getElementById('log').scrollTop -= 200; });
+  await log(() => {
+    const log = document.getElementById('log');
+    log.dispatchEvent(new WheelEvent('wheel', { deltaY: -200 }));
+    log.scrollTop -= 200;
+  });
   assert.ok(await say(3) > 150);
+  assert.match(await page.textContent('#back'), /^3 new$/);
   await page.setViewportSize({ width: 740, height: 390 });
   assert.ok(await say(3) > 100);
   // And comes back.
@@ -261,7 +206,7 @@ test('a message of the past has the time at which it was sent', async (t) => {
   const { page, complaints, hub } = await openPage(t);
   hub.say({ text: [1, 1, NOW - 7_200_000, 'two hours ago'] });
   const found = await until('the line', () => page.evaluate(() => {
-    const [time, text] = document.querySelector('#log li:last-child')?.children ?? [];
+    const [time, , text] = document.querySelector('#log li:last-child')?.children ?? [];
     return text?.textContent === 'two hours ago' && Date.now() - Date.parse(time.dateTime);
   }));
   assert.ok(found >= 7_200_000 && found < 7_260_000, `${found}`);
@@ -270,13 +215,13 @@ test('a message of the past has the time at which it was sent', async (t) => {
 
 test('what is JSON, what has a key, and what was left out', async (t) => {
   const { page, complaints, hub } = await openPage(t);
-  hub.say({ json: [1, 1, 0, { progress: 1, total: 8, phase: 'warm' }] });
-  hub.say({ text: [1, 90, 0, '{"progress":2,"total":8}', 'state'] }); // drawn, so no line
-  hub.say({ text: [1, 91, 0, 'cooling', 'phase'] });
+  hub.say({ json: [1, 1, NOW, { progress: 1, total: 8, phase: 'warm' }] });
+  hub.say({ text: [1, 90, NOW, '{"progress":2,"total":8}', 'state'] }); // drawn, so no line
+  hub.say({ text: [1, 91, NOW, 'cooling', 'phase'] }); // a row of the table, so no line
   hub.say({ gap: { alias: 1, from: 2, to: 2, why: 'slow' } });
   hub.say({ gap: { alias: 1, from: 3, to: 80, why: 'expired' } });
   hub.say({ gap: { alias: 1, from: 81, to: 82, why: 'lost' } });
-  hub.say({ text: [0, 1, 0, 'for this client alone'] });
+  hub.say({ text: [0, 1, NOW, 'for this client alone'] });
   const now = await until('all of them', async () => {
     const now = await seen(page);
     return now.lines.at(-1)?.endsWith('for this client alone') && now;
@@ -286,12 +231,12 @@ test('what is JSON, what has a key, and what was left out', async (t) => {
   assert.deepEqual(lines, [
     'connected as client 7',
     '{"progress":1,"total":8,"phase":"warm"}',
-    'phase: cooling',
     'message 2 skipped: this page was too slow',
     'messages 3 to 80 skipped: no longer kept',
     'messages 81 to 82 skipped: the program was faster than the hub',
     'for this client alone',
   ]);
+  assert.match(await page.textContent('#values'), /phasecooling/);
   assert.deepEqual(complaints, []);
 });
 
@@ -328,8 +273,11 @@ test('a hub that was started again begins with an empty page', async (t) => {
     return now.lines.at(-1)?.endsWith('the new run') && now;
   });
   assert.deepEqual([now.now, now.max, now.count, now.id, now.lines.length], [null, null, 1, '8', 2]);
-  assert.equal(await page.isVisible('#field-pane'), false);
-  assert.equal(await page.textContent('#caption'), 'Waiting for the first progress.');
+  assert.equal(await page.locator('.heat').count(), 0);
+  assert.match(now.notice, /^A new run began at \d\d:\d\d:\d\d\. The run before was lost at 90\.0\s%\.$/);
+  assert.ok((await page.textContent('#log')).includes('the old run'), 'what was said before stays');
+  await page.click('text=Dismiss');
+  await until('the old run is gone', async () => !(await page.textContent('#log')).includes('the old run'));
   assert.equal(now.title, 'stepcast');
   assert.deepEqual(complaints, []);
 });
@@ -343,12 +291,13 @@ for (const [code, state, word] of [[4503, 'finished', 'Finished'], [4504, 'faile
     hub.say({ bye: { code, reason: '<b>residual</b> u 9.8e-7' } });
     hub.socket.close({ code });
     await until('the end', async () => await page.textContent('#state') === word);
-    const end = await page.textContent('#end');
-    assert.match(end, /^<b>residual<\/b> u 9\.8e-7 {2}· {2}ended at \d\d:\d\d$/);
+    const end = (await seen(page)).notice;
+    assert.equal(end, '<b>residual</b> u 9.8e-7.');
+    assert.match(await page.textContent('#until'), /^ended at \d\d:\d\d$/);
     const now = await seen(page);
     assert.deepEqual([now.state, now.now, now.count, now.field.ny, now.id], [state, 7, 2, '2', '7']);
     assert.equal(now.title, `${word} · 70 % · stepcast`);
-    assert.match(await page.textContent('#caption'), /^step 7/);
+    assert.equal(await page.getAttribute('#progress', 'aria-valuemax'), '10');
     assert.ok(now.lines.at(-1).endsWith(`${state}: <b>residual</b> u 9.8e-7`));
     assert.ok(!now.lines.some((line) => line.includes('connection closed')));
     assert.doesNotMatch(await page.innerText('body'), /next attempt/);
@@ -364,7 +313,7 @@ for (const [code, state, word] of [[4503, 'finished', 'Finished'], [4504, 'faile
       await look();
       return hubs.length === 3;
     });
-    assert.deepEqual([await page.textContent('#state'), await page.textContent('#end')], [word, end]);
+    assert.deepEqual([await page.textContent('#state'), (await seen(page)).notice], [word, end]);
 
     // A new hub answers.
     const second = await next();
@@ -374,7 +323,7 @@ for (const [code, state, word] of [[4503, 'finished', 'Finished'], [4504, 'faile
       return anew.lines.at(-1)?.endsWith('the new run') && anew;
     });
     assert.deepEqual([anew.state, anew.now, anew.count, anew.id, anew.lines.length], ['open', null, 1, '8', 2]);
-    assert.equal(await page.isVisible('#end'), false);
+    assert.equal(anew.until, 'no total given');
     assert.equal(anew.title, 'stepcast');
     assert.deepEqual(complaints, []);
   });
@@ -384,7 +333,7 @@ test('a client that the program closes keeps what it showed, and does not come b
   const { page, complaints, hub, hubs } = await openPage(t);
   hub.send('{"progress":10,"total":10}');
   hub.say({ bye: { code: 4501, reason: 'converged' } });
-  await until('the end', async () => await page.textContent('#state') === 'Ended: converged');
+  await until('the end', async () => (await seen(page)).notice === 'The program has closed this view: converged.');
   const now = await seen(page);
   assert.deepEqual([now.state, now.now, now.count, hubs.length], ['closed', 10, 1, 1]);
   assert.deepEqual(complaints, []);
@@ -393,7 +342,7 @@ test('a client that the program closes keeps what it showed, and does not come b
 test('while it waits the page says why, where that is known', async (t) => {
   const { page, complaints, hub } = await openPage(t);
   hub.say({ bye: { code: 4000, reason: 'the hub is full', retry: 20_000 } });
-  await until('the reason', async () => await page.textContent('#state') === 'Not connected (the hub is full), next attempt in 20 s');
+  await until('the reason', async () => /^Last update just now, at .* The hub is full\. Next attempt in 20 s\.$/.test((await seen(page)).notice));
   assert.deepEqual(complaints, []);
 });
 
