@@ -134,8 +134,9 @@ const followed = new WeakMap();
 
 class Followed extends EventTarget {
   runs = 0; fieldsWanted = 0;
-  #hub; #run; #series; #fields = null; #state = new RunState(); #measured = new SeriesState(); #shown = new FieldsState();
+  #hub; #run; #series; #state = new RunState(); #measured = new SeriesState(); #shown = new FieldsState();
   #called = false; #anew; #since = 0;
+  /** @type {any} */ #fields = null;
 
   constructor(hub) {
     super();

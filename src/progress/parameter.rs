@@ -156,6 +156,17 @@ impl State {
         self.rest.lock().is_gone
     }
 
+    /// Sets the range. A viewer may have set a value before there was one.
+    fn set_range(&self, min: f64, max: f64) {
+        self.change(|rest| {
+            (rest.min, rest.max) = (min, max);
+            if rest.by.is_some() {
+                let value = f64::from_bits(self.bits.load(Ordering::Relaxed));
+                self.bits.store(value.min(max).max(min).to_bits(), Ordering::Relaxed);
+            }
+        });
+    }
+
     fn change(&self, change: impl FnOnce(&mut Rest)) {
         if self.base.process.is_another() {
             return;
@@ -399,7 +410,11 @@ impl Parameter<f64> {
     /// ```
     #[must_use]
     pub fn range(self, range: RangeInclusive<f64>) -> Self {
-        self.change(|rest| (rest.min, rest.max) = range.into_inner())
+        let (min, max) = range.into_inner();
+        if let Some(handle) = &self.handle {
+            handle.0.set_range(min, max);
+        }
+        self
     }
 
     /// Sets the step of the slider. Other values within the range may be typed.

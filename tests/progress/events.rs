@@ -246,3 +246,20 @@ fn an_empty_line_says_that_the_hub_lives() {
         Err(error) => assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)),
     }
 }
+
+#[test]
+fn a_script_has_the_series_with_what_was_before_it() {
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
+    let job = hub.job("time loop").start();
+    let residual = job.series("residual");
+    residual.push(1.0, 0.5);
+    let mut early = Script::of(&hub);
+    early.until("series", |line| line["name"] == "residual");
+    residual.push(2.0, 0.25);
+    early.until("points", |points| points[0][4].as_array().unwrap().contains(&json!(0.25)));
+    let mut late = Script::of(&hub);
+    let series = late.until("series", |line| line["name"] == "residual");
+    if series["n"] != 2 {
+        late.until("points", |points| points[0][2] == 2);
+    }
+}

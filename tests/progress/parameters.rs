@@ -138,3 +138,20 @@ fn a_viewer_that_moves_a_parameter_without_pause_writes_a_line_a_second() {
     };
     viewer.until("all presses", |viewer| pressed(viewer) == 15);
 }
+
+#[test]
+fn a_value_that_a_viewer_set_before_there_was_a_range_is_brought_into_it() {
+    let hub = Hub::spawn_blocking("127.0.0.1:0").unwrap();
+    let mut viewer = Viewer::of(&hub);
+    let feed = hub.parameter("feed rate", 0.04);
+    viewer.until("the parameter", |viewer| viewer.parameters.len() == 1);
+    let id = *viewer.parameters.keys().next().unwrap();
+    viewer.command(&json!({"set": {"id": id, "value": 7.5}}));
+    until("the value", || feed.get() == 7.5);
+    let feed = feed.range(0.0..=0.1);
+    assert_eq!(feed.get(), 0.1);
+    viewer.until("the range", |viewer| {
+        let shown = &viewer.parameters[&id];
+        shown["max"] == 0.1 && shown["value"] == 0.1
+    });
+}

@@ -1,11 +1,10 @@
 //! `GET /events`: a client that is no WebSocket, and is given the run as lines of JSON until one
 //! side ends.
 //!
-//! Such a client has a cursor in the feed of the run, as any follower has. So a slow client skips
+//! Such a client has a cursor in the feed of the run, and one in that of series, as any follower has. So a slow client skips
 //! samples, and costs no more memory than its outbox. Its lines are made when they leave, for this
 //! client alone. The body ends with the connection.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,15 +13,16 @@ use crate::handshake::Request;
 use crate::hub::conn::pace::Pace;
 use crate::hub::conn::phase::{Connection, Open, Phase, Step};
 use crate::hub::conn::writing::TAKE_BYTES;
+use crate::hub::engine::admission::OfRun;
 use crate::hub::engine::follows::{Follow, Follows, Owed};
 use crate::hub::engine::parts::Engine;
 use crate::hub::events::DisconnectReason;
 use crate::hub::feed::item::{Item, Why};
 use crate::hub::feed::stamp::Stamp;
-use crate::hub::feed::topic::Topic;
 use crate::hub::primitives::moment::Moment;
 use crate::progress::line::{Object, line, write_stamped};
 use crate::progress::log::{Level, level_of};
+use crate::progress::tell::RUN;
 use crate::wire::Wire;
 
 /// The most items looked at in one take-up: the client may not want lines of their level.
@@ -42,7 +42,7 @@ impl Connection {
     /// Makes the sender of the request a client, and begins the answer.
     pub(super) fn begin_events(
         &mut self,
-        (head, topic, least): (Bytes, Arc<Topic>, Level),
+        (head, (topic, series), least): (Bytes, OfRun, Level),
         request: &Request,
         address: std::net::SocketAddr,
         engine: &mut Engine,
@@ -52,7 +52,16 @@ impl Connection {
         client.mailbox.lock().closed = true; // a message to this client alone has no line
         let now = engine.clock.now;
         let (cursor, number, _) = engine.feeds.resume(place, self.id, None, Stamp::MAX, now);
-        let follows = Follows::one(Follow::new(place, cursor).behind(number, Why::Expired));
+        let mut follows = Follows::one(Follow::new(place, cursor).behind(number, Why::Expired));
+        if let Some(series) = series {
+            if matches!(client.follow_at_once(&series, usize::MAX), Ok(true)) {
+                let place = engine.feeds.log_of(&series);
+                let (cursor, seq, _) = engine.feeds.resume(place, self.id, None, Stamp::MAX, now);
+                follows.add(Follow::new(place, cursor).behind(seq, Why::Expired));
+            } else {
+                engine.shared.drop_handle(&series);
+            }
+        }
         self.transport.expect_acknowledgements(Duration::from_millis(engine.clock.timeouts.stall));
         self.send_at_once(head.into(), engine);
         let mut open = Open::new(client, follows, Wire::Events, engine);
@@ -73,11 +82,17 @@ impl Connection {
             looks += 1;
             let number = log.number_of(item, (follow.cursor, after));
             let at = base + item.at;
-            if let Some(number) = number.filter(|number| follow.misses(*number)) {
-                write_lost(&mut lines, at, number.get() - follow.seen.next().get());
+            let missed = number.filter(|number| follow.misses(*number));
+            let missed = missed.map(|number| number.get() - follow.seen.next().get());
+            let is_run = log.topic.name() == RUN;
+            if let Some(count) = missed.filter(|_| is_run) {
+                write_lost(&mut lines, at, count);
             }
             if let Some(follow) = open.follows.at(follow.place()) {
                 follow.cursor = after;
+                if missed.is_some() && !is_run {
+                    follow.cursor.latest = Stamp::FIRST; // the histories have what is missing
+                }
                 follow.see(number.unwrap_or_default().min(log.newest));
             }
             write_item(&mut lines, at, item, open.errors);

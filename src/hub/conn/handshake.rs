@@ -89,8 +89,8 @@ impl Connection {
                 let follows = Follows::one(Follow::new(place, cursor));
                 self.phase = Phase::Open(Open::new(client, follows, Wire::Plain, engine));
             }
-            Ok(Answer::Events(head, topic, least)) => {
-                self.begin_events((head, topic, least), request, address, engine);
+            Ok(Answer::Events(head, topics, least)) => {
+                self.begin_events((head, topics, least), request, address, engine);
             }
             Ok(Answer::Goodbye(response, wire)) => {
                 self.send_at_once(response, engine);

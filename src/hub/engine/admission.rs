@@ -85,6 +85,9 @@ pub(crate) struct KeptRequest {
     pub(crate) _charge: Option<Charge>,
 }
 
+/// The feed of the run, and that of its series if the client may follow it.
+pub(crate) type OfRun = (Arc<Topic>, Option<Arc<Topic>>);
+
 /// The answer to a request that is not refused.
 pub(crate) enum Answer {
     Page(Parts),
@@ -94,8 +97,8 @@ pub(crate) enum Answer {
     UpgradeToV1(Vec<u8>),
     /// The 101, and the feed that the client follows.
     Upgrade(Vec<u8>, Arc<Topic>),
-    /// The head of an answer that goes on, the feed of the run, and the least level of its log.
-    Events(Bytes, Arc<Topic>, Level),
+    /// The head of an answer that goes on, what it tells of, and the least level of the log.
+    Events(Bytes, OfRun, Level),
     /// The 101 of a client that comes while the hub ends, and is told so.
     Goodbye(Vec<u8>, Wire),
 }

@@ -20,7 +20,7 @@ use crate::hub::primitives::moment::millis;
 use crate::hub::primitives::program;
 use crate::page;
 use crate::progress::log::Level;
-use crate::progress::tell::RUN;
+use crate::progress::tell::{RUN, SERIES};
 use crate::wire::v1::{self, Greeting, Lines};
 use crate::wire::{Wire, plain};
 
@@ -118,7 +118,9 @@ impl Engine {
         if let Some(later) = self.judge_client(request, verdict, address)? {
             return Ok(Answer::Later(later));
         }
-        Ok(Answer::Events(page::events()?, self.feed_at(RUN, request)?, least))
+        let head = page::events()?;
+        let topics = (self.feed_at(RUN, request)?, self.feed_at(SERIES, request).ok());
+        Ok(Answer::Events(head, topics, least))
     }
 
     /// Whether the sender of a request may be one more client. Returns the verdict to wait for, if

@@ -98,8 +98,8 @@ impl Job {
     /// The model may call this at every step. While somebody watches fields, one call of each tenth
     /// of a second copies the values, on the caller's thread; while nobody does, one call of each
     /// second, so that a viewer who comes later finds them, up to a second old. Every other call
-    /// compares the name and reads one flag. The latest copy wins. Fields that are large together, a
-    /// quarter of [`Limits::memory`](crate::Limits::memory), are copied in turn.
+    /// compares the name and reads one flag. The latest copy wins. Fields that have more than an eighth
+    /// of [`Limits::memory`](crate::Limits::memory) together are copied in turn.
     ///
     /// A run shows 64 fields. A shape that is not that of the values, or values above 16 MiB, are
     /// not shown; the log says so once. [`add_field`](Job::add_field) makes a field that returns the
