@@ -32,8 +32,8 @@ export class Ink {
 }
 
 /** Makes a canvas as large as it is shown, and returns what draws on it. */
-function surface(canvas) {
-  const { width, height } = canvas.getBoundingClientRect(), ratio = devicePixelRatio || 1;
+function surface(canvas, { width, height } = canvas.getBoundingClientRect()) {
+  const ratio = devicePixelRatio || 1;
   const [w, tall] = [round(width * ratio), round(height * ratio)];
   if (canvas.width !== w || canvas.height !== tall) Object.assign(canvas, { width: w, height: tall });
   const g = canvas.getContext('2d');
@@ -227,6 +227,8 @@ export class Plots {
     press(this.tail, zooms.has('tail') && zooms.size === 1);
     const cursors = [...this.#views.values()].filter(({ cursor }) => cursor !== null);
     set(this.at, !this.#plots.size ? '' : cursors.length ? `at ${position(Number(cursors[0].cursor.toPrecision(6)))}` : this.#paused ? 'paused' : 'latest');
+    // All sizes are asked for before anything is written: else each plot lays out the page again.
+    for (const plot of this.#plots.values()) plot.size = plot.canvas.getBoundingClientRect();
     for (const plot of this.#plots.values()) this.#draw(plot);
   }
 
@@ -248,12 +250,12 @@ export class Plots {
   #draw(plot) {
     const { series, ink = this.ink } = plot, view = this.#view(plot), [x0, x1] = plot.window = this.#window(view);
     const ghosts = this.hidesGhosts ? [] : [...this.#ghosts?.values() ?? []].filter(({ name }) => name === series.name);
-    const { width, height } = plot.canvas.getBoundingClientRect();
+    const { width, height } = plot.size;
     if (!width) return;
     const sign = [series.n, series.id, x0, x1, view.cursor, view.drag, plot.log, width, height, devicePixelRatio, ink.version, ghosts.length].join();
     if (plot.drawn === sign && plot.drawnOf === series) return;
     Object.assign(plot, { drawn: sign, drawnOf: series });
-    const { g, w, tall } = surface(plot.canvas);
+    const { g, w, tall } = surface(plot.canvas, plot.size);
     const X = (x) => LEFT + (x - x0) / (x1 - x0) * (w - LEFT - RIGHT);
     const drawn = [...ghosts.map((ghost) => [ghost, -1]), ...series.y.map((_, line) => [series, line])]
       .flatMap(([of, line]) => (line < 0 ? of.y.map((_, i) => [of, i, true]) : [[of, line, false]]))
