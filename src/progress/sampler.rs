@@ -422,8 +422,9 @@ impl Sampler {
         tell: &mut Vec<Tell>,
     ) {
         let (count, mut left, mut ended) = (self.jobs.len(), REPORTS, Vec::new());
+        let begin = self.first; // of this sample, whatever is noted for the next
         for turn in 0..count {
-            let place = (self.first + turn) % count;
+            let place = (begin + turn) % count;
             let entry = &mut self.jobs[place];
             let changes = entry.cell.changes();
             if changes != entry.changes {
@@ -624,6 +625,28 @@ mod tests {
             assert_eq!(sampler.job(id).map(|cell| cell.about.id), Some(id));
         }
         assert!(sampler.job(5).is_none());
+        drop(jobs);
+    }
+
+    #[test]
+    fn each_job_is_looked_at_once_in_a_sample_however_many_have_a_report() {
+        let (registry, mut sampler) = (Registry::new(|| ()), Sampler::new(8 << 20, 64 << 20));
+        let (jobs, mut tell) = ((0..3000).map(|_| start(&registry)), Vec::new());
+        let jobs: Vec<Job> = jobs.collect();
+        sampler.sample(&registry, 0.0, WATCHED, &mut tell);
+        let (told, reports): (Vec<_>, Vec<_>) = keys(&mut tell)
+            .into_iter()
+            .filter(|key| key != RUN_KEY)
+            .partition(|key| key.starts_with("job/"));
+        let unlike: HashSet<&String> = told.iter().collect();
+        assert_eq!((told.len(), unlike.len(), reports.len()), (3000, 3000, REPORTS));
+        // The next samples report of the others.
+        let mut reported: HashSet<String> = reports.into_iter().collect();
+        for sample in 1..3 {
+            sampler.sample(&registry, f64::from(sample) / 10.0, WATCHED, &mut tell);
+            reported.extend(keys(&mut tell));
+        }
+        assert_eq!(reported.len(), 3000);
         drop(jobs);
     }
 

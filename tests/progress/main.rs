@@ -2,6 +2,7 @@
 
 #![allow(clippy::float_cmp)] // what is counted is exact
 
+mod acceptance;
 mod adapters;
 mod events;
 mod jobs;
