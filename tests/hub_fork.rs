@@ -426,6 +426,8 @@ fn a_forked_childs_jobs_and_parameters_do_nothing_and_hang_nowhere() {
     let hub = spawn_hub();
     let job = hub.job("loop").total(1000).start();
     let log = job.log_writer(stepcast::Level::Info);
+    let (load, own, field) = (hub.series("load"), hub.series("own"), job.add_field("v"));
+    own.push(0.0, 1.0);
     #[cfg(feature = "tracing-layer")]
     let subscriber = tracing::Dispatch::new(tracing_subscriber::layer::SubscriberExt::with(
         tracing_subscriber::registry(),
@@ -435,6 +437,7 @@ fn a_forked_childs_jobs_and_parameters_do_nothing_and_hang_nowhere() {
     let stop = Arc::new(AtomicBool::new(false));
     let busy = {
         let (stop, job, limiter) = (Arc::clone(&stop), job.clone(), limiter.clone());
+        let load = load.clone();
         thread::spawn(move || {
             for step in 0_u64.. {
                 if stop.load(Ordering::Relaxed) {
@@ -442,6 +445,9 @@ fn a_forked_childs_jobs_and_parameters_do_nothing_and_hang_nowhere() {
                 }
                 job.set_message(step.to_string());
                 job.println("a line");
+                job.metric("loss", 0.5);
+                job.field("u", [1, 1], &[0.5_f32]);
+                load.push(0.0, [0.5, 0.25]);
                 drop(job.child("part").start());
                 limiter.set(step % 2 == 0);
             }
@@ -452,6 +458,16 @@ fn a_forked_childs_jobs_and_parameters_do_nothing_and_hang_nowhere() {
             job.inc(1);
             job.set_message("from a child");
             job.println("from a child");
+            // More than a ring of points takes.
+            for n in 0..100 {
+                job.metric("loss", 0.5);
+                job.metric(&format!("of a child {n}"), 0.5);
+                job.field("u", [1, 1], &[0.5_f32]);
+                load.push(0.0, [0.5, 0.25]);
+                own.push(0.0, 0.5);
+                field.set([1, 1], &[0.5_f32]).unwrap();
+            }
+            hub.series("from a child").push(0.0, 1.0);
             let level = stepcast::Level::Info;
             writeln!(log.clone(), "from a child").unwrap();
             writeln!(job.log_writer(level), "from a child").unwrap();

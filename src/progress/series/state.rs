@@ -102,6 +102,13 @@ impl State {
             self.warn(ys.len());
         }
         if self.base.is_asleep() {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        if !self.base.process.is_another() {
             self.base.wake();
         }
     }
