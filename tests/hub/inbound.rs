@@ -370,7 +370,7 @@ fn the_page_of_a_feed_is_the_hubs_own_which_finds_the_hubs_root() {
     ] {
         let (status, page) = get(&hub, path);
         assert_eq!(status, "200", "{path}");
-        assert!(page.contains(&format!("import('{root}stepcast.js')")), "{path}");
+        assert!(page.contains(&format!("import('{root}page.js')")), "{path}");
         assert!(!page.contains("{{root}}"), "{path}");
     }
     let long = format!("/feed/{}", "x".repeat(257));
