@@ -100,9 +100,11 @@ impl Jobs {
 
     /// Ends all open jobs, since the run has ended. A job that has reached its total has completed.
     pub(crate) fn end(&self, failed: Option<&str>) {
-        self.registry.end();
-        let mut open = self.sampler.lock().cells();
-        open.extend(self.registry.new_jobs());
+        // In this order: a sample in between moves jobs from the registry to the sampler.
+        let mut open = self.registry.new_jobs();
+        open.extend(self.sampler.lock().cells());
+        open.sort_unstable_by_key(|cell| cell.about.id);
+        open.dedup_by_key(|cell| cell.about.id);
         // The jobs below a job come before it: its end would abandon them.
         for cell in open.into_iter().rev() {
             let is_done = cell.total().is_some_and(|total| cell.position() >= total);

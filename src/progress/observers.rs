@@ -94,8 +94,9 @@ impl Observers {
 
     /// Waits until then for observers that have been told of the end.
     pub(crate) fn wait(&self, by: Instant) {
-        for observer in std::mem::take(&mut self.state.lock().observers) {
-            observer.outlet.wait(by);
+        let all = std::mem::take(&mut self.state.lock().observers);
+        for observer in all {
+            observer.outlet.wait(by); // without the lock
         }
     }
 }

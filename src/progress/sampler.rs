@@ -555,6 +555,9 @@ impl Sampler {
             let Some(slot) = entry.slot else { continue };
             let job = line(|out| entry.write(registry, None, out));
             values.push(Tell::Set { key: job_key(slot), line: in_slot(slot, &job) });
+            if entry.seen.status == JobStatus::Queued {
+                continue;
+            }
             let position = entry.cell.position();
             let (rate, eta) = entry.pace(now, position);
             let line = line(|out| {

@@ -61,6 +61,9 @@ impl Driver {
         self.sampling.tell = tell;
         if !refused.is_empty() {
             shared.jobs.tell_again(&refused);
+        }
+        let is_of_run = |key: &String| !key.starts_with("series/") && !key.starts_with("data/");
+        if refused.iter().any(is_of_run) {
             self.sampling.next = Some(self.engine.clock.now + millis(QUIET_TICK));
         }
     }

@@ -387,6 +387,7 @@ impl Shared {
     pub(crate) fn request_shutdown(&self, within: Duration, goodbye: Goodbye) {
         let goodbye = self.goodbye.get_or_init(|| Arc::new(goodbye));
         if !self.is_closed() {
+            self.jobs.registry.end();
             self.jobs.end(goodbye.failure());
             if let Some(how) = goodbye.how() {
                 self.jobs.say_end(how, goodbye.reason());

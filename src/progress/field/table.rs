@@ -15,6 +15,9 @@ pub(crate) const FIELDS_MAX: usize = 64;
 const UNWATCHED: f64 = 0.95;
 const REFUSED: f64 = 10.0;
 
+/// The seconds after which a field that was asked for a copy counts as one that is not shown now.
+const ANSWERS: f64 = 1.0;
+
 #[derive(Debug)]
 pub(crate) struct Fields {
     /// A field's key has the number of its place, from 1 on.
@@ -33,8 +36,10 @@ struct Shown {
     changes: u32,
     /// The bytes of the last copy, once there was one.
     bytes: Option<usize>,
-    /// Whether a copy is on its way.
-    is_asked: bool,
+    /// When the copy was asked for that has not come.
+    asked_at: Option<f64>,
+    /// Whether the model has not shown the field for a while.
+    is_silent: bool,
     /// The time before which no copy is asked for.
     rests_until: f64,
     /// Whether viewers may have a copy of a field that had this place before.
@@ -43,8 +48,15 @@ struct Shown {
 
 impl Shown {
     fn new(state: Arc<State>) -> Self {
-        let (bytes, has_old) = (None, false);
-        Self { state, changes: 0, bytes, is_asked: false, rests_until: 0.0, has_old }
+        Self {
+            state,
+            changes: 0,
+            bytes: None,
+            asked_at: None,
+            is_silent: false,
+            rests_until: 0.0,
+            has_old: false,
+        }
     }
 }
 
@@ -84,7 +96,7 @@ impl Fields {
                 tell.push(Tell::SetField { key: field_key(slot), line });
             }
             if let Some(bytes) = shown.state.take() {
-                (shown.bytes, shown.is_asked) = (Some(bytes.len()), false);
+                (shown.bytes, shown.asked_at, shown.is_silent) = (Some(bytes.len()), None, false);
                 tell.push(Tell::SetData { key: data_key(slot), bytes });
             }
         }
@@ -95,34 +107,31 @@ impl Fields {
     }
 
     /// Asks for copies in turn, as many as the bytes are for. A field whose size nobody knows yet is
-    /// asked alone.
+    /// asked alone, and one that has not answered for a while keeps nobody from being asked.
     fn ask(&mut self, now: f64) {
-        let count = self.shown.len();
-        let size = |shown: &Shown| if shown.is_asked { shown.bytes.unwrap_or(0) } else { 0 };
-        let mut bytes: usize = self.shown.iter().map(size).sum();
-        let mut asks_unknown = self.shown.iter().any(|s| s.is_asked && s.bytes.is_none());
+        let (count, most) = (self.shown.len(), self.most);
+        let size = |shown: &Shown| if shown.is_silent { 0 } else { shown.bytes.unwrap_or(most) };
+        for shown in &mut self.shown {
+            shown.is_silent |= shown.asked_at.is_some_and(|at| now - at >= ANSWERS);
+        }
+        let asked = self.shown.iter().filter(|shown| shown.asked_at.is_some());
+        let (mut bytes, mut first) = (asked.map(size).sum::<usize>(), None);
         for turn in 0..count {
             let place = (self.first + turn) % count;
             let shown = &mut self.shown[place];
-            if shown.is_asked || now < shown.rests_until {
+            if shown.asked_at.is_some() || now < shown.rests_until {
                 continue;
             }
-            match shown.bytes {
-                None if asks_unknown => continue,
-                None if bytes > 0 => {
-                    self.first = place; // the next sample begins here
-                    return;
-                }
-                None => (asks_unknown, bytes) = (true, self.most),
-                Some(more) if bytes > 0 && bytes + more > self.most => {
-                    self.first = place;
-                    return;
-                }
-                Some(more) => bytes += more,
+            let more = size(shown);
+            if bytes > 0 && bytes.saturating_add(more) > most {
+                first.get_or_insert(place); // the next sample begins here
+                continue;
             }
-            shown.is_asked = true;
+            bytes = bytes.saturating_add(more);
+            shown.asked_at = Some(now);
             shown.state.ask();
         }
+        self.first = first.unwrap_or(self.first);
     }
 
     /// Has later samples tell the values of these keys again, since the feed has not taken them.
@@ -206,6 +215,40 @@ mod tests {
             }
         }
         assert!(copied.iter().all(|count| (18..=24).contains(count)), "{copied:?}");
+    }
+
+    #[test]
+    fn a_field_that_is_not_shown_any_more_keeps_no_other_from_being_copied() {
+        let base = Base::new(|| ());
+        let of = |job| State::new(&base, job, "u".into());
+        let (never, dead, [one, other]) = (of(1), of(2), [of(3), of(4)]);
+        let mut table = Fields::new(10_000);
+        let values = vec![0.0_f32; 2000]; // two do not fit
+        let mut copied = [0; 4];
+        let show = |field: &State| field.put([20, 100], &values, || 0.0).unwrap();
+        table.add(vec![Arc::clone(&never), Arc::clone(&dead), Arc::clone(&one)], |_| true);
+        for tick in 0..100 {
+            if tick == 20 {
+                table.add(vec![Arc::clone(&other)], |_| true);
+            }
+            let mut tell = Vec::new();
+            table.sample(f64::from(tick) / 10.0, true, &mut tell);
+            for tell in tell {
+                if let Tell::SetData { key, .. } = tell {
+                    let slot: usize = key.strip_prefix("data/").unwrap().parse().unwrap();
+                    copied[slot - 1] += 1;
+                }
+            }
+            if tick < 20 {
+                show(&dead);
+            }
+            show(&one);
+            if tick >= 20 {
+                show(&other);
+            }
+        }
+        assert_eq!(copied[0], 0);
+        assert!(copied[2] > 30 && copied[3] > 25, "{copied:?}");
     }
 
     #[test]

@@ -100,15 +100,14 @@ impl State {
         };
         if !is_taken {
             self.warn(ys.len());
-        }
-        if self.base.is_asleep() {
+        } else if self.base.is_asleep() {
             self.wake();
         }
     }
 
     #[cold]
     fn wake(&self) {
-        if !self.base.process.is_another() {
+        if !self.base.process.is_another() && self.has_place.load(Ordering::Relaxed) {
             self.base.wake();
         }
     }

@@ -62,8 +62,10 @@ struct Shown {
     /// The number of points in the history that viewers are given, and what was sent until then.
     told: u64,
     told_at: Sent,
-    /// The sample that found the last points.
+    /// The sample that found the last points, and the one before which it is not told again since
+    /// the feed has not taken it.
     moved: u64,
+    rests_until: u64,
     firsts: Vec<Firsts>,
 }
 
@@ -77,6 +79,7 @@ impl Shown {
             told: 0,
             told_at: Sent::default(),
             moved: 0,
+            rests_until: 0,
             firsts: Vec::new(),
         }
     }
@@ -222,6 +225,10 @@ impl SeriesTable {
             if shown.is_announced && shown.told == shown.count() {
                 continue;
             }
+            if self.samples < shown.rests_until {
+                is_owed = true;
+                continue;
+            }
             is_owed = true;
             let (at, sent) = (shown.told_at, self.sent);
             let is_old = sent.messages - at.messages >= RENEW_AFTER
@@ -245,6 +252,7 @@ impl SeriesTable {
             if keys.contains(&series_key(slot)) {
                 // Whether viewers know the series cannot be said any more: all are told.
                 shown.is_announced = false;
+                shown.rests_until = self.samples + RESTS;
             }
         }
     }
@@ -458,7 +466,10 @@ mod tests {
             kinds.collect::<Vec<_>>()
         };
         assert_eq!(sample(&["series/1"]), ["new"]);
-        assert_eq!(sample(&[]), ["new"], "and no points of what nobody knows");
+        for _ in 1..RESTS {
+            assert!(sample(&[]).is_empty(), "no points of what nobody knows");
+        }
+        assert_eq!(sample(&[]), ["new"]);
         assert_eq!(sample(&["series/2"]), ["points"]);
     }
 
