@@ -92,18 +92,16 @@ fn ten_thousand_open_jobs_are_a_bounded_snapshot() {
     }
     assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
     assert!(bytes < 500 * jobs.len(), "{bytes}");
-    // One that moves is told of without the others.
+    // Of one that moves, the position is told, and of no job again what it is.
     jobs[5000].inc(3);
-    let mut others = 0;
     loop {
         let line = late.any_line();
-        match line["json"][3]["report"]["progress"].as_u64() {
-            Some(3) => break,
-            Some(_) => others += 1,
-            None => assert!(line["json"][3].get("job").is_none(), "{line}"),
+        let content = &line["json"][3];
+        assert!(content.get("job").is_none(), "{line}");
+        if content["report"]["progress"] == 3 {
+            break;
         }
     }
-    assert!(others <= jobs.len(), "{others}"); // the first report of each job
 }
 
 #[test]
