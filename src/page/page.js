@@ -72,7 +72,7 @@ class Page {
     this.run?.on('change', change);
     this.#listen();
     this.#tools();
-    setInterval(() => { if (document.hidden) this.#entitle(this.#summary()); else this.schedule(); }, 1000);
+    setInterval(() => { if (document.hidden) this.#aside(); else this.schedule(); }, 1000);
     document.addEventListener('visibilitychange', change);
     this.schedule();
   }
@@ -231,6 +231,12 @@ class Page {
 
   // ---- Drawing.
 
+  /** What a tab that nobody sees shows: its title, and a notification at the end. */
+  #aside() {
+    const all = this.#summary();
+    if (!this.#isRefused(all)) this.#head(all);
+  }
+
   schedule() { if (!document.hidden) this.#frame ||= requestAnimationFrame(() => this.#draw()); }
 
   #draw() {
@@ -331,8 +337,9 @@ class Page {
     $('notify').disabled = isEnd;
     this.#entitle(all, shown, text);
     this.#milestones(all, text);
-    if (isEnd && this.#was.tone && !ENDED.has(this.#was.tone)) this.#notify(text);
-    this.#was.tone = isEnd || tone === 'working' ? tone : this.#was.tone;
+    const before = this.#was.tone;
+    if (isEnd || tone === 'working') this.#was.tone = tone;
+    if (isEnd && before && !ENDED.has(before)) this.#notify(text);
   }
 
   #times({ tone, isEnd, elapsed, ended, rest, share, stale, seen, hasJobs, told, now, status }, shown) {
@@ -503,7 +510,9 @@ class Page {
 
   #notify(text) {
     if (!this.wantsNote || Notification.permission !== 'granted') return;
-    new Notification(`${text}: ${this.title}`, { body: $('notice-text').textContent });
+    try {
+      new Notification(`${text}: ${this.title}`, { body: $('notice-text').textContent });
+    } catch {} // a phone has them for service workers only
   }
 
   // ---- What the reader does.

@@ -362,3 +362,19 @@ test('the page is one of a run, and no other feed asks for more', async (t) => {
   const { hub } = await show(t);
   assert.deepEqual(Object.keys(hub.hello.feeds).sort(), ['', FIELDS, RUN, SERIES]);
 });
+
+test('a tab that nobody sees says in its title how the run ended, and notifies', async (t) => {
+  const { page, hub } = await show(t);
+  await page.evaluate(() => {
+    Object.defineProperty(document, 'hidden', { get: () => true });
+    window.notes = [];
+    window.Notification = class { static permission = 'granted'; static requestPermission = async () => 'granted'; constructor(title) { window.notes.push(title); throw new TypeError('for service workers only'); } };
+  });
+  await page.click('#notify');
+  hub.say({ bye: { code: 4504, reason: 'NaN in v' } });
+  hub.socket.close({ code: 4504 });
+  await until('the end in the title', async () => /^Failed · /.test(await page.title()));
+  await until('a notification', async () => (await page.evaluate(() => window.notes)).length === 1);
+  await page.waitForTimeout(1500);
+  assert.equal((await page.evaluate(() => window.notes)).length, 1, 'once');
+});
