@@ -69,8 +69,8 @@
 //! });
 //! ```
 //!
-//! A script asks `http://localhost:8002/jobs` and gets JSON. The hub's own page does not show jobs
-//! yet.
+//! The hub's own page shows the run. A script asks `http://localhost:8002/jobs` and gets JSON, or
+//! `/events` and gets lines of JSON until it goes.
 //!
 //! # What a browser sees
 //!
