@@ -31,7 +31,7 @@ const CORNER: f32 = 0.05;
 /// The steps of the drift from one stop of the path to the next.
 pub(crate) const LEG: u64 = 250_000;
 
-/// What each leg of the path begins with.
+/// The pattern that each leg of the path begins with.
 pub(crate) const LEGS: [&str; PATH.len()] =
     ["spots that divide", "coral", "maze", "holes", "turbulence", "moving spots"];
 
@@ -59,7 +59,7 @@ pub(crate) struct GrayScott {
     n: usize,
     steps: u64,
     diffusion: f32,
-    /// What is added to `F` and `k` of the path.
+    /// The numbers that are added to `F` and `k` of the path.
     pub(crate) shift: (f64, f64),
     /// The output of a step; swapped with `u` and `v` at its end.
     next: [Vec<f32>; 2],

@@ -1,9 +1,10 @@
-//! What reporting progress costs a loop, beside a bare atomic, indicatif and prodash:
-//! `cargo run --release -p peers-progress` in `benches/peers`. `--smoke` runs each part for a moment and judges that it
-//! runs, not how fast.
+//! The cost of reporting progress for a loop, beside a bare atomic, indicatif and prodash:
+//! `cargo run --release -p peers-progress` in `benches/peers`. With `--smoke`, each part runs for a
+//! moment, and nothing is judged but that it runs.
 //!
-//! All measurements take turns within a round. A figure is the median of the rounds, and a ratio that of the ratios within
-//! each round. The hub's thread, its viewers and the loop share the machine's cores as the kernel has it.
+//! All measurements take turns within a round. A figure is the median of the rounds, and a ratio
+//! the median of the ratios within each round. The kernel gives the machine's cores to the hub's
+//! thread, its viewers and the loop.
 
 mod sampler;
 mod viewers;
@@ -210,7 +211,7 @@ fn step(state: &mut [f64; 64]) {
     }
 }
 
-/// What a model of such steps loses.
+/// The loss of a model of such steps.
 fn slowdown(rounds: usize, count: u64, viewers: usize) {
     let hub = Hub::spawn_blocking("127.0.0.1:0").expect("a free port");
     let watching = viewers::watch(&hub, viewers);

@@ -1,4 +1,4 @@
-//! What the hub's own thread takes while jobs are open.
+//! The cost of open jobs for the hub's own thread.
 
 use std::fs;
 use std::sync::atomic::Ordering;
@@ -65,7 +65,7 @@ pub fn at_rest(time: Duration) {
     );
 }
 
-/// What one viewer of a job and three series is sent.
+/// The bytes that one viewer of a job and three series is sent.
 pub fn bytes_for_a_viewer(time: Duration) {
     let hub = Hub::spawn_blocking("127.0.0.1:0").expect("a free port");
     let job = hub.job("time loop").total(1 << 40).unit("steps").start();

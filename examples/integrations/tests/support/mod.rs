@@ -1,4 +1,4 @@
-//! What the crate's own tests speak to a hub with.
+//! The peers with which the crate's own tests speak to a hub.
 #![allow(dead_code, unreachable_pub)] // these programs need a part of it
 #![allow(clippy::duration_suboptimal_units)] // the crate's oldest compiler has no `from_mins`
 
